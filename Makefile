@@ -1,0 +1,34 @@
+# make run: the main job on embedded data.  make test: every check.  make help: the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help install run test lint clean
+
+help:
+	@echo "make run      train and test on the embedded data (sets up $(VENV) first)"
+	@echo "make test     linter, formatter check, type check, tests"
+	@echo "make lint     the first three of them"
+	@echo "make clean    remove $(VENV) and what tools left behind"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(READY)
+
+run: $(READY)
+	$(BIN)/python -m occ_lab.train
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,87 @@
+"""Where the configuration lies, and how its nodes become objects of the project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from occ_lab.errors import UserError, check_number
+
+TRUSTED = ("occ_lab.", "lightning.pytorch.", "torch.optim.", "torchmetrics.")
+
+
+def conf_dir() -> str:
+    """The folder of the configuration: inside the installed package, or in the checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return str(installed if installed.is_dir() else package.parents[1] / "conf")
+
+
+def _by_kind(structured: Any, semantic: Any, *, _root_: DictConfig) -> Any:
+    """``${by_kind:a,b}`` is ``a`` for a structured dataset and ``b`` for a semantic one."""
+    return structured if _root_.dataset.kind == "structured" else semantic
+
+
+OmegaConf.register_new_resolver("by_kind", _by_kind, replace=True)
+
+
+def build(node: DictConfig, key: str, **values: Any) -> Any:
+    """The object that ``node`` describes by its ``_target_``.
+
+    Args:
+        node: a configuration node with a ``_target_``; nested ones are built too.
+        key: where the node stands in the configuration; error messages begin with it.
+        values: further arguments of the target, which take precedence.
+
+    Raises:
+        UserError: a value that the target refuses, or a target that is no class of the project
+            or of its declared libraries.
+    """
+    _check_targets(node, key)
+    try:
+        return instantiate(node, _convert_="all", **values)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError | TypeError):
+            raise UserError(f"{key}.{error.__cause__}") from error
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from error
+        raise
+
+
+def check_value(cfg: DictConfig, key: str, **rules: Any) -> None:
+    """Check the number under ``key`` by the rules of `check_number`.
+
+    Raises:
+        UserError: it breaks one; the message begins with ``key``.
+    """
+    try:
+        check_number(key, OmegaConf.select(cfg, key), **rules)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _check_targets(node: Any, key: str) -> None:
+    """Only classes of trusted packages are built: a configuration may come from anywhere."""
+    if isinstance(node, DictConfig):
+        for name in node:
+            if name == "_target_":
+                _check_target(node[name], key)
+            else:
+                _check_targets(node[name], f"{key}.{name!s}")
+    elif isinstance(node, ListConfig):
+        for position, child in enumerate(node):
+            _check_targets(child, f"{key}[{position}]")
+
+
+def _check_target(target: Any, key: str) -> None:
+    refused = f"{key}._target_: {target!r} is not a class of {', '.join(TRUSTED)}"
+    if not isinstance(target, str) or not target.startswith(TRUSTED):
+        raise UserError(refused)
+    try:
+        get_class(target)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{refused} ({error})") from error

@@ -1,0 +1,1 @@
+"""Benchmarks: which images a one-class task has, and how they are read."""

@@ -1,0 +1,82 @@
+"""Reading images and masks, and bringing both to the size a network takes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look online for a newer release
+
+import albumentations as A
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image file as 8-bit RGB.
+
+    Grey and palette images become RGB, an alpha channel is dropped, 16-bit values are scaled by
+    255/65535.
+
+    Returns:
+        uint8 ``[h, w, 3]``.
+
+    Raises:
+        OSError: the file is missing, truncated or no image.
+    """
+    with Image.open(path) as file:
+        image: Image.Image = file
+        if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion to 8 would clip
+            grey = (np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8)
+            return np.stack([grey] * 3, axis=-1)
+        if image.mode == "F":
+            raise OSError(f"{path}: floating-point pixels have no known range; save 8 or 16 bits")
+        if image.mode == "P":
+            image = image.convert("RGBA")  # a palette may hold transparent entries
+        return np.array(image.convert("RGB"))  # a copy: torch wants it writable
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask file: any colour but black is defect.
+
+    Returns:
+        bool ``[h, w]``.
+
+    Raises:
+        OSError: the file is missing, truncated or no image.
+    """
+    return np.asarray(read_image(path).any(axis=-1))
+
+
+class LanczosResize(A.DualTransform):
+    """Resize to a square: images by Lanczos with antialiasing, masks by nearest neighbour.
+
+    Pillow does it, since OpenCV's Lanczos does not antialias when it shrinks.
+
+    Args:
+        side: height and width of the result in pixels.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__(p=1.0)
+        self.side = side
+
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+        """Resize a uint8 image ``[h, w, 3]``."""
+        return self._resize(img, Image.Resampling.LANCZOS)
+
+    def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
+        """Resize a uint8 mask ``[h, w]``."""
+        return self._resize(mask, Image.Resampling.NEAREST)
+
+    def _resize(self, pixels: np.ndarray, how: Image.Resampling) -> np.ndarray:
+        if pixels.shape[:2] == (self.side, self.side):
+            return pixels
+        return np.array(Image.fromarray(pixels).resize((self.side, self.side), how))
+
+
+def preprocess(resize: int, crop: int) -> A.Compose:
+    """Resize to ``resize`` pixels a side, crop ``crop`` pixels at the centre; mask alongside."""
+    return A.Compose([LanczosResize(resize), A.CenterCrop(crop, crop)])

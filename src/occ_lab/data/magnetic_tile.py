@@ -1,0 +1,66 @@
+"""Magnetic tiles with surface defects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from occ_lab.data.base import Benchmark, Item, Split, image_files
+from occ_lab.errors import check_number
+
+
+class MagneticTile(Benchmark):
+    """Magnetic tile defects (Huang et al. 2018): one task.
+
+    The set has no official split. The usual one: a random 80 % of the normal tiles to train, the
+    rest and all defects to test.
+
+    Args:
+        root: the folder that holds ``MT_Free``, ``MT_Blowhole`` and the other defects.
+        train_share: share of the normal tiles to train on, above 0 and below 1.
+        split_seed: seed of the random split.
+        common: the arguments of every benchmark.
+    """
+
+    layout = "MT_Free/Imgs/*.jpg; MT_<Defect>/Imgs/*.jpg, each with its mask *.png beside it"
+    source = "https://github.com/abin24/Magnetic-tile-defect-datasets."
+    licence = "free to use; cite Huang, Qiu, Yuan: Surface defect saliency of magnetic tile, 2018"
+
+    def __init__(
+        self, root: str | Path, train_share: float = 0.8, split_seed: int = 0, **common: Any
+    ) -> None:
+        check_number("train_share", train_share, above=0)
+        if train_share >= 1:
+            raise ValueError(f"train_share must be below 1, got {train_share}")
+        check_number("split_seed", split_seed, at_least=0, integer=True)
+        super().__init__(root=root, **common)
+        self.train_share = train_share
+        self.split_seed = split_seed
+
+    def available(self) -> list[str]:
+        """The one task, where there are normal tiles."""
+        return ["magnetic_tile"] if self._tiles("MT_Free") else []
+
+    def split(self, task: str) -> Split:
+        """Normal tiles at random by ``split_seed``, all defects to the test set."""
+        normal = [Item(path, 0) for path in self._tiles("MT_Free")]
+        order = np.random.default_rng(self.split_seed).permutation(len(normal))
+        held_out = set(order[round(self.train_share * len(normal)) :].tolist())
+        defects = [
+            Item(path, 1, mask if (mask := path.with_suffix(".png")).is_file() else None)
+            for folder in sorted(self.root.glob("MT_*"))
+            if folder.name != "MT_Free"
+            for path in self._tiles(folder.name)
+        ]
+        return Split(
+            train=[item for place, item in enumerate(normal) if place not in held_out],
+            test=[item for place, item in enumerate(normal) if place in held_out] + defects,
+        )
+
+    def _tiles(self, kind: str) -> list[Path]:
+        """The photographs of one kind; some copies of the set have them without ``Imgs``."""
+        folder = self.root / kind
+        paths = image_files(folder / "Imgs") or image_files(folder)
+        return [path for path in paths if path.suffix.lower() == ".jpg"]

@@ -1,0 +1,121 @@
+"""The LightningDataModule of one task of any benchmark."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from occ_lab.data.base import Benchmark, Item, Split
+from occ_lab.data.check import check_split
+from occ_lab.data.images import preprocess, read_image, read_mask
+
+
+class TaskImages(Dataset):
+    """The images of one split as samples.
+
+    A sample holds ``image`` (float32 ``[3, h, w]`` in 0..1), ``label`` (0 normal, 1 anomalous),
+    ``index`` (its place in the split), ``path`` and, if ``masks``, ``mask`` (bool ``[h, w]``).
+
+    Args:
+        items: the images, in order.
+        resize: images are resized to this many pixels a side.
+        crop: then cropped at the centre to this many pixels a side.
+        masks: whether samples hold a mask; all false for images that have none.
+    """
+
+    def __init__(self, items: list[Item], resize: int, crop: int, masks: bool) -> None:
+        self.items = items
+        self.resize = resize
+        self.crop = crop
+        self.masks = masks
+        self.transform = preprocess(resize, crop)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        pixels = self.transform(image=read_image(self.items[index].path))["image"]
+        image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
+        return {"image": image, **self.facts(index)}
+
+    def facts(self, index: int) -> dict[str, Any]:
+        """The sample but for its image."""
+        item = self.items[index]
+        facts = {"label": item.label, "index": index, "path": str(item.path)}
+        return {**facts, "mask": self._mask(item)} if self.masks else facts
+
+    def _mask(self, item: Item) -> Tensor:
+        if item.mask is None:
+            return torch.zeros(self.crop, self.crop, dtype=torch.bool)
+        mask = read_mask(item.mask).astype("uint8")
+        return torch.from_numpy(self.transform(image=mask, mask=mask)["mask"]).bool()
+
+
+class TaskData(LightningDataModule):
+    """Loaders over one task of a benchmark; training batches hold normal images only.
+
+    They go over ``train_set`` and ``test_set``: the images, unless their features are put there.
+
+    Args:
+        benchmark: where the images come from and how they are sized.
+        task: one of the benchmark's tasks.
+        batch_size: images in a training batch.
+        eval_batch_size: images in a batch of any pass without gradients.
+        workers: processes that read images; 0 reads them in the main process.
+    """
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        task: str,
+        batch_size: int,
+        eval_batch_size: int = 32,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.benchmark = benchmark
+        self.task = task
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.workers = workers
+        self.split: Split = benchmark.split(task)
+        size = (benchmark.resize, benchmark.crop)
+        self.train_images = TaskImages(self.split.train, *size, masks=False)
+        self.test_images = TaskImages(self.split.test, *size, masks=self.split.has_masks)
+        self.train_set: Dataset = self.train_images
+        self.test_set: Dataset = self.test_images
+
+    def prepare_data(self) -> None:
+        """Look at every file before any work; see `check_split`."""
+        check_split(self.task, self.split)
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled batches of normal images."""
+        return self._loader(self.train_set, self.batch_size, shuffle=True)
+
+    def setup_dataloader(self) -> DataLoader:
+        """One pass over the training images in order, for what an objective learns beforehand."""
+        return self._loader(self.train_set, self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader:
+        """The test images in order."""
+        return self._loader(self.test_set, self.eval_batch_size)
+
+    def _loader(self, images: Dataset, batch_size: int, shuffle: bool = False) -> DataLoader:
+        return DataLoader(
+            images,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            collate_fn=collate,
+        )
+
+
+def collate(samples: list[dict[str, Any]] | dict[str, Any]) -> dict[str, Any]:
+    """Samples to a batch; a dataset that reads whole batches has done it already."""
+    return samples if isinstance(samples, dict) else default_collate(samples)

@@ -1,0 +1,41 @@
+"""The folder layout of MVTec AD, which MPDD, BTAD and others share."""
+
+from __future__ import annotations
+
+from occ_lab.data.base import Benchmark, Item, Split, image_files
+
+NORMAL = ("good", "ok")  # what MVTec AD and MPDD, and what BTAD call the folder of normal images
+
+
+class MVTec(Benchmark):
+    """Any benchmark in the layout of MVTec AD (Bergmann et al. 2019, 2021).
+
+    Each category is a folder with ``train/good``, ``test/good``, ``test/<defect>`` and
+    ``ground_truth/<defect>``; the mask of ``test/<defect>/000.png`` is
+    ``ground_truth/<defect>/000_mask.png``, or ``000.png`` there. ``ok`` may stand for ``good``.
+    """
+
+    layout = "<category>/train/good, test/<defect>, ground_truth/<defect>/<image>_mask.png"
+    source = "https://www.mvtec.com/company/research/datasets/mvtec-ad (5 GB, after a form)"
+    licence = "CC BY-NC-SA 4.0 (no commercial use)"
+
+    def available(self) -> list[str]:
+        """Folders under ``root`` that hold normal training images."""
+        found = (path for name in NORMAL for path in self.root.glob(f"*/train/{name}"))
+        return sorted({path.parent.parent.name for path in found})
+
+    def split(self, task: str) -> Split:
+        """The official split: the normal training images against every folder under ``test``."""
+        folder = self.root / task
+        train = [Item(path, 0) for name in NORMAL for path in image_files(folder / "train" / name)]
+        test: list[Item] = []
+        for kind in sorted(path for path in (folder / "test").glob("*") if path.is_dir()):
+            if kind.name in NORMAL:
+                test += [Item(path, 0) for path in image_files(kind)]
+                continue
+            masks = {
+                path.stem.removesuffix("_mask"): path
+                for path in image_files(folder / "ground_truth" / kind.name)
+            }
+            test += [Item(path, 1, masks.get(path.stem)) for path in image_files(kind)]
+        return Split(train, test)

@@ -1,0 +1,1 @@
+"""Frozen networks and what they make of an image."""

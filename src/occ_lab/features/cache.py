@@ -1,0 +1,191 @@
+"""Features on disk: extracted once, shared by every run that would extract the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from filelock import FileLock
+from numpy.lib import format as npy
+
+from occ_lab.errors import UserError, check_number
+from occ_lab.files import whole_folder
+
+log = logging.getLogger(__name__)
+
+FACTS = "entry.json"
+GB = 1e9
+
+Levels = list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the cache, as it lies on disk.
+
+    Attributes:
+        folder: where it lies.
+        facts: what it was made from, and the checksum of each file.
+        size: bytes on disk.
+        used: when it was last used, in seconds since the epoch.
+    """
+
+    folder: Path
+    facts: dict[str, Any]
+    size: int
+    used: float
+
+    def problems(self) -> list[str]:
+        """What is wrong with the files of this entry, a line each: a slow check of every byte."""
+        found = []
+        for name, checksum in self.facts["files"].items():
+            path = self.folder / name
+            if not path.is_file():
+                found.append(f"{path}: missing")
+            elif file_checksum(path) != checksum:
+                found.append(f"{path}: its content has changed")
+        return found
+
+
+class FeatureCache:
+    """A folder of feature entries, each found by the digest of all that decides its content.
+
+    An entry appears whole or not at all, and of several processes that want the same one, one
+    makes it while the others wait. Entries are float16; the oldest unused ones give way where the
+    limit would be passed.
+
+    Args:
+        dir: the folder; it is made. ``~`` is the user's home.
+        enabled: whether features are kept at all.
+        limit_gb: how many GB (1e9 bytes) all entries together may take, above 0.
+    """
+
+    def __init__(self, dir: str | Path, enabled: bool = True, limit_gb: float = 50) -> None:
+        check_number("limit_gb", limit_gb, above=0)
+        self.dir = Path(dir).expanduser()
+        self.enabled = enabled
+        self.limit_gb = limit_gb
+
+    def get(
+        self, key: dict[str, Any], count: int, batches: Callable[[], Iterable[Levels]]
+    ) -> Levels:
+        """The levels under ``key``, made from ``batches`` if they are not there.
+
+        Args:
+            key: all that decides the content, as JSON can hold it.
+            count: N, the number of images.
+            batches: gives the levels batch by batch, each float ``[B, H, W, C]``, in order.
+
+        Returns:
+            The levels as read-only memory maps, float16 ``[N, H, W, C]``.
+
+        Raises:
+            UserError: the disk is full, or a feature is too large for float16.
+        """
+        folder = self.dir / digest(key)
+        self.dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.dir / f"{folder.name}.lock"):
+            if not (folder / FACTS).is_file():
+                for left_behind in self.dir.glob(f".{folder.name}.*"):  # by a killed process
+                    shutil.rmtree(left_behind, ignore_errors=True)
+                self._write(folder, key, count, batches())
+                self._keep_to_limit(folder)
+            os.utime(folder / FACTS)
+            return [np.load(path, mmap_mode="r") for path in sorted(folder.glob("level*.npy"))]
+
+    def _write(
+        self, folder: Path, key: dict[str, Any], count: int, batches: Iterable[Levels]
+    ) -> None:
+        try:
+            with whole_folder(folder) as scratch:
+                checksums = write_levels(scratch, count, batches)
+                (scratch / FACTS).write_text(
+                    json.dumps({**key, "files": checksums}), encoding="utf-8"
+                )
+        except OSError as error:
+            raise UserError(
+                f"cache.dir: cannot write features to {self.dir} ({error.strerror or error}); "
+                "make room, name another folder, or say cache.enabled=false"
+            ) from error
+
+    def _keep_to_limit(self, newest: Path) -> None:
+        """Remove the entries unused for longest, never the newest, until all keep the limit."""
+        entries = sorted(self.entries(), key=lambda entry: entry.used)
+        total = sum(entry.size for entry in entries)
+        for entry in entries:
+            if total <= self.limit_gb * GB:
+                return
+            if entry.folder != newest:
+                log.info("cache: removing %s, unused for longest", entry.folder)
+                shutil.rmtree(entry.folder, ignore_errors=True)
+                total -= entry.size
+
+    def entries(self) -> Iterator[Entry]:
+        """All whole entries."""
+        for path in sorted(self.dir.glob(f"*/{FACTS}")):
+            size = sum(file.stat().st_size for file in path.parent.iterdir())
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            yield Entry(path.parent, facts, size, path.stat().st_mtime)
+
+    def clear(self) -> None:
+        """Remove every entry, and what killed processes left behind."""
+        for path in self.dir.glob("*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.suffix == ".lock":
+                path.unlink()
+
+
+def write_levels(folder: Path, count: int, batches: Iterable[Levels]) -> dict[str, str]:
+    """Write batches of levels one after another as float16 files ``level0.npy``, ...
+
+    Channels come last, as convolutions on a CPU are fastest with.
+
+    Plain writes, not a memory map: on a full disk a map kills the process, a write raises.
+
+    Returns:
+        The checksum of each file by its name.
+    """
+    with ExitStack() as stack:
+        files: list[BinaryIO] = []
+        for levels in batches:
+            if not files:
+                names = [folder / f"level{place}.npy" for place in range(len(levels))]
+                files = [stack.enter_context(name.open("wb")) for name in names]
+                for file, level in zip(files, levels, strict=True):
+                    shape = (count, *level.shape[1:])
+                    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+                    npy.write_array_header_1_0(file, header)
+            for file, level in zip(files, levels, strict=True):
+                with np.errstate(over="ignore"):
+                    half = np.ascontiguousarray(level, dtype="<f2")
+                if not np.isfinite(half).all():
+                    raise UserError(
+                        "cache: a feature is not finite or too large for float16; "
+                        "say cache.enabled=false"
+                    )
+                file.write(half.data)
+    return {path.name: file_checksum(path) for path in sorted(folder.glob("level*.npy"))}
+
+
+def digest(key: dict[str, Any]) -> str:
+    """A name for ``key`` that no other key has."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def file_checksum(path: Path) -> str:
+    """BLAKE2 of a file's content, in hex."""
+    checksum = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            checksum.update(chunk)
+    return checksum.hexdigest()

@@ -1,0 +1,42 @@
+"""Samples that hold features in place of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, default_collate
+
+from occ_lab.data.module import TaskImages
+from occ_lab.features.cache import Levels
+
+
+class TaskFeatures(Dataset):
+    """The samples of a split with ``levels`` in place of ``image``, read by the batch.
+
+    Args:
+        levels: the cached levels, each ``[N, H_l, W_l, C_l]``.
+        images: the split they were made of; it still gives labels, paths and masks.
+    """
+
+    def __init__(self, levels: Levels, images: TaskImages) -> None:
+        self.levels = levels
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        """A whole batch at once, as `torch.utils.data.DataLoader` asks a dataset that offers it.
+
+        Its ``levels`` are a list of tensors ``[B, C_l, H_l, W_l]``, float16 and channels-last as
+        they are stored.
+        """
+        batch = default_collate([self.images.facts(index) for index in indices])
+        places = np.asarray(indices)
+        batch["levels"] = [
+            torch.from_numpy(level[places]).permute(0, 3, 1, 2) for level in self.levels
+        ]
+        return batch

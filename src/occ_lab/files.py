@@ -1,0 +1,52 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A scratch folder that becomes ``target`` when the block ends without an error.
+
+    It lies beside ``target`` under a hidden name, so that the last step is one rename; on any
+    error, Ctrl-C included, it is removed. Where another process was faster, its folder stays and
+    ours is dropped.
+
+    Args:
+        target: the folder to make; its parents are made too.
+
+    Yields:
+        The scratch folder to write into.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield scratch
+        scratch.chmod(0o755)  # mkdtemp makes it readable for its owner only
+        try:
+            scratch.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_whole(target: Path, text: str) -> None:
+    """Write ``text`` to ``target`` in UTF-8 by one rename, replacing what is there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+        Path(scratch).chmod(0o644)
+        Path(scratch).replace(target)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise

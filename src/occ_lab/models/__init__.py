@@ -1,0 +1,1 @@
+"""Projectors, objectives and the LightningModule that joins them to a backbone."""

@@ -1,0 +1,151 @@
+"""The LightningModule of every method: backbone, projector, objective, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from occ_lab.errors import UserError
+from occ_lab.features.backbone import Backbone
+from occ_lab.models.objective import Objective
+from occ_lab.scoring.evaluation import Evaluation
+from occ_lab.scoring.postprocess import PostProcess
+
+Batch = dict[str, Any]
+
+
+class Detector(LightningModule):
+    """A frozen backbone, a projector over its levels and an objective over the projected map.
+
+    Args:
+        backbone: images to levels.
+        projector: levels to a feature map.
+        objective: feature maps to a loss and to scores.
+        optimizer: makes an optimizer of the parameters to train.
+        postprocess: scores to image scores and anomaly maps.
+        size: height and width of the anomaly maps in pixels, those of the input.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        projector: nn.Module,
+        objective: Objective,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        postprocess: PostProcess,
+        size: tuple[int, int],
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projector = projector
+        self.objective = objective
+        self.optimizer = optimizer
+        self.postprocess = postprocess
+        self.size = size
+        self.setup_batches: Callable[[], Iterable[Batch]] = list
+        self.evaluation = Evaluation()
+        self.scored: list[dict[str, Tensor]] = []
+        self.history: list[dict[str, float]] = []
+        self.figures: dict[str, float] = {}
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Scores ``[B, H, W]`` of images ``[B, 3, h, w]`` in 0..1."""
+        return self.objective.score(self.projector(self.backbone(image)))
+
+    def on_fit_start(self) -> None:
+        """Let the objective see the training set once, if it must."""
+        if self.objective.needs_setup:
+            self.objective.setup(self._training_maps())
+
+    @torch.no_grad()
+    def _training_maps(self) -> Iterator[Tensor]:
+        for batch in self.setup_batches():
+            yield self.project(self.transfer_batch_to_device(batch, self.device, 0))
+
+    def project(self, batch: Batch) -> Tensor:
+        """The projected map ``[B, C, H, W]`` of a batch of images, or of their cached levels."""
+        if "levels" in batch:
+            return self.projector([level.to(self.dtype) for level in batch["levels"]])
+        return self.projector(self.backbone(batch["image"]))
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer of all that learns: projector and objective."""
+        learned = [*self.projector.parameters(), *self.objective.parameters()]
+        return self.optimizer(parameter for parameter in learned if parameter.requires_grad)
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The objective's loss on a batch of normal images."""
+        loss = self.objective.loss(self.project(batch))
+        self.log(
+            "loss",
+            loss,
+            prog_bar=True,
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(batch["index"]),
+        )
+        return loss
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """Score a batch, add it to the metrics, keep its scores."""
+        scores, image_scores = self._evaluate(batch)
+        kept = {"index": batch["index"], "label": batch["label"], "score": image_scores}
+        self.scored.append({name: value.cpu() for name, value in kept.items()})
+        self.scored[-1]["map"] = scores.cpu()
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Score a batch of the test set after an epoch: only for the labelled oracle."""
+        self._evaluate(batch)
+
+    def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        scores = self.objective.score(self.project(batch))
+        maps = self.postprocess.maps(scores, self.size)
+        image_scores = self.postprocess.image_scores(scores, maps)
+        self.evaluation.update(image_scores, batch["label"], maps, batch.get("mask"))
+        return scores, image_scores
+
+    def on_validation_epoch_end(self) -> None:
+        """Keep the figures of this epoch."""
+        self.history.append(self.evaluation.compute())
+        self.evaluation.reset()
+
+    def on_test_epoch_end(self) -> None:
+        """Keep the figures of the test, and log them."""
+        self.figures = self.evaluation.compute()
+        self.log_dict(self.figures)
+        self.evaluation.reset()
+
+    def gathered(self, name: str) -> Tensor:
+        """What the test kept of all images, in the order of the split.
+
+        Args:
+            name: ``index``, ``label`` or ``score`` ``[N]``, or ``map`` ``[N, H, W]``, the scores
+                before they are upsampled and smoothed.
+        """
+        order = torch.cat([part["index"] for part in self.scored]).argsort()
+        return torch.cat([part[name] for part in self.scored])[order]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out the frozen backbone, which can be had again; keep its identity."""
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {
+            name: value for name, value in state.items() if not name.startswith("backbone.")
+        }
+        checkpoint["backbone"] = self.backbone.identity
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the backbone is the one the checkpoint was trained with."""
+        if checkpoint["backbone"] != self.backbone.identity:
+            raise UserError(
+                "checkpoint: it was trained with another backbone or other weights "
+                f"({checkpoint['backbone'][:12]}) than the present one "
+                f"({self.backbone.identity[:12]})"
+            )
+        checkpoint["state_dict"].update(
+            {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
+        )

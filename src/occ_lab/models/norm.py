@@ -1,0 +1,96 @@
+"""The norm-space objective: a target of a suitable norm instead of a hypersphere's centre."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from occ_lab.errors import check_number
+from occ_lab.models.objective import Objective
+
+Target = Literal["randn", "rand", "ones", "mean"]
+
+
+class Norm(Objective):
+    """Distance to a fixed target ``c = norm · v/‖v‖_p`` (Gao et al. 2023, arXiv 2308.11898).
+
+    Of the structured form, the loss is ``(1/ν) · mean relu(‖z − c‖₂ − r^p)`` and the score
+    ``‖z − c‖₂``; the semantic form (``squared``) takes the squared distance in both. Either adds
+    ``radius_weight · r``. The radius r is learned.
+
+    Args:
+        channels: channels of the feature map.
+        norm: the p-norm of the target, above 0.
+        p: which norm, at least 1; ``inf`` is the largest component.
+        target: what ``v`` is: ``randn``, ``rand`` or ``ones``, or ``mean``, the mean projected
+            training feature.
+        squared: whether the distance is squared.
+        nu: ν, above 0.
+        radius: what r starts from, at least 0.
+        radius_weight: how much r itself costs, at least 0.
+        seed: seed of ``v``.
+    """
+
+    target: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        norm: float = 1.0,
+        p: float = 2.0,
+        target: Target = "randn",
+        squared: bool = False,
+        nu: float = 1e-3,
+        radius: float = 1e-5,
+        radius_weight: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        check_number("norm", norm, above=0)
+        check_number("p", p, at_least=1)
+        if target not in get_args(Target):
+            raise ValueError(f"target must be one of {', '.join(get_args(Target))}, got {target!r}")
+        check_number("nu", nu, above=0)
+        check_number("radius", radius, at_least=0)
+        check_number("radius_weight", radius_weight, at_least=0)
+        super().__init__()
+        self.norm = norm
+        self.p = p
+        self.squared = squared
+        self.nu = nu
+        self.radius_weight = radius_weight
+        self.needs_setup = target == "mean"
+        self.radius = nn.Parameter(torch.tensor(float(radius)))
+        direction = torch.ones(channels)
+        if target in ("randn", "rand"):
+            generator = torch.Generator().manual_seed(seed)
+            draw = torch.randn if target == "randn" else torch.rand
+            direction = draw(channels, generator=generator)
+        self.register_buffer("target", self._scaled(direction))
+
+    def _scaled(self, direction: Tensor) -> Tensor:
+        return self.norm * direction / torch.linalg.vector_norm(direction, ord=self.p)
+
+    def setup(self, feature_maps: Iterable[Tensor]) -> None:
+        """Point the target to the mean feature of maps ``[B, C, H, W]``."""
+        total, count = torch.zeros_like(self.target, dtype=torch.float64), 0
+        for z in feature_maps:
+            total += z.sum(dim=(0, 2, 3), dtype=torch.float64)
+            count += z.shape[0] * z.shape[2] * z.shape[3]
+        self.target = self._scaled(total / count).to(self.target.dtype)
+
+    def loss(self, z: Tensor) -> Tensor:
+        """``(1/ν) · mean relu(d − r^p) + radius_weight · r``, d the distance to the target."""
+        # r^p → 0 as p → ∞ for r < 1, where it starts; the limit itself would have no gradient.
+        margin = 0 * self.radius if self.p == float("inf") else self.radius**self.p
+        excess = torch.relu(self.score(z) - margin).mean()
+        return excess / self.nu + self.radius_weight * self.radius
+
+    def score(self, z: Tensor) -> Tensor:
+        """Distance ``[B, H, W]`` to the target, squared in the semantic form."""
+        difference = z - self.target[:, None, None]
+        if self.squared:
+            return difference.square().sum(dim=1)
+        return torch.linalg.vector_norm(difference, dim=1)

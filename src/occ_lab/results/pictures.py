@@ -1,0 +1,126 @@
+"""Heatmap pictures: image, ground truth, anomaly map and overlay side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_dilation
+from scipy.stats import rankdata
+
+PANEL = 224
+CAPTION = 26
+GAP = 4
+CONTOUR = (0, 255, 170)
+INK = (25, 25, 25)
+
+
+def worst_first(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Places of the images, the worst misses first.
+
+    How badly an image is missed is the share of images of the other label that stand on its wrong
+    side: normal images that score higher than a defect, defects that score lower than a normal
+    image. Images no worse than each other come with the defects first, then by score.
+
+    Args:
+        scores: float ``[N]``.
+        labels: int ``[N]``, 1 anomalous.
+
+    Returns:
+        int ``[N]``.
+    """
+    defect = labels == 1
+    below = np.empty(len(scores))  # images of the other label that score lower, ties by half
+    overall = rankdata(scores)
+    for own in (defect, ~defect):
+        if own.any():
+            below[own] = overall[own] - rankdata(scores[own])
+    others = np.where(defect, (~defect).sum(), defect.sum())
+    share = below / np.maximum(others, 1)
+    miss = np.where(defect, 1 - share, share)
+    return np.lexsort((np.where(defect, scores, -scores), ~defect, -miss))
+
+
+def strip(
+    image: np.ndarray, mask: np.ndarray | None, heat: np.ndarray | None, caption: str
+) -> Image.Image:
+    """One picture: image, ground truth, map and overlay, as far as there are any, and a caption.
+
+    Args:
+        image: uint8 ``[h, w, 3]``.
+        mask: bool ``[h, w]`` or None.
+        heat: float ``[h, w]`` in 0..1, 1 the most anomalous, or None.
+        caption: one line.
+    """
+    panels = [image]
+    if mask is not None:
+        outline = binary_dilation(mask, iterations=2) & ~mask
+        panels.append(np.where(outline[..., None], CONTOUR, image).astype(np.uint8))
+    if heat is not None:
+        colours = (matplotlib.colormaps["inferno"](heat)[..., :3] * 255).astype(np.uint8)
+        weight = (0.75 * heat)[..., None]  # the overlay hides the image only where the map is high
+        panels += [colours, ((1 - weight) * image + weight * colours).astype(np.uint8)]
+    width = len(panels) * (PANEL + GAP) - GAP
+    canvas = Image.new("RGB", (width, PANEL + CAPTION), "white")
+    ImageDraw.Draw(canvas).text((4, 4), caption, INK, ImageFont.load_default(15))
+    for place, pixels in enumerate(panels):
+        panel = Image.fromarray(pixels).resize((PANEL, PANEL), Image.Resampling.BILINEAR)
+        canvas.paste(panel, (place * (PANEL + GAP), CAPTION))
+    return canvas
+
+
+def save_pictures(
+    folder: Path,
+    sample: Callable[[int], dict[str, Any]],
+    heat: Callable[[int], np.ndarray] | None,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    count: int,
+) -> list[Path]:
+    """Save the ``count`` worst misses into ``folder`` and name the files, worst first.
+
+    Args:
+        folder: where to; it is made.
+        sample: gives the sample of a place: ``image`` float ``[3, h, w]`` in 0..1, ``path``, and
+            ``mask`` bool ``[h, w]`` if the task has masks.
+        heat: gives the anomaly map ``[h, w]`` of a place; None where the task has no maps.
+        scores: image scores ``[N]``.
+        labels: ``[N]``, 1 anomalous.
+        count: how many pictures at most.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    places = worst_first(scores, labels)[:count]
+    maps = one_scale([heat(int(place)) for place in places]) if heat else [None] * len(places)
+    paths = []
+    for rank, (place, values) in enumerate(zip(places, maps, strict=True), start=1):
+        shown = sample(int(place))
+        pixels = (shown["image"] * 255).round().byte().permute(1, 2, 0).numpy()
+        mask = shown["mask"].numpy() if "mask" in shown else None
+        path = Path(shown["path"])
+        kind = "defect" if labels[place] else "normal"
+        caption = (
+            f"{rank}. {path.parent.name}/{path.name} ({kind})   score {scores[place]:.4g}"
+            f"   {below_text(scores, labels, place)}"
+        )
+        picture = strip(pixels, mask, values, caption)
+        paths.append(folder / f"{rank:03d}_{kind}_{path.parent.name}_{path.stem}.png")
+        picture.save(paths[-1])
+    return paths
+
+
+def one_scale(maps: list[np.ndarray]) -> list[np.ndarray]:
+    """Maps brought to 0..1 by one scale for all, so that their colours can be compared."""
+    low, high = min(map(np.min, maps), default=0.0), max(map(np.max, maps), default=1.0)
+    return [(values - low) / max(high - low, np.finfo(np.float32).tiny) for values in maps]
+
+
+def below_text(scores: np.ndarray, labels: np.ndarray, place: int) -> str:
+    """How one image stands against those of the other label, in words."""
+    others = scores[labels != labels[place]]
+    if labels[place]:
+        return f"{(others >= scores[place]).sum()} of {len(others)} normal images score higher"
+    return f"{(others <= scores[place]).sum()} of {len(others)} defects score lower"

@@ -1,0 +1,329 @@
+"""Image and pixel metrics, exact, across batches and processes.
+
+All depend on the order of the scores alone: no squashing, no scaling, no binning. Where one of the
+two classes is missing there is no order to judge, and every metric is NaN. A score that is NaN
+itself has no place in an order: ``update`` raises `UserError`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from scipy import ndimage
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from torch import Tensor
+from torchmetrics import Metric
+
+from occ_lab.errors import UserError
+
+
+class _ImageMetric(Metric, ABC):
+    """Collects image scores and labels."""
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    scores: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("scores", default=[], dist_reduce_fx="cat")
+        self.add_state("labels", default=[], dist_reduce_fx="cat")
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            scores: Image scores, float ``[B]``, higher is more anomalous.
+            labels: 0 normal, 1 anomalous, ``[B]``.
+
+        Raises:
+            UserError: A score is NaN.
+            ValueError: The shapes differ.
+        """
+        _check(scores, labels, "labels")
+        self.scores.append(scores.detach())
+        self.labels.append(labels)
+
+    def compute(self) -> Tensor:
+        """The metric in 0..1, a float64 scalar on the CPU; NaN unless both classes are there."""
+        labels = np.concatenate(_arrays(self.labels))
+        if len(np.unique(labels)) < 2:
+            return torch.tensor(np.nan, dtype=torch.float64)
+        scores = np.concatenate(_arrays(self.scores))
+        return torch.tensor(self._measure(labels, scores), dtype=torch.float64)
+
+    @abstractmethod
+    def _measure(self, labels: np.ndarray, scores: np.ndarray) -> float: ...
+
+
+class ImageAUROC(_ImageMetric):
+    """Area under the ROC curve of the image scores, in 0..1; ties count half."""
+
+    def _measure(self, labels: np.ndarray, scores: np.ndarray) -> float:
+        return roc_auc_score(labels, _ranks(scores))
+
+
+class ImageAP(_ImageMetric):
+    """Average precision of the image scores, in 0..1 (scikit-learn's step-wise definition)."""
+
+    def _measure(self, labels: np.ndarray, scores: np.ndarray) -> float:
+        return average_precision_score(labels, _ranks(scores))
+
+
+class ImageF1Max(_ImageMetric):
+    """Best F1 of the image scores over all thresholds, in 0..1."""
+
+    def _measure(self, labels: np.ndarray, scores: np.ndarray) -> float:
+        return best_f1(labels, scores)[0]
+
+
+def best_f1(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """Finds the threshold of the best F1.
+
+    Args:
+        labels: 0 normal, 1 anomalous, ``[N]``, at least one anomalous.
+        scores: Float ``[N]``, without NaN.
+
+    Returns:
+        The best F1 (0..1), and the lowest score that counts as anomalous there.
+    """
+    distinct, ranks = np.unique(scores, return_inverse=True)
+    precision, recall, thresholds = precision_recall_curve(labels, ranks)
+    # precision + recall is 0 where no true positive is found, and so is F1.
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
+    best = f1[:-1].argmax()  # the curve's last point has no threshold
+    return float(f1[best]), float(distinct[thresholds[best]])
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """Equal scores share a rank. scikit-learn refuses infinite scores; ranks it takes."""
+    return np.unique(scores, return_inverse=True)[1]
+
+
+# In-plane neighbours only: the first axis counts the images of a batch.
+_EIGHT_NEIGHBOURS = np.zeros((3, 3, 3), dtype=bool)
+_EIGHT_NEIGHBOURS[1] = True
+
+# Pixels worked on at once: enough for few passes over the negatives, few next to the state.
+_POSITIVES_AT_ONCE = 2**21
+_NEGATIVES_AT_ONCE = 2**23
+
+_SLAB = 2**26  # bytes; what is never written to takes no memory
+
+
+class _PixelMetric(Metric, ABC):
+    """Area under a curve of weighted true positives against false positives, up to a limit.
+
+    Seen over all thresholds, a positive pixel of score ``s`` and weight ``w`` raises the curve by
+    ``w``: linearly from the false positives above ``s`` to those at or above ``s`` (one straight
+    line through ties), constantly from there on. The area is therefore a sum over the positive
+    pixels, and all that each one needs is two counts of negatives. No curve is ever built.
+
+    Nearly all pixels are negative, so these are kept in half their size (`_pack`). Two metrics in
+    one ``MetricCollection`` share their state.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    limit: float
+    positives: list[Tensor]  # scores
+    areas: list[Tensor]  # of the region that each positive pixel is part of
+    packed_lows: list[Tensor]  # the negatives, in the three parts that `_pack` gives
+    packed_heads: list[Tensor]
+    packed_runs: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        states = "positives areas packed_lows packed_heads packed_runs"
+        for state in states.split():
+            self.add_state(state, default=[], dist_reduce_fx="cat")
+        self._slab = np.empty(0, dtype=np.uint8)
+
+    def update(self, maps: Tensor, masks: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            maps: Anomaly maps, float ``[B, h, w]``, higher is more anomalous; of one dtype and
+                size of pixel throughout. Sizes may differ between batches.
+            masks: True where a pixel is anomalous, bool ``[B, h, w]``.
+
+        Raises:
+            UserError: A score is NaN.
+            ValueError: The shapes differ, or the dtype is another than before.
+        """
+        _check(maps, masks, "masks")
+        # NumPy has no bfloat16, and packed float32 is no larger.
+        maps = maps.detach().to(torch.promote_types(maps.dtype, torch.float32))
+        if self.positives and maps.dtype != self.positives[0].dtype:
+            raise ValueError(f"maps must stay {self.positives[0].dtype}, got {maps.dtype}")
+        scores = maps.cpu().numpy()
+        inside = masks.cpu().numpy().astype(bool)
+
+        regions = ndimage.label(inside, _EIGHT_NEIGHBOURS)[0][inside]
+        self._append(self.positives, scores[inside])
+        self._append(self.areas, np.bincount(regions)[regions].astype(np.int32))
+        lows, heads, runs = _pack(scores[~inside])
+        self._append(self.packed_lows, lows)
+        self._append(self.packed_heads, heads)
+        self._append(self.packed_runs, runs)
+
+    def _append(self, state: list[Tensor], array: np.ndarray) -> None:
+        """Copies an array to the state, on the CPU into a slab of memory apart from the heap.
+
+        Scattered between the short-lived arrays of many batches, the state would keep the heap
+        from ever shrinking: it then grows to several times the state's size.
+        """
+        if array.nbytes > len(self._slab):
+            self._slab = np.empty(max(array.nbytes, _SLAB), dtype=np.uint8)
+        kept = self._slab[: array.nbytes].view(array.dtype)
+        self._slab = self._slab[-(-array.nbytes // 8) * 8 :]
+        kept[:] = array
+        state.append(torch.from_numpy(kept).to(self.device))
+
+    def compute(self) -> Tensor:
+        """The metric in 0..1, a float64 scalar on the CPU; NaN unless both classes are there."""
+        n_negatives = sum(int(runs.sum()) for runs in _arrays(self.packed_runs))
+        limit = self.limit * n_negatives
+        area = total = 0.0
+        for scores, areas in zip(
+            _joined(_arrays(self.positives), _POSITIVES_AT_ONCE),
+            _joined(_arrays(self.areas), _POSITIVES_AT_ONCE),
+            strict=True,
+        ):
+            order = np.argsort(scores)
+            weights = self._weights(areas[order])
+            below, up_to = self._count_negatives(scores[order])
+            area += float(weights @ _area_under_ramp(n_negatives - up_to, n_negatives - below, limit))
+            total += float(weights.sum())
+        normalised = area / (limit * total) if limit and total else np.nan
+        return torch.tensor(normalised, dtype=torch.float64)
+
+    def _count_negatives(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How many negatives lie below, and how many at or below, each of some sorted scores."""
+        below = np.zeros(len(scores), dtype=np.int64)
+        up_to = np.zeros(len(scores), dtype=np.int64)
+        packed = zip(
+            _arrays(self.packed_lows),
+            _arrays(self.packed_heads),
+            _arrays(self.packed_runs),
+            strict=True,
+        )
+        for negatives in _joined((_unpack(*part) for part in packed), _NEGATIVES_AT_ONCE):
+            negatives.sort()
+            below += np.searchsorted(negatives, scores, side="left")
+            up_to += np.searchsorted(negatives, scores, side="right")
+        return below, up_to
+
+    @abstractmethod
+    def _weights(self, areas: np.ndarray) -> np.ndarray:
+        """What a positive pixel adds to the curve, by the area of its region; any scale."""
+
+
+class PixelAUROC(_PixelMetric):
+    """Area under the ROC curve of all pixels of all images, in 0..1; ties count half."""
+
+    limit = 1.0
+
+    def _weights(self, areas: np.ndarray) -> np.ndarray:
+        return np.ones(len(areas))
+
+
+class PixelAUPRO(_PixelMetric):
+    """Area under the per-region overlap, in 0..1 (Bergmann et al., CVPR 2019, section 4.2).
+
+    The mean overlap of the ground-truth regions (8-connected components) against the share of
+    false positives among all pixels outside every region, over all thresholds up to ``limit``, the
+    curve cut there by linear interpolation, its area divided by ``limit``. The overlap itself is
+    not rescaled, as some published codes do.
+
+    Args:
+        limit: Highest false-positive rate, in (0, 1].
+
+    Raises:
+        ValueError: ``limit`` is out of range.
+    """
+
+    def __init__(self, limit: float = 0.3) -> None:
+        super().__init__()
+        if not 0 < limit <= 1:
+            raise ValueError(f"limit must be in (0, 1], got {limit}")
+        self.limit = limit
+
+    def _weights(self, areas: np.ndarray) -> np.ndarray:
+        return 1.0 / areas
+
+
+def _area_under_ramp(start: np.ndarray, end: np.ndarray, limit: float) -> np.ndarray:
+    """Area, from 0 to ``limit``, under a line that is 0 to ``start``, 1 from ``end``, ramp between."""
+    climbed = np.clip(limit - start, 0, end - start)
+    # start and end are whole numbers: where they meet, nothing is climbed and 1 avoids 0 / 0.
+    return np.maximum(limit - end, 0) + climbed**2 / (2 * np.maximum(end - start, 1))
+
+
+def _pack(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sorts floats and keeps them, exactly, in half their size.
+
+    Sorted neighbours agree in sign, exponent and leading digits, which is the upper half of their
+    bits. So that half is kept once a run, and the lower half of every score.
+
+    Returns:
+        The lower halves, as bytes ``[N · itemsize / 2]`` (what every process group can gather);
+        the first score of each run ``[R]``; the length of each run, int64 ``[R]``.
+    """
+    scores = np.sort(scores)
+    halves = _halves(scores)
+    starts_run = np.ones(len(scores), dtype=bool)
+    starts_run[1:] = halves[1:, 1] != halves[:-1, 1]
+    starts = np.flatnonzero(starts_run)
+    lows = np.ascontiguousarray(halves[:, 0]).view(np.uint8)
+    return lows, scores[starts], np.diff(starts, append=len(scores))
+
+
+def _unpack(lows: np.ndarray, heads: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Undoes `_pack`; what several calls packed may come concatenated."""
+    scores = np.repeat(heads, runs)
+    halves = _halves(scores)
+    halves[:, 0] = lows.view(halves.dtype)
+    return scores
+
+
+def _halves(scores: np.ndarray) -> np.ndarray:
+    """A view of floats ``[N]`` as unsigned halves ``[N, 2]``, the lower one first."""
+    return scores.view(f"<u{scores.itemsize // 2}").reshape(-1, 2)
+
+
+def _arrays(state: list[Tensor] | Tensor) -> list[np.ndarray]:
+    """A list state; torchmetrics makes it one tensor when it gathers several processes."""
+    chunks = [state] if isinstance(state, Tensor) else state
+    return [chunk.cpu().numpy() for chunk in chunks]
+
+
+def _joined(arrays: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Concatenates arrays, in order, to ones of at least ``size`` elements and a last one."""
+    pending: list[np.ndarray] = []
+    for array in arrays:
+        pending.append(array)
+        if sum(map(len, pending)) >= size:
+            yield np.concatenate(pending) if len(pending) > 1 else pending[0]
+            pending = []
+    if pending:
+        yield np.concatenate(pending)
+
+
+def _check(scores: Tensor, truth: Tensor, name: str) -> None:
+    if scores.shape != truth.shape:
+        raise ValueError(
+            f"{name} must have the shape of the scores, {tuple(scores.shape)}, "
+            f"got {tuple(truth.shape)}"
+        )
+    if scores.isnan().any():
+        raise UserError(
+            "The anomaly scores hold NaN, which has no order to measure. "
+            "The training has probably diverged: try a lower learning rate or full precision."
+        )

@@ -1,0 +1,26 @@
+"""Train and test detectors: ``python -m occ_lab.train --help``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from occ_lab.config import build, conf_dir
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
+def main(cfg: DictConfig) -> None:
+    """One run, or one job of a multirun."""
+    # Said before torch is imported, which takes seconds: the most common mistake.
+    build(cfg.dataset, "dataset").tasks()
+
+    from occ_lab.run import run
+
+    run(cfg, Path(HydraConfig.get().runtime.output_dir))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The data module: samples, batches, and what training sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from occ_lab.data.images import read_image, read_mask
+from occ_lab.data.module import TaskData
+from occ_lab.data.mvtec import MVTec
+from tests.data.trees import mvtec_tree
+
+
+def data(root: Path) -> TaskData:
+    mvtec_tree(root, train=5, good=2, bad=3)
+    return TaskData(MVTec("mvtec", root, resize=64, crop=48), "bolt", 2, eval_batch_size=4)
+
+
+def test_samples_follow_the_contract(tmp_path: Path) -> None:
+    task = data(tmp_path)
+    batch = next(iter(task.test_dataloader()))
+    assert batch["image"].shape == (4, 3, 48, 48)
+    assert batch["image"].dtype == torch.float32
+    assert 0 <= batch["image"].min() < batch["image"].max() <= 1
+    assert batch["mask"].shape == (4, 48, 48)
+    assert batch["mask"].dtype == torch.bool
+    assert batch["label"].tolist() == [1, 1, 1, 0]
+    assert batch["index"].tolist() == [0, 1, 2, 3]
+    item = task.split.test[0]
+    assert batch["path"][0] == str(item.path)
+    assert item.mask is not None
+    pixels = torch.from_numpy(np.array(read_image(item.path)[8:56, 8:56]))
+    assert torch.equal((batch["image"][0] * 255).round().byte(), pixels.permute(2, 0, 1))
+    assert np.array_equal(batch["mask"][0].numpy(), read_mask(item.mask)[8:56, 8:56])
+    assert not batch["mask"][3].any()
+
+
+def test_training_batches_are_normal_shuffled_and_whole(tmp_path: Path) -> None:
+    task = data(tmp_path)
+    orders = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        batches = list(task.train_dataloader())
+        assert all((batch["label"] == 0).all() and "mask" not in batch for batch in batches)
+        orders.append(torch.cat([batch["index"] for batch in batches]).tolist())
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(5))
+    assert orders[0] != orders[1]
+    in_order = [batch["index"].tolist() for batch in task.setup_dataloader()]
+    assert in_order == [[0, 1, 2, 3], [4]]
+
+
+def test_a_task_without_masks_has_none(tmp_path: Path) -> None:
+    folder = mvtec_tree(tmp_path)
+    for path in (folder / "ground_truth" / "dent").iterdir():
+        path.unlink()
+    task = TaskData(MVTec("mvtec", tmp_path, resize=64, crop=48), "bolt", 2)
+    assert "mask" not in next(iter(task.test_dataloader()))

@@ -1,0 +1,174 @@
+"""The feature cache: whole entries, made once, never stale."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from occ_lab.errors import UserError
+from occ_lab.features.cache import FeatureCache, Levels, file_checksum
+
+KEY = {"backbone": "b", "images": [["a.png", 1, 2]]}
+
+
+def levels(seed: int = 0, count: int = 6) -> Levels:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(count, 4, 4, 3)), rng.normal(size=(count, 2, 2, 5))]
+
+
+def in_batches(of: Levels, size: int = 4) -> Iterator[Levels]:
+    for start in range(0, len(of[0]), size):
+        yield [level[start : start + size] for level in of]
+
+
+def get(cache: FeatureCache, seed: int = 0, **changes: object) -> Levels:
+    return cache.get({**KEY, **changes}, 6, lambda: in_batches(levels(seed)))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+
+
+def test_features_come_back_as_half_precision_maps(tmp_path: Path) -> None:
+    kept = get(FeatureCache(tmp_path))
+    for ours, given in zip(kept, levels(), strict=True):
+        assert isinstance(ours, np.memmap)
+        assert ours.dtype == np.float16
+        np.testing.assert_array_equal(ours, given.astype(np.float16))
+
+
+def test_a_hit_extracts_nothing(tmp_path: Path) -> None:
+    get(FeatureCache(tmp_path))
+
+    def never() -> Iterator[Levels]:
+        raise AssertionError("extracted again")
+
+    again = FeatureCache(tmp_path).get(KEY, 6, never)
+    np.testing.assert_array_equal(again[0], levels()[0].astype(np.float16))
+
+
+def test_another_key_is_another_entry(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    get(cache)
+    other = get(cache, seed=1, backbone="c")
+    np.testing.assert_array_equal(other[0], levels(1)[0].astype(np.float16))
+    assert len(list(cache.entries())) == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_pass_leaves_no_entry(tmp_path: Path, error: type[BaseException]) -> None:
+    def broken() -> Iterator[Levels]:
+        yield next(in_batches(levels()))
+        raise error
+
+    with pytest.raises(error):
+        FeatureCache(tmp_path).get(KEY, 6, broken)
+    assert names(tmp_path) == []
+    assert len(get(FeatureCache(tmp_path))) == 2
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    def full() -> Iterator[Levels]:
+        yield next(in_batches(levels()))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(UserError, match=r"cache\.dir: cannot write.*No space left"):
+        FeatureCache(tmp_path).get(KEY, 6, full)
+    assert names(tmp_path) == []
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    get(cache)
+    (entry,) = cache.entries()
+    entry.folder.rename(tmp_path / f".{entry.folder.name}.abcd")
+    get(cache)
+    assert names(tmp_path) == [entry.folder.name]
+
+
+@pytest.mark.parametrize("value", [1e6, np.inf, np.nan])
+def test_features_beyond_half_precision_are_refused(tmp_path: Path, value: float) -> None:
+    too_large = levels()
+    too_large[1][5, 0, 0, 0] = value
+    with pytest.raises(UserError, match=r"cache\.enabled=false"):
+        FeatureCache(tmp_path).get(KEY, 6, lambda: in_batches(too_large))
+    assert names(tmp_path) == []
+
+
+def test_the_oldest_unused_entry_gives_way(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    for place, name in enumerate("abc"):
+        get(cache, backbone=name)
+        (newest,) = (e for e in cache.entries() if e.facts["backbone"] == name)
+        os.utime(newest.folder / "entry.json", (place, place))
+    size = next(cache.entries()).size
+    get(cache, backbone="a")  # a hit: a is used again, b is now the oldest
+    get(FeatureCache(tmp_path, limit_gb=3.5 * size / 1e9), backbone="d")
+    assert {entry.facts["backbone"] for entry in cache.entries()} == {"a", "c", "d"}
+
+
+def test_an_entry_larger_than_the_limit_is_still_used(tmp_path: Path) -> None:
+    assert len(get(FeatureCache(tmp_path, limit_gb=1e-9))) == 2
+
+
+def test_check_finds_changed_and_missing_files(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    get(cache)
+    (entry,) = cache.entries()
+    assert entry.problems() == []
+    with (entry.folder / "level0.npy").open("r+b") as file:
+        file.seek(200)
+        file.write(b"\1\2")
+    (entry.folder / "level1.npy").unlink()
+    assert [problem.split(": ")[1] for problem in entry.problems()] == [
+        "its content has changed",
+        "missing",
+    ]
+
+
+def test_clear_removes_everything(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    get(cache)
+    (tmp_path / ".0123.left").mkdir()
+    cache.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+def produce(folder: Path, log: Path) -> None:
+    def noted() -> Iterator[Levels]:
+        with log.open("a") as file:
+            file.write("x")
+        yield from in_batches(levels())
+
+    FeatureCache(folder).get(KEY, 6, noted)
+
+
+def test_processes_that_want_the_same_make_it_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    log = tmp_path / "log"
+    several = [context.Process(target=produce, args=(tmp_path / "cache", log)) for _ in range(3)]
+    for process in several:
+        process.start()
+    for process in several:
+        process.join(120)
+    assert [process.exitcode for process in several] == [0, 0, 0]
+    assert log.read_text() == "x"
+
+
+def test_checksum_depends_on_content(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.write_bytes(b"x" * 3_000_000)
+    b.write_bytes(b"x" * 2_999_999 + b"y")
+    assert file_checksum(a) != file_checksum(b)
+
+
+@pytest.mark.parametrize("limit", [0, -1, "much"])
+def test_limit_out_of_range(tmp_path: Path, limit: object) -> None:
+    with pytest.raises(ValueError, match=r"^limit_gb must be"):
+        FeatureCache(tmp_path, limit_gb=limit)

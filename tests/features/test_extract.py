@@ -1,0 +1,108 @@
+"""Extraction through the cache: every cause of other features is a miss, results agree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from occ_lab.data.module import TaskData
+from occ_lab.data.mvtec import MVTec
+from occ_lab.features.backbone import Backbone
+from occ_lab.features.cache import FeatureCache, digest
+from occ_lab.features.extract import cache_key, cached_features
+from occ_lab.features.samples import TaskFeatures
+from tests.data.trees import mvtec_tree, noise, save
+
+SMALL = {"name": "small", "model": "resnet18", "weights": "random", "output": "levels"}
+
+
+def backbone(**changes: object) -> Backbone:
+    return Backbone(**{**SMALL, **changes})
+
+
+def data(root: Path, **geometry: int) -> TaskData:
+    return TaskData(MVTec("mvtec", root, **{"resize": 64, "crop": 64, **geometry}), "bolt", 2)
+
+
+def key(root: Path, network: Backbone | None = None, **geometry: int) -> str:
+    return digest(cache_key(network or backbone(), data(root, **geometry).train_images))
+
+
+def test_key_is_stable(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path)
+    assert key(tmp_path) == key(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weights": "random", "seed": 1},
+        {"strides": [4, 8]},
+        {"pool": 1},
+        {"output": "pooled"},
+        {"model": "resnet34"},
+    ],
+)
+def test_another_backbone_is_a_miss(tmp_path: Path, changes: dict) -> None:
+    mvtec_tree(tmp_path)
+    assert key(tmp_path, backbone(**changes)) != key(tmp_path)
+
+
+@pytest.mark.parametrize("geometry", [{"resize": 80}, {"crop": 48}])
+def test_another_preprocessing_is_a_miss(tmp_path: Path, geometry: dict) -> None:
+    mvtec_tree(tmp_path)
+    assert key(tmp_path, **geometry) != key(tmp_path)
+
+
+def test_another_image_is_a_miss(tmp_path: Path) -> None:
+    folder = mvtec_tree(tmp_path) / "train" / "good"
+    keys = [key(tmp_path)]
+    status = (folder / "000.png").stat()
+    os.utime(folder / "000.png", ns=(status.st_atime_ns, status.st_mtime_ns + 1))  # changed
+    keys.append(key(tmp_path))
+    save(folder / "000.png", noise(9, 96))  # of another size
+    keys.append(key(tmp_path))
+    (folder / "000.png").rename(folder / "0000.png")
+    keys.append(key(tmp_path))
+    save(folder / "006.png", noise(6))
+    keys.append(key(tmp_path))
+    assert len(set(keys)) == len(keys)
+
+
+def test_cached_features_equal_the_backbone(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path / "data")
+    task, network = data(tmp_path / "data"), backbone()
+    kept = cached_features(
+        FeatureCache(tmp_path / "cache"),
+        network,
+        task.test_images,
+        torch.device("cpu"),
+        batch_size=4,
+        workers=0,
+        title="test",
+    )
+    samples = TaskFeatures(kept, task.test_images)
+    batch = samples.__getitems__([5, 0, 3])
+    images = [task.test_images[index] for index in (5, 0, 3)]
+    expected = network(torch.stack([sample["image"] for sample in images]))
+    for ours, level in zip(batch["levels"], expected, strict=True):
+        assert ours.shape == level.shape
+        torch.testing.assert_close(ours.float(), level, rtol=2e-3, atol=1e-3)
+    assert batch["index"].tolist() == [5, 0, 3]
+    assert batch["label"].tolist() == [sample["label"] for sample in images]
+    assert batch["path"] == [sample["path"] for sample in images]
+    assert torch.equal(batch["mask"], torch.stack([sample["mask"] for sample in images]))
+
+
+def test_loaders_give_features_in_place_of_images(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path)
+    task = data(tmp_path)
+    count = len(task.train_images)
+    task.train_set = TaskFeatures([np.zeros((count, 2, 2, 3), np.float16)], task.train_images)
+    seen = [batch["index"].tolist() for batch in task.train_dataloader()]
+    assert sorted(index for batch in seen for index in batch) == list(range(count))
+    assert "image" not in next(iter(task.train_dataloader()))

@@ -1,0 +1,227 @@
+"""The main command, as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.data.trees import mvtec_tree
+
+SMALL = ["loss.fit.epochs=1", "dataset.resize=64", "dataset.crop=64", "maps=2"]
+# Runs the command in-process and says on stderr which slow imports it made.
+SPY = (
+    "import atexit, sys; sys.argv[0] = 'train'; import occ_lab.train as t; "
+    "atexit.register(lambda: print('IMPORTED', "
+    "[m for m in ('torch', 'lightning', 'timm', 'albumentations') if m in sys.modules], "
+    "file=sys.stderr)); t.main()"
+)
+
+
+def train(
+    *overrides: str, cwd: Path, spy: bool = False, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    start = ["-c", SPY] if spy else ["-m", "occ_lab.train"]
+    return subprocess.run(
+        [sys.executable, *start, *overrides],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "140", **(env or {})},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def bolts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("Daten ä") / "parts"
+    mvtec_tree(root, "bolt")
+    mvtec_tree(root, "nut")
+    return root
+
+
+def on_bolts(bolts: Path, *overrides: str) -> list[str]:
+    return ["dataset=mvtec", f"dataset.root='{bolts}'", *SMALL, *overrides]
+
+
+def test_a_run_leaves_what_the_design_lists(bolts: Path, tmp_path: Path) -> None:
+    done = train(*on_bolts(bolts, "loss=norm", "hydra.run.dir=out"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    summary = json.loads((out / "metrics.json").read_text())
+    assert set(summary) == {"dataset", "loss", "backbone", "seed", "version", "tasks", "mean"}
+    assert summary["seed"] == 0
+    assert list(summary["tasks"]) == ["bolt", "nut"]
+    metrics = {"image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_aupro"}
+    for figures in summary["tasks"].values():
+        assert set(figures) == metrics | {"n_train", "n_test", "seconds", "peak_memory_mb"}
+        assert all(0 <= figures[name] <= 1 for name in metrics)
+        assert set(figures["seconds"]) == {"features", "fit", "test"}
+        assert (figures["n_train"], figures["n_test"]) == (6, 6)
+    assert set(summary["mean"]) == metrics
+    rows = list(csv.DictReader((out / "scores.csv").open(encoding="utf-8")))
+    assert [row["task"] for row in rows] == ["bolt"] * 6 + ["nut"] * 6
+    assert {row["label"] for row in rows} == {"0", "1"}
+    assert all(Path(row["path"]).is_file() and float(row["score"]) >= 0 for row in rows)
+    assert (out / ".hydra" / "config.yaml").is_file()
+    assert "${" not in (out / "config.yaml").read_text()
+    for name in ("bolt", "nut"):
+        task = out / "tasks" / name
+        assert len(list((task / "maps").glob("*.png"))) == 2
+        assert Image.open(next((task / "maps").glob("*.png"))).width > 800
+        assert "loss" in (task / "metrics.csv").read_text()
+        checkpoint = torch.load(task / "checkpoints" / "last.ckpt", weights_only=True)
+        assert not [key for key in checkpoint["state_dict"] if key.startswith("backbone.")]
+        assert [key for key in checkpoint["state_dict"] if key.startswith("projector.")]
+        assert checkpoint["backbone"]
+    for text in ("bolt", "nut", "mean", "image AUROC", "pixel AUPRO", str(out), "maps/*.png"):
+        assert text in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_same_seed_same_figures_and_resume_skips(bolts: Path, tmp_path: Path) -> None:
+    command = on_bolts(bolts, "dataset.category=bolt")
+    figures = []
+    for place in ("a", "b"):
+        assert train(*command, f"hydra.run.dir={place}", cwd=tmp_path).returncode == 0
+        task = json.loads((tmp_path / place / "metrics.json").read_text())["tasks"]["bolt"]
+        scores = (tmp_path / place / "scores.csv").read_text()
+        measured = ("seconds", "peak_memory_mb")
+        figures.append(({k: v for k, v in task.items() if k not in measured}, scores))
+    assert figures[0] == figures[1]
+
+    refused = train(*command, "hydra.run.dir=a", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "resume=true" in refused.stderr
+
+    before = (tmp_path / "a" / "tasks" / "bolt" / "metrics.json").stat().st_mtime_ns
+    again = train(
+        *on_bolts(bolts, "dataset.category=all", "resume=true"), "hydra.run.dir=a", cwd=tmp_path
+    )
+    assert again.returncode == 0, again.stderr
+    assert "bolt: finished before, skipped" in again.stdout
+    assert (tmp_path / "a" / "tasks" / "bolt" / "metrics.json").stat().st_mtime_ns == before
+    assert list(json.loads((tmp_path / "a" / "metrics.json").read_text())["tasks"]) == [
+        "bolt",
+        "nut",
+    ]
+
+
+def test_oracle_is_labelled(bolts: Path, tmp_path: Path) -> None:
+    command = on_bolts(bolts, "dataset.category=bolt", "oracle=true", "loss.fit.epochs=2")
+    done = train(*command, "hydra.run.dir=out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    task = json.loads((tmp_path / "out" / "metrics.json").read_text())["tasks"]["bolt"]
+    for name, best in task["oracle_best_epoch"].items():
+        assert best["epoch"] in (1, 2)
+        assert best["value"] >= task[name] - 1e-9
+
+
+def test_ctrl_c_leaves_finished_tasks_whole(bolts: Path, tmp_path: Path) -> None:
+    command = on_bolts(bolts, "loss.fit.epochs=100000", "hydra.run.dir=out")
+    first = train(*on_bolts(bolts, "dataset.category=bolt", "hydra.run.dir=out"), cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    settings = tmp_path / "out" / "config.yaml"  # so that one task is finished, one runs for long
+    settings.write_text(settings.read_text().replace("epochs: 1\n", "epochs: 100000\n"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "occ_lab.train", *command, "resume=true"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    )
+    started = time.monotonic()
+    while not list(tmp_path.glob("out/tasks/.nut*/metrics.csv")):
+        assert process.poll() is None
+        assert time.monotonic() - started < 120
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "1 of 2 tasks are finished" in output
+    assert "resume=true hydra.run.dir=" in output
+    assert "Traceback" not in output
+    assert [path.name for path in (tmp_path / "out" / "tasks").iterdir()] == ["bolt"]
+    assert list(json.loads((tmp_path / "out" / "metrics.json").read_text())["tasks"]) == ["bolt"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code", "texts"),
+    [
+        (["--help"], 0, ["dataset: ", "KEY=VALUE", "python -m occ_lab.train -m"]),
+        (["--cfg", "job"], 0, ["_target_: occ_lab.models.norm.Norm"]),
+        (["los=norm"], 1, ["los"]),
+        (["loss=nrom"], 1, ["Could not find 'loss/nrom'", "norm"]),
+        (["loss.nrom=1"], 1, ["Key 'nrom' is not in struct"]),
+        (["dataset=mvtec", "dataset.root=nowhere"], 1, ["dataset.root: no mvtec data", "licence"]),
+        (["dataset.category=[]"], 1, ["dataset.category is empty"]),
+    ],
+)
+def test_answers_before_slow_imports(
+    overrides: list[str], code: int, texts: list[str], tmp_path: Path
+) -> None:
+    done = train(*overrides, cwd=tmp_path, spy=True)
+    assert done.returncode == code, done.stderr
+    for text in texts:
+        assert text in done.stdout + done.stderr
+    assert "IMPORTED []" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("loss.norm=-1", "loss.norm must be a number and > 0, got -1"),
+        ("loss.fit.epochs=0", "loss.fit.epochs must be"),
+        ("scoring.image=median", "scoring.image must be max or top"),
+        ("seed=-1", "seed must be"),
+        ("backbone.weights=no.safetensors", "no.safetensors"),
+        ("loss._target_=os.system", "is not a class of"),
+    ],
+)
+def test_bad_values_fail_before_any_work(
+    bolts: Path, tmp_path: Path, override: str, text: str
+) -> None:
+    done = train(*on_bolts(bolts, override, "hydra.run.dir=out"), cwd=tmp_path)
+    assert done.returncode == 1
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "tasks").exists()
+
+
+def test_a_corrupt_file_stops_before_training(tmp_path: Path) -> None:
+    folder = mvtec_tree(tmp_path / "data", "bolt")
+    (folder / "train" / "good" / "003.png").write_bytes(b"no image")
+    done = train(*on_bolts(tmp_path / "data", "hydra.run.dir=out"), cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"{folder / 'train' / 'good' / '003.png'}: unreadable" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_wandb_offline_keeps_a_run_per_task(bolts: Path, tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    done = train(
+        *on_bolts(bolts, "logger=wandb", "hydra.run.dir=out"),
+        cwd=tmp_path,
+        env={"WANDB_MODE": "offline", "WANDB_SILENT": "true"},
+    )
+    assert done.returncode == 0, done.stderr
+    runs = list((tmp_path / "out" / "tasks").glob("*/wandb/offline-run-*/*.wandb"))
+    assert sorted(path.parents[2].name for path in runs) == ["bolt", "nut"]
+    for path in runs:
+        content = path.read_bytes()
+        assert b"image_auroc" in content
+        assert path.parents[2].name.encode() in content

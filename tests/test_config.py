@@ -26,7 +26,7 @@ def composed(*overrides: str) -> DictConfig:
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_file_composes_and_resolves(choice: str) -> None:
-    cfg = composed(f"+{choice}" if choice.startswith("experiment") else choice)
+    cfg = composed(choice)
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 

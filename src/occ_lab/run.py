@@ -98,7 +98,8 @@ def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
                 run_task(cfg, parts, task, folder)
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C during a fit into an exit
         console.print(f"\nStopped; {len(record.finished)} of {len(tasks)} tasks are finished.")
-        console.print(f"Go on: the same command with resume=true hydra.run.dir={directory}")
+        again = f"Go on: the same command with resume=true hydra.run.dir={directory}"
+        console.print(again, soft_wrap=True)
         raise SystemExit(130) from None
     figures = {task: record.finished[task] for task in tasks}
     title = (

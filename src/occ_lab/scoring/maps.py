@@ -36,7 +36,7 @@ def upsample_and_smooth(scores: Tensor, size: tuple[int, int], sigma: float) -> 
     # neighbouring pixels that the smoothing has just told apart.
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     rows, columns = (
-        torch.as_tensor(_axis(n, m, sigma), dtype=scores.dtype, device=scores.device)
+        torch.as_tensor(axis_matrix(n, m, sigma), dtype=scores.dtype, device=scores.device)
         for n, m in zip(scores.shape[-2:], size, strict=True)
     )
     with torch.autocast(scores.device.type, enabled=False):
@@ -44,7 +44,7 @@ def upsample_and_smooth(scores: Tensor, size: tuple[int, int], sigma: float) -> 
 
 
 @lru_cache(maxsize=32)
-def _axis(source: int, target: int, sigma: float) -> np.ndarray:
+def axis_matrix(source: int, target: int, sigma: float) -> np.ndarray:
     """Upsampling and smoothing along one axis, as a matrix ``[target, source]`` in float64.
 
     Its columns are what becomes of the unit vectors.

@@ -7,8 +7,10 @@ itself has no place in an order: ``update`` raises `UserError`.
 
 from __future__ import annotations
 
+import ctypes
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -109,11 +111,9 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
 _EIGHT_NEIGHBOURS = np.zeros((3, 3, 3), dtype=bool)
 _EIGHT_NEIGHBOURS[1] = True
 
-# Pixels worked on at once: enough for few passes over the negatives, few next to the state.
+# What `compute` works on at once: enough for few passes over the negatives, little next to them.
 _POSITIVES_AT_ONCE = 2**21
-_NEGATIVES_AT_ONCE = 2**23
-
-_SLAB = 2**26  # bytes; what is never written to takes no memory
+_BYTES_AT_ONCE = 2**24  # of packed negatives: 2**23 float32
 
 
 class _PixelMetric(Metric, ABC):
@@ -143,7 +143,6 @@ class _PixelMetric(Metric, ABC):
         states = "positives areas packed_lows packed_heads packed_runs"
         for state in states.split():
             self.add_state(state, default=[], dist_reduce_fx="cat")
-        self._slab = np.empty(0, dtype=np.uint8)
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
         """Adds a batch.
@@ -172,50 +171,35 @@ class _PixelMetric(Metric, ABC):
         self._append(self.packed_lows, lows)
         self._append(self.packed_heads, heads)
         self._append(self.packed_runs, runs)
+        _return_freed_memory()
 
     def _append(self, state: list[Tensor], array: np.ndarray) -> None:
-        """Copies an array to the state, on the CPU into a slab of memory apart from the heap.
-
-        Scattered between the short-lived arrays of many batches, the state would keep the heap
-        from ever shrinking: it then grows to several times the state's size.
-        """
-        if array.nbytes > len(self._slab):
-            self._slab = np.empty(max(array.nbytes, _SLAB), dtype=np.uint8)
-        kept = self._slab[: array.nbytes].view(array.dtype)
-        self._slab = self._slab[-(-array.nbytes // 8) * 8 :]
-        kept[:] = array
-        state.append(torch.from_numpy(kept).to(self.device))
+        state.append(torch.from_numpy(array).to(self.device))
 
     def compute(self) -> Tensor:
         """The metric in 0..1, a float64 scalar on the CPU; NaN unless both classes are there."""
+        positives, areas = _arrays(self.positives), _arrays(self.areas)
         n_negatives = sum(int(runs.sum()) for runs in _arrays(self.packed_runs))
         limit = self.limit * n_negatives
         area = total = 0.0
-        for scores, areas in zip(
-            _joined(_arrays(self.positives), _POSITIVES_AT_ONCE),
-            _joined(_arrays(self.areas), _POSITIVES_AT_ONCE),
-            strict=True,
-        ):
+        for block in _blocks([len(chunk) for chunk in positives], _POSITIVES_AT_ONCE):
+            scores = np.concatenate(positives[block])
             order = np.argsort(scores)
-            weights = self._weights(areas[order])
+            weights = self._weights(np.concatenate(areas[block])[order])
             below, up_to = self._count_negatives(scores[order])
             area += float(weights @ _area_under_ramp(n_negatives - up_to, n_negatives - below, limit))
             total += float(weights.sum())
-        normalised = area / (limit * total) if limit and total else np.nan
-        return torch.tensor(normalised, dtype=torch.float64)
+        share = area / (limit * total) if n_negatives and total else np.nan
+        return torch.tensor(share, dtype=torch.float64)
 
     def _count_negatives(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How many negatives lie below, and how many at or below, each of some sorted scores."""
+        packed = [_arrays(s) for s in (self.packed_lows, self.packed_heads, self.packed_runs)]
         below = np.zeros(len(scores), dtype=np.int64)
         up_to = np.zeros(len(scores), dtype=np.int64)
-        packed = zip(
-            _arrays(self.packed_lows),
-            _arrays(self.packed_heads),
-            _arrays(self.packed_runs),
-            strict=True,
-        )
-        for negatives in _joined((_unpack(*part) for part in packed), _NEGATIVES_AT_ONCE):
-            negatives.sort()
+        for block in _blocks([len(lows) for lows in packed[0]], _BYTES_AT_ONCE):
+            negatives = _unpack(*(np.concatenate(part[block]) for part in packed))
+            negatives.sort()  # it is one sorted piece after the other
             below += np.searchsorted(negatives, scores, side="left")
             up_to += np.searchsorted(negatives, scores, side="right")
         return below, up_to
@@ -304,16 +288,26 @@ def _arrays(state: list[Tensor] | Tensor) -> list[np.ndarray]:
     return [chunk.cpu().numpy() for chunk in chunks]
 
 
-def _joined(arrays: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Concatenates arrays, in order, to ones of at least ``size`` elements and a last one."""
-    pending: list[np.ndarray] = []
-    for array in arrays:
-        pending.append(array)
-        if sum(map(len, pending)) >= size:
-            yield np.concatenate(pending) if len(pending) > 1 else pending[0]
-            pending = []
-    if pending:
-        yield np.concatenate(pending)
+def _blocks(sizes: list[int], at_least: int) -> Iterator[slice]:
+    """Slices of consecutive chunks that together hold ``at_least`` so much, and a last one."""
+    start = total = 0
+    for stop, size in enumerate(sizes, 1):
+        total += size
+        if total >= at_least or stop == len(sizes):
+            yield slice(start, stop)
+            start, total = stop, 0
+
+
+def _return_freed_memory() -> None:
+    """Has the C library return freed memory to the system, where it is one that keeps it (glibc).
+
+    It reuses little of what torch frees once small long-lived objects, as a state's are, lie in
+    between: after some thousand maps a process would hold several times the size of the state.
+    """
+    if os.name == "posix":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _check(scores: Tensor, truth: Tensor, name: str) -> None:

@@ -1,0 +1,45 @@
+"""Levels of a backbone joined to one feature map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def join(levels: Sequence[Tensor]) -> Tensor:
+    """Upsample every level to the first one's grid, bilinearly, and concatenate channels.
+
+    Args:
+        levels: ``[B, C_l, H_l, W_l]``, finest first.
+
+    Returns:
+        ``[B, ΣC_l, H, W]``, on the grid of the first level.
+    """
+    return torch.cat(upsampled(levels), dim=1)
+
+
+def unit_scale(levels: Sequence[Tensor]) -> Tensor:
+    """What scales the joined feature vector of each position to length √C, C its channels.
+
+    Args:
+        levels: ``[B, C_l, H_l, W_l]``, finest first.
+
+    Returns:
+        ``[B, 1, H, W]``; finite where the vector is zero.
+    """
+    squares = sum(level.square().sum(dim=1, keepdim=True) for level in upsampled(levels))
+    assert isinstance(squares, Tensor)
+    mean = squares / sum(level.shape[1] for level in levels)
+    return mean.clamp_min(torch.finfo(mean.dtype).tiny).rsqrt()
+
+
+def upsampled(levels: Sequence[Tensor]) -> list[Tensor]:
+    """Every level ``[B, C_l, H, W]`` on the grid of the first one."""
+    size = levels[0].shape[-2:]
+    return [
+        level if level.shape[-2:] == size else F.interpolate(level, size, mode="bilinear")
+        for level in levels
+    ]

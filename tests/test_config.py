@@ -52,7 +52,7 @@ def test_values_override_and_nested_targets_build() -> None:
 def test_a_value_out_of_range_names_its_key(value: object) -> None:
     node = OmegaConf.create({"_target_": "occ_lab.models.norm.Norm", "norm": value})
     with pytest.raises(UserError, match=r"^loss\.norm must be a number and > 0, got "):
-        build(node, "loss", channels=4)
+        build(node, "loss", channels=4, levels=[4])
 
 
 @pytest.mark.parametrize(

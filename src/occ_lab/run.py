@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 import occ_lab
+from occ_lab.allocator import keep_freed_memory
 from occ_lab.config import build, check_value
 from occ_lab.data.base import Benchmark
 from occ_lab.data.module import TaskData, TaskImages
@@ -64,6 +65,7 @@ class Parts:
     backbone: Backbone
     cache: FeatureCache
     postprocess: PostProcess
+    one_pass: bool
 
 
 def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
@@ -76,6 +78,7 @@ def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
         UserError: a value out of range, absent data, a file that cannot be used; all before any
             work on the task concerned.
     """
+    keep_freed_memory()
     cfg = resolved(cfg)
     parts = check(cfg)
     tasks = parts.benchmark.tasks()
@@ -124,11 +127,12 @@ def check(cfg: DictConfig) -> Parts:
     for key, least in LEAST.items():
         check_value(cfg, key, at_least=least, integer=True)
     benchmark = build(cfg.dataset, "dataset")
-    build(without_fit(cfg.loss), "loss", channels=1)
+    objective = build(without_fit(cfg.loss), "loss", channels=1, levels=[1])
     postprocess = build(cfg.scoring, "scoring")
     backbone = build(cfg.backbone, "backbone")
     build(cfg.projector, "projector", channels=backbone.channels)
-    return Parts(benchmark, backbone, build(cfg.cache, "cache"), postprocess)
+    cache = build(cfg.cache, "cache")
+    return Parts(benchmark, backbone, cache, postprocess, objective.one_pass)
 
 
 def without_fit(loss: DictConfig) -> DictConfig:
@@ -138,17 +142,18 @@ def without_fit(loss: DictConfig) -> DictConfig:
 
 def run_task(cfg: DictConfig, parts: Parts, task: str, folder: Path) -> None:
     """Fit and test one task and write its outputs into ``folder``."""
-    seed_everything(cfg.seed, workers=True, verbose=False)
     reset_peak()
     data = TaskData(parts.benchmark, task, cfg.loss.fit.batch_size, **cfg.loader)
     data.prepare_data()
-    detector = make_detector(cfg, parts)
     seconds = {"features": 0.0}
     with task_loggers(cfg, folder.parents[1].name, task, folder) as loggers:
-        trainer = make_trainer(cfg, loggers)
+        trainer = make_trainer(cfg, loggers, parts.one_pass)
         if parts.cache.enabled:
             with timed(seconds, "features"):
                 use_features(parts, data, trainer.strategy.root_device)
+        # Not before: a pass for the cache draws random numbers, a hit draws none.
+        seed_everything(cfg.seed, workers=True, verbose=False)
+        detector = make_detector(cfg, parts)
         with timed(seconds, "fit"):
             fit(trainer, detector, data, cfg.oracle)
         trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt", weights_only=True)
@@ -182,7 +187,12 @@ def make_detector(cfg: DictConfig, parts: Parts) -> Detector:
     return Detector(
         parts.backbone,
         projector,
-        build(without_fit(cfg.loss), "loss", channels=projector.out_channels),
+        build(
+            without_fit(cfg.loss),
+            "loss",
+            channels=projector.out_channels,
+            levels=parts.backbone.channels,
+        ),
         build(cfg.loss.fit.optimizer, "loss.fit.optimizer"),
         parts.postprocess,
         size=(parts.benchmark.crop, parts.benchmark.crop),
@@ -205,8 +215,9 @@ def use_features(parts: Parts, data: TaskData, device: torch.device) -> None:
         setattr(data, f"{part}_set", TaskFeatures(levels, images))
 
 
-def make_trainer(cfg: DictConfig, loggers: list) -> Trainer:
+def make_trainer(cfg: DictConfig, loggers: list, one_pass: bool) -> Trainer:
     """Lightning's trainer, with less to read in the terminal."""
+    epochs = 1 if one_pass else cfg.trainer.max_epochs
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for harmless in QUIET:
@@ -215,6 +226,7 @@ def make_trainer(cfg: DictConfig, loggers: list) -> Trainer:
         cfg.trainer,
         "trainer",
         logger=loggers,
+        max_epochs=epochs,
         callbacks=[RichProgressBar()],
     )
 

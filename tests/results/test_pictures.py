@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def test_worst_misses_come_first(rows: list[tuple[int, int]]) -> None:
     assert sorted(order) == list(range(len(rows)))
     if 0 < labels.sum() < len(labels):
         shares = [misses(scores, labels, place) for place in order]
-        assert all(a >= b - 1e-12 for a, b in zip(shares, shares[1:], strict=False))
+        assert all(a >= b - 1e-12 for a, b in itertools.pairwise(shares))
 
 
 def test_strip_has_a_panel_for_each_thing() -> None:

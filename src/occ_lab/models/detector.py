@@ -45,6 +45,7 @@ class Detector(LightningModule):
         self.projector = projector
         self.objective = objective
         self.optimizer = optimizer
+        self.automatic_optimization = not objective.one_pass
         self.postprocess = postprocess
         self.size = size
         self.setup_batches: Callable[[], Iterable[Batch]] = list
@@ -67,29 +68,37 @@ class Detector(LightningModule):
         for batch in self.setup_batches():
             yield self.project(self.transfer_batch_to_device(batch, self.device, 0))
 
-    def project(self, batch: Batch) -> Tensor:
-        """The projected map ``[B, C, H, W]`` of a batch of images, or of their cached levels."""
+    def levels(self, batch: Batch) -> list[Tensor]:
+        """The levels ``[B, C_l, H_l, W_l]`` of a batch of images, cached or computed."""
         if "levels" in batch:
-            return self.projector([level.to(self.dtype) for level in batch["levels"]])
-        return self.projector(self.backbone(batch["image"]))
+            return [level.to(self.dtype) for level in batch["levels"]]
+        return self.backbone(batch["image"])
 
-    def configure_optimizers(self) -> Optimizer:
-        """The optimizer of all that learns: projector and objective."""
+    def project(self, batch: Batch) -> Tensor:
+        """The projected map ``[B, C, H, W]`` of a batch."""
+        return self.projector(self.levels(batch))
+
+    def configure_optimizers(self) -> Optimizer | None:
+        """The optimizer of all that learns by gradient: projector and objective."""
+        if self.objective.one_pass:
+            return None
         learned = [*self.projector.parameters(), *self.objective.parameters()]
         return self.optimizer(parameter for parameter in learned if parameter.requires_grad)
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The objective's loss on a batch of normal images."""
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
+        """The objective's loss on a batch of normal images, if it has one."""
+        if self.objective.one_pass:
+            self.objective.observe(self.levels(batch))
+            return None
         loss = self.objective.loss(self.project(batch))
-        self.log(
-            "loss",
-            loss,
-            prog_bar=True,
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(batch["index"]),
-        )
+        size = len(batch["index"])
+        self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=size)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """After its one pass, let the objective conclude."""
+        if self.objective.one_pass:
+            self.objective.finish(self.projector)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
         """Score a batch, add it to the metrics, keep its scores."""

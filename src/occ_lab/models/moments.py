@@ -43,6 +43,11 @@ class Moments(nn.Module):
         added = normalized_moments(wide) if self.normalize else joint_moments(wide)
         self.total += added.to(self.total.device)
 
+    def reduce(self) -> None:
+        """Add up what the processes of a distributed run have seen."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(self.total)
+
     @property
     def mean(self) -> Tensor:
         """Σ = E[f̃ f̃ᵀ], float64 ``[C + 1, C + 1]``."""

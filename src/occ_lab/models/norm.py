@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from occ_lab.errors import check_number
+from occ_lab.models.closed_form import expected_factor
+from occ_lab.models.moments import Moments
 from occ_lab.models.objective import Objective
+from occ_lab.models.projector import Conv1x1
 
 Target = Literal["randn", "rand", "ones", "mean"]
+Solver = Literal["gradient", "closed_form"]
 
 
 class Norm(Objective):
@@ -21,8 +25,18 @@ class Norm(Objective):
     ``‖z − c‖₂``; the semantic form (``squared``) takes the squared distance in both. Either adds
     ``radius_weight · r``. The radius r is learned.
 
+    The closed form (``solver="closed_form"``) is the limit of small steps on the squared distance,
+    averaged over the projector's initial weights; ν and r play no part in it. It needs one pass for
+    the second moments of the features, sets the projector to a factor of the score, and the target
+    to zero.
+
     Args:
         channels: channels of the feature map.
+        levels: the channels of each level that the projector takes.
+        solver: ``gradient`` or ``closed_form``.
+        time: how far the closed form follows the gradient flow, in units of the mean diagonal of
+            the second moments; at least 0.
+        normalize: whether the projector scales each feature vector to length √C.
         norm: the p-norm of the target, above 0.
         p: which norm, at least 1; ``inf`` is the largest component.
         target: what ``v`` is: ``randn``, ``rand`` or ``ones``, or ``mean``, the mean projected
@@ -39,6 +53,10 @@ class Norm(Objective):
     def __init__(
         self,
         channels: int,
+        levels: Sequence[int],
+        solver: Solver = "gradient",
+        time: float = 10.0,
+        normalize: bool = False,
         norm: float = 1.0,
         p: float = 2.0,
         target: Target = "randn",
@@ -48,6 +66,9 @@ class Norm(Objective):
         radius_weight: float = 0.0,
         seed: int = 0,
     ) -> None:
+        if solver not in get_args(Solver):
+            raise ValueError(f"solver must be one of {', '.join(get_args(Solver))}, got {solver!r}")
+        check_number("time", time, at_least=0)
         check_number("norm", norm, above=0)
         check_number("p", p, at_least=1)
         if target not in get_args(Target):
@@ -61,7 +82,12 @@ class Norm(Objective):
         self.squared = squared
         self.nu = nu
         self.radius_weight = radius_weight
-        self.needs_setup = target == "mean"
+        self.channels = channels
+        self.time = time
+        self.one_pass = solver == "closed_form"
+        self.needs_setup = target == "mean" and not self.one_pass
+        if self.one_pass:
+            self.moments = Moments(levels, normalize)
         self.radius = nn.Parameter(torch.tensor(float(radius)))
         direction = torch.ones(channels)
         if target in ("randn", "rand"):
@@ -80,6 +106,18 @@ class Norm(Objective):
             total += z.sum(dim=(0, 2, 3), dtype=torch.float64)
             count += z.shape[0] * z.shape[2] * z.shape[3]
         self.target = self._scaled(total / count).to(self.target.dtype)
+
+    def observe(self, levels: Sequence[Tensor]) -> None:
+        """Add a batch of levels ``[B, C_l, H_l, W_l]`` to the second moments."""
+        self.moments.update(levels)
+
+    def finish(self, projector: Conv1x1) -> None:
+        """Solve, and set the projector so that its distance to a target of zero is the score."""
+        self.moments.reduce()
+        norm = float(torch.linalg.vector_norm(self.target))
+        factor = expected_factor(self.moments.mean.cpu(), self.channels, norm, self.time)
+        projector.assign(factor)
+        self.target = self.target.new_zeros(len(factor))
 
     def loss(self, z: Tensor) -> Tensor:
         """``(1/ν) · mean relu(d − r^p) + radius_weight · r``, d the distance to the target."""

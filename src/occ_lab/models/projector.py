@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from occ_lab.errors import check_number
+from occ_lab.features.join import unit_scale
 
 
 class Conv1x1(nn.Module):
@@ -21,12 +23,17 @@ class Conv1x1(nn.Module):
     Args:
         channels: the channels of each level.
         compression: the output has ``sum(channels) // compression`` channels.
+        normalize: whether the joined feature vector of each position is scaled to length √C first;
+            a scale a position, it commutes with the convolution too, but for the bias.
     """
 
-    def __init__(self, channels: Sequence[int], compression: int = 1) -> None:
+    def __init__(
+        self, channels: Sequence[int], compression: int = 1, normalize: bool = False
+    ) -> None:
         check_number("compression", compression, at_least=1, integer=True)
         super().__init__()
         self.channels = list(channels)
+        self.normalize = normalize
         self.conv = nn.Conv2d(sum(channels), sum(channels) // compression, kernel_size=1)
 
     @property
@@ -38,9 +45,22 @@ class Conv1x1(nn.Module):
         """Levels ``[B, C_l, H_l, W_l]``, finest first, to a feature map ``[B, C, H, W]``."""
         size = levels[0].shape[-2:]
         weights = self.conv.weight.split(self.channels, dim=1)
-        first, *rest = (F.conv2d(level, w) for level, w in zip(levels, weights, strict=True))
         assert self.conv.bias is not None
-        z = first + self.conv.bias[:, None, None]
-        for level in rest:
-            z = z + F.interpolate(level, size, mode="bilinear")
-        return z
+        bias = None if self.normalize else self.conv.bias
+        z = F.conv2d(levels[0], weights[0], bias)
+        for level, weight in zip(levels[1:], weights[1:], strict=True):
+            z = z + F.interpolate(F.conv2d(level, weight), size, mode="bilinear")
+        return z * unit_scale(levels) + self.conv.bias[:, None, None] if self.normalize else z
+
+    def assign(self, factor: Tensor) -> None:
+        """Let the output be ``L [f; 1]``.
+
+        Args:
+            factor: L, ``[R, ΣC_l + 1]``; the output has R channels from now on.
+        """
+        here = self.conv.weight
+        self.conv = nn.Conv2d(factor.shape[1] - 1, factor.shape[0], 1).to(here)
+        with torch.no_grad():
+            self.conv.weight.copy_(factor[:, :-1, None, None])
+            assert self.conv.bias is not None
+            self.conv.bias.copy_(factor[:, -1])

@@ -62,7 +62,7 @@ def strip(
         panels.append(np.where(outline[..., None], CONTOUR, image).astype(np.uint8))
     if heat is not None:
         colours = (matplotlib.colormaps["inferno"](heat)[..., :3] * 255).astype(np.uint8)
-        weight = (0.75 * heat)[..., None]  # the overlay hides the image only where the map is high
+        weight = 0.75 * heat[..., None] ** 2  # the image shows but where the map is high
         panels += [colours, ((1 - weight) * image + weight * colours).astype(np.uint8)]
     width = len(panels) * (PANEL + GAP) - GAP
     canvas = Image.new("RGB", (width, PANEL + CAPTION), "white")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from occ_lab.results.record import METRICS, mean_metrics
@@ -16,14 +17,14 @@ TITLES = dict(
 def results_table(title: str, tasks: dict[str, dict[str, Any]]) -> Table:
     """One row a task and the mean; metrics in per cent, the time of the whole task in seconds."""
     shown = [metric for metric in METRICS if any(metric in figures for figures in tasks.values())]
-    table = Table(title=title, title_justify="left", show_footer=len(tasks) > 1)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_footer=len(tasks) > 1)
     mean = mean_metrics(tasks)
-    table.add_column("task", footer="mean")
+    table.add_column("task", footer="mean", no_wrap=True)
     table.add_column("train", justify="right")
     table.add_column("test", justify="right")
     for metric in shown:
         table.add_column(TITLES[metric], justify="right", footer=percent(mean.get(metric)))
-    table.add_column("seconds", justify="right", footer=f"{sum(map(seconds, tasks.values())):.1f}")
+    table.add_column("time (s)", justify="right", footer=f"{sum(map(seconds, tasks.values())):.1f}")
     for name, figures in tasks.items():
         table.add_row(
             name,

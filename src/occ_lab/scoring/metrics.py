@@ -22,19 +22,27 @@ from torchmetrics import Metric
 from occ_lab.errors import UserError
 
 
-class _ImageMetric(Metric, ABC):
-    """Collects image scores and labels."""
+class _OrderMetric(Metric, ABC):
+    """A metric whose states are lists that grow by one tensor a batch."""
 
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+
+    def __init__(self, *states: str) -> None:
+        super().__init__()
+        for state in states:
+            self.add_state(state, default=[], dist_reduce_fx="cat")
+
+
+class _ImageMetric(_OrderMetric):
+    """Collects image scores and labels."""
+
     scores: list[Tensor]
     labels: list[Tensor]
 
     def __init__(self) -> None:
-        super().__init__()
-        self.add_state("scores", default=[], dist_reduce_fx="cat")
-        self.add_state("labels", default=[], dist_reduce_fx="cat")
+        super().__init__("scores", "labels")
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
         """Adds a batch.
@@ -47,17 +55,15 @@ class _ImageMetric(Metric, ABC):
             UserError: A score is NaN.
             ValueError: The shapes differ.
         """
-        _check(scores, labels, "labels")
-        self.scores.append(scores.detach())
+        self.scores.append(_checked(scores, labels, "labels"))
         self.labels.append(labels)
 
     def compute(self) -> Tensor:
         """The metric in 0..1, a float64 scalar on the CPU; NaN unless both classes are there."""
-        labels = np.concatenate(_arrays(self.labels))
-        if len(np.unique(labels)) < 2:
-            return torch.tensor(np.nan, dtype=torch.float64)
-        scores = np.concatenate(_arrays(self.scores))
-        return torch.tensor(self._measure(labels, scores), dtype=torch.float64)
+        labels = np.concatenate([[], *_arrays(self.labels)])
+        scores = np.concatenate([[], *_arrays(self.scores)])
+        both = len(np.unique(labels)) == 2
+        return torch.tensor(self._measure(labels, scores) if both else np.nan, dtype=torch.float64)
 
     @abstractmethod
     def _measure(self, labels: np.ndarray, scores: np.ndarray) -> float: ...
@@ -99,7 +105,7 @@ def best_f1(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     # precision + recall is 0 where no true positive is found, and so is F1.
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     best = f1[:-1].argmax()  # the curve's last point has no threshold
-    return float(f1[best]), float(distinct[thresholds[best]])
+    return float(f1[best]), float(distinct[int(thresholds[best])])
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:
@@ -116,7 +122,7 @@ _POSITIVES_AT_ONCE = 2**21
 _BYTES_AT_ONCE = 2**24  # of packed negatives: 2**23 float32
 
 
-class _PixelMetric(Metric, ABC):
+class _PixelMetric(_OrderMetric):
     """Area under a curve of weighted true positives against false positives, up to a limit.
 
     Seen over all thresholds, a positive pixel of score ``s`` and weight ``w`` raises the curve by
@@ -128,9 +134,6 @@ class _PixelMetric(Metric, ABC):
     one ``MetricCollection`` share their state.
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
     limit: float
     positives: list[Tensor]  # scores
     areas: list[Tensor]  # of the region that each positive pixel is part of
@@ -139,26 +142,21 @@ class _PixelMetric(Metric, ABC):
     packed_runs: list[Tensor]
 
     def __init__(self) -> None:
-        super().__init__()
-        states = "positives areas packed_lows packed_heads packed_runs"
-        for state in states.split():
-            self.add_state(state, default=[], dist_reduce_fx="cat")
+        super().__init__("positives", "areas", "packed_lows", "packed_heads", "packed_runs")
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
         """Adds a batch.
 
         Args:
-            maps: Anomaly maps, float ``[B, h, w]``, higher is more anomalous; of one dtype and
-                size of pixel throughout. Sizes may differ between batches.
+            maps: Anomaly maps, float ``[B, h, w]``, higher is more anomalous. Sizes may differ
+                between batches, the dtype may not.
             masks: True where a pixel is anomalous, bool ``[B, h, w]``.
 
         Raises:
             UserError: A score is NaN.
             ValueError: The shapes differ, or the dtype is another than before.
         """
-        _check(maps, masks, "masks")
-        # NumPy has no bfloat16, and packed float32 is no larger.
-        maps = maps.detach().to(torch.promote_types(maps.dtype, torch.float32))
+        maps = _checked(maps, masks, "masks")
         if self.positives and maps.dtype != self.positives[0].dtype:
             raise ValueError(f"maps must stay {self.positives[0].dtype}, got {maps.dtype}")
         scores = maps.cpu().numpy()
@@ -179,7 +177,7 @@ class _PixelMetric(Metric, ABC):
     def compute(self) -> Tensor:
         """The metric in 0..1, a float64 scalar on the CPU; NaN unless both classes are there."""
         positives, areas = _arrays(self.positives), _arrays(self.areas)
-        n_negatives = sum(int(runs.sum()) for runs in _arrays(self.packed_runs))
+        n_negatives = sum(int(runs.sum(dtype=np.int64)) for runs in _arrays(self.packed_runs))
         limit = self.limit * n_negatives
         area = total = 0.0
         for block in _blocks([len(chunk) for chunk in positives], _POSITIVES_AT_ONCE):
@@ -187,9 +185,11 @@ class _PixelMetric(Metric, ABC):
             order = np.argsort(scores)
             weights = self._weights(np.concatenate(areas[block])[order])
             below, up_to = self._count_negatives(scores[order])
-            area += float(weights @ _area_under_ramp(n_negatives - up_to, n_negatives - below, limit))
+            ramps = _area_under_ramp(n_negatives - up_to, n_negatives - below, limit)
+            area += float(weights @ ramps)
             total += float(weights.sum())
-        share = area / (limit * total) if n_negatives and total else np.nan
+        both = n_negatives > 0 and total > 0
+        share = min(area / (limit * total), 1.0) if both else np.nan  # 1 + rounding is 1
         return torch.tensor(share, dtype=torch.float64)
 
     def _count_negatives(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -219,7 +219,7 @@ class PixelAUROC(_PixelMetric):
 
 
 class PixelAUPRO(_PixelMetric):
-    """Area under the per-region overlap, in 0..1 (Bergmann et al., CVPR 2019, section 4.2).
+    """Area under the per-region overlap, in 0..1 (Bergmann et al., IJCV 2021).
 
     The mean overlap of the ground-truth regions (8-connected components) against the share of
     false positives among all pixels outside every region, over all thresholds up to ``limit``, the
@@ -244,7 +244,7 @@ class PixelAUPRO(_PixelMetric):
 
 
 def _area_under_ramp(start: np.ndarray, end: np.ndarray, limit: float) -> np.ndarray:
-    """Area, from 0 to ``limit``, under a line that is 0 to ``start``, 1 from ``end``, ramp between."""
+    """Area from 0 to ``limit`` under a line that is 0 up to ``start`` and 1 from ``end`` on."""
     climbed = np.clip(limit - start, 0, end - start)
     # start and end are whole numbers: where they meet, nothing is climbed and 1 avoids 0 / 0.
     return np.maximum(limit - end, 0) + climbed**2 / (2 * np.maximum(end - start, 1))
@@ -258,7 +258,7 @@ def _pack(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Returns:
         The lower halves, as bytes ``[N · itemsize / 2]`` (what every process group can gather);
-        the first score of each run ``[R]``; the length of each run, int64 ``[R]``.
+        the first score of each run ``[R]``; the length of each run, int32 ``[R]``.
     """
     scores = np.sort(scores)
     halves = _halves(scores)
@@ -266,7 +266,8 @@ def _pack(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     starts_run[1:] = halves[1:, 1] != halves[:-1, 1]
     starts = np.flatnonzero(starts_run)
     lows = np.ascontiguousarray(halves[:, 0]).view(np.uint8)
-    return lows, scores[starts], np.diff(starts, append=len(scores))
+    runs = np.diff(starts, append=len(scores)).astype(np.int32)
+    return lows, scores[starts], runs
 
 
 def _unpack(lows: np.ndarray, heads: np.ndarray, runs: np.ndarray) -> np.ndarray:
@@ -310,14 +311,15 @@ def _return_freed_memory() -> None:
             trim(0)
 
 
-def _check(scores: Tensor, truth: Tensor, name: str) -> None:
+def _checked(scores: Tensor, truth: Tensor, name: str) -> Tensor:
+    """The scores in float32 or wider: NumPy has no bfloat16, and packed float32 is no larger."""
     if scores.shape != truth.shape:
         raise ValueError(
-            f"{name} must have the shape of the scores, {tuple(scores.shape)}, "
-            f"got {tuple(truth.shape)}"
+            f"{name} must be {tuple(scores.shape)} like the scores, got {tuple(truth.shape)}"
         )
     if scores.isnan().any():
         raise UserError(
-            "The anomaly scores hold NaN, which has no order to measure. "
+            "The anomaly scores hold NaN, which has no place in their order. "
             "The training has probably diverged: try a lower learning rate or full precision."
         )
+    return scores.detach().to(torch.promote_types(scores.dtype, torch.float32))

@@ -252,7 +252,7 @@ def write_scores(folder: Path, data: TaskData, detector: Detector) -> None:
     """Write ``scores.csv``: path, label and score of each test image, in the split's order."""
     columns = (detector.gathered(name).tolist() for name in ("index", "label", "score"))
     rows = [
-        {"path": data.split.test[index].path, "label": label, "score": score}
+        {"path": str(data.split.test[index]), "label": label, "score": score}
         for index, label, score in zip(*columns, strict=True)
     ]
     write_whole(folder / "scores.csv", to_csv(rows))

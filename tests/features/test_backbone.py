@@ -189,6 +189,7 @@ def test_it_is_frozen_and_stays_in_eval_mode(image: torch.Tensor) -> None:
 
 def test_default_backbone_in_float32_is_close_to_float64(image: torch.Tensor) -> None:
     backbone = instantiate(preset("efficientnet_lite0", weights="package", output="levels"))
+    image = image[..., :64, :64]
     single = backbone(image)
     double = backbone.double()(image.double())
     assert_same_levels([level.double() for level in single], double)

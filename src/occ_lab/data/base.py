@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from occ_lab.errors import UserError
 
 Kind = Literal["structured", "semantic"]
@@ -21,15 +23,20 @@ class Item:
     """One image of a task.
 
     Attributes:
-        path: the image file.
+        path: the image file, or the file that holds many images.
         label: 0 normal, 1 anomalous.
         mask: the file of the defect's pixel mask (non-zero is defect); None where the image has
             none. A normal image needs none: its mask is all zero.
+        place: which image of a file that holds many; None where the file is the image.
     """
 
     path: Path
     label: int
     mask: Path | None = None
+    place: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.place is None else f"{self.path}#{self.place}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,16 @@ class Benchmark(ABC):
     @abstractmethod
     def split(self, task: str) -> Split:
         """The images of ``task``, in an order that does not depend on the machine."""
+
+    def read(self, item: Item) -> np.ndarray:
+        """The pixels of an image, uint8 RGB ``[h, w, 3]``.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        from occ_lab.data.images import read_image  # with its libraries, only when one is read
+
+        return read_image(item.path)
 
     def tasks(self) -> list[str]:
         """Names of the tasks that ``category`` selects, each of them present.

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from occ_lab.data.base import Benchmark, Item, Split
 from occ_lab.data.check import check_split
-from occ_lab.data.images import preprocess, read_image, read_mask
+from occ_lab.data.images import preprocess, read_mask
 
 
 class TaskImages(Dataset):
@@ -21,36 +21,34 @@ class TaskImages(Dataset):
     ``index`` (its place in the split), ``path`` and, if ``masks``, ``mask`` (bool ``[h, w]``).
 
     Args:
+        benchmark: reads the images and says how they are sized.
         items: the images, in order.
-        resize: images are resized to this many pixels a side.
-        crop: then cropped at the centre to this many pixels a side.
         masks: whether samples hold a mask; all false for images that have none.
     """
 
-    def __init__(self, items: list[Item], resize: int, crop: int, masks: bool) -> None:
+    def __init__(self, benchmark: Benchmark, items: list[Item], masks: bool) -> None:
+        self.benchmark = benchmark
         self.items = items
-        self.resize = resize
-        self.crop = crop
         self.masks = masks
-        self.transform = preprocess(resize, crop)
+        self.transform = preprocess(benchmark.resize, benchmark.crop)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        pixels = self.transform(image=read_image(self.items[index].path))["image"]
+        pixels = self.transform(image=self.benchmark.read(self.items[index]))["image"]
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
         return {"image": image, **self.facts(index)}
 
     def facts(self, index: int) -> dict[str, Any]:
         """The sample but for its image."""
         item = self.items[index]
-        facts = {"label": item.label, "index": index, "path": str(item.path)}
+        facts = {"label": item.label, "index": index, "path": str(item)}
         return {**facts, "mask": self._mask(item)} if self.masks else facts
 
     def _mask(self, item: Item) -> Tensor:
         if item.mask is None:
-            return torch.zeros(self.crop, self.crop, dtype=torch.bool)
+            return torch.zeros(self.benchmark.crop, self.benchmark.crop, dtype=torch.bool)
         mask = read_mask(item.mask).astype("uint8")
         return torch.from_numpy(self.transform(image=mask, mask=mask)["mask"]).bool()
 
@@ -83,9 +81,8 @@ class TaskData(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.workers = workers
         self.split: Split = benchmark.split(task)
-        size = (benchmark.resize, benchmark.crop)
-        self.train_images = TaskImages(self.split.train, *size, masks=False)
-        self.test_images = TaskImages(self.split.test, *size, masks=self.split.has_masks)
+        self.train_images = TaskImages(benchmark, self.split.train, masks=False)
+        self.test_images = TaskImages(benchmark, self.split.test, masks=self.split.has_masks)
         self.train_set: Dataset = self.train_images
         self.test_set: Dataset = self.test_images
 

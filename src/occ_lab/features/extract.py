@@ -62,13 +62,14 @@ def cache_key(backbone: Backbone, images: TaskImages) -> dict[str, Any]:
     files = []
     for item in images.items:
         status = item.path.stat()
-        files.append([str(item.path.absolute()), status.st_size, status.st_mtime_ns])
+        path = str(item.path.absolute())
+        files.append([path, status.st_size, status.st_mtime_ns, item.place])
     return {
         "format": FORMAT,
         "backbone": backbone.name,
         "identity": backbone.identity,
-        "resize": images.resize,
-        "crop": images.crop,
+        "resize": images.benchmark.resize,
+        "crop": images.benchmark.crop,
         "versions": [torch.__version__, timm.__version__, PIL.__version__],
         "images": files,
     }

@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install run test lint clean
+.PHONY: help install run test lint bench clean
 
 help:
 	@echo "make run      train and test on the embedded data (sets up $(VENV) first)"
 	@echo "make test     linter, formatter check, type check, tests"
 	@echo "make lint     the first three of them"
+	@echo "make bench    time whole runs against one backbone pass, into experiments/benchmark/"
 	@echo "make clean    remove $(VENV) and what tools left behind"
 
 $(READY): pyproject.toml constraints.txt
@@ -29,6 +30,9 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest
+
+bench: $(READY)
+	$(BIN)/python -m occ_lab.bench
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

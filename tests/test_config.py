@@ -93,3 +93,11 @@ def test_check_number(value: object, rules: dict, ok: bool) -> None:
     else:
         with pytest.raises(ValueError, match=r"^x must be "):
             check_number("x", value, **rules)
+
+
+def test_cfa_brings_its_projector_unless_another_is_chosen() -> None:
+    coordconv = "occ_lab.models.coordconv.CoordConv1x1"
+    assert composed("loss=cfa").projector._target_ == coordconv
+    plain = "occ_lab.models.projector.Conv1x1"
+    assert composed("loss=cfa", "projector=conv1x1").projector._target_ == plain
+    assert composed("loss=norm").projector._target_ == plain

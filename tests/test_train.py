@@ -240,3 +240,25 @@ def test_results_agree_with_and_without_the_cache(bolts: Path, tmp_path: Path) -
         scores.append([float(row["score"]) for row in rows])
     # float16 keeps 11 bits: 5e-4 relative for a feature, less for a score that sums many
     assert scores[0] == pytest.approx(scores[1], rel=2e-3)
+
+
+def test_random_augmentation_turns_the_cache_off(bolts: Path, tmp_path: Path) -> None:
+    command = on_bolts(bolts, "dataset.category=bolt", "dataset.rotate=10")
+    done = train(*command, "hydra.run.dir=out", f"cache.dir={tmp_path}/cache", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "cache: off, since dataset.rotate" in done.stdout
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_closed_form_is_a_run_like_any_other(bolts: Path, tmp_path: Path) -> None:
+    command = on_bolts(bolts, "dataset.category=bolt", "loss=norm", "loss.solver=closed_form")
+    done = train(*command, "hydra.run.dir=out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "time=auto: t = " in done.stdout
+    task = tmp_path / "out" / "tasks" / "bolt"
+    assert json.loads((task / "metrics.json").read_text())["image_auroc"] >= 0
+    state = torch.load(task / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    total = state["objective.moments.total"]
+    assert total.dtype == torch.float64
+    assert total[-1, -1] == 6 * 16 * 16  # six images, each on a grid of 16 by 16
+    assert len(list((task / "maps").glob("*.png"))) == 2

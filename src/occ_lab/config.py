@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -27,6 +28,20 @@ def _by_kind(structured: Any, semantic: Any, *, _root_: DictConfig) -> Any:
 
 
 OmegaConf.register_new_resolver("by_kind", _by_kind, replace=True)
+OmegaConf.register_new_resolver("equal", lambda a, b: a == b, replace=True)
+
+
+def resolved(cfg: DictConfig) -> DictConfig:
+    """A copy without interpolations, so that any part of it can be taken out."""
+    copy = cfg.copy()
+    OmegaConf.resolve(copy)
+    return copy
+
+
+def composed(name: str, overrides: list[str]) -> DictConfig:
+    """The configuration ``name`` with ``overrides``, resolved, outside a Hydra command."""
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        return resolved(compose(name, overrides))
 
 
 def build(node: DictConfig, key: str, **values: Any) -> Any:

@@ -20,13 +20,12 @@ from rich.console import Console
 
 import occ_lab
 from occ_lab.allocator import keep_freed_memory
-from occ_lab.config import build, check_value
+from occ_lab.config import build, check_value, resolved
 from occ_lab.data.base import Benchmark
-from occ_lab.data.module import TaskData, TaskImages
+from occ_lab.data.module import TaskData
 from occ_lab.features.backbone import Backbone
 from occ_lab.features.cache import FeatureCache
-from occ_lab.features.extract import cached_features
-from occ_lab.features.samples import TaskFeatures
+from occ_lab.features.extract import use_features
 from occ_lab.files import write_whole
 from occ_lab.models.detector import Detector
 from occ_lab.results.memory import peak_mb, reset_peak
@@ -115,13 +114,6 @@ def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
     return figures
 
 
-def resolved(cfg: DictConfig) -> DictConfig:
-    """A copy without interpolations, so that any part of it can be taken out."""
-    copy = cfg.copy()
-    OmegaConf.resolve(copy)
-    return copy
-
-
 def check(cfg: DictConfig) -> Parts:
     """Build what all tasks share, and let every value be checked before any work."""
     for key, least in LEAST.items():
@@ -148,9 +140,11 @@ def run_task(cfg: DictConfig, parts: Parts, task: str, folder: Path) -> None:
     seconds = {"features": 0.0}
     with task_loggers(cfg, folder.parents[1].name, task, folder) as loggers:
         trainer = make_trainer(cfg, loggers, parts.one_pass)
-        if parts.cache.enabled:
+        if parts.cache.enabled and parts.benchmark.rotate:
+            log.info("cache: off, since dataset.rotate makes new training images every epoch")
+        elif parts.cache.enabled:
             with timed(seconds, "features"):
-                use_features(parts, data, trainer.strategy.root_device)
+                use_features(data, parts.cache, parts.backbone, trainer.strategy.root_device)
         # Not before: a pass for the cache draws random numbers, a hit draws none.
         seed_everything(cfg.seed, workers=True, verbose=False)
         detector = make_detector(cfg, parts)
@@ -197,22 +191,6 @@ def make_detector(cfg: DictConfig, parts: Parts) -> Detector:
         parts.postprocess,
         size=(parts.benchmark.crop, parts.benchmark.crop),
     )
-
-
-def use_features(parts: Parts, data: TaskData, device: torch.device) -> None:
-    """Let ``data`` give cached features in place of images."""
-    for part in ("train", "test"):
-        images: TaskImages = getattr(data, f"{part}_images")
-        levels = cached_features(
-            parts.cache,
-            parts.backbone,
-            images,
-            device,
-            data.eval_batch_size,
-            data.workers,
-            title=f"{part} features",
-        )
-        setattr(data, f"{part}_set", TaskFeatures(levels, images))
 
 
 def make_trainer(cfg: DictConfig, loggers: list, one_pass: bool) -> Trainer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from occ_lab.data.images import read_image, read_mask
@@ -57,3 +58,18 @@ def test_a_task_without_masks_has_none(tmp_path: Path) -> None:
         path.unlink()
     task = TaskData(MVTec("mvtec", tmp_path, resize=64, crop=48), "bolt", 2)
     assert "mask" not in next(iter(task.test_dataloader()))
+
+
+def test_random_rotation_follows_torchs_seed_and_leaves_the_test_set(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path)
+    task = TaskData(MVTec("mvtec", tmp_path, resize=64, crop=48, rotate=20), "bolt", 2)
+    still = TaskData(MVTec("mvtec", tmp_path, resize=64, crop=48), "bolt", 2)
+    torch.manual_seed(0)
+    first, second = task.train_images[0]["image"], task.train_images[0]["image"]
+    torch.manual_seed(0)
+    again = task.train_images[0]["image"]
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert torch.equal(task.test_images[0]["image"], still.test_images[0]["image"])
+    with pytest.raises(ValueError, match=r"^rotate must be"):
+        MVTec("mvtec", tmp_path, rotate=181)

@@ -13,7 +13,7 @@ from occ_lab.data.module import TaskData
 from occ_lab.data.mvtec import MVTec
 from occ_lab.features.backbone import Backbone
 from occ_lab.features.cache import FeatureCache, digest
-from occ_lab.features.extract import cache_key, cached_features
+from occ_lab.features.extract import cache_key, cached_features, image_batches
 from occ_lab.features.samples import TaskFeatures
 from tests.data.trees import mvtec_tree, noise, save
 
@@ -106,3 +106,23 @@ def test_loaders_give_features_in_place_of_images(tmp_path: Path) -> None:
     seen = [batch["index"].tolist() for batch in task.train_dataloader()]
     assert sorted(index for batch in seen for index in batch) == list(range(count))
     assert "image" not in next(iter(task.train_dataloader()))
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 2]), (3, [3, 3]), (9, [6])])
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_the_pass_reads_the_same_images_in_order(
+    tmp_path: Path, batch_size: int, sizes: list[int], workers: int
+) -> None:
+    mvtec_tree(tmp_path, side=80)
+    images = data(tmp_path, crop=48).test_images
+    read = list(image_batches(images, torch.device("cpu"), batch_size, workers))
+    assert [len(image) for image in read] == sizes
+    expected = torch.stack([images[place]["image"] for place in range(len(images))])
+    assert torch.equal(torch.cat(read), expected)
+
+
+def test_the_pass_names_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    folder = mvtec_tree(tmp_path) / "train" / "good"
+    (folder / "002.png").write_bytes(b"no image")
+    with pytest.raises(OSError, match=r"002\.png"):
+        list(image_batches(data(tmp_path).train_images, torch.device("cpu"), 2))

@@ -66,6 +66,7 @@ class Benchmark(ABC):
             scored by image).
         resize: images are resized to this many pixels a side.
         crop: then cropped at the centre to this many pixels a side.
+        rotate: training images are rotated at random by up to this many degrees, anew each epoch.
     """
 
     layout: ClassVar[str]
@@ -80,6 +81,7 @@ class Benchmark(ABC):
         kind: Kind = "structured",
         resize: int = 256,
         crop: int = 224,
+        rotate: float = 0.0,
     ) -> None:
         if kind not in ("structured", "semantic"):
             raise ValueError(f"kind must be structured or semantic, got {kind!r}")
@@ -95,6 +97,9 @@ class Benchmark(ABC):
         self.kind = kind
         self.resize = resize
         self.crop = crop
+        if not 0 <= rotate <= 180:
+            raise ValueError(f"rotate must be between 0 and 180 degrees, got {rotate}")
+        self.rotate = rotate
 
     @abstractmethod
     def available(self) -> list[str]:

@@ -26,7 +26,8 @@ def check_split(task: str, split: Split) -> None:
         part = "train" if not split.train else "test"
         raise UserError(f"{task}: no image to {part} on; add some or leave the category out")
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda item: _problems(item, split.has_masks), [*split.train, *split.test])
+        files = [item for item in (*split.train, *split.test) if item.place is None]
+        found = pool.map(lambda item: _problems(item, split.has_masks), files)
         problems = [problem for several in found for problem in several]
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:SHOWN])

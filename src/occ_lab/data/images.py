@@ -13,6 +13,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look online f
 
 import albumentations as A
 
+REFLECT = 4  # OpenCV's BORDER_REFLECT_101
+
 
 def read_image(path: Path) -> np.ndarray:
     """An image file as 8-bit RGB.
@@ -35,7 +37,9 @@ def read_image(path: Path) -> np.ndarray:
             raise OSError(f"{path}: floating-point pixels have no known range; save 8 or 16 bits")
         if image.mode == "P":
             image = image.convert("RGBA")  # a palette may hold transparent entries
-        return np.array(image.convert("RGB"))  # a copy: torch wants it writable
+        if image.mode != "RGB":  # to convert is to copy
+            image = image.convert("RGB")
+        return np.array(image)  # a copy: torch wants it writable
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -77,6 +81,10 @@ class LanczosResize(A.DualTransform):
         return np.array(Image.fromarray(pixels).resize((self.side, self.side), how))
 
 
-def preprocess(resize: int, crop: int) -> A.Compose:
-    """Resize to ``resize`` pixels a side, crop ``crop`` pixels at the centre; mask alongside."""
-    return A.Compose([LanczosResize(resize), A.CenterCrop(crop, crop)])
+def preprocess(resize: int, crop: int, rotate: float = 0.0) -> A.Compose:
+    """Resize to ``resize`` pixels a side, crop ``crop`` pixels at the centre; mask alongside.
+
+    With ``rotate``, a random rotation by up to so many degrees goes first, borders reflected.
+    """
+    rotation = [A.Rotate(limit=rotate, border_mode=REFLECT, p=1.0)] if rotate else []
+    return A.Compose([*rotation, LanczosResize(resize), A.CenterCrop(crop, crop)])

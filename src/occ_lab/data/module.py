@@ -24,18 +24,24 @@ class TaskImages(Dataset):
         benchmark: reads the images and says how they are sized.
         items: the images, in order.
         masks: whether samples hold a mask; all false for images that have none.
+        rotate: degrees of the random rotation, drawn from torch's generator.
     """
 
-    def __init__(self, benchmark: Benchmark, items: list[Item], masks: bool) -> None:
+    def __init__(
+        self, benchmark: Benchmark, items: list[Item], masks: bool, rotate: float = 0.0
+    ) -> None:
         self.benchmark = benchmark
         self.items = items
         self.masks = masks
-        self.transform = preprocess(benchmark.resize, benchmark.crop)
+        self.rotate = rotate
+        self.transform = preprocess(benchmark.resize, benchmark.crop, rotate)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if self.rotate:
+            self.transform.set_random_seed(int(torch.randint(2**31, ())))
         pixels = self.transform(image=self.benchmark.read(self.items[index]))["image"]
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
         return {"image": image, **self.facts(index)}
@@ -81,7 +87,9 @@ class TaskData(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.workers = workers
         self.split: Split = benchmark.split(task)
-        self.train_images = TaskImages(benchmark, self.split.train, masks=False)
+        self.train_images = TaskImages(
+            benchmark, self.split.train, masks=False, rotate=benchmark.rotate
+        )
         self.test_images = TaskImages(benchmark, self.split.test, masks=self.split.has_masks)
         self.train_set: Dataset = self.train_images
         self.test_set: Dataset = self.test_images

@@ -65,8 +65,9 @@ class Textures(MVTec):
         train: int = 60,
         normal: int = 20,
         defective: int = 40,
+        rotate: float = 0.0,
     ) -> None:
-        super().__init__(name, root, category, kind, resize, crop)
+        super().__init__(name, root, category, kind, resize, crop, rotate)
         counts = {"train": train, "normal": normal, "defective": defective}
         for key, count in counts.items():
             if count < 1:

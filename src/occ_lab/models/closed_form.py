@@ -61,7 +61,8 @@ def expected_factor(sigma: Tensor, outputs: int, norm: float, time: float) -> Te
     Returns:
         float64 ``[R, C + 1]``, R at most C + 1.
     """
+    left = decay(sigma, time)
     a = initial_moments(sigma.shape[0] - 1, outputs, norm)
-    _, values, directions = torch.linalg.svd(a.sqrt()[:, None] * decay(sigma, time))
-    kept = values > 1e-4 * values[0]
-    return values[kept, None] * directions[kept]
+    squares, directions = torch.linalg.eigh((left * a) @ left)
+    kept = squares > 1e-8 * squares[-1]
+    return squares[kept, None].sqrt() * directions.T[kept]

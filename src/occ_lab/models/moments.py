@@ -39,19 +39,27 @@ class Moments(nn.Module):
         # Double precision as long as the device has it: it is little work, see `joint_moments`.
         if levels[0].device.type == "mps":
             levels = [level.cpu() for level in levels]
+        if not len(levels[0]):
+            return
         wide = [level.double() for level in levels]
         added = normalized_moments(wide) if self.normalize else joint_moments(wide)
         self.total += added.to(self.total.device)
 
     def reduce(self) -> None:
         """Add up what the processes of a distributed run have seen."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(self.total)
+        self.total = all_reduced(self.total)
 
     @property
     def mean(self) -> Tensor:
         """Σ = E[f̃ f̃ᵀ], float64 ``[C + 1, C + 1]``."""
         return self.total / self.total[-1, -1]
+
+
+def all_reduced(value: Tensor) -> Tensor:
+    """The sum of a tensor over the processes of a distributed run, in one process the tensor."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(value)
+    return value
 
 
 def normalized_moments(levels: Sequence[Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
@@ -10,9 +11,12 @@ from torch import Tensor, nn
 
 from occ_lab.errors import check_number
 from occ_lab.models.closed_form import expected_factor
+from occ_lab.models.flow_time import FlowTime
 from occ_lab.models.moments import Moments
 from occ_lab.models.objective import Objective
 from occ_lab.models.projector import Conv1x1
+
+log = logging.getLogger(__name__)
 
 Target = Literal["randn", "rand", "ones", "mean"]
 Solver = Literal["gradient", "closed_form"]
@@ -35,7 +39,7 @@ class Norm(Objective):
         levels: the channels of each level that the projector takes.
         solver: ``gradient`` or ``closed_form``.
         time: how far the closed form follows the gradient flow, in units of the mean diagonal of
-            the second moments; at least 0.
+            the second moments, at least 0; or ``auto``, see `FlowTime`.
         normalize: whether the projector scales each feature vector to length √C.
         norm: the p-norm of the target, above 0.
         p: which norm, at least 1; ``inf`` is the largest component.
@@ -55,7 +59,7 @@ class Norm(Objective):
         channels: int,
         levels: Sequence[int],
         solver: Solver = "gradient",
-        time: float = 10.0,
+        time: float | Literal["auto"] = "auto",
         normalize: bool = False,
         norm: float = 1.0,
         p: float = 2.0,
@@ -68,7 +72,8 @@ class Norm(Objective):
     ) -> None:
         if solver not in get_args(Solver):
             raise ValueError(f"solver must be one of {', '.join(get_args(Solver))}, got {solver!r}")
-        check_number("time", time, at_least=0)
+        if time != "auto":
+            check_number("time", time, at_least=0)
         check_number("norm", norm, above=0)
         check_number("p", p, at_least=1)
         if target not in get_args(Target):
@@ -88,6 +93,7 @@ class Norm(Objective):
         self.needs_setup = target == "mean" and not self.one_pass
         if self.one_pass:
             self.moments = Moments(levels, normalize)
+            self.flow_time = FlowTime(levels, normalize, seed) if time == "auto" else None
         self.radius = nn.Parameter(torch.tensor(float(radius)))
         direction = torch.ones(channels)
         if target in ("randn", "rand"):
@@ -110,12 +116,20 @@ class Norm(Objective):
     def observe(self, levels: Sequence[Tensor]) -> None:
         """Add a batch of levels ``[B, C_l, H_l, W_l]`` to the second moments."""
         self.moments.update(levels)
+        if self.flow_time:
+            self.flow_time.observe(levels)
 
     def finish(self, projector: Conv1x1) -> None:
         """Solve, and set the projector so that its distance to a target of zero is the score."""
         self.moments.reduce()
         norm = float(torch.linalg.vector_norm(self.target))
-        factor = expected_factor(self.moments.mean.cpu(), self.channels, norm, self.time)
+        if self.flow_time:
+            self.time, told = self.flow_time.choose(self.channels, norm)
+            tried = ", ".join(f"{t:g}: {auroc:.3f}" for t, auroc in told.items())
+            log.info(
+                "time=auto: t = %g (AUROC of cut-and-pasted features by t: %s)", self.time, tried
+            )
+        factor = expected_factor(self.moments.mean.cpu(), self.channels, norm, float(self.time))
         projector.assign(factor)
         self.target = self.target.new_zeros(len(factor))
 

@@ -25,7 +25,7 @@ class Objective(nn.Module, ABC):
     needs_setup: bool = False
     one_pass: bool = False
 
-    def setup(self, feature_maps: Iterable[Tensor]) -> None:  # noqa: B027
+    def setup(self, feature_maps: Iterable[Tensor]) -> None:
         """Learn from one pass over the untrained projector's maps ``[B, C, H, W]``."""
 
     def loss(self, z: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class Objective(nn.Module, ABC):
         """Learn from a batch of levels ``[B, C_l, H_l, W_l]``, finest first."""
         raise TypeError(f"{type(self).__name__} learns by gradient, from its loss")
 
-    def finish(self, projector: Any) -> None:  # noqa: B027
+    def finish(self, projector: Any) -> None:
         """End the pass; the projector may be set to what follows from it."""
 
     @abstractmethod

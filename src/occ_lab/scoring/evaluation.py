@@ -16,6 +16,7 @@ class Evaluation(nn.Module):
         self.image = MetricCollection(
             {"image_auroc": ImageAUROC(), "image_ap": ImageAP(), "image_f1max": ImageF1Max()}
         )
+        self.has_pixels = False
         self.pixel = MetricCollection({"pixel_auroc": PixelAUROC(), "pixel_aupro": PixelAUPRO()})
 
     def update(
@@ -25,22 +26,19 @@ class Evaluation(nn.Module):
         self.image.update(scores, labels)
         if maps is not None and masks is not None:
             self.pixel.update(maps, masks)
+            self.has_pixels = True
 
     def compute(self) -> dict[str, float]:
-        """The metrics in 0..1; those that nothing was seen for are absent.
+        """The metrics in 0..1 of all that was added.
 
-        Image metrics need both kinds of image, pixel metrics both kinds of pixel.
+        Image metrics need both kinds of image, pixel metrics both kinds of pixel; what cannot be
+        told is absent.
         """
-        seen = [group for group in (self.image, self.pixel) if group_was_updated(group)]
-        values = {name: float(value) for group in seen for name, value in group.compute().items()}
-        return {name: value for name, value in values.items() if value == value}
+        values = self.image.compute() | (self.pixel.compute() if self.has_pixels else {})
+        return {name: float(value) for name, value in values.items() if not value.isnan()}
 
     def reset(self) -> None:
         """Forget what was added."""
         self.image.reset()
         self.pixel.reset()
-
-
-def group_was_updated(group: MetricCollection) -> bool:
-    """Whether any metric of ``group`` has seen data."""
-    return any(metric.update_called for metric in group.values())
+        self.has_pixels = False

@@ -1,0 +1,474 @@
+"""Measure whole runs against the least they could cost: ``python -m occ_lab.bench --help``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import seed_everything
+from omegaconf import DictConfig
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+import occ_lab
+from occ_lab.allocator import keep_freed_memory
+from occ_lab.config import composed
+from occ_lab.data.images import read_image
+from occ_lab.data.module import TaskData, TaskImages
+from occ_lab.features.backbone import Backbone
+from occ_lab.features.extract import image_batches, use_features
+from occ_lab.files import write_whole
+from occ_lab.models.detector import Detector
+from occ_lab.results.memory import peak_mb, reset_peak
+from occ_lab.results.record import to_json
+from occ_lab.run import check, fit, make_detector, make_trainer, run
+
+CLOSED_FORM = ["loss=norm", "loss.solver=closed_form"]
+LIMITS = {"closed form, cold": 1.3, "closed form, warm": 0.25, "12 closed forms, cold": 1.6}
+PARTS = ("pass", "jobs", "scoring")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Attributes:
+        repeats: of T₀ and the jobs of seconds, in turn; the least of each counts.
+        seconds: how long each throughput is measured.
+        images: how many at most of a throughput.
+        epochs: of gradient training.
+        norms: of the study.
+        seeds: of the study.
+    """
+
+    repeats: int = 2
+    seconds: float = 10.0
+    images: int = 64
+    epochs: int = 30
+    norms: tuple[float, ...] = (1, 2, 4, 8)
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+QUICK = Effort(repeats=1, seconds=0.1, images=4, epochs=1, norms=(1,), seeds=(0, 1))
+SMALL_TEXTURES = [
+    "dataset.category=brick",
+    "dataset.train=4",
+    "dataset.normal=2",
+    "dataset.defective=5",
+    "maps=1",
+]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Wall time in seconds, and the most memory held meanwhile in MB."""
+
+    seconds: float
+    peak_mb: float | None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what the command line asks for, and write it down."""
+    asked = command_line().parse_args(arguments)
+    effort = QUICK if asked.quick else Effort()
+    keep_freed_memory()
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        datasets = sources(asked.data, work, asked.quick)
+        results: dict[str, Any] = {
+            "command": shlex.join(["python", "-m", "occ_lab.bench", *(arguments or sys.argv[1:])]),
+            "date": date.today().isoformat(),
+            "machine": machine(),
+            **{part: {} for part in asked.parts},
+        }
+        for name in asked.datasets:
+            for part in asked.parts:
+                console.rule(f"{name}: {part}", align="left")
+                results[part][name] = MEASURE[part](datasets[name], effort, work / name)
+        if "pass" in asked.parts:
+            for suffix in ("png", "jpg"):
+                made = large_images(work / suffix, suffix, effort.images)
+                results["pass"][f"1024 px, {suffix}"] = measure_pass(made, effort, work)
+    write_whole(asked.out / "results.json", to_json(results))
+    write_whole(asked.out / "README.md", report(results))
+    console.print(report(results), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"written to {asked.out}", soft_wrap=True)
+
+
+def command_line() -> argparse.ArgumentParser:
+    """What may be asked for."""
+    parser = argparse.ArgumentParser(prog="python -m occ_lab.bench", description=__doc__)
+    names = list(sources(Path(), Path(), quick=False))
+    parser.add_argument("--datasets", nargs="+", choices=names, default=names)
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=PARTS,
+        help="pass: ms an image of its parts; jobs: whole runs over T₀; scoring: images a second",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(os.environ.get("OCC_LAB_SHARED_DATA", "../shared/data")),
+        metavar="DIR",
+        help="holds mvtec_256 and magnetic_tile; default: $OCC_LAB_SHARED_DATA or %(default)s",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("experiments/benchmark"),
+        metavar="DIR",
+        help="where results.json and README.md go; default: %(default)s",
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny counts: does it work at all?")
+    return parser
+
+
+def sources(data: Path, work: Path, quick: bool) -> dict[str, list[str]]:
+    """The configuration of each dataset; ``textures`` are made in ``work``."""
+    textures = ["dataset=textures", f"dataset.root='{work}'"]
+    return {
+        "textures": [*textures, *(SMALL_TEXTURES if quick else [])],
+        "transistor": [
+            "dataset=mvtec",
+            f"dataset.root='{data / 'mvtec_256'}'",
+            "dataset.category=transistor",
+        ],
+        "magnetic_tile": ["dataset=magnetic_tile", f"dataset.root='{data / 'magnetic_tile'}'"],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processor": platform.machine(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "occ_lab": occ_lab.__version__,
+    }
+
+
+# Jobs against T₀
+
+
+def measure_jobs(dataset: list[str], effort: Effort, work: Path) -> dict[str, Any]:
+    """Whole runs over T₀, the one pass that none can do without.
+
+    Short ones are repeated in turn with T₀ and the least of each counts, so that whatever else
+    the machine does weighs on both. What takes most memory comes last: a process that keeps what
+    it has freed shows it as held from then on.
+    """
+    one_pass(dataset)  # warms up files, memory and kernels
+    with caches(work) as cache:
+        job([*dataset, *CLOSED_FORM, cache], work)
+    measured: dict[str, list[Cost]] = {}
+
+    def keep(name: str, cost: Cost) -> None:
+        measured.setdefault(name, []).append(cost)
+
+    for _ in range(effort.repeats):
+        keep("T₀", one_pass(dataset))
+        with caches(work) as cache:
+            keep("closed form, cold", job([*dataset, *CLOSED_FORM, cache], work))
+            keep("closed form, warm", job([*dataset, *CLOSED_FORM, cache], work))
+        keep("T₀", one_pass(dataset))
+        with caches(work) as cache:
+            grid = [
+                f"loss.norm={norm} seed={seed}" for norm in effort.norms for seed in effort.seeds
+            ]
+            runs = [job([*dataset, *CLOSED_FORM, cache, *each.split()], work) for each in grid]
+            keep(f"{len(runs)} closed forms, cold", total(runs))
+    with caches(work) as cache:
+        gradient = [*dataset, "loss=norm", f"loss.fit.epochs={effort.epochs}", cache]
+        keep(f"{effort.epochs} epochs, cold", job(gradient, work))
+        keep(f"{effort.epochs} epochs, warm", job(gradient, work))
+    least = {name: min(costs, key=lambda cost: cost.seconds) for name, costs in measured.items()}
+    return {
+        name: {
+            "seconds": cost.seconds,
+            "over_t0": cost.seconds / least["T₀"].seconds,
+            "peak_memory_mb": cost.peak_mb,
+        }
+        for name, cost in least.items()
+    }
+
+
+def one_pass(dataset: list[str]) -> Cost:
+    """T₀: decode every training and test image and put it through the backbone; nothing else."""
+    cfg = composed("train", dataset)
+    parts = check(cfg)
+    device = make_trainer(cfg, [], one_pass=True).strategy.root_device
+    parts.backbone.to(device)
+    splits = []
+    for task in parts.benchmark.tasks():
+        data = TaskData(parts.benchmark, task, 1)
+        splits += [data.train_images, data.test_images]
+    reset_peak()
+    started = time.perf_counter()
+    with torch.inference_mode():
+        for images in splits:
+            for image in image_batches(
+                images, device, cfg.loader.eval_batch_size, cfg.loader.workers
+            ):
+                parts.backbone(image)
+    finish_work()
+    return Cost(time.perf_counter() - started, peak_mb())
+
+
+def job(overrides: list[str], work: Path) -> Cost:
+    """A whole run, from its configuration to its pictures."""
+    cfg = composed("train", overrides)
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        started = time.perf_counter()
+        figures = run(cfg, Path(folder))
+        seconds = time.perf_counter() - started
+    return Cost(seconds, most(task["peak_memory_mb"] for task in figures.values()))
+
+
+@contextmanager
+def caches(work: Path) -> Iterator[str]:
+    """An empty cache, as an override."""
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        yield f"cache.dir='{folder}'"
+
+
+def total(costs: Sequence[Cost]) -> Cost:
+    """Of several jobs one after another."""
+    return Cost(sum(cost.seconds for cost in costs), most(cost.peak_mb for cost in costs))
+
+
+def most(peaks: Iterator[float | None]) -> float | None:
+    """The highest peak; None where the system does not tell."""
+    return max((peak for peak in peaks if peak is not None), default=None)
+
+
+# Scoring
+
+
+def measure_scoring(dataset: list[str], effort: Effort, work: Path) -> dict[str, Any]:
+    """Images a second of the backbone alone, and of backbone, projector, score and map.
+
+    The images lie decoded in memory; the two are timed in turn, batch by batch.
+    """
+    with caches(work) as cache:
+        closed_form = measure_detector([*dataset, *CLOSED_FORM, cache], effort)
+        gradient = measure_detector([*dataset, "loss=norm", "loss.fit.epochs=1", cache], effort)
+    return {"closed form": closed_form, "gradient": gradient}
+
+
+def measure_detector(overrides: list[str], effort: Effort) -> dict[str, float | None]:
+    """Throughput of a detector that is fitted to the first task."""
+    detector, image = fitted(composed("train", overrides), effort.images)
+
+    def backbone() -> None:
+        detector.backbone(image)
+
+    def score() -> None:
+        scores = detector(image)
+        maps = detector.postprocess.maps(scores, detector.size)
+        detector.postprocess.image_scores(scores, maps)
+
+    with torch.inference_mode():
+        reset_peak()
+        alone, whole = least_seconds([backbone, score], effort.seconds)
+    return {
+        "backbone_images_per_second": len(image) / alone,
+        "images_per_second": len(image) / whole,
+        "share_of_backbone": alone / whole,
+        "peak_memory_mb": peak_mb(),
+    }
+
+
+def fitted(cfg: DictConfig, count: int) -> tuple[Detector, Tensor]:
+    """A detector fitted to the first task, and a batch of its test images, on one device."""
+    parts = check(cfg)
+    data = TaskData(parts.benchmark, parts.benchmark.tasks()[0], cfg.loss.fit.batch_size)
+    trainer = make_trainer(cfg, [], parts.one_pass)
+    device = trainer.strategy.root_device
+    use_features(data, parts.cache, parts.backbone, device)
+    seed_everything(cfg.seed, verbose=False)
+    detector = make_detector(cfg, parts)
+    fit(trainer, detector, data, oracle=False)
+    size = min(count, cfg.loader.eval_batch_size)
+    image = next(image_batches(data.test_images, device, size))
+    return detector.to(device).eval(), image
+
+
+# Parts of the pass
+
+
+def measure_pass(dataset: list[str], effort: Effort, work: Path) -> dict[str, float]:
+    """Milliseconds an image of each part of the pass, and of the whole pass.
+
+    The parts of reading are timed in one thread; the pass itself reads in as many as there are.
+    """
+    cfg = composed("train", dataset)
+    parts = check(cfg)
+    device = make_trainer(cfg, [], one_pass=True).strategy.root_device
+    backbone = parts.backbone.to(device)
+    split = parts.benchmark.split(parts.benchmark.tasks()[0]).train[: effort.images]
+    images = TaskImages(parts.benchmark, split, masks=False)
+    size = cfg.loader.eval_batch_size
+    decoded = [read_image(item.path) for item in split]
+    ready = list(image_batches(images, device, size))
+
+    def through(backbone: Backbone, batches: Iterator[Tensor] | list[Tensor]) -> None:
+        for image in batches:
+            backbone(image)
+
+    steps: dict[str, Callable[[], object]] = {
+        "decode": lambda: [read_image(item.path) for item in split],
+        "resize": lambda: [images.transform(image=pixels) for pixels in decoded],
+        "read, by threads": lambda: list(image_batches(images, device, size)),
+        "backbone": lambda: through(backbone, ready),
+        "pass": lambda: through(backbone, image_batches(images, device, size)),
+    }
+    with torch.inference_mode():
+        seconds = least_seconds(list(steps.values()), effort.seconds)
+    return {name: 1000 * least / len(split) for name, least in zip(steps, seconds, strict=True)}
+
+
+def large_images(folder: Path, suffix: str, count: int) -> list[str]:
+    """Smooth shapes and fine grain, 1024 px a side, in MVTec AD's layout, as a configuration."""
+    generator = np.random.default_rng(0)
+    for place in range(count):
+        shapes = Image.fromarray(generator.integers(60, 200, (32, 32, 3), dtype=np.uint8))
+        smooth = np.asarray(shapes.resize((1024, 1024), Image.Resampling.BICUBIC))
+        grain = generator.normal(0, 3, smooth.shape)
+        path = folder / "part" / "train" / "good" / f"{place:03d}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8)).save(path)
+    return ["dataset=mvtec", f"dataset.root='{folder}'"]
+
+
+# Timing
+
+
+def least_seconds(steps: Sequence[Callable[[], object]], seconds: float) -> list[float]:
+    """The least time of each step; all are done in turn until ``seconds`` a step are over."""
+    least = [float("inf")] * len(steps)
+    for step in steps:
+        step()
+    finish_work()
+    end = time.perf_counter() + seconds * len(steps)
+    while time.perf_counter() < end or float("inf") in least:
+        for place, step in enumerate(steps):
+            started = time.perf_counter()
+            step()
+            finish_work()
+            least[place] = min(least[place], time.perf_counter() - started)
+    return least
+
+
+def finish_work() -> None:
+    """Wait until an accelerator has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+MEASURE = {"pass": measure_pass, "jobs": measure_jobs, "scoring": measure_scoring}
+
+
+# Report
+
+
+def report(results: dict[str, Any]) -> str:
+    """The results as a page."""
+    facts = ", ".join(f"{key} {value}" for key, value in results["machine"].items() if value)
+    pages = [
+        "# Benchmark\n\n"
+        f"`{results['command']}`, {results['date']}\n\n{facts}\n\n"
+        "One process, default backbone. Other work on the machine weighs on all figures alike: "
+        "trust the ratios."
+    ]
+    if "jobs" in results:
+        pages.append(jobs_page(results["jobs"]))
+    if "scoring" in results:
+        pages.append(scoring_page(results["scoring"]))
+    if "pass" in results:
+        pages.append(pass_page(results["pass"]))
+    return "\n\n".join(pages) + "\n"
+
+
+def jobs_page(jobs: dict[str, Any]) -> str:
+    """Whole runs."""
+    rows = [
+        [
+            dataset,
+            name,
+            f"{cost['seconds']:.2f}",
+            f"{cost['over_t0']:.2f}",
+            f"{LIMITS[name]:g}" if name in LIMITS else "",
+            whole(cost["peak_memory_mb"]),
+        ]
+        for dataset, costs in jobs.items()
+        for name, cost in costs.items()
+    ]
+    return (
+        "## Whole runs\n\n"
+        "T₀ is one pass of decode and backbone over all training and test images, nothing else. "
+        "T₀ and the closed forms are measured in turn, the least of two (T₀: of four) counts; "
+        "gradient training once. Cold: an empty cache. Memory is the process's peak; what earlier "
+        "jobs of the process have freed and kept is in it.\n\n"
+        + table(["dataset", "job", "s", "over T₀", "at most", "peak MB"], rows)
+    )
+
+
+def scoring_page(scoring: dict[str, Any]) -> str:
+    """Throughput of scoring."""
+    rows = [
+        [
+            dataset,
+            name,
+            f"{speed['backbone_images_per_second']:.0f}",
+            f"{speed['images_per_second']:.0f}",
+            f"{speed['share_of_backbone']:.3f}",
+            whole(speed["peak_memory_mb"]),
+        ]
+        for dataset, speeds in scoring.items()
+        for name, speed in speeds.items()
+    ]
+    titles = ["dataset", "detector", "backbone alone", "scoring", "share (at least 0.9)", "peak MB"]
+    return "## Scoring, images a second\n\n" + table(titles, rows)
+
+
+def pass_page(parts: dict[str, Any]) -> str:
+    """Parts of the pass."""
+    titles = ["images", *next(iter(parts.values()))]
+    rows = [[name, *(f"{ms:.2f}" for ms in each.values())] for name, each in parts.items()]
+    return "## Parts of the pass, ms an image\n\n" + table(titles, rows)
+
+
+def whole(number: float | None) -> str:
+    """Rounded, or a dash where there is none."""
+    return "–" if number is None else f"{number:.0f}"
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

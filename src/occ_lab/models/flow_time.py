@@ -1,0 +1,101 @@
+"""How far to follow the gradient flow, chosen from normal training features alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from occ_lab.features.join import join, unit_scale
+from occ_lab.models.closed_form import expected_factor
+from occ_lab.models.moments import Moments, all_reduced
+
+TIMES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+POSITIONS = 64  # of an image
+SAMPLE = 8192  # positions in all
+TOLERANCE = 0.01
+
+
+class FlowTime:
+    """Chooses t by cut-and-pasted features, with no defect and no test image.
+
+    Half of the training images is fitted; positions of the other half are held out. Out of these
+    come outliers whose every level is normal by itself but belongs to another position: what a
+    defect is to the features, out of place. The smallest t that tells them from the held-out
+    positions nearly as well as the best is chosen: a longer flow fits the training set closer than
+    it can tell.
+
+    Args:
+        channels: the channels of each level.
+        normalize: whether each feature vector is scaled to length √C.
+        seed: of what is drawn.
+    """
+
+    def __init__(self, channels: Sequence[int], normalize: bool, seed: int = 0) -> None:
+        self.channels = list(channels)
+        self.normalize = normalize
+        self.fitted = Moments(channels, normalize)
+        self.held_out: list[np.ndarray] = []
+        self.seen = 0
+        self.random = np.random.default_rng(seed)
+
+    def observe(self, levels: Sequence[Tensor]) -> None:
+        """Of levels ``[B, C_l, H_l, W_l]``, fit every other image, hold out positions of the rest."""
+        turn = self.seen % 2
+        self.seen += len(levels[0])
+        self.fitted.update([level[turn::2] for level in levels])
+        rest = [level[1 - turn :: 2] for level in levels]
+        if len(rest[0]) and sum(map(len, self.held_out)) < SAMPLE:
+            f = join(rest) * unit_scale(rest) if self.normalize else join(rest)
+            rows = f.permute(0, 2, 3, 1).reshape(-1, f.shape[1]).cpu().double().numpy()
+            count = min(len(rows), POSITIONS * len(f))
+            self.held_out.append(rows[self.random.choice(len(rows), count, replace=False)])
+
+    def choose(self, outputs: int, norm: float) -> tuple[float, dict[float, float]]:
+        """The t, and for each that was tried how well it tells the outliers (AUROC in 0..1).
+
+        Args:
+            outputs: the channels of the projected map.
+            norm: ‖c‖₂ of the target.
+        """
+        if not self.held_out:  # a single training image
+            return 10.0, {}
+        self.fitted.reduce()
+        sigma = self.fitted.mean.cpu()
+        normal = np.concatenate(self.held_out)
+        pasted = cut_and_paste(normal, self.channels, self.random)
+        curve = [
+            separation(normal, pasted, expected_factor(sigma, outputs, norm, t)) for t in TIMES
+        ]
+        *total, processes = all_reduced(torch.tensor([*curve, 1.0])).tolist()
+        told = {t: auroc / processes for t, auroc in zip(TIMES, total, strict=True)}
+        return next(t for t in TIMES if told[t] >= max(told.values()) - TOLERANCE), told
+
+
+def cut_and_paste(
+    f: np.ndarray, channels: Sequence[int], random: np.random.Generator
+) -> np.ndarray:
+    """Feature vectors ``[N, C]`` whose levels come each from another row.
+
+    A single level is cut into two halves of its channels.
+    """
+    cuts = list(channels) if len(channels) > 1 else [channels[0] // 2, (channels[0] + 1) // 2]
+    edges = [0, *itertools.accumulate(cuts)]
+    order = np.arange(f.shape[1]) if len(channels) > 1 else random.permutation(f.shape[1])
+    pasted = f.copy()
+    for start, end in itertools.pairwise(edges):
+        columns = order[start:end]
+        pasted[:, columns] = f[random.permutation(len(f))][:, columns]
+    return pasted
+
+
+def separation(normal: np.ndarray, outliers: np.ndarray, factor: Tensor) -> float:
+    """AUROC of the scores ``‖L [f; 1]‖`` of outliers against those of normal vectors."""
+    weight, bias = factor[:, :-1].numpy(), factor[:, -1].numpy()
+    scores = [np.linalg.norm(f @ weight.T + bias, axis=1) for f in (normal, outliers)]
+    labels = np.repeat([0, 1], [len(normal), len(outliers)])
+    return float(roc_auc_score(labels, np.concatenate(scores)))

@@ -1,0 +1,159 @@
+"""The pictures of a norm study: AUROC over the norm, length and angle of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+INK, FAINT = "#222222", "#8a8a8a"
+NORMAL, ABNORMAL = "#2a6fbb", "#d9541e"
+SHOWN = 1500  # points of each kind in a polar picture
+STYLE = {
+    "font.size": 11,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "grid.color": "#dddddd",
+    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+class Cloud(NamedTuple):
+    """Test positions about a target of some norm: length of φ, cosine to the target, kind."""
+
+    norm: float
+    length: np.ndarray
+    cosine: np.ndarray
+    abnormal: np.ndarray
+
+
+def save_curve(
+    path: Path, title: str, norms: Sequence[float], times: Sequence[dict[str, Any]]
+) -> None:
+    """AUROC over log2(norm), a line a time; below, the estimated domain against the measured end.
+
+    Args:
+        path: the picture.
+        title: what was studied.
+        norms: rising.
+        times: for each time ``time``, ``image_auroc`` and maybe ``pixel_auroc`` over the norms,
+            ``domain`` and ``agreement``, as in ``norm_study.json``.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8, 4.6 + 0.3 * len(times)), layout="constrained")
+        above, below = figure.subplots(
+            2, 1, sharex=True, height_ratios=[10, 1 + 0.9 * len(times)]
+        )
+        colours = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.75, len(times)))
+        for row, (grid, colour) in enumerate(zip(times, colours, strict=True)):
+            draw_time(above, below, norms, grid, colour, row)
+        figure.suptitle(title, x=0.01, ha="left")
+        above.set(ylabel="AUROC (%)")
+        above.set_xscale("log", base=2)
+        above.grid(axis="y")
+        above.tick_params(axis="x", length=0)
+        handles, labels = above.get_legend_handles_labels()
+        if "pixel_auroc" in times[0]:
+            handles += [Line2D([], [], color=INK), Line2D([], [], color=INK, ls="--")]
+            labels += ["image", "pixel"]
+        above.legend(handles, labels, loc="lower left")
+        below.set_yticks(range(len(times)), [f"t = {grid['time']:g}" for grid in times])
+        below.set(ylim=(len(times) - 0.4, -0.6), xlabel="norm of the target")
+        below.set_title("feasible domain: bar, estimated without labels;"
+                        " ◆, where the image AUROC has fallen by 1 point", fontsize=9.5)
+        below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        below.set_xticks(norms)
+        below.minorticks_off()
+        below.set_xlim(norms[0] / 1.2, norms[-1] * 1.2)
+        below.spines["left"].set_visible(False)
+        below.tick_params(axis="y", length=0)
+        figure.savefig(path, dpi=150)
+
+
+def draw_time(
+    above: Axes, below: Axes, norms: Sequence[float], grid: dict[str, Any], colour: Any, row: int
+) -> None:
+    """The lines and the bar of one time."""
+    end, fit = grid["domain"]["end"], grid["agreement"]
+    start = norms[0] / 2  # the domain begins at 0, which a logarithmic axis has not
+    above.axvspan(start, end, color=colour, alpha=0.07, lw=0)
+    above.axvline(end, color=colour, lw=1, ls=":")
+    label = f"t = {grid['time']:g}"
+    above.plot(norms, 100 * np.array(grid["image_auroc"]), "o-", ms=4, color=colour, label=label)
+    if "pixel_auroc" in grid:
+        above.plot(norms, 100 * np.array(grid["pixel_auroc"]), "--", color=colour)
+    below.barh(row, end - start, left=start, height=0.6, color=colour, alpha=0.35)
+    if fit["measured_end"] is not None:
+        below.plot(fit["measured_end"], row, "D", ms=6, color=colour, clip_on=False)
+
+
+def save_histograms(path: Path, title: str, clouds: Sequence[Cloud]) -> None:
+    """Histograms of ‖φ‖ and of the cosine to the target, normal against abnormal, a row a norm."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 2.9 * len(clouds) + 0.6), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left")
+        rows = figure.subplots(len(clouds), 2, squeeze=False)
+        for (left, right), points in zip(rows, clouds, strict=True):
+            histogram(left, points.length, points.abnormal)
+            left.axvline(points.norm, color=INK, lw=1, ls="--")
+            left.set(title=f"norm {points.norm:g}", xlabel="feature norm ‖φ‖", ylabel="density")
+            histogram(right, points.cosine, points.abnormal)
+            right.set(title=f"norm {points.norm:g}", xlabel="cosine to the target")
+        rows[0, 1].legend(loc="upper left")
+        figure.savefig(path, dpi=150)
+
+
+def histogram(axes: Axes, values: np.ndarray, abnormal: np.ndarray) -> None:
+    """Two densities over the range that all but one in a thousand of either kind lie in."""
+    kinds = {"normal": values[~abnormal], "abnormal": values[abnormal]}
+    ends = [np.quantile(part, [0.001, 0.999]) for part in kinds.values()]
+    bins = np.linspace(min(e[0] for e in ends), max(e[1] for e in ends), 80)
+    for (kind, part), colour in zip(kinds.items(), (NORMAL, ABNORMAL), strict=True):
+        axes.hist(part, bins, density=True, histtype="stepfilled", color=colour, alpha=0.25)
+        axes.hist(part, bins, density=True, histtype="step", color=colour, label=kind, lw=1.5)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+
+
+def save_polar(path: Path, title: str, clouds: Sequence[Cloud], seed: int) -> None:
+    """Angle to the target against ‖φ‖, a panel a norm; as many normal as abnormal points."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2 * len(clouds), 4), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left")
+        panels = figure.subplots(
+            1, len(clouds), squeeze=False, subplot_kw={"projection": "polar"}
+        )[0]
+        for axes, points in zip(panels, clouds, strict=True):
+            rng = np.random.default_rng(seed)
+            for kind, colour in ((False, NORMAL), (True, ABNORMAL)):
+                places = rng.permutation(np.flatnonzero(points.abnormal == kind))[:SHOWN]
+                axes.scatter(
+                    np.arccos(points.cosine[places]),
+                    points.length[places],
+                    s=4,
+                    alpha=0.35,
+                    lw=0,
+                    color=colour,
+                    label="abnormal" if kind else "normal",
+                )
+            axes.plot(0, points.norm, "*", ms=13, color=INK, label="target", clip_on=False)
+            axes.set_thetamin(0)
+            axes.set_thetamax(180)
+            axes.set_rmax(1.05 * max(points.norm, np.quantile(points.length, 0.999)))
+            axes.set_title(f"norm {points.norm:g}")
+        panels[0].legend(loc="lower left")
+        figure.savefig(path, dpi=150)

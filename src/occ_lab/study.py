@@ -166,12 +166,15 @@ def study_task(cfg: DictConfig, parts: Parts, task: str, folder: Path) -> dict[s
         "n_test": len(data.split.test),
         "channels": sum(parts.backbone.channels),
         "times": [
-            grid_figures(parts, scored, place, cfg.norms, end) | {"time": t}
+            {"time": t, **grid_figures(parts, scored, place, cfg.norms, end)}
             for place, (t, end) in enumerate(zip(cfg.times, domains, strict=True))
         ],
     }
     clouds = [cloud(scored, norm) for norm in cfg.pictures.norms]
-    figures["pictures"] = {"time": cfg.pictures.time, "norms": [cloud_figures(c) for c in clouds]}
+    figures["pictures"] = {
+        "time": cfg.pictures.time,
+        "position_auroc": [{"norm": points.norm, **points.aurocs} for points in clouds],
+    }
     figures["seconds"] = time.perf_counter() - started
     title = f"{cfg.dataset.name} · {task} · {cfg.backbone.name}"
     at_time = f"{title} · t = {cfg.pictures.time:g}"
@@ -315,17 +318,15 @@ def cloud(scored: Scored, norm: float) -> Cloud:
         cells = F.adaptive_max_pool2d(scored.masks.float()[:, None], length.shape[-2:])
         abnormal = cells[:, 0] > 0
     chosen = normal_image | abnormal
-    return Cloud(norm, *(x[chosen].numpy() for x in (length, cosine, abnormal)))
-
-
-def cloud_figures(points: Cloud) -> dict[str, float]:
-    """What angle alone and length alone tell of normal and abnormal, as AUROC of positions."""
-    wrong_length = np.abs(points.length - points.norm)
-    return {
-        "norm": points.norm,
-        "angle_auroc": float(roc_auc_score(points.abnormal, -points.cosine)),
-        "length_auroc": float(roc_auc_score(points.abnormal, wrong_length)),
+    lengths, cosines = (x[chosen].double().numpy() for x in (length, cosine))
+    kinds = abnormal[chosen].numpy()
+    told_by = {
+        "angle": -cosines,
+        "length": np.abs(lengths - norm),
+        "score": lengths**2 - 2 * norm * lengths * cosines,  # ‖φ − c‖² but for norm²
     }
+    aurocs = {name: float(roc_auc_score(kinds, values)) for name, values in told_by.items()}
+    return Cloud(norm, lengths, cosines, kinds, aurocs)
 
 
 def grid_rows(task: str, norms: ListConfig, figures: dict[str, Any]) -> list[dict[str, Any]]:

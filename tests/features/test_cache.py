@@ -135,9 +135,10 @@ def test_check_finds_changed_and_missing_files(tmp_path: Path) -> None:
 def test_clear_removes_everything(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
     get(cache)
-    (tmp_path / ".0123.left").mkdir()
+    (tmp_path / f".{'0123' * 8}.left").mkdir()
+    (tmp_path / "holiday").mkdir()
     cache.clear()
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday"]
 
 
 def produce(folder: Path, log: Path) -> None:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 FACTS = "entry.json"
 GB = 1e9
+DIGITS = 32  # of an entry's name
 
 Levels = list[np.ndarray]
 
@@ -138,11 +139,11 @@ class FeatureCache:
 
     def clear(self) -> None:
         """Remove every entry, and what killed processes left behind."""
-        for path in self.dir.glob("*"):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.suffix == ".lock":
-                path.unlink()
+        name = "[0-9a-f]" * DIGITS  # nothing but ours, wherever ``dir`` may point
+        for path in [*self.dir.glob(name), *self.dir.glob(f".{name}.*")]:
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self.dir.glob(f"{name}.lock"):
+            path.unlink()
 
 
 def write_levels(folder: Path, count: int, batches: Iterable[Levels]) -> dict[str, str]:
@@ -179,7 +180,7 @@ def write_levels(folder: Path, count: int, batches: Iterable[Levels]) -> dict[st
 
 def digest(key: dict[str, Any]) -> str:
     """A name for ``key`` that no other key has."""
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
 def file_checksum(path: Path) -> str:

@@ -233,6 +233,7 @@ def algorithm1_bank(images: Iterable[Tensor], compression: int, ema: float, seed
     Of each further image every centre moves towards the feature it takes. These features are a set
     in the paper, so that no two centres take the same one: of all such choices we read "nearest" as
     the one with the least sum of squared distances, which does not depend on any order of centres.
+    That takes seconds an image for 3136 centres, and a fiftieth of it for a quarter of them.
 
     Args:
         images: the features ``[HW, C]`` of each image.

@@ -36,14 +36,11 @@ class Moments(nn.Module):
     @torch.no_grad()
     def update(self, levels: Sequence[Tensor]) -> None:
         """Add every position of levels ``[B, C_l, H_l, W_l]``, finest first."""
-        # Double precision as long as the device has it: it is little work, see `joint_moments`.
-        if levels[0].device.type == "mps":
-            levels = [level.cpu() for level in levels]
+        # A batch is summed up in the precision of its features, batches in double precision.
         if not len(levels[0]):
             return
-        wide = [level.double() for level in levels]
-        added = normalized_moments(wide) if self.normalize else joint_moments(wide)
-        self.total += added.to(self.total.device)
+        added = normalized_moments(levels) if self.normalize else joint_moments(levels)
+        self.total += added.double().to(self.total.device)
 
     def reduce(self) -> None:
         """Add up what the processes of a distributed run have seen."""

@@ -11,12 +11,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 INK, FAINT = "#222222", "#8a8a8a"
 NORMAL, ABNORMAL = "#2a6fbb", "#d9541e"
 SHOWN = 1500  # points of each kind in a polar picture
-STYLE = {
+STYLE: Any = {  # Any: matplotlib types its keys anew in every release
     "font.size": 11,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
@@ -24,7 +24,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.titlesize": 11,
     "axes.titlelocation": "left",
-    "grid.color": "#dddddd",
+    "grid.color": "#d0d0d0",
     "legend.frameon": False,
     "text.color": INK,
     "xtick.color": INK,
@@ -33,12 +33,22 @@ STYLE = {
 
 
 class Cloud(NamedTuple):
-    """Test positions about a target of some norm: length of φ, cosine to the target, kind."""
+    """Test positions about a target of some norm.
+
+    Attributes:
+        norm: of the target.
+        length: ‖φ‖ of each position ``[P]``.
+        cosine: of the angle between φ and the target ``[P]``.
+        abnormal: bool ``[P]``.
+        aurocs: in 0..1, how well positions are told apart by ``angle`` alone, by ``length`` alone
+            (how far it is from the target's), and by ``score``, the distance to the target.
+    """
 
     norm: float
     length: np.ndarray
     cosine: np.ndarray
     abnormal: np.ndarray
+    aurocs: dict[str, float]
 
 
 def save_curve(
@@ -55,9 +65,7 @@ def save_curve(
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 4.6 + 0.3 * len(times)), layout="constrained")
-        above, below = figure.subplots(
-            2, 1, sharex=True, height_ratios=[10, 1 + 0.9 * len(times)]
-        )
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[10, 1 + 0.9 * len(times)])
         colours = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.75, len(times)))
         for row, (grid, colour) in enumerate(zip(times, colours, strict=True)):
             draw_time(above, below, norms, grid, colour, row)
@@ -73,8 +81,11 @@ def save_curve(
         above.legend(handles, labels, loc="lower left")
         below.set_yticks(range(len(times)), [f"t = {grid['time']:g}" for grid in times])
         below.set(ylim=(len(times) - 0.4, -0.6), xlabel="norm of the target")
-        below.set_title("feasible domain: bar, estimated without labels;"
-                        " ◆, where the image AUROC has fallen by 1 point", fontsize=9.5)
+        below.set_title(
+            "feasible domain: bar, estimated without labels;"
+            " ◆, where the image AUROC has fallen by 1 point",
+            fontsize=9.5,
+        )
         below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         below.set_xticks(norms)
         below.minorticks_off()
@@ -104,56 +115,68 @@ def draw_time(
 def save_histograms(path: Path, title: str, clouds: Sequence[Cloud]) -> None:
     """Histograms of ‖φ‖ and of the cosine to the target, normal against abnormal, a row a norm."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 2.9 * len(clouds) + 0.6), layout="constrained")
+        figure = Figure(figsize=(9, 2.9 * len(clouds) + 0.8), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left")
         rows = figure.subplots(len(clouds), 2, squeeze=False)
         for (left, right), points in zip(rows, clouds, strict=True):
+            told = {name: f"AUROC {100 * value:.1f} %" for name, value in points.aurocs.items()}
             histogram(left, points.length, points.abnormal)
-            left.axvline(points.norm, color=INK, lw=1, ls="--")
-            left.set(title=f"norm {points.norm:g}", xlabel="feature norm ‖φ‖", ylabel="density")
+            left.axvline(points.norm, color=INK, lw=1, ls="--", label="target")
+            left.set(xlabel="feature norm ‖φ‖", ylabel="density")
+            left.set_title(f"norm {points.norm:g}     length alone: {told['length']}")
             histogram(right, points.cosine, points.abnormal)
-            right.set(title=f"norm {points.norm:g}", xlabel="cosine to the target")
-        rows[0, 1].legend(loc="upper left")
+            right.set(xlabel="cosine to the target")
+            right.set_title(f"angle alone: {told['angle']}     score: {told['score']}")
+        figure.legend(*rows[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         figure.savefig(path, dpi=150)
 
 
 def histogram(axes: Axes, values: np.ndarray, abnormal: np.ndarray) -> None:
-    """Two densities over the range that all but one in a thousand of either kind lie in."""
+    """Two densities over the range that all but the outermost of either kind lie in."""
     kinds = {"normal": values[~abnormal], "abnormal": values[abnormal]}
-    ends = [np.quantile(part, [0.001, 0.999]) for part in kinds.values()]
-    bins = np.linspace(min(e[0] for e in ends), max(e[1] for e in ends), 80)
+    ends = [np.quantile(part, [0.005, 0.999]) for part in kinds.values()]
+    low, high = (float(end) for end in (min(e[0] for e in ends), max(e[1] for e in ends)))
     for (kind, part), colour in zip(kinds.items(), (NORMAL, ABNORMAL), strict=True):
-        axes.hist(part, bins, density=True, histtype="stepfilled", color=colour, alpha=0.25)
-        axes.hist(part, bins, density=True, histtype="step", color=colour, label=kind, lw=1.5)
+        axes.hist(
+            part,
+            bins=80,
+            range=(low, high),
+            density=True,
+            histtype="stepfilled",
+            facecolor=(colour, 0.25),
+            edgecolor=colour,
+            linewidth=1.5,
+            label=kind,
+        )
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
 
 
 def save_polar(path: Path, title: str, clouds: Sequence[Cloud], seed: int) -> None:
-    """Angle to the target against ‖φ‖, a panel a norm; as many normal as abnormal points."""
+    """Angle to the target against ‖φ‖, a panel a norm; of either kind ``SHOWN`` points, by seed."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.2 * len(clouds), 4), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left")
-        panels = figure.subplots(
-            1, len(clouds), squeeze=False, subplot_kw={"projection": "polar"}
-        )[0]
-        for axes, points in zip(panels, clouds, strict=True):
+        figure = Figure(figsize=(5.2 * len(clouds), 3.6))
+        # Half discs lie in boxes of twice their height: these may reach beyond the picture.
+        figure.subplots_adjust(left=0.05, right=0.95, bottom=-0.2, top=1.1, wspace=0.2)
+        figure.suptitle(title, x=0.01, y=0.99, ha="left")
+        panels = figure.subplots(1, len(clouds), squeeze=False, subplot_kw={"projection": "polar"})
+        for axes, points in zip(panels[0], clouds, strict=True):
             rng = np.random.default_rng(seed)
-            for kind, colour in ((False, NORMAL), (True, ABNORMAL)):
-                places = rng.permutation(np.flatnonzero(points.abnormal == kind))[:SHOWN]
-                axes.scatter(
-                    np.arccos(points.cosine[places]),
-                    points.length[places],
-                    s=4,
-                    alpha=0.35,
-                    lw=0,
-                    color=colour,
-                    label="abnormal" if kind else "normal",
-                )
-            axes.plot(0, points.norm, "*", ms=13, color=INK, label="target", clip_on=False)
-            axes.set_thetamin(0)
-            axes.set_thetamax(180)
-            axes.set_rmax(1.05 * max(points.norm, np.quantile(points.length, 0.999)))
-            axes.set_title(f"norm {points.norm:g}")
-        panels[0].legend(loc="lower left")
+            kinds = [np.flatnonzero(points.abnormal == kind) for kind in (False, True)]
+            shown = np.concatenate([rng.permutation(places)[:SHOWN] for places in kinds])
+            rng.shuffle(shown)  # else one kind would lie over the other
+            colours = np.where(points.abnormal[shown], ABNORMAL, NORMAL)
+            length = points.length[shown]
+            axes.scatter(np.arccos(points.cosine[shown]), length, 5, colours, alpha=0.4, lw=0)
+            axes.plot(0, points.norm, "*", ms=14, color=INK, clip_on=False)
+            axes.set(thetamin=0, thetamax=180, rmax=1.05 * max(points.norm, length.max()), rmin=0)
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.set_axisbelow(True)
+            axes.set_title(f"norm {points.norm:g}", y=0.8)
+        keys = {"normal": ("o", NORMAL), "abnormal": ("o", ABNORMAL), "target": ("*", INK)}
+        handles = [
+            Line2D([], [], ls="", marker=marker, color=colour, label=label)
+            for label, (marker, colour) in keys.items()
+        ]
+        figure.legend(handles=handles, loc="lower center", ncols=3)
         figure.savefig(path, dpi=150)

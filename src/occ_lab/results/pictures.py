@@ -108,7 +108,7 @@ def save_pictures(
         )
         picture = strip(pixels, mask, values, caption)
         paths.append(folder / f"{rank:03d}_{kind}_{path.parent.name}_{path.stem}.png")
-        picture.save(paths[-1])
+        picture.save(paths[-1], compress_level=1)  # four times as fast, a fifth larger
     return paths
 
 

@@ -13,11 +13,16 @@ class Evaluation(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        # Groups are named, or torchmetrics finds them by comparing states: seconds for pixels.
         self.image = MetricCollection(
-            {"image_auroc": ImageAUROC(), "image_ap": ImageAP(), "image_f1max": ImageF1Max()}
+            {"image_auroc": ImageAUROC(), "image_ap": ImageAP(), "image_f1max": ImageF1Max()},
+            compute_groups=[["image_auroc", "image_ap", "image_f1max"]],
         )
         self.has_pixels = False
-        self.pixel = MetricCollection({"pixel_auroc": PixelAUROC(), "pixel_aupro": PixelAUPRO()})
+        self.pixel = MetricCollection(
+            {"pixel_auroc": PixelAUROC(), "pixel_aupro": PixelAUPRO()},
+            compute_groups=[["pixel_auroc", "pixel_aupro"]],
+        )
 
     def update(
         self, scores: Tensor, labels: Tensor, maps: Tensor | None, masks: Tensor | None

@@ -120,6 +120,8 @@ _EIGHT_NEIGHBOURS[1] = True
 # What `compute` works on at once: enough for few passes over the negatives, little next to them.
 _POSITIVES_AT_ONCE = 2**21
 _BYTES_AT_ONCE = 2**24  # of packed negatives: 2**23 float32
+# Bytes of state between two returns of freed memory: what was given back costs time again.
+_TRIM_EVERY = 2**27
 
 
 class _PixelMetric(_OrderMetric):
@@ -143,6 +145,7 @@ class _PixelMetric(_OrderMetric):
 
     def __init__(self) -> None:
         super().__init__("positives", "areas", "packed_lows", "packed_heads", "packed_runs")
+        self.untrimmed = 0
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
         """Adds a batch.
@@ -169,7 +172,10 @@ class _PixelMetric(_OrderMetric):
         self._append(self.packed_lows, lows)
         self._append(self.packed_heads, heads)
         self._append(self.packed_runs, runs)
-        _return_freed_memory()
+        self.untrimmed += lows.nbytes
+        if self.untrimmed > _TRIM_EVERY:
+            _return_freed_memory()
+            self.untrimmed = 0
 
     def _append(self, state: list[Tensor], array: np.ndarray) -> None:
         state.append(torch.from_numpy(array).to(self.device))

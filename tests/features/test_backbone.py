@@ -279,3 +279,18 @@ def test_argument_out_of_range_is_named(changes: dict[str, Any], message: str) -
     arguments = {"name": "a", "model": "resnet18", "weights": "random", "output": "levels"}
     with pytest.raises(ValueError, match=f"^{message}"):
         Backbone(**{**arguments, **changes})
+
+
+def test_autocast_is_near_and_told_apart(image: torch.Tensor) -> None:
+    image = image[..., :64, :64]
+    single, half = (
+        instantiate(preset("efficientnet_lite0", weights="package", output="levels", precision=p))
+        for p in ("float32", "bfloat16")
+    )
+    assert half.identity != single.identity
+    for ours, level in zip(half(image), single(image), strict=True):
+        assert ours.dtype == torch.float32
+        assert not torch.equal(ours, level)
+        assert (ours - level).norm() < 0.03 * level.norm()
+    with pytest.raises(ValueError, match=r"^precision must be one of"):
+        Backbone("small", "resnet18", "random", "levels", precision="int8")

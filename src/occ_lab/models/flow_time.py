@@ -44,7 +44,7 @@ class FlowTime:
         self.random = np.random.default_rng(seed)
 
     def observe(self, levels: Sequence[Tensor]) -> None:
-        """Of levels ``[B, C_l, H_l, W_l]``, fit every other image, hold out positions of the rest."""
+        """Fit every other image of ``[B, C_l, H_l, W_l]``, hold out positions of the rest."""
         turn = self.seen % 2
         self.seen += len(levels[0])
         self.fitted.update([level[turn::2] for level in levels])

@@ -33,12 +33,12 @@ from occ_lab.features.backbone import Backbone
 from occ_lab.features.extract import image_batches, use_features
 from occ_lab.files import write_whole
 from occ_lab.models.detector import Detector
+from occ_lab.results.bench_page import report
 from occ_lab.results.memory import peak_mb, reset_peak
 from occ_lab.results.record import to_json
 from occ_lab.run import check, fit, make_detector, make_trainer, run
 
 CLOSED_FORM = ["loss=norm", "loss.solver=closed_form"]
-LIMITS = {"closed form, cold": 1.3, "closed form, warm": 0.25, "12 closed forms, cold": 1.6}
 PARTS = ("pass", "jobs", "scoring")
 
 
@@ -388,87 +388,6 @@ def finish_work() -> None:
 
 
 MEASURE = {"pass": measure_pass, "jobs": measure_jobs, "scoring": measure_scoring}
-
-
-# Report
-
-
-def report(results: dict[str, Any]) -> str:
-    """The results as a page."""
-    facts = ", ".join(f"{key} {value}" for key, value in results["machine"].items() if value)
-    pages = [
-        "# Benchmark\n\n"
-        f"`{results['command']}`, {results['date']}\n\n{facts}\n\n"
-        "One process, default backbone. Other work on the machine weighs on all figures alike: "
-        "trust the ratios."
-    ]
-    if "jobs" in results:
-        pages.append(jobs_page(results["jobs"]))
-    if "scoring" in results:
-        pages.append(scoring_page(results["scoring"]))
-    if "pass" in results:
-        pages.append(pass_page(results["pass"]))
-    return "\n\n".join(pages) + "\n"
-
-
-def jobs_page(jobs: dict[str, Any]) -> str:
-    """Whole runs."""
-    rows = [
-        [
-            dataset,
-            name,
-            f"{cost['seconds']:.2f}",
-            f"{cost['over_t0']:.2f}",
-            f"{LIMITS[name]:g}" if name in LIMITS else "",
-            whole(cost["peak_memory_mb"]),
-        ]
-        for dataset, costs in jobs.items()
-        for name, cost in costs.items()
-    ]
-    return (
-        "## Whole runs\n\n"
-        "T₀ is one pass of decode and backbone over all training and test images, nothing else. "
-        "T₀ and the closed forms are measured in turn, the least of two (T₀: of four) counts; "
-        "gradient training once. Cold: an empty cache. Memory is the process's peak; what earlier "
-        "jobs of the process have freed and kept is in it.\n\n"
-        + table(["dataset", "job", "s", "over T₀", "at most", "peak MB"], rows)
-    )
-
-
-def scoring_page(scoring: dict[str, Any]) -> str:
-    """Throughput of scoring."""
-    rows = [
-        [
-            dataset,
-            name,
-            f"{speed['backbone_images_per_second']:.0f}",
-            f"{speed['images_per_second']:.0f}",
-            f"{speed['share_of_backbone']:.3f}",
-            whole(speed["peak_memory_mb"]),
-        ]
-        for dataset, speeds in scoring.items()
-        for name, speed in speeds.items()
-    ]
-    titles = ["dataset", "detector", "backbone alone", "scoring", "share (at least 0.9)", "peak MB"]
-    return "## Scoring, images a second\n\n" + table(titles, rows)
-
-
-def pass_page(parts: dict[str, Any]) -> str:
-    """Parts of the pass."""
-    titles = ["images", *next(iter(parts.values()))]
-    rows = [[name, *(f"{ms:.2f}" for ms in each.values())] for name, each in parts.items()]
-    return "## Parts of the pass, ms an image\n\n" + table(titles, rows)
-
-
-def whole(number: float | None) -> str:
-    """Rounded, or a dash where there is none."""
-    return "–" if number is None else f"{number:.0f}"
-
-
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ from occ_lab.data.base import Kind, Split
 from occ_lab.data.defects import DEFECTS, draw
 from occ_lab.data.mvtec import MVTec
 from occ_lab.errors import UserError
+from occ_lab.files import whole_folder
 
 log = logging.getLogger(__name__)
 
@@ -102,17 +102,9 @@ class Textures(MVTec):
 
     def _write(self, task: str) -> None:
         """Write a category whole or not at all; of several processes the first one wins."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{task}-", dir=self.root) as temporary:
-            folder = Path(temporary) / task
+        with whole_folder(self.root / task) as folder:
             write_category(folder, task, self.seed, self.train, self.normal, self.defective)
-            try:
-                folder.rename(self.root / task)
-            except OSError:
-                if not (self.root / task).is_dir():
-                    raise
-            else:
-                log.info("wrote the %s images to %s", task, self.root / task)
+        log.info("wrote the %s images to %s", task, self.root / task)
 
 
 def write_category(

@@ -25,6 +25,7 @@ def test_jobs_are_given_over_t0(results: Path) -> None:
         "closed form, cold",
         "closed form, warm",
         "2 closed forms, cold",
+        "norm study, 1 norms, cold",
         "1 epochs, cold",
         "1 epochs, warm",
     ]

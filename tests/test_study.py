@@ -8,8 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from occ_lab.config import conf_dir, resolved
 from occ_lab.errors import UserError
-from occ_lab.models.moments import Moments
-from occ_lab.study import Scored, check, cloud, mean_of, pieces
+from occ_lab.study import Scored, check, cloud
 
 
 @pytest.mark.parametrize(
@@ -30,22 +29,6 @@ def test_a_value_out_of_range_names_its_key(override: str, message: str) -> None
         cfg = compose("norm_study", [override])
     with pytest.raises(UserError, match=message):
         check(resolved(cfg))
-
-
-def test_halves_add_up_to_the_moments_of_all() -> None:
-    levels = [torch.rand(5, 3, 4, 4), torch.rand(5, 2, 2, 2)]
-    parts = [Moments([3, 2], normalize=False) for _ in range(3)]
-    for moments, chosen in zip(parts, (slice(0, 2), slice(2, 5), slice(0, 5)), strict=True):
-        moments.update([level[chosen] for level in levels])
-    torch.testing.assert_close(mean_of(parts[:2]), parts[2].mean)
-
-
-@pytest.mark.parametrize("side", [1, 56, 300])
-def test_pieces_are_the_levels_in_order(side: int) -> None:
-    levels = [torch.rand(7, 2, side, side), torch.rand(7, 3, 1, 1)]
-    joined = zip(*pieces(levels), strict=True)
-    for level, split in zip(levels, joined, strict=True):
-        assert torch.equal(torch.cat(split), level)
 
 
 def scored(masks: torch.Tensor | None) -> Scored:

@@ -21,9 +21,9 @@ from occ_lab.data.module import TaskData
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.extract import use_features
 from occ_lab.files import write_whole
-from occ_lab.models.closed_form import decay, expected_factor, initial_moments
-from occ_lab.models.flow_time import TIMES, TOLERANCE, FlowTime, separation
-from occ_lab.models.moments import Moments
+from occ_lab.models.closed_form import decay, expected_factor, initial_moment
+from occ_lab.models.flow_time import TIMES, TOLERANCE, FlowTime, separations
+from occ_lab.models.moments import HalvedMoments, Moments
 from occ_lab.models.projector import Conv1x1
 from occ_lab.scoring.evaluation import Evaluation
 from occ_lab.scoring.postprocess import PostProcess
@@ -95,22 +95,22 @@ def first(times: Callable[[float], bool]) -> float:
 def principles(features: Features) -> dict[str, float]:
     """The t that each principle picks."""
     chooser = FlowTime(features.channels, features.normalize)
-    whole = Moments(features.channels, features.normalize)
+    moments = HalvedMoments(features.channels, features.normalize)
     for batch in features.batches("train"):
-        chooser.observe(batch["levels"])
-        whole.update(batch["levels"])
+        _, held_out_images = moments.update(batch["levels"])
+        chooser.observe(held_out_images)
     count = sum(features.channels)
-    held_out, half = np.concatenate(chooser.held_out), chooser.fitted.mean
-    picked = {"cut and paste": chooser.choose(count, 1.0)[0]}
+    held_out, half = np.concatenate(chooser.held_out), moments.half_mean(0)
+    picked = {"cut and paste": chooser.choose(half, count, 1.0)[0]}
 
     rng = np.random.default_rng(0)
     shuffled = np.stack([rng.permutation(column) for column in held_out.T], axis=1)
     shuffled = np.where(rng.random(held_out.shape) < 0.05, shuffled, held_out)
-    told = {t: separation(held_out, shuffled, expected_factor(half, count, 1.0, t)) for t in TIMES}
+    told = dict(zip(TIMES, separations(held_out, shuffled, half, count, 1.0), strict=True))
     picked["5 % of channels shuffled"] = first(lambda t: told[t] >= max(told.values()) - TOLERANCE)
 
-    sigma = whole.mean
-    initial = float((sigma.diagonal() * initial_moments(count, count, 1.0)).sum())
+    sigma = moments.mean
+    initial = float(initial_moment(count, count) * sigma.trace() + sigma[-1, -1])
 
     def training_score(t: float) -> float:
         factor = expected_factor(sigma, count, 1.0, t)

@@ -37,6 +37,7 @@ from occ_lab.results.bench_page import report
 from occ_lab.results.memory import peak_mb, reset_peak
 from occ_lab.results.record import to_json
 from occ_lab.run import check, fit, make_detector, make_trainer, run
+from occ_lab.study import study
 
 CLOSED_FORM = ["loss=norm", "loss.solver=closed_form"]
 PARTS = ("pass", "jobs", "scoring")
@@ -69,7 +70,6 @@ SMALL_TEXTURES = [
     "dataset.train=4",
     "dataset.normal=2",
     "dataset.defective=5",
-    "maps=1",
 ]
 
 
@@ -198,6 +198,11 @@ def measure_jobs(dataset: list[str], effort: Effort, work: Path) -> dict[str, An
             ]
             runs = [job([*dataset, *CLOSED_FORM, cache, *each.split()], work) for each in grid]
             keep(f"{len(runs)} closed forms, cold", total(runs))
+        with caches(work) as cache:
+            keep(
+                f"norm study, {len(effort.norms)} norms, cold",
+                studied(dataset, effort, work, cache),
+            )
     with caches(work) as cache:
         gradient = [*dataset, "loss=norm", f"loss.fit.epochs={effort.epochs}", cache]
         keep(f"{effort.epochs} epochs, cold", job(gradient, work))
@@ -243,6 +248,16 @@ def job(overrides: list[str], work: Path) -> Cost:
         figures = run(cfg, Path(folder))
         seconds = time.perf_counter() - started
     return Cost(seconds, most(task["peak_memory_mb"] for task in figures.values()))
+
+
+def studied(dataset: list[str], effort: Effort, work: Path, cache: str) -> Cost:
+    """The norms of the closed forms in one study, with its pictures."""
+    cfg = composed("norm_study", [*dataset, f"norms={list(effort.norms)}", "times=[10]", cache])
+    reset_peak()
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        started = time.perf_counter()
+        study(cfg, Path(folder))
+        return Cost(time.perf_counter() - started, peak_mb())
 
 
 @contextmanager

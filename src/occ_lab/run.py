@@ -44,8 +44,8 @@ QUIET = (  # what Lightning warns of that is as it should be here
     ".*but have no `val_dataloader`.*",
     ".*in eval mode at the start of training.*",
     ".*LeafSpec.*",
-    ".*`configure_optimizers` returned `None`.*",
-    ".*`training_step` returned `None`.*",
+    ".*configure_optimizers` returned `None`.*",
+    ".*training_step` returned `None`.*",
 )
 LEAST = {  # the least that these numbers may be
     "seed": 0,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,10 @@ from occ_lab.errors import UserError
 from occ_lab.features.backbone import Backbone
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.extract import use_features
+from occ_lab.features.join import pieces
 from occ_lab.files import whole_folder, write_whole
 from occ_lab.models.drawn import DrawnMaps, length_and_cosine
-from occ_lab.models.moments import Moments
+from occ_lab.models.moments import HalvedMoments
 from occ_lab.models.norm_maps import NormMaps
 from occ_lab.results.norm_plots import Cloud, save_curve, save_histograms, save_polar
 from occ_lab.results.norm_table import study_table
@@ -40,7 +40,6 @@ from occ_lab.scoring.metrics import ImageAUROC, PixelAUROC
 from occ_lab.scoring.postprocess import PostProcess
 
 DROP = 0.01  # of the AUROC: where it has fallen so far, the domain has ended in truth
-POSITIONS = 2**14  # scored at once: a few maps of 56 × 56, which stay in a processor's cache
 IMAGES = 32  # upsampled at once
 
 
@@ -156,10 +155,11 @@ def study_task(cfg: DictConfig, parts: Parts, task: str, folder: Path) -> dict[s
     if parts.cache.enabled:
         use_features(data, parts.cache, parts.backbone, parts.device)
     parts.backbone.to(parts.device)
-    halves = half_moments(parts, data.setup_dataloader(), cfg.normalize)
-    domains = domain_ends(cfg, parts, data, halves)
-    sigma = mean_of(halves)
-    scored = score(cfg, parts, data.test_dataloader(), sigma)
+    moments = HalvedMoments(parts.backbone.channels, cfg.normalize).to(parts.device)
+    for batch in data.setup_dataloader():
+        moments.update(levels_of(parts, batch))
+    domains = domain_ends(cfg, parts, data, moments)
+    scored = score(cfg, parts, data.test_dataloader(), moments.mean)
 
     figures: dict[str, Any] = {
         "n_train": len(data.split.train),
@@ -192,37 +192,13 @@ def levels_of(parts: Parts, batch: dict[str, Any]) -> list[Tensor]:
         return parts.backbone(batch["image"].to(parts.device))
 
 
-def pieces(levels: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    """Levels in groups of few images."""
-    step = max(1, POSITIONS // levels[0].shape[-2:].numel())
-    return zip(*(level.split(step) for level in levels), strict=True)
-
-
-def half_moments(parts: Parts, batches: DataLoader, normalize: bool) -> list[Moments]:
-    """The moments of the training images at even and at odd places."""
-    halves = [Moments(parts.backbone.channels, normalize).to(parts.device) for _ in range(2)]
-    for batch in batches:
-        levels = levels_of(parts, batch)
-        for place, moments in enumerate(halves):
-            own = batch["index"] % 2 == place
-            if own.any():
-                moments.update([level[own.to(level.device)] for level in levels])
-    return halves
-
-
-def mean_of(moments: list[Moments]) -> Tensor:
-    """Σ of several sets together, float64 on the CPU."""
-    total = torch.stack([part.total.cpu() for part in moments]).sum(dim=0)
-    return total / total[-1, -1]
-
-
 def domain_ends(
-    cfg: DictConfig, parts: Parts, data: TaskData, halves: list[Moments]
+    cfg: DictConfig, parts: Parts, data: TaskData, moments: HalvedMoments
 ) -> list[float]:
     """norm* of each time: each half of the training images is held out from the other's Σ."""
     models = [
-        NormMaps(mean_of([half]), parts.backbone.channels, cfg.times, cfg.normalize)
-        for half in reversed(halves)  # the first half is scored by what the second gave
+        NormMaps(moments.half_mean(other), parts.backbone.channels, cfg.times, cfg.normalize)
+        for other in (1, 0)
     ]
     scores: list[Tensor] = []
     for batch in data.setup_dataloader():

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from occ_lab.features.join import join
-from occ_lab.models.closed_form import decay, expected_factor, initial_moments
-from occ_lab.models.moments import Moments
+from occ_lab.models.closed_form import decay, expected_factor, initial_moment
+from occ_lab.models.moments import HalvedMoments, Moments
 from occ_lab.models.norm import Norm
 from occ_lab.models.projector import Conv1x1
 
@@ -125,13 +125,11 @@ def test_expected_score_is_the_mean_over_draws_for_any_target_of_that_norm() -> 
         np.testing.assert_allclose(drawn / draws, expected, rtol=0.05)
 
 
-def test_initial_moments_are_those_of_torch() -> None:
+def test_initial_moment_is_that_of_torch() -> None:
     conv = torch.nn.Conv2d(400, 300, 1)
     assert conv.bias is not None
     delta = torch.cat([conv.weight[:, :, 0, 0], conv.bias[:, None]], dim=1).detach().double()
-    diagonal = initial_moments(400, 300, norm=0.0)
-    assert delta.square().sum().item() == pytest.approx(diagonal.sum().item(), rel=0.02)
-    assert initial_moments(400, 300, norm=2.0)[-1] == pytest.approx(0.25 + 4)
+    assert delta.square().sum().item() == pytest.approx(401 * initial_moment(400, 300), rel=0.02)
 
 
 def test_score_falls_along_the_flow_fastest_where_variance_is_largest() -> None:
@@ -177,3 +175,14 @@ def test_normalized_projector_takes_feature_vectors_of_length_root_c(normalize: 
 def test_zero_features_are_scored_too() -> None:
     projector = Conv1x1([3], normalize=True)
     assert torch.isfinite(projector([torch.zeros(1, 3, 2, 2)])).all()
+
+
+def test_halves_add_up_to_the_moments_of_all() -> None:
+    levels = toy_levels(3)
+    halved = HalvedMoments(CHANNELS, normalize=False)
+    for start in range(0, len(levels[0]), 3):
+        halved.update([level[start : start + 3] for level in levels])
+    torch.testing.assert_close(halved.mean, moments(levels).mean)
+    for place in (0, 1):
+        expected = moments([level[place::2] for level in levels]).mean
+        torch.testing.assert_close(halved.half_mean(place), expected)

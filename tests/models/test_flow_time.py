@@ -7,8 +7,10 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from occ_lab.features.join import join
 from occ_lab.models.closed_form import expected_factor
-from occ_lab.models.flow_time import TIMES, TOLERANCE, FlowTime, cut_and_paste, separation
+from occ_lab.models.flow_time import TIMES, TOLERANCE, FlowTime, cut_and_paste, separations
+from occ_lab.models.moments import HalvedMoments
 from occ_lab.models.norm import Norm
 from occ_lab.models.projector import Conv1x1
 
@@ -33,46 +35,57 @@ def test_pasted_levels_are_normal_by_themselves() -> None:
     assert not (single == f).all()
 
 
-def test_separation_is_the_auroc_of_the_scores() -> None:
+def observed(whole: list[torch.Tensor]) -> tuple[FlowTime, HalvedMoments]:
+    """What batches of odd size leave in both."""
+    chooser, moments = FlowTime([4, 4], normalize=False), HalvedMoments([4, 4], normalize=False)
+    for start in range(0, len(whole[0]), 5):
+        _, held_out = moments.update([level[start : start + 5] for level in whole])
+        chooser.observe(held_out)
+    return chooser, moments
+
+
+def test_separations_are_the_aurocs_of_the_scores() -> None:
     rng = np.random.default_rng(0)
-    normal, outliers, factor = rng.normal(size=(30, 3)), rng.normal(size=(20, 3)) * 2, np.eye(4)
-    extended = [np.c_[f, np.ones(len(f))] for f in (normal, outliers)]
-    scores = np.concatenate([np.linalg.norm(f @ factor.T, axis=1) for f in extended])
-    expected = roc_auc_score([0] * 30 + [1] * 20, scores)
-    assert separation(normal, outliers, torch.from_numpy(factor)) == pytest.approx(expected)
+    normal, outliers = rng.normal(size=(30, 3)), rng.normal(size=(20, 3)) * 2
+    root = rng.normal(size=(4, 4))
+    sigma = torch.from_numpy(root @ root.T)
+    extended = np.c_[np.concatenate([normal, outliers]), np.ones(50)]
+    told = separations(normal, outliers, sigma, outputs=5, norm=2.0)
+    for t, auroc in zip(TIMES, told, strict=True):
+        factor = expected_factor(sigma, 5, 2.0, t).numpy()
+        scores = np.linalg.norm(extended @ factor.T, axis=1)
+        assert auroc == pytest.approx(roc_auc_score([0] * 30 + [1] * 20, scores), abs=2e-3)
 
 
 def test_the_smallest_time_that_is_nearly_best_is_taken() -> None:
-    chooser = FlowTime([4, 4], normalize=False)
-    for start in range(0, 12, 5):  # batches of odd size
-        chooser.observe([level[start : start + 5] for level in levels(0)])
-    time, told = chooser.choose(outputs=8, norm=1.0)
+    chooser, moments = observed(levels(0))
+    time, told = chooser.choose(moments.half_mean(0), outputs=8, norm=1.0)
     best = max(told.values())
     assert list(told) == list(TIMES)
     assert told[time] >= best - TOLERANCE
     assert all(told[t] < best - TOLERANCE for t in TIMES if t < time)
-    again = FlowTime([4, 4], normalize=False)
-    for start in range(0, 12, 5):
-        again.observe([level[start : start + 5] for level in levels(0)])
-    assert again.choose(outputs=8, norm=1.0) == (time, told)
+    chooser, moments = observed(levels(0))
+    assert chooser.choose(moments.half_mean(0), outputs=8, norm=1.0) == (time, told)
 
 
 def test_one_half_is_fitted_the_other_held_out() -> None:
-    chooser = FlowTime([4, 4], normalize=False)
     whole = levels(1)
-    for start in range(0, 12, 5):
-        chooser.observe([level[start : start + 5] for level in whole])
-    assert chooser.fitted.total[-1, -1] == 6 * 16
+    chooser, moments = observed(whole)
+    assert moments.halves[0].total[-1, -1] == 6 * 16
     assert sum(map(len, chooser.held_out)) == 6 * 16
-    fitted = whole[0][::2].permute(0, 2, 3, 1).reshape(-1, 4).double().numpy()
+    rows = [level[::2] for level in whole]
+    fitted = join(rows).permute(0, 2, 3, 1).reshape(-1, 8).double()
+    extended = torch.cat([fitted, torch.ones(len(fitted), 1)], dim=1)
+    torch.testing.assert_close(
+        moments.half_mean(0), extended.T @ extended / len(fitted), rtol=1e-5, atol=1e-5
+    )
     held = np.concatenate(chooser.held_out)[:, :4]
-    assert not set(map(tuple, fitted)) & set(map(tuple, held))
+    assert not set(map(tuple, fitted[:, :4].numpy())) & set(map(tuple, held))
 
 
 def test_a_single_image_gives_a_default() -> None:
-    chooser = FlowTime([4, 4], normalize=False)
-    chooser.observe([level[:1] for level in levels(0)])
-    assert chooser.choose(8, 1.0) == (10.0, {})
+    chooser, moments = observed([level[:1] for level in levels(0)])
+    assert chooser.choose(moments.half_mean(0), 8, 1.0) == (10.0, {})
 
 
 def test_auto_solves_as_the_time_it_picks() -> None:

@@ -25,6 +25,7 @@ from occ_lab.scoring.metrics import (
     ImageF1Max,
     PixelAUPRO,
     PixelAUROC,
+    PixelMetrics,
     best_f1,
 )
 
@@ -308,18 +309,27 @@ def test_packing_loses_nothing(scores: np.ndarray) -> None:
     np.testing.assert_array_equal(unpacked, np.sort(scores))
 
 
-def test_a_collection_keeps_one_state_of_little_more_than_two_bytes_a_pixel() -> None:
-    both = MetricCollection([PixelAUROC(), PixelAUPRO()])
+def test_the_state_has_little_more_than_two_bytes_a_pixel() -> None:
+    metric = PixelMetrics()
     rng = np.random.default_rng(0)
     for _ in range(3):
         maps = rng.standard_normal((4, 256, 256), dtype=np.float32)  # many signs and exponents
         masks = np.zeros(maps.shape, dtype=bool)
         masks[0, :64, :64] = True
-        both.update(torch.from_numpy(maps), torch.from_numpy(masks))
-    first, second = both.values(copy_state=False)
-    tensors = [chunk for state in first._defaults for chunk in getattr(first, state)]
-    assert all(getattr(first, s) is getattr(second, s) for s in first._defaults)
+        metric.update(torch.from_numpy(maps), torch.from_numpy(masks))
+    tensors = [chunk for state in metric._defaults for chunk in getattr(metric, state)]
     assert sum(t.nbytes for t in tensors) < 2.5 * 3 * maps.size
+
+
+@given(st.integers(0, 99), st.integers(1, 9), st.floats(0.05, 1))
+def test_both_at_once_are_both(seed: int, levels: int, limit: float) -> None:
+    rng = np.random.default_rng(seed)
+    maps = torch.from_numpy(rng.integers(0, levels, (3, 9, 9)).astype(np.float32))  # many ties
+    masks = torch.from_numpy(rng.random((3, 9, 9)) < 0.2)
+    both, auroc, aupro = PixelMetrics(limit), PixelAUROC(), PixelAUPRO(limit)
+    for metric in (both, auroc, aupro):
+        metric.update(maps, masks)
+    assert both.compute() == {"pixel_auroc": auroc.compute(), "pixel_aupro": aupro.compute()}
 
 
 def in_process(rank: int, store: str, expected: dict[str, float]) -> None:

@@ -51,6 +51,9 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         OSError: the file is missing, truncated or no image.
     """
+    with Image.open(path) as file:
+        if file.mode in ("1", "L"):
+            return np.asarray(file) != 0
     return np.asarray(read_image(path).any(axis=-1))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +151,8 @@ class FeatureCache:
 def write_levels(folder: Path, count: int, batches: Iterable[Levels]) -> dict[str, str]:
     """Write batches of levels one after another as float16 files ``level0.npy``, ...
 
-    Channels come last, as convolutions on a CPU are fastest with.
+    Channels come last, as convolutions on a CPU are fastest with. A thread writes a batch while
+    the next one is made.
 
     Plain writes, not a memory map: on a full disk a map kills the process, a write raises.
 
@@ -157,25 +160,61 @@ def write_levels(folder: Path, count: int, batches: Iterable[Levels]) -> dict[st
         The checksum of each file by its name.
     """
     with ExitStack() as stack:
-        files: list[BinaryIO] = []
+        writer = stack.enter_context(ThreadPoolExecutor(1))
+        files: list[LevelFile] = []
+        written: list[Future[None]] = []
         for levels in batches:
             if not files:
-                names = [folder / f"level{place}.npy" for place in range(len(levels))]
-                files = [stack.enter_context(name.open("wb")) for name in names]
-                for file, level in zip(files, levels, strict=True):
-                    shape = (count, *level.shape[1:])
-                    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-                    npy.write_array_header_1_0(file, header)
-            for file, level in zip(files, levels, strict=True):
-                with np.errstate(over="ignore"):
-                    half = np.ascontiguousarray(level, dtype="<f2")
-                if not np.isfinite(half).all():
-                    raise UserError(
-                        "cache: a feature is not finite or too large for float16; "
-                        "say cache.enabled=false"
-                    )
-                file.write(half.data)
-    return {path.name: file_checksum(path) for path in sorted(folder.glob("level*.npy"))}
+                for place, level in enumerate(levels):
+                    stream = stack.enter_context((folder / f"level{place}.npy").open("wb"))
+                    files.append(LevelFile(stream, (count, *level.shape[1:])))
+            if written:
+                written.pop().result()
+            written.append(writer.submit(append, files, levels))
+        if written:
+            written.pop().result()
+        return {Path(file.stream.name).name: file.checksum.hexdigest() for file in files}
+
+
+class LevelFile:
+    """A float16 ``.npy`` file that grows batch by batch.
+
+    Args:
+        stream: the file, empty.
+        shape: of the array that it will hold.
+
+    Attributes:
+        checksum: of what has been written.
+    """
+
+    def __init__(self, stream: BinaryIO, shape: tuple[int, ...]) -> None:
+        self.stream = stream
+        self.checksum = hashlib.sha256()
+        header = io.BytesIO()
+        facts = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        npy.write_array_header_1_0(header, facts)
+        self._write(header.getbuffer())
+
+    def append(self, level: np.ndarray) -> None:
+        """Write the rows ``[B, H, W, C]`` that come next."""
+        with np.errstate(over="ignore"):
+            half = np.ascontiguousarray(level, dtype="<f2")
+        exponents = half.view("<u2") & 0x7C00  # all its bits are set in inf and nan
+        if (exponents == 0x7C00).any():
+            raise UserError(
+                "cache: a feature is not finite or too large for float16; say cache.enabled=false"
+            )
+        self._write(half.data)
+
+    def _write(self, data: memoryview) -> None:
+        self.stream.write(data)
+        self.checksum.update(data)
+
+
+def append(files: list[LevelFile], levels: Levels) -> None:
+    """Write a batch of each level to its file."""
+    for file, level in zip(files, levels, strict=True):
+        file.append(level)
 
 
 def digest(key: dict[str, Any]) -> str:
@@ -184,8 +223,8 @@ def digest(key: dict[str, Any]) -> str:
 
 
 def file_checksum(path: Path) -> str:
-    """BLAKE2 of a file's content, in hex."""
-    checksum = hashlib.blake2b(digest_size=16)
+    """SHA-256 of a file's content, in hex."""
+    checksum = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             checksum.update(chunk)

@@ -20,7 +20,7 @@ from occ_lab.features.backbone import Backbone
 from occ_lab.features.cache import FeatureCache, Levels
 from occ_lab.features.samples import TaskFeatures
 
-FORMAT = 1  # of the entries; a change of what is kept or how it is computed raises it
+FORMAT = 2  # of the entries; a change of what is kept or how it is computed raises it
 
 T = TypeVar("T")
 

@@ -1,12 +1,14 @@
-"""Levels of a backbone joined to one feature map."""
+"""Levels of a backbone joined to one feature map, and split into few images at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+POSITIONS = 2**13  # at once: two maps of 56 × 56, which stay in a processor's cache
 
 
 def join(levels: Sequence[Tensor]) -> Tensor:
@@ -43,3 +45,12 @@ def upsampled(levels: Sequence[Tensor]) -> list[Tensor]:
         level if level.shape[-2:] == size else F.interpolate(level, size, mode="bilinear")
         for level in levels
     ]
+
+
+def pieces(levels: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """Levels ``[B, C_l, H_l, W_l]`` in groups of few images, in order.
+
+    What is computed of a group stays small: faster on a CPU, and bounded in memory anywhere.
+    """
+    step = max(1, POSITIONS // levels[0].shape[-2:].numel())
+    return zip(*(level.split(step) for level in levels), strict=True)

@@ -11,6 +11,19 @@ import torch
 from torch import Tensor
 
 
+def spectrum(sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """The rates at which gradient flow shrinks the directions of f̃, and these directions.
+
+    Args:
+        sigma: Σ, symmetric, float64 ``[C + 1, C + 1]``.
+
+    Returns:
+        λ/s ``[C + 1]``, rising, and the eigenvectors of Σ as columns ``[C + 1, C + 1]``.
+    """
+    values, vectors = torch.linalg.eigh(sigma)
+    return values / sigma.diagonal().mean(), vectors
+
+
 def decay(sigma: Tensor, time: float) -> Tensor:
     """``F = exp(−t Σ/s)``, what gradient flow of length ``time`` leaves of Δ₀ (from the right).
 
@@ -21,35 +34,30 @@ def decay(sigma: Tensor, time: float) -> Tensor:
     Returns:
         float64 ``[C + 1, C + 1]``, symmetric.
     """
-    values, vectors = torch.linalg.eigh(sigma)
-    scale = sigma.diagonal().mean()
-    return (vectors * torch.exp(-time * values / scale)) @ vectors.T
+    rates, vectors = spectrum(sigma)
+    return (vectors * torch.exp(-time * rates)) @ vectors.T
 
 
-def initial_moments(inputs: int, outputs: int, norm: float) -> Tensor:
-    """The diagonal of ``A = E[Δ₀ᵀ Δ₀]`` over the draw of the projector's initial weights.
+def initial_moment(inputs: int, outputs: int) -> float:
+    """The moment that the draw of the initial weights puts in every direction of f̃.
 
-    These are uniform in ±1/√C (PyTorch's default), of variance 1/(3C), weights and bias alike, and
-    independent of the target, of which only the norm is left.
+    Weights and bias alike are uniform in ±1/√C (PyTorch's default), of variance 1/(3C), and
+    independent of the target, of which only the norm is left: with e the unit vector of the
+    constant, ``A = E[Δ₀ᵀ Δ₀]`` is this moment times the identity, plus ``norm² e eᵀ``.
 
     Args:
         inputs: C, the channels of f.
         outputs: the channels of φ(f).
-        norm: ‖c‖₂.
-
-    Returns:
-        float64 ``[C + 1]``.
     """
-    diagonal = torch.full((inputs + 1,), outputs / (3 * inputs), dtype=torch.float64)
-    diagonal[-1] += norm**2
-    return diagonal
+    return outputs / (3 * inputs)
 
 
 def expected_factor(sigma: Tensor, outputs: int, norm: float, time: float) -> Tensor:
     """A factor L of the expected score: ``E[score(f)²] = f̃ᵀ F A F f̃ = ‖L f̃‖²``.
 
-    The expectation is over the initial weights; a wide projector's score is near it. Directions
-    whose singular value is less than 1e-4 of the largest are left out: they change a score by less
+    The expectation is over the initial weights; a wide projector's score is near it. With
+    Σ = V diag(λ) Vᵀ its rows are those of ``√a exp(−tλ/s) Vᵀ``, a the initial moment, and
+    ``norm · eᵀF``. Rows shorter than 1e-4 of the longest are left out: they change a score by less
     than float32 resolves.
 
     Args:
@@ -59,10 +67,12 @@ def expected_factor(sigma: Tensor, outputs: int, norm: float, time: float) -> Te
         time: t, at least 0.
 
     Returns:
-        float64 ``[R, C + 1]``, R at most C + 1.
+        float64 ``[R, C + 1]``, R at most C + 2.
     """
-    left = decay(sigma, time)
-    a = initial_moments(sigma.shape[0] - 1, outputs, norm)
-    squares, directions = torch.linalg.eigh((left * a) @ left)
-    kept = squares > 1e-8 * squares[-1]
-    return squares[kept, None].sqrt() * directions.T[kept]
+    rates, vectors = spectrum(sigma)
+    left = torch.exp(-time * rates)
+    drawn = initial_moment(sigma.shape[0] - 1, outputs) ** 0.5 * left[:, None] * vectors.T
+    target = norm * (vectors[-1] * left) @ vectors.T
+    factor = torch.cat([drawn, target[None]])
+    lengths = torch.linalg.vector_norm(factor, dim=1)
+    return factor[lengths > 1e-4 * lengths.max()]

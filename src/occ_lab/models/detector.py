@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from occ_lab.errors import UserError
 from occ_lab.features.backbone import Backbone
+from occ_lab.features.join import pieces
 from occ_lab.models.objective import Objective
 from occ_lab.scoring.evaluation import Evaluation
 from occ_lab.scoring.postprocess import PostProcess
@@ -56,7 +57,12 @@ class Detector(LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores ``[B, H, W]`` of images ``[B, 3, h, w]`` in 0..1."""
-        return self.objective.score(self.projector(self.backbone(image)))
+        return self.score(self.backbone(image))
+
+    def score(self, levels: Sequence[Tensor]) -> Tensor:
+        """Scores ``[B, H, W]`` of levels ``[B, C_l, H_l, W_l]``."""
+        scores = [self.objective.score(self.projector(piece)) for piece in pieces(levels)]
+        return torch.cat(scores)
 
     def on_fit_start(self) -> None:
         """Let the objective see the training set once, if it must."""
@@ -112,7 +118,7 @@ class Detector(LightningModule):
         self._evaluate(batch)
 
     def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        scores = self.objective.score(self.project(batch))
+        scores = self.score(self.levels(batch))
         maps = self.postprocess.maps(scores, self.size)
         image_scores = self.postprocess.image_scores(scores, maps)
         self.evaluation.update(image_scores, batch["label"], maps, batch.get("mask"))

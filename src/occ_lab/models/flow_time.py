@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from occ_lab.features.join import join, unit_scale
-from occ_lab.models.closed_form import expected_factor
-from occ_lab.models.moments import Moments, all_reduced
+from occ_lab.models.closed_form import initial_moment, spectrum
+from occ_lab.models.moments import all_reduced
 
 TIMES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 POSITIONS = 64  # of an image
@@ -23,7 +23,7 @@ TOLERANCE = 0.01
 class FlowTime:
     """Chooses t by cut-and-pasted features, with no defect and no test image.
 
-    Half of the training images is fitted; positions of the other half are held out. Out of these
+    One half of the training images is fitted; positions of the other are held out. Out of these
     come outliers whose every level is normal by itself but belongs to another position: what a
     defect is to the features, out of place. The smallest t that tells them from the held-out
     positions nearly as well as the best is chosen: a longer flow fits the training set closer than
@@ -38,39 +38,31 @@ class FlowTime:
     def __init__(self, channels: Sequence[int], normalize: bool, seed: int = 0) -> None:
         self.channels = list(channels)
         self.normalize = normalize
-        self.fitted = Moments(channels, normalize)
         self.held_out: list[np.ndarray] = []
-        self.seen = 0
         self.random = np.random.default_rng(seed)
 
     def observe(self, levels: Sequence[Tensor]) -> None:
-        """Fit every other image of ``[B, C_l, H_l, W_l]``, hold out positions of the rest."""
-        turn = self.seen % 2
-        self.seen += len(levels[0])
-        self.fitted.update([level[turn::2] for level in levels])
-        rest = [level[1 - turn :: 2] for level in levels]
-        if len(rest[0]) and sum(map(len, self.held_out)) < SAMPLE:
-            f = join(rest) * unit_scale(rest) if self.normalize else join(rest)
-            rows = f.permute(0, 2, 3, 1).reshape(-1, f.shape[1]).cpu().double().numpy()
+        """Keep positions of images ``[B, C_l, H_l, W_l]`` that are held out; B may be 0."""
+        if len(levels[0]) and sum(map(len, self.held_out)) < SAMPLE:
+            f = join(levels) * unit_scale(levels) if self.normalize else join(levels)
+            rows = f.permute(0, 2, 3, 1).reshape(-1, f.shape[1])
             count = min(len(rows), POSITIONS * len(f))
-            self.held_out.append(rows[self.random.choice(len(rows), count, replace=False)])
+            chosen = torch.from_numpy(self.random.choice(len(rows), count, replace=False))
+            self.held_out.append(rows[chosen.to(rows.device)].cpu().double().numpy())
 
-    def choose(self, outputs: int, norm: float) -> tuple[float, dict[float, float]]:
+    def choose(self, sigma: Tensor, outputs: int, norm: float) -> tuple[float, dict[float, float]]:
         """The t, and for each that was tried how well it tells the outliers (AUROC in 0..1).
 
         Args:
+            sigma: Σ of the fitted half, float64 ``[C + 1, C + 1]``.
             outputs: the channels of the projected map.
             norm: ‖c‖₂ of the target.
         """
         if not self.held_out:  # a single training image
             return 10.0, {}
-        self.fitted.reduce()
-        sigma = self.fitted.mean.cpu()
         normal = np.concatenate(self.held_out)
         pasted = cut_and_paste(normal, self.channels, self.random)
-        curve = [
-            separation(normal, pasted, expected_factor(sigma, outputs, norm, t)) for t in TIMES
-        ]
+        curve = separations(normal, pasted, sigma, outputs, norm)
         *total, processes = all_reduced(torch.tensor([*curve, 1.0])).tolist()
         told = {t: auroc / processes for t, auroc in zip(TIMES, total, strict=True)}
         return next(t for t in TIMES if told[t] >= max(told.values()) - TOLERANCE), told
@@ -93,9 +85,17 @@ def cut_and_paste(
     return pasted
 
 
-def separation(normal: np.ndarray, outliers: np.ndarray, factor: Tensor) -> float:
-    """AUROC of the scores ``‖L [f; 1]‖`` of outliers against those of normal vectors."""
-    weight, bias = factor[:, :-1].numpy(), factor[:, -1].numpy()
-    scores = [np.linalg.norm(f @ weight.T + bias, axis=1) for f in (normal, outliers)]
+def separations(
+    normal: np.ndarray, outliers: np.ndarray, sigma: Tensor, outputs: int, norm: float
+) -> list[float]:
+    """AUROC of the expected scores of outliers against those of normal vectors, at every time.
+
+    All times weigh the same components of f̃ along the eigenvectors of Σ: see `norm_maps`.
+    """
+    rates, vectors = (part.numpy() for part in spectrum(sigma))
+    left = np.exp(-np.outer(rates, TIMES))
+    y = np.concatenate([normal, outliers]) @ vectors[:-1] + vectors[-1]
+    squares = initial_moment(normal.shape[1], outputs) * (y**2 @ left**2)
+    squares += norm**2 * (y @ (vectors[-1][:, None] * left)) ** 2
     labels = np.repeat([0, 1], [len(normal), len(outliers)])
-    return float(roc_auc_score(labels, np.concatenate(scores)))
+    return [float(roc_auc_score(labels, scores)) for scores in squares.T]

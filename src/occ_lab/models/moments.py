@@ -52,6 +52,50 @@ class Moments(nn.Module):
         return self.total / self.total[-1, -1]
 
 
+class HalvedMoments(nn.Module):
+    """The moments of every other image, and those of the rest: each half can be held out.
+
+    Args:
+        channels: the channels of each level.
+        normalize: whether each f is scaled to length √C first.
+    """
+
+    def __init__(self, channels: Sequence[int], normalize: bool) -> None:
+        super().__init__()
+        self.even = Moments(channels, normalize)
+        self.odd = Moments(channels, normalize)
+        self.seen = 0
+
+    @property
+    def halves(self) -> tuple[Moments, Moments]:
+        """Those of the images at even places, and at odd ones."""
+        return self.even, self.odd
+
+    def update(self, levels: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Add levels ``[B, C_l, H_l, W_l]``, finest first; give them as they went to the halves."""
+        turn = self.seen % 2
+        self.seen += len(levels[0])
+        parts = [[level[start::2] for level in levels] for start in (turn, 1 - turn)]
+        for half, part in zip(self.halves, parts, strict=True):
+            half.update(part)
+        return parts
+
+    def reduce(self) -> None:
+        """Add up what the processes of a distributed run have seen."""
+        for half in self.halves:
+            half.reduce()
+
+    def half_mean(self, place: int) -> Tensor:
+        """Σ of one half, float64 ``[C + 1, C + 1]`` on the CPU; place 0 or 1."""
+        return self.halves[place].mean.cpu()
+
+    @property
+    def mean(self) -> Tensor:
+        """Σ of both, float64 ``[C + 1, C + 1]`` on the CPU."""
+        total = (self.even.total + self.odd.total).cpu()
+        return total / total[-1, -1]
+
+
 def all_reduced(value: Tensor) -> Tensor:
     """The sum of a tensor over the processes of a distributed run, in one process the tensor."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -91,7 +135,9 @@ def joint_moments(levels: Sequence[Tensor]) -> Tensor:
     total = parts[0].new_empty(edges[-1], edges[-1])
     for a, coarse in enumerate(parts):
         for b, fine in enumerate(parts[: a + 1]):
-            brought = resampled(fine, rows[a].T @ rows[b], columns[a].T @ columns[b])
+            brought = fine
+            if coarse.shape[1:3] != (height, width):
+                brought = resampled(fine, rows[a].T @ rows[b], columns[a].T @ columns[b])
             block = coarse.flatten(0, 2).T @ brought.flatten(0, 2)
             total[spans[a], spans[b]] = block
             total[spans[b], spans[a]] = block.T

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from occ_lab.errors import check_number
 from occ_lab.models.closed_form import expected_factor
 from occ_lab.models.flow_time import FlowTime
-from occ_lab.models.moments import Moments
+from occ_lab.models.moments import HalvedMoments
 from occ_lab.models.objective import Objective
 from occ_lab.models.projector import Conv1x1
 
@@ -92,7 +92,7 @@ class Norm(Objective):
         self.one_pass = solver == "closed_form"
         self.needs_setup = target == "mean" and not self.one_pass
         if self.one_pass:
-            self.moments = Moments(levels, normalize)
+            self.moments = HalvedMoments(levels, normalize)
             self.flow_time = FlowTime(levels, normalize, seed) if time == "auto" else None
         self.radius = nn.Parameter(torch.tensor(float(radius)))
         direction = torch.ones(channels)
@@ -115,21 +115,21 @@ class Norm(Objective):
 
     def observe(self, levels: Sequence[Tensor]) -> None:
         """Add a batch of levels ``[B, C_l, H_l, W_l]`` to the second moments."""
-        self.moments.update(levels)
+        _, held_out = self.moments.update(levels)
         if self.flow_time:
-            self.flow_time.observe(levels)
+            self.flow_time.observe(held_out)
 
     def finish(self, projector: Conv1x1) -> None:
         """Solve, and set the projector so that its distance to a target of zero is the score."""
         self.moments.reduce()
         norm = float(torch.linalg.vector_norm(self.target))
         if self.flow_time:
-            self.time, told = self.flow_time.choose(self.channels, norm)
+            self.time, told = self.flow_time.choose(self.moments.half_mean(0), self.channels, norm)
             tried = ", ".join(f"{t:g}: {auroc:.3f}" for t, auroc in told.items())
             log.info(
                 "time=auto: t = %g (AUROC of cut-and-pasted features by t: %s)", self.time, tried
             )
-        factor = expected_factor(self.moments.mean.cpu(), self.channels, norm, float(self.time))
+        factor = expected_factor(self.moments.mean, self.channels, norm, float(self.time))
         projector.assign(factor)
         self.target = self.target.new_zeros(len(factor))
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from occ_lab.models.closed_form import initial_moments
+from occ_lab.models.closed_form import initial_moment, spectrum
 from occ_lab.models.projector import Conv1x1
 
 
@@ -37,15 +37,13 @@ class NormMaps(nn.Module):
         self, sigma: Tensor, channels: Sequence[int], times: Sequence[float], normalize: bool
     ) -> None:
         super().__init__()
-        values, vectors = torch.linalg.eigh(sigma)
-        rates = values / sigma.diagonal().mean()
+        rates, vectors = spectrum(sigma)
         decays = torch.exp(-torch.tensor(times, dtype=sigma.dtype)[:, None] * rates)
         size = sum(channels)
         self.projector = Conv1x1(channels, normalize=normalize)
         self.projector.assign(vectors.T)
         weight = self.projector.conv.weight
-        moment = initial_moments(size, size, norm=0.0)[0]
-        self.register_buffer("squares", (moment * decays**2).to(weight))
+        self.register_buffer("squares", (initial_moment(size, size) * decays**2).to(weight))
         self.register_buffer("linear", (decays * vectors[-1]).to(weight))
 
     @torch.no_grad()

@@ -49,7 +49,7 @@ class Conv1x1(nn.Module):
         bias = None if self.normalize else self.conv.bias
         z = F.conv2d(levels[0], weights[0], bias)
         for level, weight in zip(levels[1:], weights[1:], strict=True):
-            z = z + F.interpolate(F.conv2d(level, weight), size, mode="bilinear")
+            z += F.interpolate(F.conv2d(level, weight), size, mode="bilinear")
         return z * unit_scale(levels) + self.conv.bias[:, None, None] if self.normalize else z
 
     def assign(self, factor: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,23 +94,26 @@ def save_pictures(
         count: how many pictures at most.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    places = worst_first(scores, labels)[:count]
-    maps = one_scale([heat(int(place)) for place in places]) if heat else [None] * len(places)
-    paths = []
-    for rank, (place, values) in enumerate(zip(places, maps, strict=True), start=1):
-        shown = sample(int(place))
+    places = worst_first(scores, labels)[:count].tolist()
+    maps = one_scale([heat(place) for place in places]) if heat else [None] * len(places)
+
+    def save(rank: int, place: int, values: np.ndarray | None) -> Path:
+        shown = sample(place)
         pixels = (shown["image"] * 255).round().byte().permute(1, 2, 0).numpy()
         mask = shown["mask"].numpy() if "mask" in shown else None
-        path = Path(shown["path"])
+        source = Path(shown["path"])
         kind = "defect" if labels[place] else "normal"
         caption = (
-            f"{rank}. {path.parent.name}/{path.name} ({kind})   score {scores[place]:.4g}"
+            f"{rank}. {source.parent.name}/{source.name} ({kind})   score {scores[place]:.4g}"
             f"   {below_text(scores, labels, place)}"
         )
+        path = folder / f"{rank:03d}_{kind}_{source.parent.name}_{source.stem}.png"
         picture = strip(pixels, mask, values, caption)
-        paths.append(folder / f"{rank:03d}_{kind}_{path.parent.name}_{path.stem}.png")
-        picture.save(paths[-1], compress_level=1)  # four times as fast, a fifth larger
-    return paths
+        picture.save(path, compress_level=1)  # four times as fast, a fifth larger
+        return path
+
+    with ThreadPoolExecutor() as pool:  # most of the work is decoding and encoding
+        return list(pool.map(save, range(1, len(places) + 1), places, maps))
 
 
 def one_scale(maps: list[np.ndarray]) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from occ_lab.scoring.metrics import ImageAP, ImageAUROC, ImageF1Max, PixelAUPRO, PixelAUROC
+from occ_lab.scoring.metrics import ImageAP, ImageAUROC, ImageF1Max, PixelMetrics
 
 
 class Evaluation(nn.Module):
@@ -13,16 +13,12 @@ class Evaluation(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # Groups are named, or torchmetrics finds them by comparing states: seconds for pixels.
         self.image = MetricCollection(
             {"image_auroc": ImageAUROC(), "image_ap": ImageAP(), "image_f1max": ImageF1Max()},
             compute_groups=[["image_auroc", "image_ap", "image_f1max"]],
         )
         self.has_pixels = False
-        self.pixel = MetricCollection(
-            {"pixel_auroc": PixelAUROC(), "pixel_aupro": PixelAUPRO()},
-            compute_groups=[["pixel_auroc", "pixel_aupro"]],
-        )
+        self.pixel = PixelMetrics()
 
     def update(
         self, scores: Tensor, labels: Tensor, maps: Tensor | None, masks: Tensor | None

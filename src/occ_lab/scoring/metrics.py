@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -132,11 +133,9 @@ class _PixelMetric(_OrderMetric):
     line through ties), constantly from there on. The area is therefore a sum over the positive
     pixels, and all that each one needs is two counts of negatives. No curve is ever built.
 
-    Nearly all pixels are negative, so these are kept in half their size (`_pack`). Two metrics in
-    one ``MetricCollection`` share their state.
+    Nearly all pixels are negative, so these are kept in half their size (`_pack`).
     """
 
-    limit: float
     positives: list[Tensor]  # scores
     areas: list[Tensor]  # of the region that each positive pixel is part of
     packed_lows: list[Tensor]  # the negatives, in the three parts that `_pack` gives
@@ -180,23 +179,25 @@ class _PixelMetric(_OrderMetric):
     def _append(self, state: list[Tensor], array: np.ndarray) -> None:
         state.append(torch.from_numpy(array).to(self.device))
 
-    def compute(self) -> Tensor:
-        """The metric in 0..1, a float64 scalar on the CPU; NaN unless both classes are there."""
-        positives, areas = _arrays(self.positives), _arrays(self.areas)
+    def _areas(self, *curves: _Curve) -> list[Tensor]:
+        """Each curve's area in 0..1, a float64 scalar on the CPU; NaN unless both classes exist."""
+        positives, regions = _arrays(self.positives), _arrays(self.areas)
         n_negatives = sum(int(runs.sum(dtype=np.int64)) for runs in _arrays(self.packed_runs))
-        limit = self.limit * n_negatives
-        area = total = 0.0
+        limits = np.array([curve.limit * n_negatives for curve in curves])
+        area, total = np.zeros(len(curves)), np.zeros(len(curves))
         for block in _blocks([len(chunk) for chunk in positives], _POSITIVES_AT_ONCE):
             scores = np.concatenate(positives[block])
             order = np.argsort(scores)
-            weights = self._weights(np.concatenate(areas[block])[order])
             below, up_to = self._count_negatives(scores[order])
-            ramps = _area_under_ramp(n_negatives - up_to, n_negatives - below, limit)
-            area += float(weights @ ramps)
-            total += float(weights.sum())
-        both = n_negatives > 0 and total > 0
-        share = min(area / (limit * total), 1.0) if both else np.nan  # 1 + rounding is 1
-        return torch.tensor(share, dtype=torch.float64)
+            sizes = np.concatenate(regions[block])[order].astype(np.float64)
+            for place, curve in enumerate(curves):
+                weights = curve.weights(sizes)
+                ramps = _area_under_ramp(n_negatives - up_to, n_negatives - below, limits[place])
+                area[place] += weights @ ramps
+                total[place] += weights.sum()
+        most = limits * total
+        shares = np.minimum(area / most, 1.0) if most.all() else np.full(len(curves), np.nan)
+        return [torch.tensor(share, dtype=torch.float64) for share in shares]  # 1 + rounding is 1
 
     def _count_negatives(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How many negatives lie below, and how many at or below, each of some sorted scores."""
@@ -205,23 +206,40 @@ class _PixelMetric(_OrderMetric):
         up_to = np.zeros(len(scores), dtype=np.int64)
         for block in _blocks([len(lows) for lows in packed[0]], _BYTES_AT_ONCE):
             negatives = _unpack(*(np.concatenate(part[block]) for part in packed))
+            if not len(negatives):
+                continue
             negatives.sort()  # it is one sorted piece after the other
-            below += np.searchsorted(negatives, scores, side="left")
-            up_to += np.searchsorted(negatives, scores, side="right")
+            left = np.searchsorted(negatives, scores, side="left")
+            below += left
+            up_to += left
+            tied = negatives[np.minimum(left, len(negatives) - 1)] == scores  # few, as a rule
+            right = np.searchsorted(negatives, scores[tied], side="right")
+            up_to[tied] += right - left[tied]
         return below, up_to
 
-    @abstractmethod
-    def _weights(self, areas: np.ndarray) -> np.ndarray:
-        """What a positive pixel adds to the curve, by the area of its region; any scale."""
+
+@dataclass(frozen=True)
+class _Curve:
+    """What is asked of the positive pixels.
+
+    Attributes:
+        limit: the false-positive rate up to which the area counts, in (0, 1].
+        weights: what pixels add to the curve by the areas ``[N]`` of their regions; any scale.
+    """
+
+    limit: float
+    weights: Callable[[np.ndarray], np.ndarray]
+
+
+_ROC = _Curve(1.0, np.ones_like)
 
 
 class PixelAUROC(_PixelMetric):
     """Area under the ROC curve of all pixels of all images, in 0..1; ties count half."""
 
-    limit = 1.0
-
-    def _weights(self, areas: np.ndarray) -> np.ndarray:
-        return np.ones(len(areas))
+    def compute(self) -> Tensor:
+        """The metric, a float64 scalar on the CPU; NaN unless both classes are there."""
+        return self._areas(_ROC)[0]
 
 
 class PixelAUPRO(_PixelMetric):
@@ -241,12 +259,31 @@ class PixelAUPRO(_PixelMetric):
 
     def __init__(self, limit: float = 0.3) -> None:
         super().__init__()
-        if not 0 < limit <= 1:
-            raise ValueError(f"limit must be in (0, 1], got {limit}")
-        self.limit = limit
+        self.curve = _overlap(limit)
 
-    def _weights(self, areas: np.ndarray) -> np.ndarray:
-        return 1.0 / areas
+    def compute(self) -> Tensor:
+        """The metric, a float64 scalar on the CPU; NaN unless both classes are there."""
+        return self._areas(self.curve)[0]
+
+
+class PixelMetrics(_PixelMetric):
+    """Both at once, for little more than one: `PixelAUROC` and `PixelAUPRO` up to ``limit``."""
+
+    def __init__(self, limit: float = 0.3) -> None:
+        super().__init__()
+        self.curve = _overlap(limit)
+
+    def compute(self) -> dict[str, Tensor]:
+        """``pixel_auroc`` and ``pixel_aupro``."""
+        auroc, aupro = self._areas(_ROC, self.curve)
+        return {"pixel_auroc": auroc, "pixel_aupro": aupro}
+
+
+def _overlap(limit: float) -> _Curve:
+    """Every region weighs the same, however large it is."""
+    if not 0 < limit <= 1:
+        raise ValueError(f"limit must be in (0, 1], got {limit}")
+    return _Curve(limit, np.reciprocal)
 
 
 def _area_under_ramp(start: np.ndarray, end: np.ndarray, limit: float) -> np.ndarray:

@@ -11,7 +11,16 @@ from omegaconf import DictConfig, OmegaConf
 from occ_lab.config import build, conf_dir
 from occ_lab.errors import UserError, check_number
 
-GROUPS = ("dataset", "backbone", "projector", "loss", "trainer", "logger", "experiment")
+GROUPS = (
+    "dataset",
+    "backbone",
+    "projector",
+    "pretrain",
+    "loss",
+    "trainer",
+    "logger",
+    "experiment",
+)
 CHOICES = [
     f"{group}={path.stem}"
     for group in GROUPS

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.data.trees import mvtec_tree
+from tests.data.trees import mvtec_tree, noise, save
 
 SMALL = ["loss.fit.epochs=1", "dataset.resize=64", "dataset.crop=64", "maps=2"]
 # Runs the command in-process and says on stderr which slow imports it made.
@@ -263,3 +263,85 @@ def test_the_closed_form_is_a_run_like_any_other(bolts: Path, tmp_path: Path) ->
         assert total.dtype == torch.float64
         assert total[-1, -1] == 3 * 16 * 16  # three images, each on a grid of 16 by 16
     assert len(list((task / "maps").glob("*.png"))) == 2
+
+
+def test_views_are_averaged(bolts: Path, tmp_path: Path) -> None:
+    """Two views alike say what one says: standardised, smoothed and reduced, the same order."""
+    shared = on_bolts(bolts, "dataset.category=bolt", "loss=norm", "loss.solver=closed_form")
+    alone = train(*shared, "hydra.run.dir=one", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    twice = "ensemble=[{resize:64,crop:64},{resize:64,crop:64}]"
+    both = train(*shared, twice, "hydra.run.dir=two", cwd=tmp_path)
+    assert both.returncode == 0, both.stderr
+    one, two = (scores_of(tmp_path / name) for name in ("one", "two"))
+    scale = torch.linalg.lstsq(torch.stack([one, torch.ones_like(one)], dim=1), two[:, None])
+    torch.testing.assert_close(
+        two, one * scale.solution[0] + scale.solution[1], rtol=1e-4, atol=1e-4
+    )
+    figures = [
+        json.loads((tmp_path / name / "metrics.json").read_text())["mean"]
+        for name in ("one", "two")
+    ]
+    assert figures[1] == pytest.approx(figures[0])
+    other = "ensemble=[{resize:64,crop:64},{resize:72,crop:64}]"
+    views = train(*shared, other, "hydra.run.dir=three", cwd=tmp_path)
+    assert views.returncode == 0, views.stderr
+    task = tmp_path / "three" / "tasks" / "bolt"
+    assert {p.name for p in (task / "checkpoints").iterdir()} == {"last.ckpt", "view1.ckpt"}
+    assert len(list((task / "maps").glob("*.png"))) == 2
+
+
+def scores_of(run: Path) -> torch.Tensor:
+    with (run / "scores.csv").open(newline="") as stream:
+        return torch.tensor([float(row["score"]) for row in csv.DictReader(stream)]).double()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["ensemble=[{resize:72,crop:64},{resize:80,crop:64}]"], "ensemble must be null, or two"),
+        (["pretrain=autoencoder"], "the backbone efficientnet_lite0 is frozen"),
+        (["backbone=lenet"], "takes images of 28x28 px, not 64x64: set dataset.resize=28"),
+    ],
+)
+def test_what_does_not_fit_together_is_told_before_any_work(
+    bolts: Path, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    done = train(*on_bolts(bolts, *overrides), cwd=tmp_path)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not list(tmp_path.glob("outputs/**/tasks"))
+
+
+def test_deep_svdd_trains_its_own_network(tmp_path: Path) -> None:
+    for part, count in (("train", 6), ("test", 4)):
+        for place in range(count):
+            for kind in ("ring", "dot"):
+                seed = place + 100 * (part == "test") + 1000 * (kind == "dot")
+                save(tmp_path / "toys" / part / kind / f"{place}.png", noise(seed, 28))
+    done = train(
+        "experiment=deep_svdd_mnist",
+        "dataset=class_folder",
+        "dataset.root=toys",
+        "pretrain.epochs=2",
+        "loss.fit.epochs=3",
+        "loss.boundary=soft",
+        "loss.warmup=1",
+        "hydra.run.dir=out",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cache: off, since the backbone is trained" in done.stdout
+    task = tmp_path / "out" / "tasks" / "ring"
+    figures = json.loads((task / "metrics.json").read_text())
+    assert set(figures["seconds"]) == {"features", "pretrain", "fit", "test"}
+    assert figures["trainable_parameters"] == 25 * (8 + 32) + 4 * 7 * 7 * 32
+    state = torch.load(task / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert state["objective.radius"] > 0
+    fresh = [
+        torch.load(
+            tmp_path / "out" / "tasks" / name / "checkpoints" / "last.ckpt", weights_only=True
+        )["state_dict"]["backbone.linear.weight"]
+        for name in ("ring", "dot")
+    ]
+    assert not torch.equal(*fresh)  # each task has trained a network of its own

@@ -22,21 +22,21 @@ from lightning import seed_everything
 from omegaconf import DictConfig
 from PIL import Image
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 import occ_lab
 from occ_lab.allocator import keep_freed_memory
 from occ_lab.config import composed
 from occ_lab.data.images import read_image
 from occ_lab.data.module import TaskData, TaskImages
-from occ_lab.features.backbone import Backbone
-from occ_lab.features.extract import image_batches, use_features
+from occ_lab.features.extract import image_batches
 from occ_lab.files import write_whole
+from occ_lab.fitting import fit, make_detector, make_trainer, use_fast_samples
 from occ_lab.models.detector import Detector
 from occ_lab.results.bench_page import report
 from occ_lab.results.memory import peak_mb, reset_peak
 from occ_lab.results.record import to_json
-from occ_lab.run import check, fit, make_detector, make_trainer, run
+from occ_lab.run import check, run
 from occ_lab.study import study
 
 CLOSED_FORM = ["loss=norm", "loss.solver=closed_form"]
@@ -222,7 +222,7 @@ def one_pass(dataset: list[str]) -> Cost:
     """T₀: decode every training and test image and put it through the backbone; nothing else."""
     cfg = composed("train", dataset)
     parts = check(cfg)
-    device = make_trainer(cfg, [], one_pass=True).strategy.root_device
+    device = make_trainer(cfg, [], epochs=1).strategy.root_device
     parts.backbone.to(device)
     splits = []
     for task in parts.benchmark.tasks():
@@ -319,11 +319,11 @@ def fitted(cfg: DictConfig, count: int) -> tuple[Detector, Tensor]:
     """A detector fitted to the first task, and a batch of its test images, on one device."""
     parts = check(cfg)
     data = TaskData(parts.benchmark, parts.benchmark.tasks()[0], cfg.loss.fit.batch_size)
-    trainer = make_trainer(cfg, [], parts.one_pass)
+    trainer = make_trainer(cfg, [], 1 if parts.one_pass else cfg.trainer.max_epochs)
     device = trainer.strategy.root_device
-    use_features(data, parts.cache, parts.backbone, device)
+    use_fast_samples(data, parts, device)
     seed_everything(cfg.seed, verbose=False)
-    detector = make_detector(cfg, parts)
+    detector = make_detector(cfg, parts, parts.benchmark)
     fit(trainer, detector, data, oracle=False)
     size = min(count, cfg.loader.eval_batch_size)
     image = next(image_batches(data.test_images, device, size))
@@ -340,7 +340,7 @@ def measure_pass(dataset: list[str], effort: Effort, work: Path) -> dict[str, fl
     """
     cfg = composed("train", dataset)
     parts = check(cfg)
-    device = make_trainer(cfg, [], one_pass=True).strategy.root_device
+    device = make_trainer(cfg, [], epochs=1).strategy.root_device
     backbone = parts.backbone.to(device)
     split = parts.benchmark.split(parts.benchmark.tasks()[0]).train[: effort.images]
     images = TaskImages(parts.benchmark, split, masks=False)
@@ -348,7 +348,7 @@ def measure_pass(dataset: list[str], effort: Effort, work: Path) -> dict[str, fl
     decoded = [read_image(item.path) for item in split]
     ready = list(image_batches(images, device, size))
 
-    def through(backbone: Backbone, batches: Iterator[Tensor] | list[Tensor]) -> None:
+    def through(backbone: nn.Module, batches: Iterator[Tensor] | list[Tensor]) -> None:
         for image in batches:
             backbone(image)
 

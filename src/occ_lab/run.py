@@ -2,51 +2,33 @@
 
 from __future__ import annotations
 
-import logging
-import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import RichProgressBar
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
+from torch import Tensor
 
 import occ_lab
 from occ_lab.allocator import keep_freed_memory
 from occ_lab.config import build, check_value, resolved
 from occ_lab.data.base import Benchmark
 from occ_lab.data.module import TaskData
-from occ_lab.features.backbone import Backbone
-from occ_lab.features.cache import FeatureCache
-from occ_lab.features.extract import use_features
+from occ_lab.errors import UserError
 from occ_lab.files import write_whole
-from occ_lab.models.detector import Detector
+from occ_lab.fitting import Fitted, Parts, fitted, without_fit
 from occ_lab.results.memory import peak_mb, reset_peak
 from occ_lab.results.pictures import save_pictures
 from occ_lab.results.record import RunRecord, to_csv, to_json
 from occ_lab.results.table import results_table
 from occ_lab.results.tracking import log_pictures, task_loggers
+from occ_lab.scoring.ensemble import View, ensemble
+from occ_lab.scoring.evaluation import Evaluation
 from occ_lab.scoring.postprocess import PostProcess
 
-log = logging.getLogger(__name__)
-
-
-QUIET = (  # what Lightning warns of that is as it should be here
-    ".*does not have many workers.*",
-    ".*number of training batches.*",
-    ".*but have no `val_dataloader`.*",
-    ".*in eval mode at the start of training.*",
-    ".*LeafSpec.*",
-    ".*configure_optimizers` returned `None`.*",
-    ".*training_step` returned `None`.*",
-)
 LEAST = {  # the least that these numbers may be
     "seed": 0,
     "maps": 0,
@@ -54,18 +36,28 @@ LEAST = {  # the least that these numbers may be
     "loader.eval_batch_size": 1,
     "loss.fit.epochs": 1,
     "loss.fit.batch_size": 1,
+    "pretrain.epochs": 0,
 }
+IMAGES = 32  # upsampled at once
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What the tasks of a run share."""
+class Tested:
+    """What a test says of the images of a task, in the order of the split.
 
-    benchmark: Benchmark
-    backbone: Backbone
-    cache: FeatureCache
-    postprocess: PostProcess
-    one_pass: bool
+    Attributes:
+        data: the task, as the maps show it.
+        figures: the metrics, in 0..1.
+        labels: ``[N]``, 1 anomalous.
+        scores: of the images, ``[N]``.
+        maps: ``[N, H, W]``, before they are upsampled and smoothed.
+    """
+
+    data: TaskData
+    figures: dict[str, float]
+    labels: Tensor
+    scores: Tensor
+    maps: Tensor
 
 
 def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
@@ -119,102 +111,91 @@ def check(cfg: DictConfig) -> Parts:
     """Build what all tasks share, and let every value be checked before any work."""
     for key, least in LEAST.items():
         check_value(cfg, key, at_least=least, integer=True)
-    benchmark = build(cfg.dataset, "dataset")
+    views = views_of(cfg)
     objective = build(without_fit(cfg.loss), "loss", channels=1, levels=[1])
     postprocess = build(cfg.scoring, "scoring")
     backbone = build(cfg.backbone, "backbone")
+    for view in views:
+        backbone.check_size(view.crop, view.crop)
+    if cfg.pretrain.epochs and not backbone.trained:
+        raise UserError(
+            f"pretrain: the backbone {backbone.name} is frozen; leave pretrain out, "
+            "or take backbone=lenet"
+        )
     build(cfg.projector, "projector", channels=backbone.channels)
     cache = build(cfg.cache, "cache")
-    return Parts(benchmark, backbone, cache, postprocess, objective.one_pass)
+    return Parts(views, backbone, cache, postprocess, objective.one_pass)
 
 
-def without_fit(loss: DictConfig) -> DictConfig:
-    """The arguments of the objective itself: ``loss`` less its name and how it is fitted."""
-    return OmegaConf.masked_copy(loss, [str(key) for key in loss if key not in ("name", "fit")])
+def views_of(cfg: DictConfig) -> list[Benchmark]:
+    """The benchmark as each input shows it; the one whose frame the maps have comes first."""
+    if cfg.ensemble is None:
+        return [build(cfg.dataset, "dataset")]
+    views = [build(cfg.dataset, "dataset", **view) for view in cfg.ensemble]
+    whole = [view for view in views if view.crop == view.resize]
+    if len(views) < 2 or not whole:
+        raise UserError(
+            "ensemble must be null, or two or more views of which one shows the whole image, "
+            f"such as [{{resize:224,crop:224}},{{resize:256,crop:224}}], got {cfg.ensemble}"
+        )
+    return [whole[0], *(view for view in views if view is not whole[0])]
 
 
 def run_task(cfg: DictConfig, parts: Parts, task: str, folder: Path) -> None:
     """Fit and test one task and write its outputs into ``folder``."""
     reset_peak()
-    data = TaskData(parts.benchmark, task, cfg.loss.fit.batch_size, **cfg.loader)
-    data.prepare_data()
-    seconds = {"features": 0.0}
     with task_loggers(cfg, folder.parents[1].name, task, folder) as loggers:
-        trainer = make_trainer(cfg, loggers, parts.one_pass)
-        if parts.cache.enabled and parts.benchmark.rotate:
-            log.info("cache: off, since dataset.rotate makes new training images every epoch")
-        elif parts.cache.enabled:
-            with timed(seconds, "features"):
-                use_features(data, parts.cache, parts.backbone, trainer.strategy.root_device)
-        # Not before: a pass for the cache draws random numbers, a hit draws none.
-        seed_everything(cfg.seed, workers=True, verbose=False)
-        detector = make_detector(cfg, parts)
-        with timed(seconds, "fit"):
-            fit(trainer, detector, data, cfg.oracle)
-        trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt", weights_only=True)
-        with timed(seconds, "test"):
-            trainer.test(detector, data.test_dataloader(), verbose=False)
+        members = []
+        for place, benchmark in enumerate(parts.views):
+            checkpoint = (
+                folder / "checkpoints" / ("last.ckpt" if not place else f"view{place}.ckpt")
+            )
+            members.append(fitted(cfg, parts, benchmark, task, loggers, checkpoint))
+        tested = joined(parts.postprocess, members) if len(members) > 1 else alone(members[0])
+        seconds = {
+            stage: sum(member.seconds[stage] for member in members) for stage in members[0].seconds
+        }
         figures: dict[str, Any] = {
-            **detector.figures,
-            "n_train": len(data.split.train),
-            "n_test": len(data.split.test),
+            **tested.figures,
+            "n_train": len(tested.data.split.train),
+            "n_test": len(tested.data.split.test),
             "seconds": seconds,
             "peak_memory_mb": peak_mb(),
+            "trainable_parameters": sum(member.detector.trainable for member in members),
         }
         if cfg.oracle:
-            figures["oracle_best_epoch"] = best_epochs(detector.history)
-        write_scores(folder, data, detector)
-        log_pictures(loggers, write_pictures(folder / "maps", data, detector, cfg.maps))
+            figures["oracle_best_epoch"] = best_epochs(members[0].detector.history)
+        write_scores(folder, tested)
+        log_pictures(loggers, write_pictures(folder / "maps", tested, parts.postprocess, cfg.maps))
     write_whole(folder / "metrics.json", to_json(figures))
 
 
-@contextmanager
-def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
-    """Note how many seconds the block took."""
-    started = time.perf_counter()
-    yield
-    seconds[part] = time.perf_counter() - started
+def alone(member: Fitted) -> Tested:
+    """What one detector's own test says."""
+    detector = member.detector
+    return Tested(member.data, detector.figures, *map(detector.gathered, ("label", "score", "map")))
 
 
-def make_detector(cfg: DictConfig, parts: Parts) -> Detector:
-    """An untrained detector; its random weights come from the global seed."""
-    projector = build(cfg.projector, "projector", channels=parts.backbone.channels)
-    return Detector(
-        parts.backbone,
-        projector,
-        build(
-            without_fit(cfg.loss),
-            "loss",
-            channels=projector.out_channels,
-            levels=parts.backbone.channels,
-        ),
-        build(cfg.loss.fit.optimizer, "loss.fit.optimizer"),
-        parts.postprocess,
-        size=(parts.benchmark.crop, parts.benchmark.crop),
+def joined(postprocess: PostProcess, members: list[Fitted]) -> Tested:
+    """What the detectors of all views say together, in the frame of the first: CFA++."""
+    views = [View(member.data.benchmark.resize, member.data.benchmark.crop) for member in members]
+    maps = ensemble(
+        [member.detector.gathered("map") for member in members],
+        [member.training_scores() for member in members],
+        views,
+        frame=views[0],
     )
-
-
-def make_trainer(cfg: DictConfig, loggers: list, one_pass: bool) -> Trainer:
-    """Lightning's trainer, with less to read in the terminal."""
-    epochs = 1 if one_pass else cfg.trainer.max_epochs
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for harmless in QUIET:
-        warnings.filterwarnings("ignore", message=harmless)
-    return build(
-        cfg.trainer,
-        "trainer",
-        logger=loggers,
-        max_epochs=epochs,
-        callbacks=[RichProgressBar()],
-    )
-
-
-def fit(trainer: Trainer, detector: Detector, data: TaskData, oracle: bool) -> None:
-    """Fit; with ``oracle``, look at the test set after every epoch as well."""
-    watched = data.test_dataloader() if oracle else None
-    detector.setup_batches = data.setup_dataloader
-    trainer.fit(detector, data.train_dataloader(), watched)
+    data = members[0].data
+    labels = members[0].detector.gathered("label")
+    size = (data.benchmark.crop, data.benchmark.crop)
+    evaluation, scores = Evaluation(), []
+    for places in torch.arange(len(maps)).split(IMAGES):
+        full = postprocess.maps(maps[places], size)
+        scores.append(postprocess.image_scores(maps[places], full))
+        facts = [data.test_images.facts(int(place)) for place in places]
+        masks = torch.stack([each["mask"] for each in facts]) if data.split.has_masks else None
+        evaluation.update(scores[-1], labels[places], full, masks)
+    return Tested(data, evaluation.compute(), labels, torch.cat(scores), maps)
 
 
 def best_epochs(history: list[dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -227,33 +208,35 @@ def best_epochs(history: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     return best
 
 
-def write_scores(folder: Path, data: TaskData, detector: Detector) -> None:
+def write_scores(folder: Path, tested: Tested) -> None:
     """Write ``scores.csv``: path, label and score of each test image, in the split's order."""
-    columns = (detector.gathered(name).tolist() for name in ("index", "label", "score"))
     rows = [
-        {"path": str(data.split.test[index]), "label": label, "score": score}
-        for index, label, score in zip(*columns, strict=True)
+        {"path": str(item), "label": label, "score": score}
+        for item, label, score in zip(
+            tested.data.split.test, tested.labels.tolist(), tested.scores.tolist(), strict=True
+        )
     ]
     write_whole(folder / "scores.csv", to_csv(rows))
 
 
-def write_pictures(folder: Path, data: TaskData, detector: Detector, count: int) -> list[Path]:
+def write_pictures(
+    folder: Path, tested: Tested, postprocess: PostProcess, count: int
+) -> list[Path]:
     """Save the pictures of the worst misses; a semantic task has the images alone."""
-    images = data.test_images
-    side = data.benchmark.crop
-    low_resolution = detector.gathered("map")
+    images = tested.data.test_images
+    side = tested.data.benchmark.crop
 
     def heat(place: int) -> np.ndarray:
-        anomaly_map = detector.postprocess.maps(low_resolution[place : place + 1], (side, side))
+        anomaly_map = postprocess.maps(tested.maps[place : place + 1], (side, side))
         assert anomaly_map is not None
         return anomaly_map[0].float().numpy()
 
-    has_maps = low_resolution.shape[-2:] != torch.Size([1, 1])
+    has_maps = tested.maps.shape[-2:] != torch.Size([1, 1])
     return save_pictures(
         folder,
         images.__getitem__,
         heat if has_maps else None,
-        detector.gathered("score").numpy(),
-        detector.gathered("label").numpy(),
+        tested.scores.numpy(),
+        tested.labels.numpy(),
         count,
     )

@@ -18,10 +18,18 @@ from occ_lab.features.weights import load_weights
 PRESETS = {
     path.stem: path
     for path in (Path(__file__).resolve().parents[2] / "conf" / "backbone").glob("*.yaml")
+    if path.stem != "lenet"  # trained, a class of its own
 }
 TRANSFORMERS = {"dinov2_small": 14, "dinov3_small": 16}  # and the side of their patches, in pixels
 # 1792 and 448 channels in all: Lee et al. 2022 (CFA); 2048 pooled: Gao et al. 2023
-PAPERS_LEVELS = {"wide_resnet50_2": [256, 512, 1024], "resnet18": [64, 128, 256]}
+# and its code: 1280 (features.25, 38 and 51 of VGG-19 with batch-norm), 568
+PAPERS_LEVELS = {
+    "wide_resnet50_2": [256, 512, 1024],
+    "resnet18": [64, 128, 256],
+    "vgg19": [256, 512, 512],
+    "vgg19_bn": [256, 512, 512],
+    "efficientnet_b5": [200, 192, 176],
+}
 PAPERS_POOLED = {"resnet152": [2048]}
 
 
@@ -86,6 +94,7 @@ def test_every_preset_is_there_and_names_itself() -> None:
         "resnet18",
         "resnet152",
         "vgg19",
+        "vgg19_bn",
         "efficientnet_b5",
         "dinov2_small",
         "dinov3_small",
@@ -119,7 +128,16 @@ def test_preset_levels_are_those_of_the_plain_model(name: str) -> None:
         wanted = [patch.transpose(1, 2).unflatten(2, (4, 4)) for patch in patches]
     else:
         layers = {layer["reduction"]: layer["module"] for layer in plain.feature_info}
-        wanted = plain_levels(plain, [layers[stride] for stride in config.strides], image)
+        stages = [layers[stride] for stride in config.strides]
+        if "joined" in config:
+            wanted = []
+            for stage, count in zip(stages, config.joined, strict=True):
+                last = len(plain.get_submodule(stage))
+                names = [f"{stage}.{block}" for block in range(last - count, last)]
+                level = torch.cat(plain_levels(plain, names, image), dim=1)
+                wanted.append(level / level.shape[1])
+        else:
+            wanted = plain_levels(plain, stages, image)
     assert_same_levels(levels, wanted)
 
 

@@ -77,7 +77,7 @@ class Benchmark(ABC):
         self,
         name: str,
         root: str | Path,
-        category: str | Sequence[str] = "all",
+        category: str | int | Sequence[str | int] = "all",
         kind: Kind = "structured",
         resize: int = 256,
         crop: int = 224,
@@ -89,11 +89,13 @@ class Benchmark(ABC):
             raise ValueError(f"resize must be at least 1 pixel, got {resize}")
         if not 1 <= crop <= resize:
             raise ValueError(f"crop must be between 1 and resize={resize}, got {crop}")
-        if not category or not all(category):
+        # A digit, as MNIST's classes are, comes as a number from the command line.
+        names = [category] if isinstance(category, str | int) else list(category)
+        if not names or "" in names:
             raise ValueError("category is empty: give a name, a list of names, or all")
         self.name = name
         self.root = Path(root)
-        self.category = [category] if isinstance(category, str) else list(category)
+        self.category = [str(name) for name in names]
         self.kind = kind
         self.resize = resize
         self.crop = crop

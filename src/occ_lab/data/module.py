@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
@@ -42,9 +43,12 @@ class TaskImages(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if self.rotate:
             self.transform.set_random_seed(int(torch.randint(2**31, ())))
-        pixels = self.transform(image=self.benchmark.read(self.items[index]))["image"]
-        image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
+        image = torch.from_numpy(self.pixels(index)).permute(2, 0, 1).contiguous().float() / 255
         return {"image": image, **self.facts(index)}
+
+    def pixels(self, index: int) -> np.ndarray:
+        """The preprocessed image alone, uint8 ``[h, w, 3]``."""
+        return self.transform(image=self.benchmark.read(self.items[index]))["image"]
 
     def facts(self, index: int) -> dict[str, Any]:
         """The sample but for its image."""

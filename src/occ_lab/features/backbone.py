@@ -47,8 +47,12 @@ class Backbone(nn.Module):
         seed: of the initial weights that ``random`` leaves; the global generator is left alone.
         precision: what the network computes in: ``float32``, or by autocast ``bfloat16`` or
             ``float16``, which GPUs are faster with; features then differ by some 1e-2 or 1e-3.
+        joined: of an EfficientNet, how many of the last blocks of a level's stage are concatenated
+            to the level, each level divided by its channels, as CFA's code has it for B5
+            ([5, 3, 1]); None is the last block alone, not divided.
 
     Attributes:
+        trained: whether the method trains it: no.
         channels: channels of each level.
         identity: hex digest of the weights and of all else that decides what ``forward`` returns.
             Two backbones of one identity have the same features: a cache key.
@@ -58,6 +62,7 @@ class Backbone(nn.Module):
         UserError: the weights cannot be had or do not fit.
     """
 
+    trained = False
     mean: Tensor
     std: Tensor
 
@@ -72,6 +77,7 @@ class Backbone(nn.Module):
         pool: int = 3,
         seed: int = 0,
         precision: Precision = "float32",
+        joined: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if precision not in get_args(Precision):
@@ -79,6 +85,8 @@ class Backbone(nn.Module):
             raise ValueError(f"precision must be one of {known}, got {precision!r}")
         if output not in ("levels", "pooled"):
             raise ValueError(f"output must be levels or pooled, got {output!r}")
+        if joined is not None and (len(joined) != len(strides) or min(joined) < 1):
+            raise ValueError(f"joined must be null, or a count for each stride, got {list(joined)}")
         if pool < 1 or pool % 2 == 0:
             raise ValueError(f"pool must be odd and at least 1, got {pool}")
         net = create(model, seed)
@@ -98,13 +106,21 @@ class Backbone(nn.Module):
                 else choose_blocks(blocks, len(reductions))
             )
             self.channels = [net.feature_info[level]["num_chs"] for level in self.levels]
+        self.joined = None if joined is None or output == "pooled" else list(joined)
+        if self.joined:
+            if not isinstance(net, EfficientNet):
+                raise ValueError("joined must be null: only an EfficientNet has such blocks")
+            self.channels = [
+                count * width for count, width in zip(self.joined, self.channels, strict=True)
+            ]
         load_weights(net, weights)
         if output == "levels":
             net.prune_intermediate_layers(self.levels, prune_norm=True)
         for statistic in ("mean", "std"):
             value = torch.tensor(net.pretrained_cfg[statistic])[:, None, None]
             self.register_buffer(statistic, value, persistent=False)
-        facts = (model, output, self.levels, pool if output == "levels" else None, precision)
+        facts = [model, output, self.levels, pool if output == "levels" else None, precision]
+        facts += [self.joined] if self.joined else []
         self.identity = digest(net, repr((*facts, self.mean.tolist(), self.std.tolist())))
         self.net: Any = net.requires_grad_(False)
         self.eval()
@@ -133,12 +149,30 @@ class Backbone(nn.Module):
         image = (image - self.mean) / self.std
         if self.output == "pooled":
             return [self.net(image)[:, :, None, None]]
-        levels = self.net.forward_intermediates(
-            image, indices=self.levels, stop_early=True, intermediates_only=True
-        )
+        if self.joined:
+            levels = self._joined_blocks(image, self.joined)
+        else:
+            levels = self.net.forward_intermediates(
+                image, indices=self.levels, stop_early=True, intermediates_only=True
+            )
         if self.pool == 1:
             return levels
         return [F.avg_pool2d(level, self.pool, 1, self.pool // 2) for level in levels]
+
+    def _joined_blocks(self, image: Tensor, counts: Sequence[int]) -> list[Tensor]:
+        """The last blocks of each level's stage side by side, divided by their channels."""
+        wanted = [self.net.feature_info[level]["module"] for level in self.levels]
+        x = self.net.bn1(self.net.conv_stem(image))
+        levels: list[Tensor] = []
+        for place, stage in enumerate(self.net.blocks):
+            outputs = []
+            for block in stage:
+                x = block(x)
+                outputs.append(x)
+            if f"blocks.{place}" in wanted:
+                level = torch.cat(outputs[-counts[len(levels)] :], dim=1)
+                levels.append(level / level.shape[1])
+        return levels
 
     def check_size(self, height: int, width: int) -> None:
         """Raise a ``UserError`` where an image of this size, in pixels, cannot be taken."""

@@ -99,13 +99,12 @@ def image_batches(
     Raises:
         OSError: an image cannot be read.
     """
-
-    def pixels(place: int) -> np.ndarray:
-        return images.transform(image=images.benchmark.read(images.items[place]))["image"]
-
     with ThreadPoolExecutor(workers or torch.get_num_threads()) as pool:
         batches = (
-            [pool.submit(pixels, place) for place in range(len(images))[start : start + batch_size]]
+            [
+                pool.submit(images.pixels, place)
+                for place in range(len(images))[start : start + batch_size]
+            ]
             for start in range(0, len(images), batch_size)
         )
         for batch in one_ahead(batches):

@@ -1,8 +1,9 @@
-"""Samples that hold features in place of images."""
+"""Samples that hold features, or pixels in memory, in place of image files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -39,4 +40,31 @@ class TaskFeatures(Dataset):
         batch["levels"] = [
             torch.from_numpy(level[places]).permute(0, 3, 1, 2) for level in self.levels
         ]
+        return batch
+
+
+class TaskPixels(Dataset):
+    """The samples of a split with their images held in memory, read by the batch.
+
+    For a backbone that is trained on the same small images again and again.
+
+    Args:
+        images: the split; every image is read at once, by threads.
+    """
+
+    def __init__(self, images: TaskImages) -> None:
+        self.images = images
+        with ThreadPoolExecutor() as pool:
+            self.pixels = torch.from_numpy(
+                np.stack(list(pool.map(images.pixels, range(len(images)))))
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        """A whole batch at once; its ``image`` is float32 ``[B, 3, h, w]`` in 0..1."""
+        batch = default_collate([self.images.facts(index) for index in indices])
+        chosen = self.pixels[torch.as_tensor(indices)]
+        batch["image"] = chosen.permute(0, 3, 1, 2).float() / 255
         return batch

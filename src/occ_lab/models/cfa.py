@@ -100,6 +100,7 @@ class CFA(Objective):
         self.seed = seed
         self.one_pass = not (attract or repel)
         self.radius = nn.Parameter(torch.tensor(float(radius)), requires_grad=learnable_radius)
+        self.repelled = torch.tensor(0.0)
         self.register_buffer("bank", torch.empty(0, channels))
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
@@ -129,8 +130,14 @@ class CFA(Objective):
         d = self._distances(z, self.k + self.j)
         margin = self.radius**2
         attraction = torch.relu(d[:, : self.k] - margin).mean()
-        repulsion = torch.relu(margin - d[:, self.k :] - self.alpha).mean()
+        repulsions = torch.relu(margin - d[:, self.k :] - self.alpha)
+        repulsion = repulsions.mean()
+        self.repelled = (repulsions.detach() > 0).float().mean()
         return (self.attract * attraction + self.repel * repulsion) / self.nu
+
+    def facts(self) -> dict[str, Tensor]:
+        """The radius r, and the share of the distances to the j next centres that repel."""
+        return {"radius": self.radius.detach(), "repelled": self.repelled}
 
     def score(self, z: Tensor) -> Tensor:
         """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``."""

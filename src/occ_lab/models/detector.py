@@ -7,13 +7,16 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from occ_lab.errors import UserError
 from occ_lab.features.backbone import Backbone
 from occ_lab.features.join import pieces
+from occ_lab.features.lenet import LeNet
 from occ_lab.models.objective import Objective
+from occ_lab.models.optimizing import Scheduler, optimizing
 from occ_lab.scoring.evaluation import Evaluation
 from occ_lab.scoring.postprocess import PostProcess
 
@@ -21,23 +24,25 @@ Batch = dict[str, Any]
 
 
 class Detector(LightningModule):
-    """A frozen backbone, a projector over its levels and an objective over the projected map.
+    """A backbone, a projector over its levels and an objective over the projected map.
 
     Args:
-        backbone: images to levels.
+        backbone: images to levels; it is trained with the rest where it says so.
         projector: levels to a feature map.
         objective: feature maps to a loss and to scores.
         optimizer: makes an optimizer of the parameters to train.
+        scheduler: makes a schedule of the learning rate, a step an epoch; None keeps it.
         postprocess: scores to image scores and anomaly maps.
         size: height and width of the anomaly maps in pixels, those of the input.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone | LeNet,
         projector: nn.Module,
         objective: Objective,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Scheduler | None,
         postprocess: PostProcess,
         size: tuple[int, int],
     ) -> None:
@@ -46,6 +51,7 @@ class Detector(LightningModule):
         self.projector = projector
         self.objective = objective
         self.optimizer = optimizer
+        self.scheduler = scheduler
         self.automatic_optimization = not objective.one_pass
         self.postprocess = postprocess
         self.size = size
@@ -54,6 +60,13 @@ class Detector(LightningModule):
         self.scored: list[dict[str, Tensor]] = []
         self.history: list[dict[str, float]] = []
         self.figures: dict[str, float] = {}
+
+    @property
+    def trainable(self) -> int:
+        """How many numbers are learned by gradient."""
+        if self.objective.one_pass:
+            return 0
+        return sum(each.numel() for each in self.parameters() if each.requires_grad)
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores ``[B, H, W]`` of images ``[B, 3, h, w]`` in 0..1."""
@@ -67,7 +80,13 @@ class Detector(LightningModule):
     def on_fit_start(self) -> None:
         """Let the objective see the training set once, if it must."""
         if self.objective.needs_setup:
+            self.eval()
             self.objective.setup(self._training_maps())
+            self.train()
+
+    def on_train_epoch_start(self) -> None:
+        """Tell the objective."""
+        self.objective.start_epoch(self.current_epoch)
 
     @torch.no_grad()
     def _training_maps(self) -> Iterator[Tensor]:
@@ -84,12 +103,11 @@ class Detector(LightningModule):
         """The projected map ``[B, C, H, W]`` of a batch."""
         return self.projector(self.levels(batch))
 
-    def configure_optimizers(self) -> Optimizer | None:
-        """The optimizer of all that learns by gradient: projector and objective."""
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer of all that learns by gradient."""
         if self.objective.one_pass:
             return None
-        learned = [*self.projector.parameters(), *self.objective.parameters()]
-        return self.optimizer(parameter for parameter in learned if parameter.requires_grad)
+        return optimizing(self.parameters(), self.optimizer, self.scheduler)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
         """The objective's loss on a batch of normal images, if it has one."""
@@ -99,6 +117,7 @@ class Detector(LightningModule):
         loss = self.objective.loss(self.project(batch))
         size = len(batch["index"])
         self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=size)
+        self.log_dict(self.objective.facts(), on_step=False, on_epoch=True, batch_size=size)
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -112,6 +131,10 @@ class Detector(LightningModule):
         kept = {"index": batch["index"], "label": batch["label"], "score": image_scores}
         self.scored.append({name: value.cpu() for name, value in kept.items()})
         self.scored[-1]["map"] = scores.cpu()
+
+    def predict_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Scores ``[B, H, W]`` of a batch."""
+        return self.score(self.levels(batch))
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Score a batch of the test set after an epoch: only for the labelled oracle."""
@@ -130,7 +153,12 @@ class Detector(LightningModule):
         self.evaluation.reset()
 
     def on_test_epoch_end(self) -> None:
-        """Keep the figures of the test, and log them."""
+        """Keep the figures of the test, and log them.
+
+        Raises:
+            UserError: the objective tells no image from another.
+        """
+        check_collapse(torch.cat([part["score"] for part in self.scored]))
         self.figures = self.evaluation.compute()
         self.log_dict(self.figures)
         self.evaluation.reset()
@@ -146,15 +174,18 @@ class Detector(LightningModule):
         return torch.cat([part[name] for part in self.scored])[order]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out the frozen backbone, which can be had again; keep its identity."""
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {
-            name: value for name, value in state.items() if not name.startswith("backbone.")
-        }
-        checkpoint["backbone"] = self.backbone.identity
+        """Leave out a frozen backbone, which can be had again; keep its identity."""
+        if isinstance(self.backbone, Backbone):
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {
+                name: value for name, value in state.items() if not name.startswith("backbone.")
+            }
+            checkpoint["backbone"] = self.backbone.identity
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the backbone is the one the checkpoint was trained with."""
+        """Check that a frozen backbone is the one the checkpoint was trained with."""
+        if not isinstance(self.backbone, Backbone):
+            return
         if checkpoint["backbone"] != self.backbone.identity:
             raise UserError(
                 "checkpoint: it was trained with another backbone or other weights "
@@ -163,4 +194,24 @@ class Detector(LightningModule):
             )
         checkpoint["state_dict"].update(
             {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
+        )
+
+
+def check_collapse(scores: Tensor) -> None:
+    """Stop where all images score the same: the hypersphere has collapsed to a point.
+
+    Args:
+        scores: image scores ``[N]``.
+
+    Raises:
+        UserError: they differ by no more than float32 rounds.
+    """
+    low, high = (float(extreme) for extreme in scores.double().aminmax())
+    if len(scores) > 1 and high - low <= 1e-6 * max(abs(low), abs(high)):
+        raise UserError(
+            f"loss: collapsed: all {len(scores)} test images score {high:.6g}, so that nothing can "
+            "be told apart. The usual causes: bias terms or a bounded activation in a network that "
+            "is trained (Deep SVDD), a learning rate too high or too many epochs, a centre or "
+            "target near the origin with strong weight decay, a target so far away (loss.norm) "
+            "that rounding hides the rest, or features that are all the same"
         )

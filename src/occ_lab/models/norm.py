@@ -13,7 +13,7 @@ from occ_lab.errors import check_number
 from occ_lab.models.closed_form import expected_factor
 from occ_lab.models.flow_time import FlowTime
 from occ_lab.models.moments import HalvedMoments
-from occ_lab.models.objective import Objective
+from occ_lab.models.objective import Objective, mean_feature
 from occ_lab.models.projector import Conv1x1
 
 log = logging.getLogger(__name__)
@@ -107,11 +107,7 @@ class Norm(Objective):
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
         """Point the target to the mean feature of maps ``[B, C, H, W]``."""
-        total, count = torch.zeros_like(self.target, dtype=torch.float64), 0
-        for z in feature_maps:
-            total += z.sum(dim=(0, 2, 3), dtype=torch.float64)
-            count += z.shape[0] * z.shape[2] * z.shape[3]
-        self.target = self._scaled(total / count).to(self.target.dtype)
+        self.target = self._scaled(mean_feature(feature_maps)).to(self.target)
 
     def observe(self, levels: Sequence[Tensor]) -> None:
         """Add a batch of levels ``[B, C_l, H_l, W_l]`` to the second moments."""
@@ -139,6 +135,10 @@ class Norm(Objective):
         margin = 0 * self.radius if self.p == float("inf") else self.radius**self.p
         excess = torch.relu(self.score(z) - margin).mean()
         return excess / self.nu + self.radius_weight * self.radius
+
+    def facts(self) -> dict[str, Tensor]:
+        """The radius r."""
+        return {"radius": self.radius.detach()}
 
     def score(self, z: Tensor) -> Tensor:
         """Distance ``[B, H, W]`` to the target, squared in the semantic form."""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -28,9 +29,16 @@ class Objective(nn.Module, ABC):
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
         """Learn from one pass over the untrained projector's maps ``[B, C, H, W]``."""
 
+    def start_epoch(self, epoch: int) -> None:
+        """Learn which epoch begins, counted from 0."""
+
     def loss(self, z: Tensor) -> Tensor:
         """The training loss, a scalar, of normal feature maps ``[B, C, H, W]``."""
         raise TypeError(f"{type(self).__name__} learns in one pass and has no loss")
+
+    def facts(self) -> dict[str, Tensor]:
+        """What is worth a curve beside the loss: scalars by name, as of the last batch."""
+        return {}
 
     def observe(self, levels: Sequence[Tensor]) -> None:
         """Learn from a batch of levels ``[B, C_l, H_l, W_l]``, finest first."""
@@ -42,3 +50,12 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def score(self, z: Tensor) -> Tensor:
         """Anomaly scores ``[B, H, W]``, larger is more anomalous, of maps ``[B, C, H, W]``."""
+
+
+def mean_feature(feature_maps: Iterable[Tensor]) -> Tensor:
+    """The mean over images and positions of maps ``[B, C, H, W]``, float64 ``[C]`` on the CPU."""
+    total, count = torch.tensor(0.0, dtype=torch.float64), 0
+    for z in feature_maps:
+        total = total + z.sum(dim=(0, 2, 3)).cpu().double()
+        count += z.shape[0] * z.shape[2] * z.shape[3]
+    return total / count

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from occ_lab.errors import check_number
-from occ_lab.features.join import unit_scale
+from occ_lab.errors import UserError, check_number
+from occ_lab.features.join import join, unit_scale
 
 
 class Conv1x1(nn.Module):
@@ -64,3 +64,27 @@ class Conv1x1(nn.Module):
             self.conv.weight.copy_(factor[:, :-1, None, None])
             assert self.conv.bias is not None
             self.conv.bias.copy_(factor[:, -1])
+
+
+class Identity(nn.Module):
+    """No projection: the levels, joined. For a backbone that is trained itself.
+
+    Args:
+        channels: the channels of each level.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.out_channels = sum(channels)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Levels ``[B, C_l, H_l, W_l]``, finest first, to a feature map ``[B, C, H, W]``."""
+        return join(levels)
+
+    def assign(self, factor: Tensor) -> None:
+        """Refuse: there is nothing to set.
+
+        Raises:
+            UserError: always; it names the projector to take.
+        """
+        raise UserError("projector: a closed form sets its weights; take projector=conv1x1")

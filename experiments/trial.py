@@ -1,0 +1,92 @@
+"""One fit and test of a detector, for the studies in this folder."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any
+
+import torch
+from lightning.pytorch.loggers import CSVLogger
+
+from occ_lab.bench import least_seconds
+from occ_lab.config import composed
+from occ_lab.features.extract import image_batches
+from occ_lab.fitting import fitted
+from occ_lab.results.memory import peak_mb, reset_peak
+from occ_lab.run import check
+
+SECONDS = 2.0  # that the throughput is measured
+
+
+def sets(data: Path) -> dict[str, list[str]]:
+    """The structured sets at hand, as overrides."""
+    return {
+        **{name: ["dataset=textures", f"dataset.category={name}"] for name in TEXTURES},
+        "transistor": ["dataset=mvtec", f"dataset.root={data}/mvtec_256"],
+        "magnetic_tile": ["dataset=magnetic_tile", f"dataset.root={data}/magnetic_tile"],
+    }
+
+
+TEXTURES = ("brick", "grass", "gravel")
+
+
+def trial(overrides: list[str]) -> dict[str, Any]:
+    """Fit and test the first task; what the design lists for a table of methods, and the curves.
+
+    Scoring throughput is that of the whole detector, from images in memory to maps and image
+    scores: backbone, projector, objective, smoothing.
+    """
+    cfg = composed("train", overrides)
+    parts = check(cfg)
+    task = parts.benchmark.tasks()[0]
+    reset_peak()
+    with tempfile.TemporaryDirectory() as folder:
+        logger = CSVLogger(folder, name="", version="")
+        checkpoint = Path(folder) / "last.ckpt"
+        member = fitted(cfg, parts, parts.benchmark, task, [logger], checkpoint)
+        curves = logged(Path(logger.log_dir) / "metrics.csv")
+    peak = peak_mb()
+    detector, device = member.detector.eval(), member.trainer.strategy.root_device
+    image = next(image_batches(member.data.test_images, device, cfg.loader.eval_batch_size))
+
+    def score() -> None:
+        scores = detector(image)
+        detector.postprocess.image_scores(scores, detector.postprocess.maps(scores, detector.size))
+
+    with torch.inference_mode():
+        (seconds,) = least_seconds([score], SECONDS)
+    return {
+        **detector.figures,
+        "fit_seconds": member.seconds["fit"],
+        "test_seconds": member.seconds["test"],
+        "images_per_second": len(image) / seconds,
+        "peak_memory_mb": peak,
+        "trainable_parameters": detector.trainable,
+        "curves": curves,
+    }
+
+
+def logged(path: Path) -> dict[str, list[float]]:
+    """The curve of everything that was logged an epoch."""
+    curves: dict[str, list[float]] = {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            for name in ("loss", "radius", "repelled"):
+                if row.get(name):
+                    curves.setdefault(name, []).append(float(row[name]))
+    return curves
+
+
+def table(titles: list[str], rows: list[list[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return ["| " + " | ".join(line) + " |" for line in (titles, ["---"] * len(titles), *rows)]
+
+
+def spread(values: list[float], scale: float = 1.0, digits: int = 1) -> str:
+    """The mean of several seeds, and their standard deviation where they differ."""
+    mean, deviation = (scale * figure for figure in (fmean(values), pstdev(values)))
+    text = f"{mean:.{digits}f}"
+    return text if deviation < 0.5 * 10**-digits else f"{text} ± {deviation:.{digits}f}"

@@ -1,0 +1,203 @@
+"""One detector for one task: features, pre-training, fit, test."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from occ_lab.config import build
+from occ_lab.data.base import Benchmark
+from occ_lab.data.module import TaskData
+from occ_lab.features.backbone import Backbone
+from occ_lab.features.cache import FeatureCache
+from occ_lab.features.extract import use_features
+from occ_lab.features.lenet import LeNet
+from occ_lab.features.samples import TaskPixels
+from occ_lab.models.detector import Detector
+from occ_lab.scoring.postprocess import PostProcess
+
+log = logging.getLogger(__name__)
+
+QUIET = (  # what Lightning warns of that is as it should be here
+    ".*does not have many workers.*",
+    ".*number of training batches.*",
+    ".*but have no `val_dataloader`.*",
+    ".*in eval mode at the start of training.*",
+    ".*LeafSpec.*",
+    ".*configure_optimizers` returned `None`.*",
+    ".*training_step` returned `None`.*",
+)
+IN_MEMORY = 2**30  # bytes of pixels that a trained backbone's images may take up
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the tasks of a run share.
+
+    Attributes:
+        views: the benchmark as each input of the detector shows it: one, or those of an ensemble.
+        backbone: frozen; of one that is trained, the untrained state.
+        cache: of features.
+        postprocess: scores to image scores and maps.
+        one_pass: whether the objective learns in one pass.
+    """
+
+    views: list[Benchmark]
+    backbone: Backbone | LeNet
+    cache: FeatureCache
+    postprocess: PostProcess
+    one_pass: bool
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """The benchmark, as the first view shows it."""
+        return self.views[0]
+
+
+@dataclass
+class Fitted:
+    """A detector that is fitted to a task and has been tested.
+
+    Attributes:
+        data: the task.
+        detector: with what the test kept.
+        trainer: which did it.
+        seconds: of each stage.
+    """
+
+    data: TaskData
+    detector: Detector
+    trainer: Trainer
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def training_scores(self) -> Tensor:
+        """The scores ``[N, H, W]`` of the training images."""
+        batches = self.trainer.predict(self.detector, self.data.setup_dataloader())
+        assert batches is not None
+        return torch.cat([scores for scores in batches if isinstance(scores, Tensor)])
+
+
+def fitted(
+    cfg: DictConfig,
+    parts: Parts,
+    benchmark: Benchmark,
+    task: str,
+    loggers: list[Logger],
+    checkpoint: Path,
+) -> Fitted:
+    """Fit a detector to the task as ``benchmark`` shows it, save it, test it."""
+    data = TaskData(benchmark, task, cfg.loss.fit.batch_size, **cfg.loader)
+    data.prepare_data()
+    trainer = make_trainer(cfg, loggers, 1 if parts.one_pass else cfg.trainer.max_epochs)
+    seconds = {"features": 0.0}
+    with timed(seconds, "features"):
+        use_fast_samples(data, parts, trainer.strategy.root_device)
+    # Not before: a pass for the cache draws random numbers, a hit draws none.
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    detector = make_detector(cfg, parts, benchmark)
+    if detector.backbone.trained:
+        with timed(seconds, "pretrain"):
+            pretrain(cfg, detector.backbone, data, loggers)
+    with timed(seconds, "fit"):
+        fit(trainer, detector, data, cfg.oracle)
+    trainer.save_checkpoint(checkpoint, weights_only=True)
+    with timed(seconds, "test"):
+        trainer.test(detector, data.test_dataloader(), verbose=False)
+    return Fitted(data, detector, trainer, seconds)
+
+
+def use_fast_samples(data: TaskData, parts: Parts, device: torch.device) -> None:
+    """Let ``data`` give what is the same every epoch without reading images again."""
+    if data.benchmark.rotate:
+        if parts.cache.enabled:
+            log.info("cache: off, since dataset.rotate makes new training images every epoch")
+    elif isinstance(parts.backbone, Backbone):
+        if parts.cache.enabled:
+            use_features(data, parts.cache, parts.backbone, device)
+    else:
+        if parts.cache.enabled:
+            log.info("cache: off, since the backbone is trained")
+        images = len(data.train_images) + len(data.test_images)
+        if images * 3 * data.benchmark.crop**2 <= IN_MEMORY:
+            data.train_set = TaskPixels(data.train_images)
+            data.test_set = TaskPixels(data.test_images)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Note how many seconds the block took."""
+    started = time.perf_counter()
+    yield
+    seconds[part] = time.perf_counter() - started
+
+
+def make_detector(cfg: DictConfig, parts: Parts, benchmark: Benchmark) -> Detector:
+    """An untrained detector; its random weights come from the global seed."""
+    projector = build(cfg.projector, "projector", channels=parts.backbone.channels)
+    scheduler = cfg.loss.fit.scheduler
+    return Detector(
+        copy.deepcopy(parts.backbone) if parts.backbone.trained else parts.backbone,
+        projector,
+        build(
+            without_fit(cfg.loss),
+            "loss",
+            channels=projector.out_channels,
+            levels=parts.backbone.channels,
+        ),
+        build(cfg.loss.fit.optimizer, "loss.fit.optimizer"),
+        build(scheduler, "loss.fit.scheduler") if scheduler else None,
+        parts.postprocess,
+        size=(benchmark.crop, benchmark.crop),
+    )
+
+
+def without_fit(loss: DictConfig) -> DictConfig:
+    """The arguments of the objective itself: ``loss`` less its name and how it is fitted."""
+    return OmegaConf.masked_copy(loss, [str(key) for key in loss if key not in ("name", "fit")])
+
+
+def make_trainer(cfg: DictConfig, loggers: list[Logger], epochs: int) -> Trainer:
+    """Lightning's trainer, with less to read in the terminal."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for harmless in QUIET:
+        warnings.filterwarnings("ignore", message=harmless)
+    return build(
+        cfg.trainer,
+        "trainer",
+        logger=loggers,
+        max_epochs=epochs,
+        callbacks=[RichProgressBar()],
+    )
+
+
+def pretrain(
+    cfg: DictConfig, backbone: Backbone | LeNet, data: TaskData, loggers: list[Logger]
+) -> None:
+    """Bring a backbone that is trained to where the fit begins."""
+    assert isinstance(backbone, LeNet)
+    backbone.calibrate(batch["image"] for batch in data.setup_dataloader())
+    if cfg.pretrain.epochs:
+        arguments = OmegaConf.masked_copy(cfg.pretrain, ["_target_", "optimizer", "scheduler"])
+        stage = build(arguments, "pretrain", backbone=backbone)
+        make_trainer(cfg, loggers, cfg.pretrain.epochs).fit(stage, data.train_dataloader())
+
+
+def fit(trainer: Trainer, detector: Detector, data: TaskData, oracle: bool) -> None:
+    """Fit; with ``oracle``, look at the test set after every epoch as well."""
+    watched = data.test_dataloader() if oracle else None
+    detector.setup_batches = data.setup_dataloader
+    trainer.fit(detector, data.train_dataloader(), watched)

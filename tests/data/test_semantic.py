@@ -32,6 +32,13 @@ def test_one_vs_rest(classes: Path) -> None:
     assert not split.has_masks
 
 
+def test_a_class_may_be_a_number(classes: Path) -> None:
+    (classes / "train" / "cat").rename(classes / "train" / "7")
+    (classes / "test" / "cat").rename(classes / "test" / "7")
+    assert ClassFolder(classes, name="c", category=7).tasks() == ["7"]
+    assert ClassFolder(classes, name="c", category=["owl", 7]).tasks() == ["owl", "7"]
+
+
 def test_leave_one_out(classes: Path) -> None:
     benchmark = ClassFolder(classes, "leave_one_out", name="c", resize=32, crop=32)
     split = benchmark.split("dog")

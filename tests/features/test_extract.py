@@ -14,7 +14,7 @@ from occ_lab.data.mvtec import MVTec
 from occ_lab.features.backbone import Backbone
 from occ_lab.features.cache import FeatureCache, digest
 from occ_lab.features.extract import cache_key, cached_features, image_batches
-from occ_lab.features.samples import TaskFeatures
+from occ_lab.features.samples import TaskFeatures, TaskPixels
 from tests.data.trees import mvtec_tree, noise, save
 
 SMALL = {"name": "small", "model": "resnet18", "weights": "random", "output": "levels"}
@@ -106,6 +106,16 @@ def test_loaders_give_features_in_place_of_images(tmp_path: Path) -> None:
     seen = [batch["index"].tolist() for batch in task.train_dataloader()]
     assert sorted(index for batch in seen for index in batch) == list(range(count))
     assert "image" not in next(iter(task.train_dataloader()))
+
+
+def test_pixels_in_memory_are_the_images(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path)
+    images = data(tmp_path).test_images
+    batch = TaskPixels(images).__getitems__([4, 1])
+    samples = [images[place] for place in (4, 1)]
+    assert torch.equal(batch["image"], torch.stack([sample["image"] for sample in samples]))
+    assert torch.equal(batch["mask"], torch.stack([sample["mask"] for sample in samples]))
+    assert batch["index"].tolist() == [4, 1]
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 2]), (3, [3, 3]), (9, [6])])

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occ_lab.models.projector import Conv1x1
+from occ_lab.errors import UserError
+from occ_lab.features.join import join
+from occ_lab.models.projector import Conv1x1, Identity
 
 
 def plain(projector: Conv1x1, levels: list[torch.Tensor]) -> torch.Tensor:
@@ -51,3 +53,12 @@ def test_compression_divides_the_channels() -> None:
     assert projector([torch.zeros(1, 8, 4, 4), torch.zeros(1, 8, 2, 2)]).shape == (1, 4, 4, 4)
     with pytest.raises(ValueError, match="compression must be an integer and >= 1, got 0"):
         Conv1x1([8], compression=0)
+
+
+def test_identity_joins_the_levels() -> None:
+    levels = [torch.rand(2, 3, 4, 4), torch.rand(2, 5, 2, 2)]
+    identity = Identity([3, 5])
+    assert identity.out_channels == 8
+    assert torch.equal(identity(levels), join(levels))
+    with pytest.raises(UserError, match=r"take projector=conv1x1"):
+        identity.assign(torch.eye(9))

@@ -38,10 +38,10 @@ def main() -> None:
             results[name] = trial([*dataset, "loss=cfa", epochs, *overrides])
             print(name, results[name], flush=True)
             write_whole(path, json.dumps(results, indent=1) + "\n")
-    write_whole(HERE / "README.md", report(results, arguments.epochs))
+    write_whole(HERE / "README.md", report(results))
 
 
-def report(results: dict[str, Any], epochs: int) -> str:
+def report(results: dict[str, Any]) -> str:
     """The page that shows the ablation and when the second term works."""
     rows = [
         [
@@ -53,6 +53,7 @@ def report(results: dict[str, Any], epochs: int) -> str:
         for name, r in results.items()
     ]
     curves = results["attract and repel"]["curves"]
+    epochs = len(curves["loss"])
     if "attract only" not in results:
         rows.append(["attract only", *["the same run"] * 3, "", ""])
     first = next((i for i, share in enumerate(curves["repelled"], 1) if share > 0), None)

@@ -41,12 +41,13 @@ def main() -> None:
                 ]
             )
             results[key] = {name: value for name, value in found.items() if name != "curves"}
+            results[key]["epochs"] = arguments.epochs
             print(key, results[key], flush=True)
             write_whole(path, json.dumps(results, indent=1) + "\n")
-    write_whole(HERE / "README.md", report(results, arguments.epochs))
+    write_whole(HERE / "README.md", report(results))
 
 
-def report(results: dict[str, Any], epochs: int) -> str:
+def report(results: dict[str, Any]) -> str:
     """The page with a grid for each figure."""
     grids = {
         "Scoring, images a second": ("images_per_second", 1, 0),
@@ -54,6 +55,7 @@ def report(results: dict[str, Any], epochs: int) -> str:
         "Image AUROC, per cent": ("image_auroc", 100, 1),
         "Fit, seconds (the memory bank and its k-means with it)": ("fit_seconds", 1, 1),
     }
+    epochs = results["1 1"]["epochs"]
     lines = [
         "# What compression costs",
         "",

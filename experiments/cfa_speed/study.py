@@ -97,6 +97,7 @@ def compared(overrides: list[str], steps: int) -> dict[str, Any]:
             found[name]["seconds"].append(time.perf_counter() - started)
             found[name]["losses"].append(float(loss.detach()))
             found[name]["peak_memory_mb"] = max(found[name]["peak_memory_mb"], peak_mb() or 0.0)
+    found["threads"] = torch.get_num_threads()
     found["where"] = profiled(trained["ours"][0], data, places)
     return found
 
@@ -172,7 +173,7 @@ def report(results: dict[str, Any]) -> str:
             "each step by every form in turn, from the same weights and memory bank.",
             "",
             f"Recorded {date.today()} by `python -m experiments.cfa_speed.study --data DIR`,",
-            f"{torch.get_num_threads()} thread(s).",
+            f"{results['threads']} thread(s).",
             "",
             *table([*titles, "losses differ by", "peak MB of the process"], rows),
             "",

@@ -80,7 +80,8 @@ def report(results: dict[str, Any]) -> str:
             "The seed draws weights, target and batches, not the data.",
             "",
             f"Recorded until {date.today()} by "
-            "`python -m experiments.method_table.study --data DIR`, 2 CPU cores.",
+            "`OMP_NUM_THREADS=1 python -m experiments.method_table.study --data DIR`, "
+            "one thread of a CPU whose other core was busy.",
             "",
             *table([*titles, "peak MB", "trained numbers"], rows),
             "",

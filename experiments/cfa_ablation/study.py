@@ -67,7 +67,8 @@ def report(results: dict[str, Any]) -> str:
             f"backbone, {epochs} epochs, seed 0, in per cent.",
             "",
             f"Recorded {date.today()} by `python -m experiments.cfa_ablation.study --data DIR "
-            f"--epochs {epochs}`, 2 CPU cores.",
+            f"--epochs {epochs}`,",
+            "one thread, with other work on the machine: seconds are rough.",
             "",
             *table(["variant", "image AUROC", "pixel AUROC", "AUPRO", "fit s", "peak MB"], rows),
             "",
@@ -77,9 +78,9 @@ def report(results: dict[str, Any]) -> str:
             "## When the second term begins to work",
             "",
             "It is zero until a centre behind the k nearest lies within r² − α of a feature",
-            f"(squared distances, α = 0.1). The learned r starts at 1e-5; r² passes α in epoch "
-            f"{above or 'none of these'}, and a distance repels for the first time in epoch "
-            f"{first or 'none of these'}.",
+            "(squared distances, α = 0.1). The learned r starts at 1e-5; r² passes α "
+            f"{in_epoch(above)},",
+            f"and a distance repels for the first time {in_epoch(first)}.",
             "",
             *table(
                 ["epoch", "loss", "r", "share of distances that repel"],
@@ -96,6 +97,11 @@ def report(results: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def in_epoch(number: int | None) -> str:
+    """When something happens first, in words."""
+    return "in no epoch of these" if number is None else f"in epoch {number}"
 
 
 if __name__ == "__main__":

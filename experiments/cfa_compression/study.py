@@ -63,7 +63,8 @@ def report(results: dict[str, Any]) -> str:
         f"{epochs} epoch(s), seed 0: γ_c compresses the memory bank, γ_d the features.",
         "",
         f"Recorded {date.today()} by `python -m experiments.cfa_compression.study --data DIR "
-        f"--epochs {epochs}`, 2 CPU cores.",
+        f"--epochs {epochs}`,",
+        "one thread, with other work on the machine: seconds and speeds are rough.",
     ]
     for title, (figure, scale, digits) in grids.items():
         rows = [

@@ -65,7 +65,8 @@ def test_a_run_leaves_what_the_design_lists(bolts: Path, tmp_path: Path) -> None
     assert list(summary["tasks"]) == ["bolt", "nut"]
     metrics = {"image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_aupro"}
     for figures in summary["tasks"].values():
-        assert set(figures) == metrics | {"n_train", "n_test", "seconds", "peak_memory_mb"}
+        facts = {"n_train", "n_test", "seconds", "peak_memory_mb", "trainable_parameters"}
+        assert set(figures) == metrics | facts
         assert all(0 <= figures[name] <= 1 for name in metrics)
         assert set(figures["seconds"]) == {"features", "fit", "test"}
         assert (figures["n_train"], figures["n_test"]) == (6, 6)
@@ -144,6 +145,8 @@ def test_ctrl_c_leaves_finished_tasks_whole(bolts: Path, tmp_path: Path) -> None
         stderr=subprocess.STDOUT,
         text=True,
         encoding="utf-8",
+        # A shell lets its background jobs ignore Ctrl-C, and they their own children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     started = time.monotonic()
     while not list(tmp_path.glob("out/tasks/.nut*/metrics.csv")):
@@ -300,6 +303,8 @@ def scores_of(run: Path) -> torch.Tensor:
     ("overrides", "message"),
     [
         (["ensemble=[{resize:72,crop:64},{resize:80,crop:64}]"], "ensemble must be null, or two"),
+        (["ensemble=[64,72]"], "ensemble must be null, or two"),
+        (["ensemble=5"], "ensemble must be null, or two"),
         (["pretrain=autoencoder"], "the backbone efficientnet_lite0 is frozen"),
         (["backbone=lenet"], "takes images of 28x28 px, not 64x64: set dataset.resize=28"),
     ],

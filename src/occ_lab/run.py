@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from torch import Tensor
 
@@ -131,9 +131,14 @@ def views_of(cfg: DictConfig) -> list[Benchmark]:
     """The benchmark as each input shows it; the one whose frame the maps have comes first."""
     if cfg.ensemble is None:
         return [build(cfg.dataset, "dataset")]
-    views = [build(cfg.dataset, "dataset", **view) for view in cfg.ensemble]
+    given = cfg.ensemble if isinstance(cfg.ensemble, ListConfig) else []
+    views = [
+        build(cfg.dataset, "dataset", **{str(key): value for key, value in view.items()})
+        for view in given
+        if isinstance(view, DictConfig)
+    ]
     whole = [view for view in views if view.crop == view.resize]
-    if len(views) < 2 or not whole:
+    if len(views) < max(2, len(given)) or not whole:
         raise UserError(
             "ensemble must be null, or two or more views of which one shows the whole image, "
             f"such as [{{resize:224,crop:224}},{{resize:256,crop:224}}], got {cfg.ensemble}"
@@ -150,7 +155,8 @@ def run_task(cfg: DictConfig, parts: Parts, task: str, folder: Path) -> None:
             checkpoint = (
                 folder / "checkpoints" / ("last.ckpt" if not place else f"view{place}.ckpt")
             )
-            members.append(fitted(cfg, parts, benchmark, task, loggers, checkpoint))
+            logged = [] if place else loggers  # two curves of one name would run into each other
+            members.append(fitted(cfg, parts, benchmark, task, logged, checkpoint))
         tested = joined(parts.postprocess, members) if len(members) > 1 else alone(members[0])
         seconds = {
             stage: sum(member.seconds[stage] for member in members) for stage in members[0].seconds

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from occ_lab.errors import UserError, check_number
 
 Variant = Literal["mnist", "cifar10"]
-LEAK = 0.1  # of the leaky ReLU, as the paper says; its authors' later code has 0.01
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class LeNet(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """The embedding ``[B, C]`` of normalised images ``[B, colours, h, w]``."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.max_pool2d(F.leaky_relu(norm(conv(x)), LEAK), 2)
+            x = F.max_pool2d(F.leaky_relu(norm(conv(x))), 2)
         return self.linear(x.flatten(1))
 
     def normalized(self, image: Tensor) -> Tensor:
@@ -156,8 +155,8 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Images ``[B, colours, h, w]`` in 0..1 of embeddings ``[B, C]``."""
-        x = F.leaky_relu(z.view(len(z), -1, 4, 4), LEAK)
+        x = F.leaky_relu(z.view(len(z), -1, 4, 4))
         x = self.deconvs[0](F.interpolate(x, scale_factor=self.scale))
         for norm, deconv in zip(self.norms, self.deconvs[1:], strict=True):
-            x = deconv(F.interpolate(F.leaky_relu(norm(x), LEAK), scale_factor=2))
+            x = deconv(F.interpolate(F.leaky_relu(norm(x)), scale_factor=2))
         return torch.sigmoid(x)

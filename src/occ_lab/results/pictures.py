@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,9 +66,10 @@ def strip(
         colours = (matplotlib.colormaps["inferno"](heat)[..., :3] * 255).astype(np.uint8)
         weight = 0.75 * heat[..., None] ** 2  # the image shows but where the map is high
         panels += [colours, ((1 - weight) * image + weight * colours).astype(np.uint8)]
-    width = len(panels) * (PANEL + GAP) - GAP
+    font = ImageFont.load_default(15)
+    width = max(len(panels) * (PANEL + GAP) - GAP, math.ceil(font.getlength(caption)) + 8)
     canvas = Image.new("RGB", (width, PANEL + CAPTION), "white")
-    ImageDraw.Draw(canvas).text((4, 4), caption, INK, ImageFont.load_default(15))
+    ImageDraw.Draw(canvas).text((4, 4), caption, INK, font)
     for place, pixels in enumerate(panels):
         panel = Image.fromarray(pixels).resize((PANEL, PANEL), Image.Resampling.BILINEAR)
         canvas.paste(panel, (place * (PANEL + GAP), CAPTION))

@@ -64,7 +64,7 @@ def report(results: dict[str, Any]) -> str:
         "",
         f"Recorded {date.today()} by `python -m experiments.cfa_compression.study --data DIR "
         f"--epochs {epochs}`,",
-        "one thread, with other work on the machine: seconds and speeds are rough.",
+        "2 CPU cores.",
     ]
     for title, (figure, scale, digits) in grids.items():
         rows = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import tempfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from occ_lab.bench import least_seconds
+from occ_lab.bench import least_seconds, score_images
 from occ_lab.config import composed
 from occ_lab.features.extract import image_batches
 from occ_lab.fitting import fitted
@@ -19,6 +20,13 @@ from occ_lab.results.memory import peak_mb, reset_peak
 from occ_lab.run import check
 
 SECONDS = 2.0  # that the throughput is measured
+
+
+def command_line(about: str | None) -> argparse.ArgumentParser:
+    """What every study is asked."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the real data")
+    return parser
 
 
 def sets(data: Path) -> dict[str, list[str]]:
@@ -51,13 +59,8 @@ def trial(overrides: list[str]) -> dict[str, Any]:
     peak = peak_mb()
     detector, device = member.detector.eval(), member.trainer.strategy.root_device
     image = next(image_batches(member.data.test_images, device, cfg.loader.eval_batch_size))
-
-    def score() -> None:
-        scores = detector(image)
-        detector.postprocess.image_scores(scores, detector.postprocess.maps(scores, detector.size))
-
     with torch.inference_mode():
-        (seconds,) = least_seconds([score], SECONDS)
+        (seconds,) = least_seconds([lambda: score_images(detector, image)], SECONDS)
     return {
         **detector.figures,
         "fit_seconds": member.seconds["fit"],

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from experiments.trial import sets, table, trial
+from experiments.trial import command_line, sets, table, trial
 from occ_lab.allocator import keep_freed_memory
 from occ_lab.files import write_whole
 
@@ -22,8 +21,7 @@ VARIANTS = {
 
 def main() -> None:
     """Run what is not recorded yet, and write results.json and README.md."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the real data")
+    parser = command_line(__doc__)
     parser.add_argument("--epochs", type=int, default=30, help="default: %(default)s")
     arguments = parser.parse_args()
     keep_freed_memory()

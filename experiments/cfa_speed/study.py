@@ -9,7 +9,6 @@ batches.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import tempfile
@@ -24,7 +23,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import default_collate
 
-from experiments.trial import sets, table
+from experiments.trial import command_line, sets, table
 from occ_lab.allocator import keep_freed_memory
 from occ_lab.config import composed
 from occ_lab.data.module import TaskData
@@ -42,8 +41,7 @@ VARIANTS = {"ours": [], "ours, bfloat16 selection": ["loss.half_selection=true"]
 
 def main() -> None:
     """Time steps of every variant in turn and write results.json and README.md."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the real data")
+    parser = command_line(__doc__)
     parser.add_argument("--steps", type=int, default=12, help="default: %(default)s")
     arguments = parser.parse_args()
     keep_freed_memory()

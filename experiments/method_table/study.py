@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from datetime import date
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from experiments.trial import sets, spread, table, trial
+from experiments.trial import command_line, sets, spread, table, trial
 from occ_lab.allocator import keep_freed_memory
 from occ_lab.files import write_whole
 
@@ -30,8 +29,7 @@ COSTS = ("fit_seconds", "images_per_second", "peak_memory_mb", "trainable_parame
 
 def main() -> None:
     """Run what is not recorded yet; write results.json after every trial, README.md at the end."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the real data")
+    parser = command_line(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     keep_freed_memory()

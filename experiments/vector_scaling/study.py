@@ -6,7 +6,6 @@ The closed form sees each feature vector as it is, or scaled to length √C; eac
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from datetime import date
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.trial import sets, table
+from experiments.trial import command_line, sets, table
 from occ_lab.allocator import keep_freed_memory
 from occ_lab.config import composed
 from occ_lab.data.module import TaskData
@@ -54,9 +53,7 @@ COMBINED = {  # of the standardised maps: as they are (a), and scaled (b)
 
 def main() -> None:
     """Write results.json and README.md."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the real data")
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__).parse_args()
     keep_freed_memory()
     results = {}
     for name, overrides in sets(arguments.data).items():

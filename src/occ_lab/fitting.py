@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -81,7 +81,7 @@ class Fitted:
     data: TaskData
     detector: Detector
     trainer: Trainer
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float]
 
     def training_scores(self) -> Tensor:
         """The scores ``[N, H, W]`` of the training images."""

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from torchmetrics import Metric, MetricCollection
 
 from occ_lab.errors import UserError
-from occ_lab.scoring import metrics
+from occ_lab.scoring import metrics, packing
 from occ_lab.scoring.metrics import (
     ImageAP,
     ImageAUROC,
@@ -302,8 +302,8 @@ def test_refuses_a_change_of_dtype() -> None:
     | hnp.arrays(np.float64, st.integers(0, 50), elements=st.floats(allow_nan=False))
 )
 def test_packing_loses_nothing(scores: np.ndarray) -> None:
-    packed = metrics._pack(scores)
-    unpacked = metrics._unpack(*packed)
+    packed = packing.pack(scores)
+    unpacked = packing.unpack(*packed)
     assert unpacked.dtype == scores.dtype
     assert len(packed[0]) == scores.nbytes // 2
     np.testing.assert_array_equal(unpacked, np.sort(scores))

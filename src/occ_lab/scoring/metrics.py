@@ -21,6 +21,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from occ_lab.errors import UserError
+from occ_lab.scoring.packing import pack, unpack
 
 
 class _OrderMetric(Metric, ABC):
@@ -133,12 +134,12 @@ class _PixelMetric(_OrderMetric):
     line through ties), constantly from there on. The area is therefore a sum over the positive
     pixels, and all that each one needs is two counts of negatives. No curve is ever built.
 
-    Nearly all pixels are negative, so these are kept in half their size (`_pack`).
+    Nearly all pixels are negative, so these are kept in half their size (`pack`).
     """
 
     positives: list[Tensor]  # scores
     areas: list[Tensor]  # of the region that each positive pixel is part of
-    packed_lows: list[Tensor]  # the negatives, in the three parts that `_pack` gives
+    packed_lows: list[Tensor]  # the negatives, in the three parts that `pack` gives
     packed_heads: list[Tensor]
     packed_runs: list[Tensor]
 
@@ -167,7 +168,7 @@ class _PixelMetric(_OrderMetric):
         regions = ndimage.label(inside, _EIGHT_NEIGHBOURS)[0][inside]
         self._append(self.positives, scores[inside])
         self._append(self.areas, np.bincount(regions)[regions].astype(np.int32))
-        lows, heads, runs = _pack(scores[~inside])
+        lows, heads, runs = pack(scores[~inside])
         self._append(self.packed_lows, lows)
         self._append(self.packed_heads, heads)
         self._append(self.packed_runs, runs)
@@ -205,7 +206,7 @@ class _PixelMetric(_OrderMetric):
         below = np.zeros(len(scores), dtype=np.int64)
         up_to = np.zeros(len(scores), dtype=np.int64)
         for block in _blocks([len(lows) for lows in packed[0]], _BYTES_AT_ONCE):
-            negatives = _unpack(*(np.concatenate(part[block]) for part in packed))
+            negatives = unpack(*(np.concatenate(part[block]) for part in packed))
             if not len(negatives):
                 continue
             negatives.sort()  # it is one sorted piece after the other
@@ -291,39 +292,6 @@ def _area_under_ramp(start: np.ndarray, end: np.ndarray, limit: float) -> np.nda
     climbed = np.clip(limit - start, 0, end - start)
     # start and end are whole numbers: where they meet, nothing is climbed and 1 avoids 0 / 0.
     return np.maximum(limit - end, 0) + climbed**2 / (2 * np.maximum(end - start, 1))
-
-
-def _pack(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sorts floats and keeps them, exactly, in half their size.
-
-    Sorted neighbours agree in sign, exponent and leading digits, which is the upper half of their
-    bits. So that half is kept once a run, and the lower half of every score.
-
-    Returns:
-        The lower halves, as bytes ``[N · itemsize / 2]`` (what every process group can gather);
-        the first score of each run ``[R]``; the length of each run, int32 ``[R]``.
-    """
-    scores = np.sort(scores)
-    halves = _halves(scores)
-    starts_run = np.ones(len(scores), dtype=bool)
-    starts_run[1:] = halves[1:, 1] != halves[:-1, 1]
-    starts = np.flatnonzero(starts_run)
-    lows = np.ascontiguousarray(halves[:, 0]).view(np.uint8)
-    runs = np.diff(starts, append=len(scores)).astype(np.int32)
-    return lows, scores[starts], runs
-
-
-def _unpack(lows: np.ndarray, heads: np.ndarray, runs: np.ndarray) -> np.ndarray:
-    """Undoes `_pack`; what several calls packed may come concatenated."""
-    scores = np.repeat(heads, runs)
-    halves = _halves(scores)
-    halves[:, 0] = lows.view(halves.dtype)
-    return scores
-
-
-def _halves(scores: np.ndarray) -> np.ndarray:
-    """A view of floats ``[N]`` as unsigned halves ``[N, 2]``, the lower one first."""
-    return scores.view(f"<u{scores.itemsize // 2}").reshape(-1, 2)
 
 
 def _arrays(state: list[Tensor] | Tensor) -> list[np.ndarray]:

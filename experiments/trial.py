@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from occ_lab.bench import least_seconds, score_images
+from occ_lab.benchmark import least_seconds, score_images
 from occ_lab.config import composed
 from occ_lab.features.extract import image_batches
 from occ_lab.fitting import fitted

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from occ_lab.bench import Effort, main
+from occ_lab.bench import main
+from occ_lab.benchmark import Effort
 from occ_lab.results.bench_page import LIMITS
 
 

@@ -240,18 +240,21 @@ def score(cfg: DictConfig, parts: Parts, batches: DataLoader, sigma: Tensor) -> 
     return Scored(spread, constant, drawn, torch.cat(labels), torch.cat(masks) if masks else None)
 
 
-def aurocs(parts: Parts, scored: Scored, place: int, norm: float) -> dict[str, float]:
-    """Image and, with masks, pixel AUROC at the time in this place and a norm."""
+def aurocs(
+    parts: Parts, scored: Scored, place: int, norm: float, pixels: bool = True
+) -> dict[str, float]:
+    """Image and, with masks and if ``pixels``, pixel AUROC at the time in this place and a norm."""
     image, pixel = ImageAUROC(), PixelAUROC()
+    masks = scored.masks if pixels else None
     maps = (scored.spread[place] + norm**2 * scored.constant[place].square()).sqrt()
     for at_once in torch.arange(len(scored.labels)).split(IMAGES):
         full = full_size(parts, maps[at_once])
         image_scores = parts.postprocess.image_scores(maps[at_once], full)
         image.update(image_scores, scored.labels[at_once])
-        if full is not None and scored.masks is not None:
-            pixel.update(full, scored.masks[at_once])
+        if full is not None and masks is not None:
+            pixel.update(full, masks[at_once])
     figures = {"image_auroc": float(image.compute())}
-    if scored.masks is not None:
+    if masks is not None:
         figures["pixel_auroc"] = float(pixel.compute())
     return figures
 
@@ -264,7 +267,9 @@ def grid_figures(
     grid = {name: [figures[name] for figures in columns] for name in columns[0]}
     image = grid["image_auroc"]
     best = int(np.argmax(image))
-    at_end = aurocs(parts, scored, place, end)["image_auroc"]
+    at_end, at_1 = (
+        aurocs(parts, scored, place, norm, pixels=False)["image_auroc"] for norm in (end, 1.0)
+    )
     measured = measured_end(norms, image, DROP)
     return {
         **grid,
@@ -272,7 +277,7 @@ def grid_figures(
         "agreement": {
             "best_norm": norms[best],
             "auroc_at_best": image[best],
-            "auroc_at_1": aurocs(parts, scored, place, 1.0)["image_auroc"],
+            "auroc_at_1": at_1,
             "auroc_at_end": at_end,
             "lost_at_end": image[best] - at_end,
             "measured_end": measured,

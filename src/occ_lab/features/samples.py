@@ -35,7 +35,8 @@ class TaskFeatures(Dataset):
         Its ``levels`` are a list of tensors ``[B, C_l, H_l, W_l]``, float16 and channels-last as
         they are stored.
         """
-        batch = default_collate([self.images.facts(index) for index in indices])
+        with ThreadPoolExecutor() as pool:  # masks are decoded
+            batch = default_collate(list(pool.map(self.images.facts, indices)))
         places = np.asarray(indices)
         batch["levels"] = [
             torch.from_numpy(level[places]).permute(0, 3, 1, 2) for level in self.levels

@@ -56,6 +56,23 @@ def test_contrast_is_normalised_and_brought_to_the_training_range() -> None:
     assert net.normalized(torch.ones(1, 3, 28, 28)).isfinite().all()
 
 
+def test_first_filters_are_atoms_of_training_patches() -> None:
+    bars = torch.zeros(40, 3, 28, 28)
+    for place in range(40):  # one bright column each: patches of but five kinds, and dark ones
+        bars[place, :, :, place % 28] = 1
+    net, again = LeNet("lenet", seed=3), LeNet("lenet", seed=3)
+    drawn = net.convs[0].weight.clone()
+    for each in (net, again):
+        each.calibrate(bars.split(7))
+    filters = net.convs[0].weight
+    assert filters.shape == drawn.shape
+    assert not torch.equal(filters, drawn)
+    assert torch.equal(filters, again.convs[0].weight)
+    torch.testing.assert_close(filters.flatten(1).norm(dim=1), torch.ones(8))
+    used = filters[filters.std(dim=2).amax(dim=(1, 2)) < 0.01]  # the same in every row
+    assert len(used) >= 4
+
+
 def test_weights_depend_on_the_seed_alone() -> None:
     state = torch.get_rng_state()
     first, again, other = LeNet("a", seed=1), LeNet("a", seed=1), LeNet("a", seed=2)

@@ -7,13 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.decomposition import MiniBatchDictionaryLearning
 from torch import Tensor, nn
 
 from occ_lab.errors import UserError, check_number
 
 Variant = Literal["mnist", "cifar10"]
+
+PATCHED_IMAGES, PATCHES = 500, 10_000  # that the first filters are learned from
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ class LeNet(nn.Module):
     (proposition 2 of the paper).
 
     An image is brought to zero mean and mean absolute value one (global contrast normalisation),
-    then to 0..1 by the extremes of the training set, which `calibrate` finds.
+    then to 0..1 by the extremes of the training set, which `calibrate` finds. There the filters of
+    the first layer become the atoms of a dictionary of training patches, as in the code of the
+    published figures; all other weights begin as Glorot and Bengio (2010) have it.
 
     Args:
         name: what the backbone is called in results.
@@ -76,6 +82,7 @@ class LeNet(nn.Module):
         super().__init__()
         self.name = name
         self.shape = SHAPES[variant]
+        self.seed = seed
         self.channels = [self.shape.dim]
         widths = (self.shape.colours, *self.shape.widths)
         side = self.shape.side // 2 ** len(self.shape.widths)
@@ -86,6 +93,8 @@ class LeNet(nn.Module):
                 for inputs, outputs in itertools.pairwise(widths)
             )
             self.linear = nn.Linear(widths[-1] * side**2, self.shape.dim, bias=False)
+            glorot(self.convs)
+            nn.init.xavier_uniform_(self.linear.weight)
         self.norms = nn.ModuleList(
             nn.BatchNorm2d(width, eps=1e-4, affine=False) for width in self.shape.widths
         )
@@ -120,9 +129,12 @@ class LeNet(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, images: Iterable[Tensor]) -> None:
-        """Find the extremes of the training set, from batches ``[B, 3, h, w]``."""
-        extremes = torch.stack([torch.stack(self._contrast(x).aminmax()) for x in images])
-        self.low, self.high = extremes[:, 0].min(), extremes[:, 1].max()
+        """Find the extremes and the first filters of the training set, batches ``[B, 3, h, w]``."""
+        training = torch.cat([self._contrast(x) for x in images])
+        self.low, self.high = training.aminmax()
+        filters = next(self.convs.parameters())
+        training = (training - self.low) / (self.high - self.low)
+        filters.copy_(patch_atoms(training, filters.shape, self.seed))
 
     def check_size(self, height: int, width: int) -> None:
         """Raise a ``UserError`` where an image of this size, in pixels, cannot be taken."""
@@ -132,6 +144,31 @@ class LeNet(nn.Module):
                 f"the backbone {self.name} takes images of {side}x{side} px, not {height}x{width}: "
                 f"set dataset.resize={side} dataset.crop={side}, or pick another backbone"
             )
+
+
+def glorot(layers: nn.ModuleList) -> None:
+    """Uniform initial weights of Glorot and Bengio (2010) for layers before a leaky ReLU."""
+    for weight in layers.parameters():
+        nn.init.xavier_uniform_(weight, nn.init.calculate_gain("leaky_relu", 0.01))
+
+
+def patch_atoms(images: Tensor, shape: torch.Size, seed: int) -> Tensor:
+    """Filters that training patches are sparse sums of (Mairal et al. 2009), each of length one.
+
+    Args:
+        images: ``[N, colours, h, w]``.
+        shape: of the filters, ``[F, colours, side, side]``.
+        seed: of the choice of images and patches, and of the dictionary.
+    """
+    random = np.random.default_rng(seed)
+    shown = images[random.permutation(len(images))[:PATCHED_IMAGES]]
+    patches = F.unfold(shown, shape[-1]).transpose(1, 2).flatten(0, 1).double().numpy(force=True)
+    patches = patches[random.permutation(len(patches))[:PATCHES]]
+    patches = (patches - patches.mean(axis=0)) / (patches.std(axis=0) + np.finfo(float).tiny)
+    dictionary = MiniBatchDictionaryLearning(
+        shape[0], alpha=1, batch_size=10, max_iter=1, random_state=seed
+    )
+    return torch.from_numpy(dictionary.fit(patches).components_).view(shape)
 
 
 class Decoder(nn.Module):
@@ -152,6 +189,7 @@ class Decoder(nn.Module):
         self.norms = nn.ModuleList(
             nn.BatchNorm2d(width, eps=1e-4, affine=False) for width in widths[1:-1]
         )
+        glorot(self.deconvs)
 
     def forward(self, z: Tensor) -> Tensor:
         """Images ``[B, colours, h, w]`` in 0..1 of embeddings ``[B, C]``."""

@@ -60,12 +60,14 @@ def test_a_run_leaves_what_the_design_lists(bolts: Path, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     summary = json.loads((out / "metrics.json").read_text())
-    assert set(summary) == {"dataset", "loss", "backbone", "seed", "version", "tasks", "mean"}
+    header = {"dataset", "loss", "backbone", "seed", "version", "train_limit", "contamination"}
+    assert set(summary) == {*header, "tasks", "mean"}
     assert summary["seed"] == 0
     assert list(summary["tasks"]) == ["bolt", "nut"]
     metrics = {"image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_aupro"}
     for figures in summary["tasks"].values():
-        facts = {"n_train", "n_test", "seconds", "peak_memory_mb", "trainable_parameters"}
+        counts = {"n_train", "n_train_anomalous", "n_test", "trainable_parameters"}
+        facts = {*counts, "seconds", "peak_memory_mb"}
         assert set(figures) == metrics | facts
         assert all(0 <= figures[name] <= 1 for name in metrics)
         assert set(figures["seconds"]) == {"features", "fit", "test"}
@@ -245,12 +247,37 @@ def test_results_agree_with_and_without_the_cache(bolts: Path, tmp_path: Path) -
     assert scores[0] == pytest.approx(scores[1], rel=2e-3)
 
 
-def test_random_augmentation_turns_the_cache_off(bolts: Path, tmp_path: Path) -> None:
+def test_random_augmentation_keeps_training_images_out_of_the_cache(bolts: Path, tmp_path: Path) -> None:
     command = on_bolts(bolts, "dataset.category=bolt", "dataset.rotate=10")
     done = train(*command, "hydra.run.dir=out", f"cache.dir={tmp_path}/cache", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "cache: off, since dataset.rotate" in done.stdout
-    assert not (tmp_path / "cache").exists()
+    assert "cache: of the test images alone" in done.stdout
+    assert len(list((tmp_path / "cache").glob("*/entry.json"))) == 1
+
+
+def test_few_and_dirty_training_images_are_recorded(bolts: Path, tmp_path: Path) -> None:
+    asked = ["dataset.category=bolt", "dataset.train_limit=4", "dataset.contamination=0.25"]
+    done = train(*on_bolts(bolts, *asked, "hydra.run.dir=out"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (record["train_limit"], record["contamination"]) == (4, 0.25)
+    figures = record["tasks"]["bolt"]
+    assert (figures["n_train"], figures["n_train_anomalous"]) == (4, 1)
+
+
+def test_normal_images_alone_are_scored_without_an_auroc(bolts: Path, tmp_path: Path) -> None:
+    normal = f"dataset.normal='{bolts}/bolt/train/good'"
+    own = ["dataset=folder", normal, "dataset.name=my_bolts", *SMALL, "hydra.run.dir=out"]
+    done = train(*own, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "my_bolts" in done.stdout
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())["tasks"]["my_bolts"]
+    assert not any("auroc" in name for name in figures)
+    rows = (tmp_path / "out" / "scores.csv").read_text().splitlines()
+    assert len(rows) == 1 + figures["n_test"]
+    refused = train("dataset=folder", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "dataset.normal: name a folder" in refused.stderr
 
 
 def test_the_closed_form_is_a_run_like_any_other(bolts: Path, tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def measure_pass(dataset: list[str], effort: Effort, work: Path) -> dict[str, fl
 
     steps: dict[str, Callable[[], object]] = {
         "decode": lambda: [read_image(item.path) for item in split],
-        "resize": lambda: [images.transform(image=pixels) for pixels in decoded],
+        "resize": lambda: [images.still(image=pixels) for pixels in decoded],
         "read, by threads": lambda: list(image_batches(images, device, size)),
         "backbone": lambda: through(backbone, ready),
         "pass": lambda: through(backbone, image_batches(images, device, size)),

@@ -121,19 +121,16 @@ def fitted(
 
 def use_fast_samples(data: TaskData, parts: Parts, device: torch.device) -> None:
     """Let ``data`` give what is the same every epoch without reading images again."""
-    if data.benchmark.rotate:
-        if parts.cache.enabled:
-            log.info("cache: off, since dataset.rotate makes new training images every epoch")
-    elif isinstance(parts.backbone, Backbone):
+    if isinstance(parts.backbone, Backbone):
         if parts.cache.enabled:
             use_features(data, parts.cache, parts.backbone, device)
-    else:
-        if parts.cache.enabled:
-            log.info("cache: off, since the backbone is trained")
-        images = len(data.train_images) + len(data.test_images)
-        if images * 3 * data.benchmark.crop**2 <= IN_MEMORY:
-            data.train_set = TaskPixels(data.train_images)
-            data.test_set = TaskPixels(data.test_images)
+        return
+    if parts.cache.enabled:
+        log.info("cache: off, since the backbone is trained")
+    images = len(data.train_images) + len(data.test_images)
+    if not data.benchmark.random and images * 3 * data.benchmark.crop**2 <= IN_MEMORY:
+        data.train_set = TaskPixels(data.train_images)
+        data.test_set = TaskPixels(data.test_images)
 
 
 @contextmanager

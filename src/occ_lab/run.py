@@ -79,6 +79,8 @@ def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
         "loss": cfg.loss.name,
         "backbone": cfg.backbone.name,
         "seed": cfg.seed,
+        "train_limit": cfg.dataset.train_limit,
+        "contamination": cfg.dataset.contamination,
         "version": occ_lab.__version__,
     }
     record = RunRecord(directory, header, cfg)
@@ -164,6 +166,7 @@ def run_task(cfg: DictConfig, parts: Parts, task: str, folder: Path) -> None:
         figures: dict[str, Any] = {
             **tested.figures,
             "n_train": len(tested.data.split.train),
+            "n_train_anomalous": sum(item.label for item in tested.data.split.train),
             "n_test": len(tested.data.split.test),
             "seconds": seconds,
             "peak_memory_mb": peak_mb(),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from occ_lab.data.base import Split
 from occ_lab.data.check import check_split, image_size
+from occ_lab.data.items import Split
 from occ_lab.data.mvtec import MVTec
 from occ_lab.errors import UserError
 from tests.data.trees import mvtec_tree, noise, save

@@ -11,7 +11,7 @@ import torch
 from occ_lab.data.images import read_image, read_mask
 from occ_lab.data.module import TaskData
 from occ_lab.data.mvtec import MVTec
-from tests.data.trees import mvtec_tree
+from tests.data.trees import mvtec_tree, save
 
 
 def data(root: Path) -> TaskData:
@@ -73,3 +73,39 @@ def test_random_rotation_follows_torchs_seed_and_leaves_the_test_set(tmp_path: P
     assert torch.equal(task.test_images[0]["image"], still.test_images[0]["image"])
     with pytest.raises(ValueError, match=r"^rotate must be"):
         MVTec("mvtec", tmp_path, rotate=181)
+
+
+def test_a_test_set_drawn_once_is_the_same_for_all_runs(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path, side=96)
+    settings = {"resize": 64, "crop": 40, "rotate": 10.0, "random_crop": True}
+
+    def test_set(seed: int) -> TaskData:
+        return TaskData(MVTec("m", tmp_path, test_seed=seed, **settings), "bolt", 2)  # type: ignore[arg-type]
+
+    first, again, other = test_set(0), test_set(0), test_set(1)
+    torch.manual_seed(5)  # has no say in it
+    for index in range(6):
+        assert torch.equal(first.test_images[index]["image"], again.test_images[index]["image"])
+        assert torch.equal(first.test_images[index]["mask"], again.test_images[index]["mask"])
+    assert any(
+        not torch.equal(first.test_images[i]["image"], other.test_images[i]["image"])
+        for i in range(6)
+    )
+    seen = {first.test_images.pixels(index).tobytes() for index in range(6)}
+    assert len(seen) == 6
+
+
+def test_image_and_mask_are_drawn_alike(tmp_path: Path) -> None:
+    folder = mvtec_tree(tmp_path, side=96, bad=6)
+    for place in range(6):  # the image is its own mask
+        mask = read_mask(folder / "ground_truth" / "dent" / f"{place:03d}_mask.png")
+        pixels = np.repeat(mask[..., None], 3, axis=-1).astype(np.uint8) * 255
+        save(folder / "test" / "dent" / f"{place:03d}.png", pixels)
+    benchmark = MVTec("m", tmp_path, resize=96, crop=64, rotate=10, random_crop=True, test_seed=0)
+    data = TaskData(benchmark, "bolt", 2)
+    for index in range(6):
+        sample = data.test_images[index]
+        bright = sample["image"][0] > 0.5
+        assert bright.any()
+        agree = (bright == sample["mask"]).float().mean()
+        assert agree > 0.98  # edges are interpolated in the one and not in the other

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from occ_lab.data.class_folder import ClassFolder
 from occ_lab.data.module import TaskData
 from occ_lab.data.mvtec import MVTec
 from occ_lab.features.backbone import Backbone
 from occ_lab.features.cache import FeatureCache, digest
-from occ_lab.features.extract import cache_key, cached_features, image_batches
+from occ_lab.features.extract import cache_key, cached_features, image_batches, use_features
 from occ_lab.features.samples import TaskFeatures, TaskPixels
 from tests.data.trees import mvtec_tree, noise, save
 
@@ -136,3 +137,39 @@ def test_the_pass_names_an_image_that_cannot_be_read(tmp_path: Path) -> None:
     (folder / "002.png").write_bytes(b"no image")
     with pytest.raises(OSError, match=r"002\.png"):
         list(image_batches(data(tmp_path).train_images, torch.device("cpu"), 2))
+
+
+@pytest.mark.parametrize(("protocol", "entries"), [("one_vs_rest", 4), ("leave_one_out", 2)])
+def test_tasks_share_the_features_of_the_images_they_share(
+    tmp_path: Path, protocol: str, entries: int
+) -> None:
+    for part, count in (("train", 3), ("test", 2)):
+        for seed, name in enumerate(("cat", "dog", "owl")):
+            for place in range(count):
+                pixels = noise(100 * (part == "test") + 10 * seed + place, 32)
+                save(tmp_path / part / name / f"{place}.png", pixels)
+    cache, network = FeatureCache(tmp_path / "cache"), backbone(output="pooled")
+    benchmark = ClassFolder(tmp_path, protocol, name="c", resize=32, crop=32)  # type: ignore[arg-type]
+    for task in benchmark.tasks():
+        given = TaskData(benchmark, task, 4)
+        use_features(given, cache, network, torch.device("cpu"))
+        for part in ("train", "test"):
+            images = getattr(given, f"{part}_images")
+            batch = getattr(given, f"{part}_set").__getitems__(range(len(images)))
+            with torch.inference_mode():
+                expected = network(torch.stack([sample["image"] for sample in images]))
+            torch.testing.assert_close(
+                batch["levels"][0].float(), expected[0], atol=2e-3, rtol=2e-3
+            )
+            assert batch["path"] == [str(item) for item in images.items]
+    assert len(list(cache.entries())) == entries
+
+
+def test_a_test_set_drawn_otherwise_is_a_miss(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path)
+    settings = [{}, {"test_seed": 0}, {"test_seed": 1}, {"test_seed": 0, "random_crop": True}]
+    keys = set()
+    for chosen in settings:
+        benchmark = MVTec("m", tmp_path, resize=64, crop=48, rotate=5, **chosen)  # type: ignore[arg-type]
+        keys.add(digest(cache_key(backbone(), TaskData(benchmark, "bolt", 2).test_images)))
+    assert len(keys) == len(settings)

@@ -6,50 +6,18 @@ Nothing here imports torch, so that a missing dataset is reported at once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from occ_lab.errors import UserError
+from occ_lab.data.items import Counts, Item, Split
+from occ_lab.data.sampling import contaminated, few
+from occ_lab.errors import UserError, check_number
 
 Kind = Literal["structured", "semantic"]
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image of a task.
-
-    Attributes:
-        path: the image file, or the file that holds many images.
-        label: 0 normal, 1 anomalous.
-        mask: the file of the defect's pixel mask (non-zero is defect); None where the image has
-            none. A normal image needs none: its mask is all zero.
-        place: which image of a file that holds many; None where the file is the image.
-    """
-
-    path: Path
-    label: int
-    mask: Path | None = None
-    place: int | None = None
-
-    def __str__(self) -> str:
-        return str(self.path) if self.place is None else f"{self.path}#{self.place}"
-
-
-@dataclass(frozen=True)
-class Split:
-    """The images of one task: normal ones to train on, and both kinds to test on."""
-
-    train: list[Item]
-    test: list[Item]
-
-    @property
-    def has_masks(self) -> bool:
-        """Whether the defects of the test set are marked pixel by pixel."""
-        return any(item.mask is not None for item in self.test)
 
 
 class Benchmark(ABC):
@@ -66,12 +34,27 @@ class Benchmark(ABC):
             scored by image).
         resize: images are resized to this many pixels a side.
         crop: then cropped at the centre to this many pixels a side.
-        rotate: training images are rotated at random by up to this many degrees, anew each epoch.
+        rotate: images are rotated at random by up to this many degrees.
+        random_crop: they are cropped at random in place of the centre.
+        test_seed: of the rotation and crop of each test image; None leaves the test images as they
+            are. Those of training images are drawn anew each epoch.
+        train_limit: how many of the training images of a task are taken; None is all of them.
+        contamination: share of the training images that is replaced by anomalous images, taken out
+            of the test set; at least 0, below 1.
+        sample_seed: of the choice of either.
+
+    Attributes:
+        size: of the download, for people.
+        task_count: how many tasks there are, for people.
+        published: the counts of every task, where they are fixed.
     """
 
     layout: ClassVar[str]
     source: ClassVar[str]
     licence: ClassVar[str]
+    size: ClassVar[str]
+    task_count: ClassVar[str]
+    published: ClassVar[Mapping[str, Counts]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -82,6 +65,11 @@ class Benchmark(ABC):
         resize: int = 256,
         crop: int = 224,
         rotate: float = 0.0,
+        random_crop: bool = False,
+        test_seed: int | None = None,
+        train_limit: int | None = None,
+        contamination: float = 0.0,
+        sample_seed: int = 0,
     ) -> None:
         if kind not in ("structured", "semantic"):
             raise ValueError(f"kind must be structured or semantic, got {kind!r}")
@@ -101,15 +89,48 @@ class Benchmark(ABC):
         self.crop = crop
         if not 0 <= rotate <= 180:
             raise ValueError(f"rotate must be between 0 and 180 degrees, got {rotate}")
+        if test_seed is not None:
+            check_number("test_seed", test_seed, at_least=0, integer=True)
+        if train_limit is not None:
+            check_number("train_limit", train_limit, at_least=1, integer=True)
+        check_number("contamination", contamination, at_least=0, at_most=0.99)
+        check_number("sample_seed", sample_seed, at_least=0, integer=True)
         self.rotate = rotate
+        self.random_crop = random_crop
+        self.test_seed = test_seed
+        self.train_limit = train_limit
+        self.contamination = contamination
+        self.sample_seed = sample_seed
+
+    @property
+    def random(self) -> bool:
+        """Whether training images are drawn anew each epoch."""
+        return self.rotate > 0 or self.random_crop
+
+    def split(self, task: str) -> Split:
+        """The images of ``task``: the published ones, as far as they are asked for.
+
+        Raises:
+            UserError: more are asked for than there are.
+        """
+        split = self.published_split(task)
+        if self.train_limit is not None:
+            split = few(split, task, self.train_limit, self.sample_seed)
+        if self.contamination:
+            split = contaminated(split, task, self.contamination, self.sample_seed)
+        return split
+
+    def expected(self, task: str) -> Counts | None:
+        """The published counts of a task; None where there are none."""
+        return self.published.get(task)
 
     @abstractmethod
     def available(self) -> list[str]:
         """Names of the tasks found under ``root``, sorted; empty where the data is absent."""
 
     @abstractmethod
-    def split(self, task: str) -> Split:
-        """The images of ``task``, in an order that does not depend on the machine."""
+    def published_split(self, task: str) -> Split:
+        """All images of ``task``, in an order that does not depend on the machine."""
 
     def read(self, item: Item) -> np.ndarray:
         """The pixels of an image, uint8 RGB ``[h, w, 3]``.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from occ_lab.data.base import Item, Split
 from occ_lab.data.images import read_image
+from occ_lab.data.items import Item, Split
 from occ_lab.errors import UserError
 
 SHOWN = 20
@@ -22,19 +22,24 @@ def check_split(task: str, split: Split) -> None:
         UserError: an empty split; unreadable images or masks; a mask of another size than its
             image; a defective image without a mask where others have one. Each with its path.
     """
-    if not split.train or not split.test:
-        part = "train" if not split.train else "test"
-        raise UserError(f"{task}: no image to {part} on; add some or leave the category out")
-    with ThreadPoolExecutor() as pool:
-        files = [item for item in (*split.train, *split.test) if item.place is None]
-        found = pool.map(lambda item: _problems(item, split.has_masks), files)
-        problems = [problem for several in found for problem in several]
+    for part in ("train", "test"):
+        if not getattr(split, part):
+            raise UserError(f"{task}: no image to {part} on; add some or leave the category out")
+    problems = file_problems(split)
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:SHOWN])
         more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise UserError(
             f"{task}: {len(problems)} file(s) cannot be used; mend or remove them:\n{shown}{more}"
         )
+
+
+def file_problems(split: Split) -> list[str]:
+    """What is wrong with the images and masks of a split that are files, a line each."""
+    files = [item for item in (*split.train, *split.test) if item.place is None]
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda item: _problems(item, split.has_masks), files)
+        return [problem for several in found for problem in several]
 
 
 def _problems(item: Item, masks_expected: bool) -> list[str]:

@@ -84,10 +84,19 @@ class LanczosResize(A.DualTransform):
         return np.array(Image.fromarray(pixels).resize((self.side, self.side), how))
 
 
-def preprocess(resize: int, crop: int, rotate: float = 0.0) -> A.Compose:
-    """Resize to ``resize`` pixels a side, crop ``crop`` pixels at the centre; mask alongside.
+def preprocess(resize: int, crop: int) -> A.Compose:
+    """Resize to ``resize`` pixels a side, crop ``crop`` pixels at the centre; mask alongside."""
+    return A.Compose([LanczosResize(resize), A.CenterCrop(crop, crop)])
 
-    With ``rotate``, a random rotation by up to so many degrees goes first, borders reflected.
+
+def random_preprocess(
+    resize: int, crop: int, rotate: float, random_crop: bool, seed: int
+) -> A.Compose:
+    """As `preprocess`, after a random rotation by up to ``rotate`` degrees, borders reflected.
+
+    With ``random_crop`` the crop is at random as well. By one ``seed`` an image and its mask go
+    through the same, whether they do so together or not.
     """
-    rotation = [A.Rotate(limit=rotate, border_mode=REFLECT, p=1.0)] if rotate else []
-    return A.Compose([*rotation, LanczosResize(resize), A.CenterCrop(crop, crop)])
+    cropping = A.RandomCrop(crop, crop) if random_crop else A.CenterCrop(crop, crop)
+    rotation = A.Rotate(limit=rotate, border_mode=REFLECT, p=1.0)
+    return A.Compose([rotation, LanczosResize(resize), cropping], seed=seed)

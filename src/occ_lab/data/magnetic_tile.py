@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
-
-from occ_lab.data.base import Benchmark, Item, Split, image_files
+from occ_lab.data.base import Benchmark, image_files
+from occ_lab.data.items import Counts, Item, Split
+from occ_lab.data.sampling import hold_out
 from occ_lab.errors import check_number
 
 
@@ -26,6 +27,9 @@ class MagneticTile(Benchmark):
 
     layout = "MT_Free/Imgs/*.jpg; MT_<Defect>/Imgs/*.jpg, each with its mask *.png beside it"
     source = "https://github.com/abin24/Magnetic-tile-defect-datasets."
+    size = "0.1 GB"
+    task_count = "1"
+    published: ClassVar[Mapping[str, Counts]] = {"magnetic_tile": Counts(762, 190, 392)}
     licence = "free to use; cite Huang, Qiu, Yuan: Surface defect saliency of magnetic tile, 2018"
 
     def __init__(
@@ -43,21 +47,17 @@ class MagneticTile(Benchmark):
         """The one task, where there are normal tiles."""
         return ["magnetic_tile"] if self._tiles("MT_Free") else []
 
-    def split(self, task: str) -> Split:
+    def published_split(self, task: str) -> Split:
         """Normal tiles at random by ``split_seed``, all defects to the test set."""
         normal = [Item(path, 0) for path in self._tiles("MT_Free")]
-        order = np.random.default_rng(self.split_seed).permutation(len(normal))
-        held_out = set(order[round(self.train_share * len(normal)) :].tolist())
+        train, held_out = hold_out(normal, self.train_share, self.split_seed)
         defects = [
             Item(path, 1, mask if (mask := path.with_suffix(".png")).is_file() else None)
             for folder in sorted(self.root.glob("MT_*"))
             if folder.name != "MT_Free"
             for path in self._tiles(folder.name)
         ]
-        return Split(
-            train=[item for place, item in enumerate(normal) if place not in held_out],
-            test=[item for place, item in enumerate(normal) if place in held_out] + defects,
-        )
+        return Split(train, held_out + defects)
 
     def _tiles(self, kind: str) -> list[Path]:
         """The photographs of one kind; some copies of the set have them without ``Imgs``."""

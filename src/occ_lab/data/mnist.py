@@ -4,43 +4,88 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from occ_lab.data.base import Item
-from occ_lab.data.semantic import ClassBenchmark, Part
+from occ_lab.data.items import Item
+from occ_lab.data.semantic import ClassBenchmark, Classified, Part
 
 FILES = {"train": "train", "test": "t10k"}
+# Of every digit, in the training and in the test set.
+DIGITS = (
+    (5923, 980),
+    (6742, 1135),
+    (5958, 1032),
+    (6131, 1010),
+    (5842, 982),
+    (5421, 892),
+    (5918, 958),
+    (6265, 1028),
+    (5851, 974),
+    (5949, 1009),
+)
 
 
 class MNIST(ClassBenchmark):
     """MNIST (LeCun et al. 1998) as torchvision keeps it, all 70,000 digits."""
 
     layout = "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"
-    source = "torchvision.datasets.MNIST(root, download=True)"
+    source = "https://ossci-datasets.s3.amazonaws.com/mnist/"
     licence = "CC BY-SA 3.0"
-    folder = "MNIST"
+    size = "12 MB"
+    task_count = "10"
+    folder: ClassVar[str] = "MNIST"
+    classes: ClassVar[tuple[str, ...]] = tuple("0123456789")
+    sizes: ClassVar[tuple[tuple[int, int], ...]] = DIGITS  # to train and to test on
 
     def available(self) -> list[str]:
-        """The ten digits, where all four files are there."""
+        """The ten classes, where all four files are there."""
         names = (
             f"{file}-{kind}-ubyte"
             for file in FILES.values()
             for kind in ("images-idx3", "labels-idx1")
         )
         found = all((self.root / self.folder / "raw" / name).is_file() for name in names)
-        return [str(digit) for digit in range(10)] if found else []
+        return sorted(self.classes) if found else []
 
-    def classified(self, part: Part) -> list[tuple[str, Path, int | None]]:
-        """All digits in the order of the file."""
+    def class_sizes(self) -> dict[str, tuple[int, int]]:
+        """As published."""
+        return dict(zip(self.classes, self.sizes, strict=True))
+
+    def classified(self, part: Part) -> list[Classified]:
+        """All images in the order of the file."""
         raw = self.root / self.folder / "raw"
         labels = read_idx(raw / f"{FILES[part]}-labels-idx1-ubyte")
         images = raw / f"{FILES[part]}-images-idx3-ubyte"
-        return [(str(label), images, place) for place, label in enumerate(labels)]
+        return [(self.classes[label], images, place) for place, label in enumerate(labels)]
 
     def read(self, item: Item) -> np.ndarray:
-        """A digit, uint8 ``[28, 28, 3]``."""
+        """An image, uint8 ``[28, 28, 3]``."""
         return np.repeat(read_idx(item.path)[item.place][..., None], 3, axis=-1)
+
+
+class FashionMNIST(MNIST):
+    """Fashion-MNIST (Xiao et al. 2017): ten kinds of clothing in MNIST's format."""
+
+    layout = "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"
+    source = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+    licence = "MIT"
+    size = "31 MB"
+    folder = "FashionMNIST"
+    classes = (
+        "t-shirt",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle_boot",
+    )
+    sizes = ((6000, 1000),) * 10
 
 
 @cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,9 +11,12 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from occ_lab.data.base import Benchmark, Item, Split
+from occ_lab.data.base import Benchmark
 from occ_lab.data.check import check_split
-from occ_lab.data.images import preprocess, read_mask
+from occ_lab.data.images import preprocess, random_preprocess, read_mask
+from occ_lab.data.items import Item, Split
+
+Drawn = Literal["anew", "once", "never"]
 
 
 class TaskImages(Dataset):
@@ -25,42 +29,64 @@ class TaskImages(Dataset):
         benchmark: reads the images and says how they are sized.
         items: the images, in order.
         masks: whether samples hold a mask; all false for images that have none.
-        rotate: degrees of the random rotation, drawn from torch's generator.
+        drawn: the benchmark's random rotation and crop: ``anew`` from torch's generator whenever an
+            image is read, ``once`` for each image by the benchmark's ``test_seed``, or ``never``.
     """
 
     def __init__(
-        self, benchmark: Benchmark, items: list[Item], masks: bool, rotate: float = 0.0
+        self, benchmark: Benchmark, items: list[Item], masks: bool, drawn: Drawn = "never"
     ) -> None:
         self.benchmark = benchmark
         self.items = items
         self.masks = masks
-        self.rotate = rotate
-        self.transform = preprocess(benchmark.resize, benchmark.crop, rotate)
+        self.drawn = drawn
+        self.still = preprocess(benchmark.resize, benchmark.crop)
 
     def __len__(self) -> int:
         return len(self.items)
 
+    @property
+    def drawing(self) -> list[float] | None:
+        """All that decides what is drawn once; None where nothing is."""
+        given = self.benchmark
+        seed = float(given.test_seed or 0)
+        return [given.rotate, float(given.random_crop), seed] if self.drawn == "once" else None
+
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if self.rotate:
-            self.transform.set_random_seed(int(torch.randint(2**31, ())))
         image = torch.from_numpy(self.pixels(index)).permute(2, 0, 1).contiguous().float() / 255
         return {"image": image, **self.facts(index)}
 
     def pixels(self, index: int) -> np.ndarray:
         """The preprocessed image alone, uint8 ``[h, w, 3]``."""
-        return self.transform(image=self.benchmark.read(self.items[index]))["image"]
+        return self._transform(index)(image=self.benchmark.read(self.items[index]))["image"]
+
+    def _transform(self, index: int) -> Callable[..., dict[str, np.ndarray]]:
+        """What an image goes through; a random one is made for it, since threads read images."""
+        if self.drawn == "never":
+            return self.still
+        seeds = [self.benchmark.test_seed or 0, index]
+        if self.drawn == "anew":
+            seeds = torch.randint(2**31, (1,)).tolist()
+        return random_preprocess(
+            self.benchmark.resize,
+            self.benchmark.crop,
+            self.benchmark.rotate,
+            self.benchmark.random_crop,
+            int(np.random.SeedSequence(seeds).generate_state(1)[0]),
+        )
 
     def facts(self, index: int) -> dict[str, Any]:
         """The sample but for its image."""
         item = self.items[index]
         facts = {"label": item.label, "index": index, "path": str(item)}
-        return {**facts, "mask": self._mask(item)} if self.masks else facts
+        return {**facts, "mask": self._mask(index)} if self.masks else facts
 
-    def _mask(self, item: Item) -> Tensor:
+    def _mask(self, index: int) -> Tensor:
+        item = self.items[index]
         if item.mask is None:
             return torch.zeros(self.benchmark.crop, self.benchmark.crop, dtype=torch.bool)
         mask = read_mask(item.mask).astype("uint8")
-        return torch.from_numpy(self.transform(image=mask, mask=mask)["mask"]).bool()
+        return torch.from_numpy(self._transform(index)(image=mask, mask=mask)["mask"]).bool()
 
 
 class TaskData(LightningDataModule):
@@ -91,10 +117,13 @@ class TaskData(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.workers = workers
         self.split: Split = benchmark.split(task)
+        fixed = benchmark.random and benchmark.test_seed is not None
         self.train_images = TaskImages(
-            benchmark, self.split.train, masks=False, rotate=benchmark.rotate
+            benchmark, self.split.train, masks=False, drawn="anew" if benchmark.random else "never"
         )
-        self.test_images = TaskImages(benchmark, self.split.test, masks=self.split.has_masks)
+        self.test_images = TaskImages(
+            benchmark, self.split.test, self.split.has_masks, drawn="once" if fixed else "never"
+        )
         self.train_set: Dataset = self.train_images
         self.test_set: Dataset = self.test_images
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from occ_lab.data.base import Benchmark, Item, Split, image_files
+from collections.abc import Mapping
+from typing import ClassVar
+
+from occ_lab.data.base import Benchmark, image_files
+from occ_lab.data.items import Counts, Item, Split
 
 NORMAL = ("good", "ok")  # what MVTec AD and MPDD, and what BTAD call the folder of normal images
 
@@ -16,15 +20,34 @@ class MVTec(Benchmark):
     """
 
     layout = "<category>/train/good, test/<defect>, ground_truth/<defect>/<image>_mask.png"
-    source = "https://www.mvtec.com/company/research/datasets/mvtec-ad (5 GB, after a form)"
+    source = "https://www.mvtec.com/company/research/datasets/mvtec-ad (after a form)"
     licence = "CC BY-NC-SA 4.0 (no commercial use)"
+    size = "4.9 GB"
+    task_count = "15"
+    published: ClassVar[Mapping[str, Counts]] = {
+        "bottle": Counts(209, 20, 63),
+        "cable": Counts(224, 58, 92),
+        "capsule": Counts(219, 23, 109),
+        "carpet": Counts(280, 28, 89),
+        "grid": Counts(264, 21, 57),
+        "hazelnut": Counts(391, 40, 70),
+        "leather": Counts(245, 32, 92),
+        "metal_nut": Counts(220, 22, 93),
+        "pill": Counts(267, 26, 141),
+        "screw": Counts(320, 41, 119),
+        "tile": Counts(230, 33, 84),
+        "toothbrush": Counts(60, 12, 30),
+        "transistor": Counts(213, 60, 40),
+        "wood": Counts(247, 19, 60),
+        "zipper": Counts(240, 32, 119),
+    }
 
     def available(self) -> list[str]:
         """Folders under ``root`` that hold normal training images."""
         found = (path for name in NORMAL for path in self.root.glob(f"*/train/{name}"))
         return sorted({path.parent.parent.name for path in found})
 
-    def split(self, task: str) -> Split:
+    def published_split(self, task: str) -> Split:
         """The official split: the normal training images against every folder under ``test``."""
         folder = self.root / task
         train = [Item(path, 0) for name in NORMAL for path in image_files(folder / "train" / name)]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from occ_lab.data.base import Benchmark, Item, Split
+from occ_lab.data.base import Benchmark
+from occ_lab.data.items import Counts, Item, Split
+from occ_lab.errors import UserError
 
 Part = Literal["train", "test"]
 Protocol = Literal["one_vs_rest", "leave_one_out"]
+Classified = tuple[str, Path, int | None]  # class, file, place in the file
 
 
 class ClassBenchmark(Benchmark):
@@ -34,24 +37,45 @@ class ClassBenchmark(Benchmark):
         self.protocol = protocol
 
     @abstractmethod
-    def classified(self, part: Part) -> Sequence[tuple[str, Path, int | None]]:
+    def classified(self, part: Part) -> Sequence[Classified]:
         """Class, file and place in the file of every image, in a fixed order."""
 
-    def split(self, task: str) -> Split:
+    def published_split(self, task: str) -> Split:
         """Normal training images, and all test images: the same ones, in one order, for any task.
 
-        That order lets the tasks share the test images' features.
+        That order lets the tasks share the test images' features. Where they share training images
+        as well, with ``leave_one_out``, all of these are the pool.
+
+        Raises:
+            UserError: a file that holds many images is damaged.
         """
 
         def label(name: str) -> int:
             return int((name == task) == (self.protocol == "leave_one_out"))
 
-        train = [
-            Item(path, 0, None, place)
-            for name, path, place in self.classified("train")
-            if not label(name)
-        ]
-        test = [
-            Item(path, label(name), None, place) for name, path, place in self.classified("test")
-        ]
-        return Split(train, test)
+        try:
+            train, test = self.classified("train"), self.classified("test")
+        except OSError as error:
+            raise UserError(f"dataset.root: {error}; get the data again") from error
+        trained = [(Item(path, 0, None, place), name) for name, path, place in train]
+        tested = [Item(path, label(name), None, place) for name, path, place in test]
+        return Split(
+            [item for item, name in trained if not label(name)],
+            tested,
+            [item for item, _ in trained] if self.protocol == "leave_one_out" else None,
+        )
+
+    def class_sizes(self) -> Mapping[str, tuple[int, int]]:
+        """How many images each class is published with, to train and to test on; maybe none."""
+        return {}
+
+    def expected(self, task: str) -> Counts | None:
+        """By the published sizes of the classes, and the protocol."""
+        sizes = self.class_sizes()
+        if task not in sizes:
+            return None
+        train, test = (sum(parts) for parts in zip(*sizes.values(), strict=True))
+        own_train, own_test = sizes[task]
+        if self.protocol == "one_vs_rest":
+            return Counts(own_train, own_test, test - own_test)
+        return Counts(train - own_train, test - own_test, own_test)

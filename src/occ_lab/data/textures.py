@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import skimage
 from numpy.typing import NDArray
 from PIL import Image
 
-from occ_lab.data.base import Kind, Split
 from occ_lab.data.defects import DEFECTS, draw
+from occ_lab.data.items import Counts, Split
 from occ_lab.data.mvtec import MVTec
 from occ_lab.errors import UserError
 from occ_lab.files import whole_folder
@@ -39,35 +39,35 @@ class Textures(MVTec):
     Args:
         name: what the benchmark is called in results.
         root: the folder to write to.
-        category: a task's name, a list of them, or ``all``.
-        kind: ``structured``.
         resize: images (160 pixels a side) are resized to this many pixels a side.
         crop: then cropped at the centre to this many pixels a side.
         seed: another seed draws other crops and other defects.
         train: normal training images per category.
         normal: normal test images per category.
         defective: defective test images per category, spread evenly over the kinds of defect.
+        common: the other arguments of every benchmark.
     """
 
     layout = "nothing: the images are written there on first use"
     source = "the scikit-image wheel"
     licence = "CC0"
+    size = "embedded"
+    task_count = "3"
+    published: ClassVar[Mapping[str, Counts]] = {}
 
     def __init__(
         self,
         name: str,
         root: str | Path,
-        category: str | Sequence[str] = "all",
-        kind: Kind = "structured",
         resize: int = 224,
         crop: int = 224,
         seed: int = 0,
         train: int = 60,
         normal: int = 20,
         defective: int = 40,
-        rotate: float = 0.0,
+        **common: Any,
     ) -> None:
-        super().__init__(name, root, category, kind, resize, crop, rotate)
+        super().__init__(name, root, resize=resize, crop=crop, **common)
         counts = {"train": train, "normal": normal, "defective": defective}
         for key, count in counts.items():
             if count < 1:
@@ -83,7 +83,7 @@ class Textures(MVTec):
         """All three categories: what is not written yet will be."""
         return list(CATEGORIES)
 
-    def split(self, task: str) -> Split:
+    def published_split(self, task: str) -> Split:
         """The images of ``task``, written first where they are not there yet.
 
         Raises:
@@ -98,7 +98,7 @@ class Textures(MVTec):
                     f"{self.root.absolute()}: {error}\n"
                     "Say where they may be made with dataset.root=FOLDER."
                 ) from error
-        return super().split(task)
+        return super().published_split(task)
 
     def _write(self, task: str) -> None:
         """Write a category whole or not at all; of several processes the first one wins."""

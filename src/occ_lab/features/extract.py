@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from occ_lab.features.backbone import Backbone
 from occ_lab.features.cache import FeatureCache, Levels
 from occ_lab.features.samples import TaskFeatures
 
+log = logging.getLogger(__name__)
+
 FORMAT = 2  # of the entries; a change of what is kept or how it is computed raises it
 
 T = TypeVar("T")
@@ -28,19 +31,22 @@ T = TypeVar("T")
 def use_features(
     data: TaskData, cache: FeatureCache, backbone: Backbone, device: torch.device
 ) -> None:
-    """Let ``data`` give cached features in place of images."""
-    for part in ("train", "test"):
-        images: TaskImages = getattr(data, f"{part}_images")
-        levels = cached_features(
-            cache,
-            backbone,
-            images,
-            device,
-            data.eval_batch_size,
-            data.workers,
-            title=f"{part} features",
+    """Let ``data`` give cached features in place of images that are the same every epoch."""
+
+    def features(images: TaskImages, title: str) -> Levels:
+        return cached_features(
+            cache, backbone, images, device, data.eval_batch_size, data.workers, title
         )
-        setattr(data, f"{part}_set", TaskFeatures(levels, images))
+
+    if data.benchmark.random:
+        log.info("cache: of the test images alone, since those to train on are drawn anew")
+    else:
+        pool = TaskImages(data.benchmark, data.split.pool or data.split.train, masks=False)
+        places = {item: place for place, item in enumerate(pool.items)}
+        rows = np.array([places[item] for item in data.split.train])
+        levels = features(pool, "train features")
+        data.train_set = TaskFeatures(levels, data.train_images, rows)
+    data.test_set = TaskFeatures(features(data.test_images, "test features"), data.test_images)
 
 
 def cached_features(
@@ -134,6 +140,7 @@ def cache_key(backbone: Backbone, images: TaskImages) -> dict[str, Any]:
         "identity": backbone.identity,
         "resize": images.benchmark.resize,
         "crop": images.benchmark.crop,
+        "drawn": images.drawing,
         "versions": [torch.__version__, timm.__version__, PIL.__version__],
         "images": files,
     }

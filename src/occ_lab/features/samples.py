@@ -19,12 +19,14 @@ class TaskFeatures(Dataset):
 
     Args:
         levels: the cached levels, each ``[N, H_l, W_l, C_l]``.
-        images: the split they were made of; it still gives labels, paths and masks.
+        images: the split; it still gives labels, paths and masks.
+        rows: where in the levels each image stands, ``[len(images)]``; None is one after another.
     """
 
-    def __init__(self, levels: Levels, images: TaskImages) -> None:
+    def __init__(self, levels: Levels, images: TaskImages, rows: np.ndarray | None = None) -> None:
         self.levels = levels
         self.images = images
+        self.rows = np.arange(len(images)) if rows is None else rows
 
     def __len__(self) -> int:
         return len(self.images)
@@ -37,7 +39,7 @@ class TaskFeatures(Dataset):
         """
         with ThreadPoolExecutor() as pool:  # masks are decoded
             batch = default_collate(list(pool.map(self.images.facts, indices)))
-        places = np.asarray(indices)
+        places = self.rows[np.asarray(indices)]
         batch["levels"] = [
             torch.from_numpy(level[places]).permute(0, 3, 1, 2) for level in self.levels
         ]

@@ -1,0 +1,111 @@
+"""A benchmark looked at as a whole: counts, files, masks, and images in both halves."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from rich.progress import track
+
+from occ_lab.data.base import Benchmark
+from occ_lab.data.check import file_problems
+from occ_lab.data.images import read_mask
+from occ_lab.data.items import Counts, Item, Split
+
+T = TypeVar("T")
+
+
+def counts(split: Split) -> Counts:
+    """How many images a split has."""
+    anomalous = sum(item.label for item in split.test)
+    return Counts(len(split.train), len(split.test) - anomalous, anomalous)
+
+
+def problems(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
+    """Everything wrong with the data, a line each with the path, as it is found.
+
+    Args:
+        benchmark: reads the images.
+        splits: the published split of every task.
+    """
+    for task, split in splits.items():
+        expected, found = benchmark.expected(task), counts(split)
+        for part, number in found._asdict().items():
+            if expected is not None and number != getattr(expected, part):
+                yield (
+                    f"{benchmark.root / task}: {number} {NAMES[part]} images, "
+                    f"published are {getattr(expected, part)}"
+                )
+    seen: set[tuple[Path, int | None]] = set()
+    for split in shown(splits.values(), "files and masks"):
+        # Tasks made of classes share their images; each is looked at once.
+        new = Split(*([item for item in part if key(item) not in seen] for part in halves(split)))
+        seen |= {key(item) for part in halves(new) for item in part}
+        yield from file_problems(new)
+        yield from black_masks(new)
+    yield from duplicates(benchmark, splits)
+
+
+NAMES = {"train": "training", "normal": "normal test", "anomalous": "anomalous test"}
+
+
+def shown(work: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
+    """The same, with a progress bar where there is someone to watch it."""
+    return track(work, title, total, transient=True, disable=not sys.stdout.isatty())
+
+
+def halves(split: Split) -> tuple[list[Item], list[Item]]:
+    """Training and test images."""
+    return split.train, split.test
+
+
+def key(item: Item) -> tuple[Path, int | None]:
+    """What makes two items the same image, whatever their labels are."""
+    return item.path, item.place
+
+
+def black_masks(split: Split) -> Iterator[str]:
+    """Masks that mark nothing; those that cannot be read are told of elsewhere."""
+    for item in split.test:
+        if item.mask is not None:
+            try:
+                if not read_mask(item.mask).any():
+                    yield f"{item.mask}: marks no pixel"
+            except (OSError, SyntaxError, ValueError):
+                continue
+
+
+def duplicates(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
+    """Test images that are training images as well, by content; and packed ones unreadable."""
+    trained = {key(item): item for split in splits.values() for item in split.train}
+    tested = {key(item): item for split in splits.values() for item in split.test}
+
+    def digest(item: Item) -> bytes | str:
+        try:
+            content = item.path.read_bytes() if item.place is None else benchmark.read(item).data
+        except (OSError, IndexError, ValueError) as error:
+            return f"{item}: unreadable ({error})"
+        return hashlib.sha256(content).digest()
+
+    with ThreadPoolExecutor() as pool:
+        both = [*trained.values(), *tested.values()]
+        found = shown(pool.map(digest, both), "duplicates", len(both))
+        digests = dict(zip((*trained, *tested), found, strict=True))
+    by_content: dict[bytes, Item] = {}
+    for place, item in trained.items():
+        content = digests[place]
+        if isinstance(content, bytes):
+            by_content.setdefault(content, item)
+        elif item.place is not None:
+            yield content
+    for place, item in tested.items():
+        content = digests[place]
+        if isinstance(content, str):
+            if item.place is not None:
+                yield content
+        elif content in by_content:
+            yield f"{item}: the same image as {by_content[content]}, which is trained on"

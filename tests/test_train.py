@@ -134,6 +134,12 @@ def test_oracle_is_labelled(bolts: Path, tmp_path: Path) -> None:
         assert best["value"] >= task[name] - 1e-9
 
 
+def test_one_pass_has_no_oracle(bolts: Path, tmp_path: Path) -> None:
+    done = train(*on_bolts(bolts, "loss=knn", "oracle=true"), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "oracle: loss=knn learns in one pass" in done.stderr
+
+
 def test_ctrl_c_leaves_finished_tasks_whole(bolts: Path, tmp_path: Path) -> None:
     command = on_bolts(bolts, "loss.fit.epochs=100000", "hydra.run.dir=out")
     first = train(*on_bolts(bolts, "dataset.category=bolt", "hydra.run.dir=out"), cwd=tmp_path)
@@ -247,7 +253,7 @@ def test_results_agree_with_and_without_the_cache(bolts: Path, tmp_path: Path) -
     assert scores[0] == pytest.approx(scores[1], rel=2e-3)
 
 
-def test_random_augmentation_keeps_training_images_out_of_the_cache(bolts: Path, tmp_path: Path) -> None:
+def test_random_training_images_are_not_cached(bolts: Path, tmp_path: Path) -> None:
     command = on_bolts(bolts, "dataset.category=bolt", "dataset.rotate=10")
     done = train(*command, "hydra.run.dir=out", f"cache.dir={tmp_path}/cache", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

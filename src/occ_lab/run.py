@@ -115,6 +115,8 @@ def check(cfg: DictConfig) -> Parts:
         check_value(cfg, key, at_least=least, integer=True)
     views = views_of(cfg)
     objective = build(without_fit(cfg.loss), "loss", channels=1, levels=[1])
+    if cfg.oracle and objective.one_pass:
+        raise UserError(f"oracle: loss={cfg.loss.name} learns in one pass; it has no best epoch")
     postprocess = build(cfg.scoring, "scoring")
     backbone = build(cfg.backbone, "backbone")
     for view in views:

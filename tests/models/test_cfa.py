@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from occ_lab.errors import UserError
-from occ_lab.models.cfa import CFA, NearestDistances, clustered, distinct_nearest, rows
+from occ_lab.models.cfa import CFA, clustered, distinct_nearest
 from occ_lab.models.coordconv import CoordConv1x1
+from occ_lab.models.neighbours import NearestDistances, rows
 
 SETTINGS = pytest.mark.parametrize(("setting", "compression"), [("gc1_gd1", 1), ("gc1_gd4", 4)])
 

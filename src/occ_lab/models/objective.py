@@ -21,10 +21,13 @@ class Objective(nn.Module, ABC):
     Attributes:
         needs_setup: whether `setup` must see the training set before the first step.
         one_pass: whether it learns by `observe` and `finish` in place of gradients.
+        learned: names of the buffers that are empty at first, since only the data tells how large
+            they get.
     """
 
     needs_setup: bool = False
     one_pass: bool = False
+    learned: tuple[str, ...] = ()
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
         """Learn from one pass over the untrained projector's maps ``[B, C, H, W]``."""
@@ -50,6 +53,13 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def score(self, z: Tensor) -> Tensor:
         """Anomaly scores ``[B, H, W]``, larger is more anomalous, of maps ``[B, C, H, W]``."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name in self.learned:
+            buffer = getattr(self, name)
+            shape = state_dict.get(f"{prefix}{name}", buffer).shape
+            setattr(self, name, buffer.new_empty(shape))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def mean_feature(feature_maps: Iterable[Tensor]) -> Tensor:

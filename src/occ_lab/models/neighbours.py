@@ -1,0 +1,61 @@
+"""Distances of feature vectors to their nearest ones in a bank."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def rows(z: Tensor) -> Tensor:
+    """The positions ``[B·H·W, C]`` of maps ``[B, C, H, W]``; no copy if they are channels-last."""
+    return z.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+class NearestDistances(torch.autograd.Function):
+    """Squared distances ``[N, count]`` of features to their nearest centres, nearest first.
+
+    ``NearestDistances.apply(features, bank, count, chunk, half)`` takes features ``[N, C]`` and
+    centres ``[M, C]``, which get no gradient. The neighbours are selected without gradient,
+    ``chunk`` features at a time; through the distances to those selected the gradient is that of
+    the full matrix, and no tensor of N × M or N × count × C elements is ever held.
+
+    With ``half``, twice as many are selected in bfloat16 as are wanted, and ranked in full.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, bank: Tensor, count: int, chunk: int, half: bool
+    ) -> Tensor:
+        """Select the neighbours, then take the distances to them."""
+        dtype = torch.bfloat16 if half else bank.dtype
+        candidates = min(2 * count, len(bank)) if half else count
+        origin = bank.mean(dim=0)  # seen from there all is shorter, and rounding does less
+        centres = bank - origin
+        lengths = centres.square().sum(dim=1).to(dtype)
+        centres = centres.to(dtype)
+        distances, selected = [], []
+        for part in features.split(chunk):
+            # ‖c‖² − 2 f·c orders the centres c as ‖f − c‖² does. The distances themselves are
+            # taken from differences: near a centre the expanded form is mostly rounding error.
+            order = torch.addmm(lengths, (part - origin).to(dtype), centres.T, alpha=-2)
+            near = order.topk(candidates, dim=1, largest=False).indices
+            d = (part[:, None] - bank[near]).square_().sum(dim=2)
+            d, ranked = d.topk(count, dim=1, largest=False)
+            distances.append(d)
+            selected.append(near.gather(1, ranked))
+        ctx.save_for_backward(features, bank, torch.cat(selected))
+        return torch.cat(distances)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """The gradient of the features."""
+        features, bank, selected = ctx.saved_tensors
+        # Σ g · 2 (f − c) over the selected centres c of f.
+        weighted = F.embedding_bag(selected, bank, per_sample_weights=grad, mode="sum")
+        total = grad.sum(dim=1, keepdim=True)
+        return weighted.mul_(-2).addcmul_(total, features, value=2), None, None, None, None

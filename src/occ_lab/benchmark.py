@@ -113,15 +113,21 @@ def measure_jobs(dataset: list[str], effort: Effort, work: Path) -> dict[str, An
 
 
 def one_pass(dataset: list[str]) -> Cost:
-    """T₀: decode every training and test image and put it through the backbone; nothing else."""
+    """T₀: decode every image once and put it through the backbone; nothing else.
+
+    Images that several tasks share count once.
+    """
     cfg = composed("train", dataset)
     parts = check(cfg)
     device = make_trainer(cfg, [], epochs=1).strategy.root_device
     parts.backbone.to(device)
-    splits = []
+    splits, seen = [], set()
     for task in parts.benchmark.tasks():
-        data = TaskData(parts.benchmark, task, 1)
-        splits += [data.train_images, data.test_images]
+        split = parts.benchmark.split(task)
+        for items in (split.train, split.test):
+            new = [item for item in items if (item.path, item.place) not in seen]
+            seen |= {(item.path, item.place) for item in new}
+            splits.append(TaskImages(parts.benchmark, new, masks=False))
     reset_peak()
     started = time.perf_counter()
     with torch.inference_mode():

@@ -106,11 +106,9 @@ def report(results: dict[str, Any]) -> str:
             "## One pass for ten tasks",
             "",
             "The ten tasks of the CIFAR-10 subset share their test images, which pass through the",
-            "backbone once. With two threads, the least of "
-            f"{REPEATS} in turn: one pass over the distinct",
-            f"images {took['pass']:.1f} s, the whole cold run of ten closed forms {took['run']:.1f} s, "
-            f"**{took['run'] / took['pass']:.2f}**",
-            "times as long (asked: 1.4).",
+            f"backbone once. With two threads, the least of {REPEATS} in turn: one pass over the",
+            f"distinct images {took['pass']:.1f} s, the whole cold run of ten closed forms",
+            f"{took['run']:.1f} s: **{took['run'] / took['pass']:.2f}** times as long (asked: 1.4).",
             "",
         ]
     lines += ["## Commands", ""]
@@ -127,9 +125,7 @@ def row(key: str, found: dict[str, Any]) -> list[str]:
     name, method = key.split(" | ")
     tasks = list(found["tasks"].values())
     figures = [
-        f"{100 * sum(task[metric] for task in tasks) / len(tasks):.1f}"
-        if metric in tasks[0]
-        else ""
+        f"{100 * fmean(task[metric] for task in tasks):.1f}" if metric in tasks[0] else ""
         for metric in SHOWN
     ]
     seconds = [

@@ -108,7 +108,7 @@ def report(results: dict[str, Any]) -> str:
             "The ten tasks of the CIFAR-10 subset share their test images, which pass through the",
             f"backbone once. With two threads, the least of {REPEATS} in turn: one pass over the",
             f"distinct images {took['pass']:.1f} s, the whole cold run of ten closed forms",
-            f"{took['run']:.1f} s: **{took['run'] / took['pass']:.2f}** times as long (asked: 1.4).",
+            f"{took['run']:.1f} s: **{took['run'] / took['pass']:.2f}** times (asked: 1.4).",
             "",
         ]
     lines += ["## Commands", ""]

@@ -64,7 +64,7 @@ def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
     """Fit and test every task that ``cfg.dataset`` selects; write all into ``directory``.
 
     Returns:
-        The figures of each task, as in ``metrics.json``.
+        The figures of each task, as in ``metrics.json``; nothing in a process that does not lead.
 
     Raises:
         UserError: a value out of range, absent data, a file that cannot be used; all before any
@@ -84,7 +84,7 @@ def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
         "version": occ_lab.__version__,
     }
     record = RunRecord(directory, header, cfg)
-    console = Console()
+    console = Console(quiet=not record.leads)
     try:
         for place, task in enumerate(tasks, start=1):
             if task in record.finished:
@@ -98,6 +98,8 @@ def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
         again = f"Go on: the same command with resume=true hydra.run.dir={directory}"
         console.print(again, soft_wrap=True)
         raise SystemExit(130) from None
+    if not record.leads:
+        return {}
     figures = {task: record.finished[task] for task in tasks}
     title = (
         f"{cfg.loss.name} on {cfg.dataset.name}, {cfg.backbone.name}, seed {cfg.seed} (per cent)"

@@ -5,21 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from occ_lab.config import build, conf_dir
+from occ_lab.sweep import perform
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
 def main(cfg: DictConfig) -> None:
     """One run, or one job of a multirun."""
+    perform("occ_lab.train", work, cfg)
+
+
+def work(cfg: DictConfig, directory: Path) -> None:
+    """What is done in the output directory."""
     # Said before torch is imported, which takes seconds: the most common mistake.
     build(cfg.dataset, "dataset").tasks()
 
     from occ_lab.run import run
 
-    run(cfg, Path(HydraConfig.get().runtime.output_dir))
+    run(cfg, directory)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, default_collate
 
 from occ_lab.data.base import Benchmark
 from occ_lab.data.check import check_split
 from occ_lab.data.images import preprocess, random_preprocess, read_mask
 from occ_lab.data.items import Item, Split
+from occ_lab.errors import UserError
 
 Drawn = Literal["anew", "once", "never"]
 
@@ -124,34 +125,85 @@ class TaskData(LightningDataModule):
         self.test_images = TaskImages(
             benchmark, self.split.test, self.split.has_masks, drawn="once" if fixed else "never"
         )
+        self.rank, self.processes, self.equal_shares = 0, 1, True
         self.train_set: Dataset = self.train_images
         self.test_set: Dataset = self.test_images
+
+    def share(self, rank: int, processes: int, equal: bool) -> None:
+        """Let this process have its share of the training and of the test images.
+
+        No test image is in two shares. Where ``equal``, as steps by gradient want it, a training
+        image may be in two to make shares equal; else none is.
+
+        Args:
+            rank: of this process, from 0.
+            processes: how many share the images.
+            equal: whether all must have as many training images.
+
+        Raises:
+            UserError: there are fewer images than processes.
+        """
+        fewest = min(len(self.train_images), len(self.test_images))
+        if processes > fewest:
+            raise UserError(f"trainer.devices: {processes} processes for {fewest} images")
+        self.rank, self.processes, self.equal_shares = rank, processes, equal
 
     def prepare_data(self) -> None:
         """Look at every file before any work; see `check_split`."""
         check_split(self.task, self.split)
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled batches of normal images."""
-        return self._loader(self.train_set, self.batch_size, shuffle=True)
+        """Shuffled batches of normal images, of this process's share."""
+        if self.processes == 1:
+            return self._loader(self.train_set, self.batch_size, shuffle=True)
+        sampler: Sampler = (
+            DistributedSampler(self.train_set, self.processes, self.rank, shuffle=True)
+            if self.equal_shares
+            else EveryNth(len(self.train_images), self.rank, self.processes)
+        )
+        return self._loader(self.train_set, self.batch_size, sampler)
 
     def setup_dataloader(self) -> DataLoader:
-        """One pass over the training images in order, for what an objective learns beforehand."""
+        """One pass over the training images in order, all of them in every process."""
         return self._loader(self.train_set, self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader:
-        """The test images in order."""
-        return self._loader(self.test_set, self.eval_batch_size)
+        """The test images in order, of this process's share."""
+        sampler = EveryNth(len(self.test_images), self.rank, self.processes)
+        return self._loader(self.test_set, self.eval_batch_size, sampler)
 
-    def _loader(self, images: Dataset, batch_size: int, shuffle: bool = False) -> DataLoader:
+    def _loader(
+        self,
+        images: Dataset,
+        batch_size: int,
+        sampler: Sampler | None = None,
+        shuffle: bool = False,
+    ) -> DataLoader:
         return DataLoader(
             images,
             batch_size=batch_size,
             shuffle=shuffle,
+            sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             collate_fn=collate,
         )
+
+
+class EveryNth(Sampler):
+    """Every n-th index, from a first one on: a share with nothing twice and nothing left out.
+
+    (`torch.utils.data.DistributedSampler` repeats images to make shares equal.)
+    """
+
+    def __init__(self, count: int, first: int, step: int) -> None:
+        self.indices = range(first, count, step)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
 
 
 def collate(samples: list[dict[str, Any]] | dict[str, Any]) -> dict[str, Any]:

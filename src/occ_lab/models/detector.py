@@ -53,6 +53,11 @@ class Detector(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.automatic_optimization = not objective.one_pass
+        if objective.one_pass:
+            # Of several processes each steps as often as its share of images has batches. DDP wants
+            # something to train, and would wait for all at every step to send its buffers.
+            self.untrained = nn.Parameter(torch.zeros(()))
+            self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
         self.postprocess = postprocess
         self.size = size
         self.setup_batches: Callable[[], Iterable[Batch]] = list
@@ -158,6 +163,7 @@ class Detector(LightningModule):
         Raises:
             UserError: the objective tells no image from another.
         """
+        self.scored = of_all_processes(self.scored)
         check_collapse(torch.cat([part["score"] for part in self.scored]))
         self.figures = self.evaluation.compute()
         self.log_dict(self.figures)
@@ -195,6 +201,15 @@ class Detector(LightningModule):
         checkpoint["state_dict"].update(
             {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
         )
+
+
+def of_all_processes(parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """The parts of every process of a distributed run, in one process the parts."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return parts
+    gathered: list[list[dict[str, Tensor]]] = [[]] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, parts)
+    return [part for process in gathered for part in process]
 
 
 def check_collapse(scores: Tensor) -> None:

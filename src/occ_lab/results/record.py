@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from occ_lab.errors import UserError
@@ -26,6 +28,8 @@ class RunRecord:
     ``maps/`` and ``checkpoints/``, put there by one rename. ``metrics.json`` and ``scores.csv`` of
     the run are made anew from the finished tasks after each.
 
+    Of the processes of a distributed run the first one alone writes.
+
     Args:
         directory: the run directory.
         header: what stands above the tasks in ``metrics.json``: dataset, loss, backbone, seed,
@@ -40,6 +44,9 @@ class RunRecord:
     def __init__(self, directory: Path, header: dict[str, Any], cfg: DictConfig) -> None:
         self.directory = directory
         self.header = header
+        self.leads = getattr(rank_zero_only, "rank", 0) == 0
+        if not self.leads:
+            return
         settings = directory / "config.yaml"
         if self.finished:
             if not cfg.resume:
@@ -63,7 +70,14 @@ class RunRecord:
 
     @contextmanager
     def task(self, name: str) -> Iterator[Path]:
-        """A scratch folder for the outputs of a task, which appears when the block ends well."""
+        """A scratch folder for the outputs of a task, which appears when the block ends well.
+
+        Of several processes the first one's appears; those of the others are dropped.
+        """
+        if not self.leads:
+            with tempfile.TemporaryDirectory() as dropped:
+                yield Path(dropped)
+            return
         with whole_folder(self.directory / "tasks" / name) as folder:
             yield folder
         self._write_summary()

@@ -1,0 +1,142 @@
+"""Multiruns as a user types them: failures, resuming, several processes a job."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.data.trees import mvtec_tree
+
+QUICK = [
+    "loss.solver=closed_form",
+    "loss.time=10",
+    "dataset.resize=64",
+    "dataset.crop=64",
+    "maps=1",
+]
+
+
+def command(*overrides: str) -> list[str]:
+    return [sys.executable, "-m", "occ_lab.train", *overrides]
+
+
+def sweep(*overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command("-m", *overrides),
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "140"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+
+
+def figures(directory: Path) -> dict[str, dict[str, float]]:
+    found = sorted(directory.glob("*/metrics.json"))
+    return {path.parent.name: json.loads(path.read_text())["mean"] for path in found}
+
+
+@pytest.fixture(scope="module")
+def bolts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sweep of parts")
+    for name in ("bolt", "nut"):
+        mvtec_tree(root, name, bad=4)
+    return root
+
+
+def test_a_failed_job_is_named_and_runs_again_alone(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path, "bolt")
+    spoilt = mvtec_tree(tmp_path, "nut") / "train" / "good" / "000.png"
+    sound = spoilt.read_bytes()
+    spoilt.write_bytes(sound[:100])
+    asked = [
+        "dataset=mvtec",
+        f"dataset.root='{tmp_path}'",
+        *QUICK,
+        "dataset.category=nut,bolt",
+        "hydra.sweep.dir=out",
+    ]
+    done = sweep(*asked, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "job 0 (dataset.category=nut): nut: 1 file(s) cannot be used" in done.stdout
+    assert "1 of 2 jobs are not finished" in done.stdout
+    assert str(spoilt) in (tmp_path / "out" / "0" / "error.txt").read_text()
+    assert list(figures(tmp_path / "out")) == ["1"]
+    spoilt.write_bytes(sound)
+    done = sweep(*asked, "resume=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bolt: finished before, skipped" in done.stdout
+    assert "nut: finished before" not in done.stdout
+    assert sorted(figures(tmp_path / "out")) == ["0", "1"]
+    assert not (tmp_path / "out" / "0" / "error.txt").exists()
+
+
+def test_a_killed_sweep_goes_on_to_the_same_table(bolts: Path, tmp_path: Path) -> None:
+    asked = ["dataset=mvtec", f"dataset.root='{bolts}'", *QUICK, "loss.norm=1,4,16", "seed=0,1"]
+    whole = sweep(*asked, "hydra.sweep.dir=whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    asked += ["hydra.sweep.dir=killed"]
+    started = subprocess.Popen(
+        command("-m", *asked), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    patience = time.monotonic() + 120
+    while len(figures(tmp_path / "killed")) < 2 and time.monotonic() < patience:
+        time.sleep(0.02)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    assert 2 <= len(figures(tmp_path / "killed")) < 6
+    resumed = sweep(*asked, "resume=true", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
+    tables = [
+        [
+            line.rsplit(maxsplit=1)[0]
+            for line in done.stdout.splitlines()
+            if line.startswith("  loss.norm=")
+        ]
+        for done in (whole, resumed)
+    ]  # but for the seconds
+    assert len(tables[0]) == 3
+    assert tables[0] == tables[1]
+
+
+def test_every_job_may_run_on_two_processes(
+    bolts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["dataset=mvtec", f"dataset.root='{bolts}'", *QUICK, "trainer.accelerator=cpu"]
+    one = sweep(*asked, "loss.norm=1,4,16", "hydra.sweep.dir=one", cwd=tmp_path)
+    assert one.returncode == 0, one.stderr
+    asked += ["trainer.devices=2", "logger=wandb", "hydra.sweep.dir=two"]
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    two = sweep(*asked, "loss.norm=1,4,16", cwd=tmp_path)
+    assert two.returncode == 0, two.stdout + two.stderr
+    assert sorted(path.name for path in (tmp_path / "two").iterdir() if path.is_dir()) == list(
+        "012"
+    )
+    found, expected = figures(tmp_path / "two"), figures(tmp_path / "one")
+    assert list(found) == list(expected) == list("012")
+    assert all(found[job] == pytest.approx(expected[job]) for job in found)
+    for job in "012":
+        scores = [
+            list(csv.DictReader((tmp_path / each / job / "scores.csv").open(encoding="utf-8")))
+            for each in ("one", "two")
+        ]
+        assert [row["path"] for row in scores[0]] == [row["path"] for row in scores[1]]
+        assert [float(row["score"]) for row in scores[1]] == pytest.approx(
+            [float(row["score"]) for row in scores[0]], rel=1e-4
+        )
+        for task in (tmp_path / "two" / job / "tasks").iterdir():
+            assert (task / "checkpoints" / "last.ckpt").is_file()
+            assert (task / "metrics.csv").is_file()
+            assert len(list(task.glob("wandb/offline-run-*"))) == 1

@@ -12,6 +12,7 @@ from occ_lab.config import build, conf_dir
 from occ_lab.errors import UserError, check_number
 
 GROUPS = (
+    "launcher",
     "dataset",
     "backbone",
     "projector",

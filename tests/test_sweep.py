@@ -140,3 +140,44 @@ def test_every_job_may_run_on_two_processes(
             assert (task / "checkpoints" / "last.ckpt").is_file()
             assert (task / "metrics.csv").is_file()
             assert len(list(task.glob("wandb/offline-run-*"))) == 1
+
+
+@pytest.mark.parametrize("launcher", ["cores", "processes"])
+def test_jobs_side_by_side(bolts: Path, tmp_path: Path, launcher: str) -> None:
+    asked = ["dataset=mvtec", f"dataset.root='{bolts}'", "dataset.category=bolt", *QUICK]
+    done = sweep(
+        *asked, "loss.norm=1,-1", f"launcher={launcher}", "hydra.sweep.dir=out", cwd=tmp_path
+    )
+    assert done.returncode == 1  # of the bad norm
+    assert "job 1 (loss.norm=-1): loss.norm must be a number and > 0" in done.stdout
+    assert list(figures(tmp_path / "out")) == ["0"]
+
+
+def test_a_search_says_that_it_is_an_oracle(bolts: Path, tmp_path: Path) -> None:
+    asked = ["dataset=mvtec", f"dataset.root='{bolts}'", "dataset.category=bolt", *QUICK[2:]]
+    done = sweep(
+        *asked,
+        "experiment=oracle_search",
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweep.dir=out",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(figures(tmp_path / "out")) == 2
+    assert "Best value" in done.stdout
+
+
+def test_a_norm_sweep_by_its_name(bolts: Path, tmp_path: Path) -> None:
+    done = sweep(
+        "experiment=noco_norm_sweep",
+        f"dataset.root='{bolts}'",
+        "dataset.category=bolt",
+        "backbone=efficientnet_lite0",
+        *QUICK,
+        "hydra.sweeper.params={loss.norm:'1,2',seed:'0,1'}",
+        "hydra.sweep.dir=out",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(figures(tmp_path / "out")) == 4
+    assert "published: image AUROC 99.0; Gao et al. 2023" in done.stdout

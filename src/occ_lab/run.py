@@ -22,8 +22,8 @@ from occ_lab.files import write_whole
 from occ_lab.fitting import Fitted, Parts, fitted, without_fit
 from occ_lab.results.memory import peak_mb, reset_peak
 from occ_lab.results.pictures import save_pictures
-from occ_lab.results.record import RunRecord, to_csv, to_json
-from occ_lab.results.table import results_table
+from occ_lab.results.record import METRICS, RunRecord, to_csv, to_json
+from occ_lab.results.table import TITLES, percent, results_table
 from occ_lab.results.tracking import log_pictures, task_loggers
 from occ_lab.scoring.ensemble import View, ensemble
 from occ_lab.scoring.evaluation import Evaluation
@@ -105,10 +105,20 @@ def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
         f"{cfg.loss.name} on {cfg.dataset.name}, {cfg.backbone.name}, seed {cfg.seed} (per cent)"
     )
     console.print(results_table(title, figures))
+    if cfg.published:
+        console.print(published(cfg.published), soft_wrap=True)
     console.print(f"run directory: {directory}", soft_wrap=True)
     if cfg.maps:
         console.print(f"heatmaps:      {directory}/tasks/*/maps/*.png", soft_wrap=True)
     return figures
+
+
+def published(figures: DictConfig) -> str:
+    """The published metrics beside ours, in a line."""
+    told = [
+        f"{TITLES[metric]} {percent(figures[metric])}" for metric in METRICS if metric in figures
+    ]
+    return f"published: {', '.join(told)}; {figures.source}"
 
 
 def check(cfg: DictConfig) -> Parts:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import subprocess
 import sys
 import traceback
@@ -24,7 +26,9 @@ FAILURE = "error.txt"  # of a job that failed: a line that sums it up, then all 
 SHOWN = 30  # lines of what a job's own process said last
 
 
-def perform(module: str, work: Callable[[DictConfig, Path], object], cfg: DictConfig) -> None:
+def perform(
+    module: str, work: Callable[[DictConfig, Path], object], cfg: DictConfig
+) -> float | None:
     """Do the work of a Hydra command in its output directory.
 
     In a multirun a failure is written to ``error.txt`` there, so that the other jobs go on. A job
@@ -35,12 +39,16 @@ def perform(module: str, work: Callable[[DictConfig, Path], object], cfg: DictCo
         module: of the command, as ``python -m`` takes it.
         work: what the command does.
         cfg: its configuration.
+
+    Returns:
+        Of a job of a multirun its mean image AUROC, which a sweeper may maximise; NaN if it failed
+        or has none.
     """
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
     if hydra.mode != RunMode.MULTIRUN:
         work(cfg, directory)
-        return
+        return None
     failure = directory / FAILURE
     failure.unlink(missing_ok=True)
     try:
@@ -57,6 +65,11 @@ def perform(module: str, work: Callable[[DictConfig, Path], object], cfg: DictCo
         summary = f"{named}{error}".splitlines()[0]
         write_whole(failure, f"{summary}\n\n{whole.rstrip()}\n")
         log.error("job %s failed: %s", hydra.job.num, summary)
+        return math.nan
+    results = directory / "metrics.json"
+    if not results.is_file():
+        return math.nan
+    return json.loads(results.read_text(encoding="utf-8"))["mean"].get("image_auroc", math.nan)
 
 
 def on_several_processes(cfg: DictConfig) -> bool:

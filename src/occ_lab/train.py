@@ -12,9 +12,9 @@ from occ_lab.sweep import perform
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> float | None:
     """One run, or one job of a multirun."""
-    perform("occ_lab.train", work, cfg)
+    return perform("occ_lab.train", work, cfg)
 
 
 def work(cfg: DictConfig, directory: Path) -> None:

@@ -17,7 +17,7 @@ from occ_lab.config import composed
 from occ_lab.features.extract import image_batches
 from occ_lab.fitting import fitted
 from occ_lab.results.memory import peak_mb, reset_peak
-from occ_lab.run import check
+from occ_lab.run import check, run
 
 SECONDS = 2.0  # that the throughput is measured
 
@@ -70,6 +70,17 @@ def trial(overrides: list[str]) -> dict[str, Any]:
         "trainable_parameters": detector.trainable,
         "curves": curves,
     }
+
+
+def at(overrides: list[str], data: Path) -> list[str]:
+    """The overrides with the folder of the data in place of DIR."""
+    return [override.replace("DIR", str(data)) for override in overrides]
+
+
+def whole_run(overrides: list[str], data: Path) -> dict[str, dict[str, Any]]:
+    """The figures of every task of a run that is thrown away; DIR stands for the data."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run(composed("train", at([*overrides, "maps=0"], data)), Path(folder))
 
 
 def logged(path: Path) -> dict[str, list[float]]:

@@ -9,13 +9,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from experiments.trial import TEXTURES, command_line, table
+from experiments.trial import TEXTURES, at, command_line, table, whole_run
 from occ_lab.allocator import keep_freed_memory
 from occ_lab.benchmark import CLOSED_FORM, caches, job, one_pass
-from occ_lab.config import composed
 from occ_lab.files import write_whole
 from occ_lab.results.record import METRICS
-from occ_lab.run import run
 
 HERE = Path(__file__).parent
 SETS = {
@@ -48,20 +46,14 @@ def main() -> None:
         for method, loss in METHODS.items():
             key = f"{name} | {method}"
             if key not in results:
-                overrides = [*dataset, *loss, "maps=0"]
-                with tempfile.TemporaryDirectory() as folder:
-                    tasks = run(composed("train", at(overrides, arguments.data)), Path(folder))
-                results[key] = {"command": " ".join(overrides), "tasks": tasks}
+                overrides = [*dataset, *loss]
+                tasks = whole_run(overrides, arguments.data)
+                results[key] = {"command": " ".join([*overrides, "maps=0"]), "tasks": tasks}
                 write_whole(path, json.dumps(results, indent=1) + "\n")
     if ONE_PASS not in results:
         results[ONE_PASS] = over_one_pass(at(SETS["cifar10, subset"], arguments.data))
         write_whole(path, json.dumps(results, indent=1) + "\n")
     write_whole(HERE / "README.md", report(results))
-
-
-def at(overrides: list[str], data: Path) -> list[str]:
-    """The overrides with the folder of the data."""
-    return [override.replace("DIR", str(data)) for override in overrides]
 
 
 def over_one_pass(dataset: list[str]) -> dict[str, float]:

@@ -121,8 +121,8 @@ def report(results: dict[str, Any]) -> str:
         "# AUROC over the norm",
         "",
         "Default backbone, mean ± standard deviation over three seeds, per cent. The closed form",
-        "does not depend on the draw of the weights: its seeds differ in nothing but which features",
-        "`time=auto` pastes.",
+        "does not depend on the draw of the weights: its seeds differ in nothing but which",
+        "features `time=auto` pastes.",
         "",
         f"Recorded until {date.today()} by "
         "`OMP_NUM_THREADS=1 python -m experiments.norm_sweep.study --data DIR`.",

@@ -65,8 +65,8 @@ def report(results: dict[str, Any]) -> str:
         [
             "# Seeds",
             "",
-            "Five seeds of every objective, default backbone, mean ± standard deviation, per cent.",
-            "It draws weights, target, order of batches, channels and memory bank, not the data.",
+            "Five seeds of every objective, default backbone, mean ± deviation, per cent. A seed",
+            "draws weights, target, batches, channels and memory bank, not the data.",
             "",
             f"Recorded until {date.today()} by "
             "`OMP_NUM_THREADS=1 python -m experiments.seeds.study --data DIR`.",

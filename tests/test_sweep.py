@@ -136,10 +136,10 @@ def test_every_job_may_run_on_two_processes(
         assert [float(row["score"]) for row in scores[1]] == pytest.approx(
             [float(row["score"]) for row in scores[0]], rel=1e-4
         )
+        assert len(list((tmp_path / "two" / job).glob("wandb/offline-run-*/*.wandb"))) == 1
         for task in (tmp_path / "two" / job / "tasks").iterdir():
             assert (task / "checkpoints" / "last.ckpt").is_file()
             assert (task / "metrics.csv").is_file()
-            assert len(list(task.glob("wandb/offline-run-*"))) == 1
 
 
 @pytest.mark.parametrize("launcher", ["cores", "processes"])

@@ -24,7 +24,7 @@ from occ_lab.results.memory import peak_mb, reset_peak
 from occ_lab.results.pictures import save_pictures
 from occ_lab.results.record import METRICS, RunRecord, to_csv, to_json
 from occ_lab.results.table import TITLES, percent, results_table
-from occ_lab.results.tracking import log_pictures, task_loggers
+from occ_lab.results.tracking import Tracking, tracked
 from occ_lab.scoring.ensemble import View, ensemble
 from occ_lab.scoring.evaluation import Evaluation
 from occ_lab.scoring.postprocess import PostProcess
@@ -85,22 +85,12 @@ def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
     }
     record = RunRecord(directory, header, cfg)
     console = Console(quiet=not record.leads)
-    try:
-        for place, task in enumerate(tasks, start=1):
-            if task in record.finished:
-                console.print(f"{task}: finished before, skipped")
-                continue
-            console.rule(f"{task} ({place} of {len(tasks)})", align="left")
-            with record.task(task) as folder:
-                run_task(cfg, parts, task, folder)
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C during a fit into an exit
-        console.print(f"\nStopped; {len(record.finished)} of {len(tasks)} tasks are finished.")
-        again = f"Go on: the same command with resume=true hydra.run.dir={directory}"
-        console.print(again, soft_wrap=True)
-        raise SystemExit(130) from None
-    if not record.leads:
-        return {}
-    figures = {task: record.finished[task] for task in tasks}
+    with tracked(cfg, directory, record.leads) as tracking:
+        run_tasks(cfg, parts, record, tracking, console)
+        if not record.leads:
+            return {}
+        figures = {task: record.finished[task] for task in tasks}
+        tracking.run_ended(figures)
     title = (
         f"{cfg.loss.name} on {cfg.dataset.name}, {cfg.backbone.name}, seed {cfg.seed} (per cent)"
     )
@@ -111,6 +101,30 @@ def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
     if cfg.maps:
         console.print(f"heatmaps:      {directory}/tasks/*/maps/*.png", soft_wrap=True)
     return figures
+
+
+def run_tasks(
+    cfg: DictConfig, parts: Parts, record: RunRecord, tracking: Tracking, console: Console
+) -> None:
+    """Every task that is not finished, one after another.
+
+    Raises:
+        SystemExit: Ctrl-C; what is finished stays.
+    """
+    tasks = parts.benchmark.tasks()
+    try:
+        for place, task in enumerate(tasks, start=1):
+            if task in record.finished:
+                console.print(f"{task}: finished before, skipped")
+                continue
+            console.rule(f"{task} ({place} of {len(tasks)})", align="left")
+            with record.task(task) as folder:
+                run_task(cfg, parts, task, folder, tracking)
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C during a fit into an exit
+        console.print(f"\nStopped; {len(record.finished)} of {len(tasks)} tasks are finished.")
+        again = f"Go on: the same command with resume=true hydra.run.dir={record.directory}"
+        console.print(again, soft_wrap=True)
+        raise SystemExit(130) from None
 
 
 def published(figures: DictConfig) -> str:
@@ -162,34 +176,33 @@ def views_of(cfg: DictConfig) -> list[Benchmark]:
     return [whole[0], *(view for view in views if view is not whole[0])]
 
 
-def run_task(cfg: DictConfig, parts: Parts, task: str, folder: Path) -> None:
+def run_task(cfg: DictConfig, parts: Parts, task: str, folder: Path, tracking: Tracking) -> None:
     """Fit and test one task and write its outputs into ``folder``."""
     reset_peak()
-    with task_loggers(cfg, folder.parents[1].name, task, folder) as loggers:
-        members = []
-        for place, benchmark in enumerate(parts.views):
-            checkpoint = (
-                folder / "checkpoints" / ("last.ckpt" if not place else f"view{place}.ckpt")
-            )
-            logged = [] if place else loggers  # two curves of one name would run into each other
-            members.append(fitted(cfg, parts, benchmark, task, logged, checkpoint))
-        tested = joined(parts.postprocess, members) if len(members) > 1 else alone(members[0])
-        seconds = {
-            stage: sum(member.seconds[stage] for member in members) for stage in members[0].seconds
-        }
-        figures: dict[str, Any] = {
-            **tested.figures,
-            "n_train": len(tested.data.split.train),
-            "n_train_anomalous": sum(item.label for item in tested.data.split.train),
-            "n_test": len(tested.data.split.test),
-            "seconds": seconds,
-            "peak_memory_mb": peak_mb(),
-            "trainable_parameters": sum(member.detector.trainable for member in members),
-        }
-        if cfg.oracle:
-            figures["oracle_best_epoch"] = best_epochs(members[0].detector.history)
-        write_scores(folder, tested)
-        log_pictures(loggers, write_pictures(folder / "maps", tested, parts.postprocess, cfg.maps))
+    loggers = tracking.loggers(task, folder)
+    members = []
+    for place, benchmark in enumerate(parts.views):
+        checkpoint = folder / "checkpoints" / ("last.ckpt" if not place else f"view{place}.ckpt")
+        logged = [] if place else loggers  # two curves of one name would run into each other
+        members.append(fitted(cfg, parts, benchmark, task, logged, checkpoint))
+    tested = joined(parts.postprocess, members) if len(members) > 1 else alone(members[0])
+    seconds = {
+        stage: sum(member.seconds[stage] for member in members) for stage in members[0].seconds
+    }
+    figures: dict[str, Any] = {
+        **tested.figures,
+        "n_train": len(tested.data.split.train),
+        "n_train_anomalous": sum(item.label for item in tested.data.split.train),
+        "n_test": len(tested.data.split.test),
+        "seconds": seconds,
+        "peak_memory_mb": peak_mb(),
+        "trainable_parameters": sum(member.detector.trainable for member in members),
+    }
+    if cfg.oracle:
+        figures["oracle_best_epoch"] = best_epochs(members[0].detector.history)
+    write_scores(folder, tested)
+    pictures = write_pictures(folder / "maps", tested, parts.postprocess, cfg.maps)
+    tracking.task_ended(task, tested.scores.numpy(), tested.labels.numpy(), pictures)
     write_whole(folder / "metrics.json", to_json(figures))
 
 

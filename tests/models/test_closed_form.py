@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from occ_lab.features.join import join
-from occ_lab.models.closed_form import decay, expected_factor, initial_moment
+from occ_lab.models.closed_form import decay, expected_factor, initial_moment, spectrum
 from occ_lab.models.moments import HalvedMoments, Moments
 from occ_lab.models.norm import Norm
 from occ_lab.models.projector import Conv1x1
@@ -186,3 +186,16 @@ def test_halves_add_up_to_the_moments_of_all() -> None:
     for place in (0, 1):
         expected = moments([level[place::2] for level in levels]).mean
         torch.testing.assert_close(halved.half_mean(place), expected)
+
+
+@pytest.mark.parametrize("rows", [5, 19, 200])
+def test_a_spectrum_of_few_vectors_is_that_of_all(rows: int) -> None:
+    f = np.random.default_rng(rows).normal(size=(rows, 40))
+    f[:, -1] = 1
+    sigma = torch.from_numpy(f.T @ f / rows)
+    rates, vectors = spectrum(sigma)
+    scale = sigma.diagonal().mean()
+    torch.testing.assert_close((vectors * rates * scale) @ vectors.T, sigma)
+    torch.testing.assert_close(vectors.T @ vectors, torch.eye(40, dtype=torch.float64))
+    torch.testing.assert_close(rates, torch.linalg.eigvalsh(sigma) / scale, atol=1e-9, rtol=1e-6)
+    assert (rates.diff() >= -1e-12).all()

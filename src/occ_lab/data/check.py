@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -48,7 +49,8 @@ def _problems(item: Item, masks_expected: bool) -> list[str]:
     sizes = {}
     for path in filter(None, (item.path, item.mask)):
         try:
-            sizes[path] = image_size(path)
+            status = path.stat()
+            sizes[path] = known_size(path, status.st_size, status.st_mtime_ns)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             problems.append(f"{path}: unreadable ({str(error).replace(str(path), 'it')})")
     if item.mask is None and item.label == 1 and masks_expected:
@@ -58,6 +60,12 @@ def _problems(item: Item, masks_expected: bool) -> list[str]:
         of_width, of_height = sizes[item.path]
         problems.append(f"{item.mask}: mask is {width}×{height}, image is {of_width}×{of_height}")
     return problems
+
+
+@lru_cache(maxsize=2**17)
+def known_size(path: Path, length: int, changed: int) -> tuple[int, int]:
+    """As `image_size`, looked at once while the file stays: tasks made of classes share images."""
+    return image_size(path)
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -53,10 +54,7 @@ class ClassBenchmark(Benchmark):
         def label(name: str) -> int:
             return int((name == task) == (self.protocol == "leave_one_out"))
 
-        try:
-            train, test = self.classified("train"), self.classified("test")
-        except OSError as error:
-            raise UserError(f"dataset.root: {error}; get the data again") from error
+        train, test = self._classified
         trained = [(Item(path, 0, None, place), name) for name, path, place in train]
         tested = [Item(path, label(name), None, place) for name, path, place in test]
         return Split(
@@ -64,6 +62,14 @@ class ClassBenchmark(Benchmark):
             tested,
             [item for item, _ in trained] if self.protocol == "leave_one_out" else None,
         )
+
+    @cached_property
+    def _classified(self) -> tuple[Sequence[Classified], Sequence[Classified]]:
+        """Both parts, looked for once for all tasks."""
+        try:
+            return self.classified("train"), self.classified("test")
+        except OSError as error:
+            raise UserError(f"dataset.root: {error}; get the data again") from error
 
     def class_sizes(self) -> Mapping[str, tuple[int, int]]:
         """How many images each class is published with, to train and to test on; maybe none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -37,13 +37,18 @@ class TaskFeatures(Dataset):
         Its ``levels`` are a list of tensors ``[B, C_l, H_l, W_l]``, float16 and channels-last as
         they are stored.
         """
-        with ThreadPoolExecutor() as pool:  # masks are decoded
-            batch = default_collate(list(pool.map(self.images.facts, indices)))
+        batch = default_collate(list(self._facts(indices)))
         places = self.rows[np.asarray(indices)]
         batch["levels"] = [
             torch.from_numpy(level[places]).permute(0, 3, 1, 2) for level in self.levels
         ]
         return batch
+
+    def _facts(self, indices: Sequence[int]) -> Iterable[dict[str, Any]]:
+        if not self.images.masks:
+            return map(self.images.facts, indices)
+        with ThreadPoolExecutor() as pool:  # to decode the masks
+            return pool.map(self.images.facts, indices)
 
 
 class TaskPixels(Dataset):

@@ -55,13 +55,11 @@ class ClassBenchmark(Benchmark):
             return int((name == task) == (self.protocol == "leave_one_out"))
 
         train, test = self._classified
-        trained = [(Item(path, 0, None, place), name) for name, path, place in train]
+        normal = [Item(path, 0, None, place) for name, path, place in train if not label(name)]
         tested = [Item(path, label(name), None, place) for name, path, place in test]
-        return Split(
-            [item for item, name in trained if not label(name)],
-            tested,
-            [item for item, _ in trained] if self.protocol == "leave_one_out" else None,
-        )
+        if self.protocol == "one_vs_rest":
+            return Split(normal, tested)
+        return Split(normal, tested, [Item(path, 0, None, place) for _, path, place in train])
 
     @cached_property
     def _classified(self) -> tuple[Sequence[Classified], Sequence[Classified]]:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+FAILURE = "error.txt"  # of a job that failed: a line that sums it up, then all of it
+
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:

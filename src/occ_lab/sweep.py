@@ -18,11 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from occ_lab.errors import UserError
-from occ_lab.files import write_whole
+from occ_lab.files import FAILURE, write_whole
 
 log = logging.getLogger(__name__)
 
-FAILURE = "error.txt"  # of a job that failed: a line that sums it up, then all of it
 SHOWN = 30  # lines of what a job's own process said last
 
 
@@ -102,7 +101,7 @@ class ClosingTable(Callback):
 
         from occ_lab.results.sweep_table import jobs_of, ranking, sweep_table
 
-        jobs = jobs_of(Path(config.hydra.sweep.dir), FAILURE)
+        jobs = jobs_of(Path(config.hydra.sweep.dir))
         console = Console()
         if any(job.metrics for job in jobs):
             console.print(sweep_table(ranking(jobs)))

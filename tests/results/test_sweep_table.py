@@ -39,7 +39,7 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def test_jobs_are_read_by_number(sweep: Path) -> None:
-    jobs = jobs_of(sweep, "error.txt")
+    jobs = jobs_of(sweep)
     assert [each.name for each in jobs] == ["0", "1", "2", "3", "10"]
     assert jobs[0].label == "loss.norm=1 seed=0"
     assert jobs[0].group == "loss.norm=1"
@@ -48,7 +48,7 @@ def test_jobs_are_read_by_number(sweep: Path) -> None:
 
 
 def test_groups_are_ranked_with_their_spread(sweep: Path) -> None:
-    groups = ranking(jobs_of(sweep, "error.txt"))
+    groups = ranking(jobs_of(sweep))
     assert [group[0].group for group in groups] == ["loss.norm=4", "loss.norm=1"]
     console = Console(width=80, record=True)
     console.print(sweep_table(groups))
@@ -60,6 +60,6 @@ def test_groups_are_ranked_with_their_spread(sweep: Path) -> None:
 def test_jobs_that_differ_in_nothing_but_the_seed_are_one_group(tmp_path: Path) -> None:
     for seed in (0, 1):
         job(tmp_path / str(seed), ["loss=norm", f"seed={seed}"], 0.5)
-    (group,) = ranking(jobs_of(tmp_path, "error.txt"))
+    (group,) = ranking(jobs_of(tmp_path))
     assert len(group) == 2
     assert group[0].group == ""

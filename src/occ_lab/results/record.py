@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from occ_lab.errors import UserError
@@ -44,7 +43,7 @@ class RunRecord:
     def __init__(self, directory: Path, header: dict[str, Any], cfg: DictConfig) -> None:
         self.directory = directory
         self.header = header
-        self.leads = getattr(rank_zero_only, "rank", 0) == 0
+        self.leads = leads()
         if not self.leads:
             return
         settings = directory / "config.yaml"
@@ -94,6 +93,13 @@ class RunRecord:
         path = self.directory / "tasks" / name / "scores.csv"
         with path.open(encoding="utf-8", newline="") as stream:
             return [{**row, "task": name} for row in csv.DictReader(stream)]
+
+
+def leads() -> bool:
+    """Whether this is the first of the processes of a run, or the only one."""
+    from lightning.pytorch.utilities import rank_zero_only  # with torch: not for a mere look
+
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def differences(earlier: Any, present: Any, key: str = "") -> list[str]:

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from occ_lab.files import FAILURE
 from occ_lab.results.record import METRICS
 from occ_lab.results.table import TITLES, seconds
 
@@ -48,13 +49,8 @@ class Job:
         return " ".join(each for each in self.overrides if each.split("=")[0] not in UNTOLD)
 
 
-def jobs_of(directory: Path, failure: str) -> list[Job]:
-    """The jobs below a sweep's directory, by number.
-
-    Args:
-        directory: of the sweep.
-        failure: the file that a failed job leaves, whose first line sums it up.
-    """
+def jobs_of(directory: Path) -> list[Job]:
+    """The jobs below a sweep's directory, by number."""
     folders = sorted(
         (path.parents[1] for path in directory.glob("*/.hydra/overrides.yaml")),
         key=lambda folder: (len(folder.name), folder.name),
@@ -62,15 +58,15 @@ def jobs_of(directory: Path, failure: str) -> list[Job]:
     commands = [list(OmegaConf.load(folder / ".hydra" / "overrides.yaml")) for folder in folders]
     shared = set.intersection(*map(set, commands)) if len(commands) > 1 else set()
     return [
-        read_job(folder, [each for each in command if each not in shared], failure)
+        read_job(folder, [each for each in command if each not in shared])
         for folder, command in zip(folders, commands, strict=True)
     ]
 
 
-def read_job(folder: Path, overrides: list[str], failure: str) -> Job:
+def read_job(folder: Path, overrides: list[str]) -> Job:
     """One job, as its directory tells it."""
-    if (folder / failure).is_file():
-        summary = (folder / failure).read_text(encoding="utf-8").splitlines()[0]
+    if (folder / FAILURE).is_file():
+        summary = (folder / FAILURE).read_text(encoding="utf-8").splitlines()[0]
         return Job(folder.name, overrides, problem=summary)
     results = folder / "metrics.json"
     if not results.is_file():

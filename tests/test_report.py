@@ -1,0 +1,234 @@
+"""The report's command as a user types it, and its page in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from occ_lab.report import main
+from tests.results.example_runs import write_run
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def command(*arguments: str | Path, columns: int = 200) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "occ_lab.report", *map(str, arguments)],
+        env={**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two norms with two seeds each, another loss, and a job that failed."""
+    folder = tmp_path_factory.mktemp("ein Lauf ä") / "sweep"
+    for number, (norm, seed) in enumerate([(1, 0), (1, 1), (16, 0), (16, 1)]):
+        write_run(
+            folder / str(number),
+            norm=norm,
+            seed=seed,
+            shift=2 - norm / 20,
+            pictures=2,
+            overrides=["loss=norm", f"loss.norm={norm}", f"seed={seed}"],
+        )
+    write_run(folder / "4", loss="svdd", shift=0.2)
+    failed = folder / "10" / ".hydra"
+    failed.mkdir(parents=True)
+    (failed.parent / "error.txt").write_text("RuntimeError: no memory\n\nTraceback\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(sweep: Path) -> subprocess.CompletedProcess[str]:
+    return command(sweep, "--resamples", "200")
+
+
+def test_three_files_and_a_ranked_table(
+    made: subprocess.CompletedProcess[str], sweep: Path
+) -> None:
+    assert made.returncode == 0, made.stderr
+    assert [line for line in made.stdout.splitlines() if line][-3:] == [
+        str(sweep / f"report.{suffix}") for suffix in ("html", "csv", "md")
+    ]
+    assert f"left out: {sweep / '10'}: failed: RuntimeError: no memory" in made.stdout
+    order = [made.stdout.index(label) for label in ("loss.norm=1 ", "loss.norm=16", "svdd")]
+    assert order == sorted(order)
+    assert "baseline" in made.stdout
+    with (sweep / "report.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["seed"] for row in rows] == ["0", "1", "0", "1", "0"]
+    text = (sweep / "report.md").read_text(encoding="utf-8")
+    assert "RuntimeError: no memory" in text
+    assert "python -m occ_lab.train loss=norm loss.norm=16 seed=1" in text
+    assert not list(sweep.glob(".report*"))
+
+
+def test_the_table_fits_a_narrow_terminal(sweep: Path, tmp_path: Path) -> None:
+    done = command(sweep, "--resamples", "5", "--out", tmp_path / "out", columns=80)
+    lines = done.stdout.splitlines()
+    assert "difference" in done.stdout
+    assert any("loss.norm=" in line.replace(" ", "") for line in lines)
+    assert max(len(line) for line in lines[1:-3]) <= 80
+
+
+def test_baseline_and_out(sweep: Path, tmp_path: Path) -> None:
+    done = command(
+        *(sweep / "0", sweep / "4", "--out", tmp_path / "new" / "out"),
+        *("--baseline", "svdd", "--resamples", "20", "--overkill", "0.1"),
+    )
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "new" / "out" / "report.html").read_text(encoding="utf-8")
+    assert "named by --baseline svdd" in text
+    assert "10 % overkill" in text
+    unknown = command(sweep, "--baseline", "nothing")
+    assert unknown.returncode == 1
+    assert "nothing matches 'nothing'" in unknown.stdout
+    assert "Traceback" not in unknown.stderr
+
+
+def test_nothing_to_read_is_exit_code_1(tmp_path: Path) -> None:
+    empty = command(tmp_path)
+    assert empty.returncode == 1
+    assert "no run could be read" in empty.stdout
+    assert list(tmp_path.iterdir()) == []
+    absent = command(tmp_path / "none")
+    assert absent.returncode == 1
+    assert "is no directory" in absent.stdout
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--overkill", "2"], ["--resamples", "0"], ["--pictures", "-1"], ["--seed", "x"]]
+)
+def test_values_out_of_range_are_refused(
+    tmp_path: Path, wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), *wrong])
+    assert wrong[0] in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real one, headless."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"no browser on PATH: {', '.join(BROWSERS)}")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def opened(browser: Any, made: Any, sweep: Path) -> Iterator[tuple[Any, list[str]]]:
+    """The page, and whatever went wrong or out to the network."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    troubles: list[str] = []
+    address = (sweep / "report.html").as_uri()
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url == address or request.url.startswith(("data:", "blob:"))
+            else troubles.append(request.url)
+        ),
+    )
+    page.goto(address)
+    page.wait_for_selector("#pr .main-svg")
+    yield page, troubles
+    context.close()
+
+
+def test_page_draws_everything_without_network(opened: tuple[Any, list[str]]) -> None:
+    page, troubles = opened
+    drawn = {
+        "#histogram .bars .point path": 2,
+        "#roc .scatterlayer .trace": 3,
+        "#pr .scatterlayer .trace path.js-line": 1,
+        "#norm-charts .scatterlayer .trace": 1,
+        "svg.bar": 2,
+    }
+    for selector, least in drawn.items():
+        assert page.locator(selector).count() >= least, selector
+    widths = page.eval_on_selector_all("#misses img", "found => found.map(x => x.naturalWidth)")
+    assert len(widths) == 4
+    assert all(width > 0 for width in widths)
+    assert troubles == []
+
+
+def test_a_click_sorts_by_number_and_back(opened: tuple[Any, list[str]]) -> None:
+    page, troubles = opened
+
+    def column(title: str) -> list[str]:
+        titles = page.locator("#runs-table th").all_inner_texts()
+        place = [each.strip() for each in titles].index(title) + 1
+        return page.locator(f"#runs-table tbody td:nth-child({place})").all_inner_texts()
+
+    norm = page.locator("#runs-table th button", has_text="loss.norm")
+    norm.click()
+    assert column("loss.norm") == ["16", "16", "1", "1", "–"]
+    norm.click()
+    assert column("loss.norm") == ["1", "1", "16", "16", "–"]  # what is absent stays last
+    page.locator("#runs-table th button", has_text="loss").first.click()
+    assert column("loss") == ["norm"] * 4 + ["svdd"]
+    assert page.locator("#runs-table th[aria-sort]").count() == 1
+    assert troubles == []
+
+
+def test_selectors_change_what_is_shown(opened: tuple[Any, list[str]]) -> None:
+    page, troubles = opened
+    before = page.locator("#score-facts").inner_text()
+    page.select_option("#score-run", label="svdd, seed 0")
+    page.select_option("#score-task", label="grass")
+    assert page.locator("#histogram .gtitle").text_content() == "grass"
+    assert page.locator("#score-facts").inner_text() != before
+    page.select_option("#score-run", index=0)
+    assert page.locator("#score-task option:checked").inner_text() == "grass"  # kept
+    shown = page.locator("#tasks table:visible")
+    assert shown.count() == 1
+    first = shown.inner_text()
+    page.select_option("#tasks select", label="pixel AUROC")
+    assert shown.count() == 1
+    assert shown.inner_text() != first
+    assert troubles == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_narrow_pages_do_not_scroll_sideways(browser: Any, opened: Any, scheme: str) -> None:
+    page, troubles = opened
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 380, "height": 800})
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 380
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    paper = page.evaluate("document.querySelector('#roc').layout.paper_bgcolor")
+    assert background == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 28)")
+    assert paper == ("#ffffff" if scheme == "light" else "#14171c")
+    assert troubles == []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
@@ -15,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger
 from occ_lab.benchmark import least_seconds, score_images
 from occ_lab.config import composed
 from occ_lab.features.extract import image_batches
+from occ_lab.files import write_whole
 from occ_lab.fitting import fitted
 from occ_lab.results.memory import peak_mb, reset_peak
 from occ_lab.run import check, run
@@ -81,6 +84,16 @@ def whole_run(overrides: list[str], data: Path) -> dict[str, dict[str, Any]]:
     """The figures of every task of a run that is thrown away; DIR stands for the data."""
     with tempfile.TemporaryDirectory() as folder:
         return run(composed("train", at([*overrides, "maps=0"], data)), Path(folder))
+
+
+def record(path: Path, trials: Iterable[tuple[str, Callable[[], Any]]]) -> dict[str, Any]:
+    """Results by key; what is not in the file yet is run, and the file written after each."""
+    results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    for key, run_trial in trials:
+        if key not in results:
+            results[key] = run_trial()
+            write_whole(path, json.dumps(results, indent=1) + "\n")
+    return results
 
 
 def logged(path: Path) -> dict[str, list[float]]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
+from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from experiments.trial import TEXTURES, at, command_line, table, whole_run
+from experiments.trial import TEXTURES, at, command_line, record, table, whole_run
 from occ_lab.allocator import keep_freed_memory
 from occ_lab.benchmark import CLOSED_FORM, caches, job, one_pass
 from occ_lab.files import write_whole
@@ -46,23 +47,22 @@ SURPRISES = [
 
 
 def main() -> None:
-    """Run what is not recorded yet; write results.json after every run, README.md at the end."""
-    arguments = command_line(__doc__).parse_args()
+    """Run what is not recorded yet, then write the page."""
+    data = command_line(__doc__).parse_args().data
     keep_freed_memory()
-    path = HERE / "results.json"
-    results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    for name, dataset in SETS.items():
-        for method, loss in METHODS.items():
-            key = f"{name} | {method}"
-            if key not in results:
-                overrides = [*dataset, *loss]
-                tasks = whole_run(overrides, arguments.data)
-                results[key] = {"command": " ".join([*overrides, "maps=0"]), "tasks": tasks}
-                write_whole(path, json.dumps(results, indent=1) + "\n")
-    if ONE_PASS not in results:
-        results[ONE_PASS] = over_one_pass(at(SETS["cifar10, subset"], arguments.data))
-        write_whole(path, json.dumps(results, indent=1) + "\n")
-    write_whole(HERE / "README.md", report(results))
+    trials: list[tuple[str, Callable[[], Any]]] = [
+        (f"{name} | {method}", partial(measured, [*dataset, *loss], data))
+        for name, dataset in SETS.items()
+        for method, loss in METHODS.items()
+    ]
+    trials.append((ONE_PASS, partial(over_one_pass, at(SETS["cifar10, subset"], data))))
+    write_whole(HERE / "README.md", report(record(HERE / "results.json", trials)))
+
+
+def measured(overrides: list[str], data: Path) -> dict[str, Any]:
+    """A run, and the command that repeats it."""
+    command = " ".join([*overrides, "maps=0"])
+    return {"command": command, "tasks": whole_run(overrides, data)}
 
 
 def over_one_pass(dataset: list[str]) -> dict[str, float]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.trial import command_line, spread, table, whole_run
+from experiments.trial import command_line, record, spread, table, whole_run
 from occ_lab.allocator import keep_freed_memory
 from occ_lab.benchmark import CLOSED_FORM
 from occ_lab.files import write_whole
@@ -47,23 +47,28 @@ PUBLISHED = {  # image AUROC by norm, Gao et al. 2023
 
 
 def main() -> None:
-    """Run what is not recorded yet; write results.json after every run, the page at the end."""
-    arguments = command_line(__doc__).parse_args()
+    """Run what is not recorded yet, then write the page."""
+    data = command_line(__doc__).parse_args().data
     keep_freed_memory()
-    path = HERE / "results.json"
-    results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    for name, solver, norm in trials():
-        for seed in SEEDS:
-            key = f"{name} | {solver} | {norm:g} | {seed}"
-            if key in results:
-                continue
-            solving = CLOSED_FORM if solver == CLOSED else ["loss=norm"]
-            asked = [*SETS[name], *solving, f"loss.norm={norm:g}", f"seed={seed}"]
-            (figures,) = whole_run(asked, arguments.data).values()
-            results[key] = {m: figures[m] for m in ("image_auroc", "pixel_auroc") if m in figures}
-            write_whole(path, json.dumps(results, indent=1) + "\n")
+    wanted = (
+        (
+            f"{name} | {solver} | {norm:g} | {seed}",
+            partial(measured, name, solver, norm, seed, data),
+        )
+        for name, solver, norm in trials()
+        for seed in SEEDS
+    )
+    results = record(HERE / "results.json", wanted)
     draw(HERE / "norm_sweep.png", results)
     write_whole(HERE / "README.md", report(results))
+
+
+def measured(name: str, solver: str, norm: float, seed: int, data: Path) -> dict[str, float]:
+    """The figures of a set at a norm."""
+    solving = CLOSED_FORM if solver == CLOSED else ["loss=norm"]
+    asked = [*SETS[name], *solving, f"loss.norm={norm:g}", f"seed={seed}"]
+    (figures,) = whole_run(asked, data).values()
+    return {m: figures[m] for m in ("image_auroc", "pixel_auroc") if m in figures}
 
 
 def trials() -> list[tuple[str, str, float]]:

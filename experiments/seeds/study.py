@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import date
+from functools import partial
 from pathlib import Path
 from statistics import stdev
 from typing import Any
 
-from experiments.trial import command_line, spread, table, whole_run
+from experiments.trial import command_line, record, spread, table, whole_run
 from occ_lab.allocator import keep_freed_memory
 from occ_lab.benchmark import CLOSED_FORM
 from occ_lab.files import write_whole
@@ -32,22 +32,23 @@ FIGURES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pixel_au
 
 
 def main() -> None:
-    """Run what is not recorded yet; write results.json after every run, README.md at the end."""
-    arguments = command_line(__doc__).parse_args()
+    """Run what is not recorded yet, then write the page."""
+    data = command_line(__doc__).parse_args().data
     keep_freed_memory()
-    path = HERE / "results.json"
-    results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    for name, dataset in SETS.items():
-        for method, loss in METHODS.items():
-            for seed in SEEDS:
-                key = f"{name} | {method} | {seed}"
-                if key not in results:
-                    asked = [*dataset, *loss, f"seed={seed}"]
-                    # The drawn textures themselves stay: the seed of the method is in question.
-                    (figures,) = whole_run(asked, arguments.data).values()
-                    results[key] = {figure: figures[figure] for figure in FIGURES}
-                    write_whole(path, json.dumps(results, indent=1) + "\n")
-    write_whole(HERE / "README.md", report(results))
+    # The drawn textures themselves stay: the seed of the method is in question.
+    trials = (
+        (f"{name} | {method} | {seed}", partial(measured, [*dataset, *loss, f"seed={seed}"], data))
+        for name, dataset in SETS.items()
+        for method, loss in METHODS.items()
+        for seed in SEEDS
+    )
+    write_whole(HERE / "README.md", report(record(HERE / "results.json", trials)))
+
+
+def measured(overrides: list[str], data: Path) -> dict[str, float]:
+    """The figures of the one task."""
+    (figures,) = whole_run(overrides, data).values()
+    return {figure: figures[figure] for figure in FIGURES}
 
 
 def report(results: dict[str, Any]) -> str:

@@ -78,7 +78,7 @@ def test_a_failed_job_is_named_and_runs_again_alone(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bolt: finished before, skipped" in done.stdout
     assert "nut: finished before" not in done.stdout
-    assert sorted(figures(tmp_path / "out")) == ["0", "1"]
+    assert list(figures(tmp_path / "out")) == ["0", "1"]
     assert not (tmp_path / "out" / "0" / "error.txt").exists()
 
 
@@ -174,10 +174,11 @@ def test_a_norm_sweep_by_its_name(bolts: Path, tmp_path: Path) -> None:
         "dataset.category=bolt",
         "backbone=efficientnet_lite0",
         *QUICK,
-        "hydra.sweeper.params={loss.norm:'1,2',seed:'0,1'}",
+        *("trainer.accelerator=cpu", "trainer.devices=2"),  # each job repeats its command
+        "hydra.sweeper.params={loss.norm:'1,2',seed:'0'}",
         "hydra.sweep.dir=out",
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(figures(tmp_path / "out")) == 4
+    assert list(figures(tmp_path / "out")) == ["0", "1"]
     assert "published: image AUROC 99.0; Gao et al. 2023" in done.stdout

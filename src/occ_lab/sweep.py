@@ -25,17 +25,14 @@ log = logging.getLogger(__name__)
 SHOWN = 30  # lines of what a job's own process said last
 
 
-def perform(
-    module: str, work: Callable[[DictConfig, Path], object], cfg: DictConfig
-) -> float | None:
-    """Do the work of a Hydra command in its output directory.
+def perform(work: Callable[[DictConfig, Path], object], cfg: DictConfig) -> float | None:
+    """Do the work of ``occ_lab.train`` in its output directory.
 
     In a multirun a failure is written to ``error.txt`` there, so that the other jobs go on. A job
     on several processes gets a process of its own: Lightning starts the others by repeating the
     command, and what is repeated must be the job, not the multirun.
 
     Args:
-        module: of the command, as ``python -m`` takes it.
         work: what the command does.
         cfg: its configuration.
 
@@ -52,7 +49,7 @@ def perform(
     failure.unlink(missing_ok=True)
     try:
         if on_several_processes(cfg):
-            in_own_process(module, list(hydra.overrides.task), directory)
+            in_own_process(list(hydra.overrides.task), directory)
         else:
             from occ_lab.devices import claim_one  # torch is imported by now or soon
 
@@ -77,14 +74,16 @@ def on_several_processes(cfg: DictConfig) -> bool:
     return trainer.get("devices", 1) not in (1, "1") or trainer.get("num_nodes", 1) != 1
 
 
-def in_own_process(module: str, overrides: list[str], directory: Path) -> None:
+def in_own_process(overrides: list[str], directory: Path) -> None:
     """Repeat a job as a single run into its directory.
 
     Raises:
         RuntimeError: it failed; the message is what it said last.
     """
     place = str(directory).replace("\\", "\\\\").replace("'", "\\'")
-    command = [sys.executable, "-m", module, *overrides, f"hydra.run.dir='{place}'"]
+    # An experiment may make multiruns of all commands that name it; this one is a single run.
+    alone = ["hydra.mode=RUN", f"hydra.run.dir='{place}'"]
+    command = [sys.executable, "-m", "occ_lab.train", *overrides, *alone]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     sys.stderr.write(done.stderr)
     if done.returncode:

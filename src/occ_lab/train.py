@@ -14,7 +14,7 @@ from occ_lab.sweep import perform
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """One run, or one job of a multirun."""
-    return perform("occ_lab.train", work, cfg)
+    return perform(work, cfg)
 
 
 def work(cfg: DictConfig, directory: Path) -> None:

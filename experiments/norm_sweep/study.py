@@ -171,23 +171,28 @@ def reading(results: dict[str, Any]) -> list[str]:
         *lines,
         "",
         "The paper's curve is flat from norm 1 and falls at the upper end: on CIFAR-10 between 16",
-        "and 32, on MVTec AD from 4 on.",
+        "and 32, on MVTec AD from 4 on. By gradient the CIFAR-10 classes do the same: a slight rise",
+        "towards 8 or 16, then the fall. Transistor keeps its AUROC longer than the published mean",
+        "over MVTec AD, with another backbone. The closed form, which has no steps to run out of,",
+        "falls later, and hardly at all where vectors are scaled to one length, as it does for",
+        "classes. Below norm 1 nothing happens to either: a small target is as good as none.",
         "",
     ]
 
 
-def fall(means: dict[float, float]) -> tuple[float, float, float]:
-    """The best norm, its figure, and the first norm above it that loses a point, or infinity."""
+def fall(means: dict[float, float]) -> tuple[float, float, str]:
+    """The best norm, its figure, and what becomes of it at larger ones, in words."""
     best = max(means, key=means.__getitem__)
     lost = [norm for norm in means if norm > best and means[norm] < means[best] - 1]
-    return best, means[best], min(lost, default=float("inf"))
+    if lost:
+        return best, means[best], f"a point lost at {min(lost):g}"
+    return best, means[best], f"no point lost up to {max(means):g}"
 
 
 def sentence(told: Sequence[Any]) -> str:
     """One set in words."""
     name, best, figure, end = told
-    until = "and loses no point up to 64" if end == float("inf") else f"a point lost at {end:g}"
-    return f"{name} is best at norm {best:g} ({figure:.1f}), {until}"
+    return f"{name} is best at norm {best:g} ({figure:.1f}), {end}"
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from occ_lab.data.class_folder import ClassFolder
-from occ_lab.data.mnist import MNIST, read_idx
+from occ_lab.data.mnist import MNIST, FashionMNIST, read_idx
 from occ_lab.data.module import TaskData
+from occ_lab.errors import UserError
 from tests.data.trees import noise, save
 
 
@@ -73,3 +74,34 @@ def test_truncated_idx_is_refused(tmp_path: Path) -> None:
         broken.write_bytes(content)
         with pytest.raises(OSError, match="no whole IDX file"):
             read_idx(broken)
+
+
+def test_fashion_mnist_has_its_own_folder_and_names(tmp_path: Path) -> None:
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, labels in (("train", [9, 0, 0]), ("t10k", [0, 5])):
+        count = len(labels)
+        header = bytes([0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 28, 0, 0, 0, 28])
+        pixels = np.arange(count * 784).astype(np.uint8).tobytes()
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(header + pixels)
+        head = bytes([0, 0, 8, 1, 0, 0, 0, count])
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(head + bytes(labels))
+    benchmark = FashionMNIST(tmp_path, name="f", resize=28, crop=28)
+    assert len(benchmark.tasks()) == 10
+    split = benchmark.split("t-shirt")
+    assert [item.place for item in split.train] == [1, 2]
+    assert [item.label for item in split.test] == [0, 1]
+    assert benchmark.read(split.test[1])[0, :2, 0].tolist() == [784 % 256, 785 % 256]
+    assert benchmark.expected("sandal") == (6000, 1000, 9000)
+    with pytest.raises(Exception, match=r"no f data in"):
+        FashionMNIST(tmp_path / "none", name="f").tasks()
+
+
+def test_a_damaged_packed_file_is_told(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{part}-{kind}-ubyte").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"^dataset.root: .*no whole IDX file.*get the data again"):
+        MNIST(tmp_path, name="m").split("3")

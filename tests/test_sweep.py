@@ -146,7 +146,11 @@ def test_every_job_may_run_on_two_processes(
 def test_jobs_side_by_side(bolts: Path, tmp_path: Path, launcher: str) -> None:
     asked = ["dataset=mvtec", f"dataset.root='{bolts}'", "dataset.category=bolt", *QUICK]
     done = sweep(
-        *asked, "loss.norm=1,-1", f"launcher={launcher}", "hydra.sweep.dir=out", cwd=tmp_path
+        *asked,
+        "loss.norm=choice(1,-1)",
+        f"launcher={launcher}",
+        "hydra.sweep.dir=out",
+        cwd=tmp_path,
     )
     assert done.returncode == 1  # of the bad norm
     assert "job 1 (loss.norm=-1): loss.norm must be a number and > 0" in done.stdout

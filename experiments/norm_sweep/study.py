@@ -171,11 +171,11 @@ def reading(results: dict[str, Any]) -> list[str]:
         *lines,
         "",
         "The paper's curve is flat from norm 1 and falls at the upper end: on CIFAR-10 between 16",
-        "and 32, on MVTec AD from 4 on. By gradient the CIFAR-10 classes do the same: a slight rise",
-        "towards 8 or 16, then the fall. Transistor keeps its AUROC longer than the published mean",
-        "over MVTec AD, with another backbone. The closed form, which has no steps to run out of,",
-        "falls later, and hardly at all where vectors are scaled to one length, as it does for",
-        "classes. Below norm 1 nothing happens to either: a small target is as good as none.",
+        "and 32, on MVTec AD from 4 on. By gradient the CIFAR-10 classes do the same: a slight",
+        "rise towards 8 or 16, then the fall. Transistor keeps its AUROC longer than the published",
+        "mean over MVTec AD, with another backbone. The closed form falls later, and hardly at all",
+        "on the classes, whose feature vectors it scales to one length. Below norm 1 nothing happens",
+        "to either.",
         "",
     ]
 

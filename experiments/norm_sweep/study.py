@@ -174,8 +174,8 @@ def reading(results: dict[str, Any]) -> list[str]:
         "and 32, on MVTec AD from 4 on. By gradient the CIFAR-10 classes do the same: a slight",
         "rise towards 8 or 16, then the fall. Transistor keeps its AUROC longer than the published",
         "mean over MVTec AD, with another backbone. The closed form falls later, and hardly at all",
-        "on the classes, whose feature vectors it scales to one length. Below norm 1 nothing happens",
-        "to either.",
+        "on the classes, whose feature vectors it scales to one length. Below norm 1 nothing",
+        "happens to either.",
         "",
     ]
 

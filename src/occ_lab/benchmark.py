@@ -125,8 +125,8 @@ def one_pass(dataset: list[str]) -> Cost:
     for task in parts.benchmark.tasks():
         split = parts.benchmark.split(task)
         for items in (split.train, split.test):
-            new = [item for item in items if (item.path, item.place) not in seen]
-            seen |= {(item.path, item.place) for item in new}
+            new = [item for item in items if item.key not in seen]
+            seen |= {item.key for item in new}
             splits.append(TaskImages(parts.benchmark, new, masks=False))
     reset_peak()
     started = time.perf_counter()

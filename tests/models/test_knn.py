@@ -13,9 +13,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from occ_lab.errors import UserError
 from occ_lab.features.join import join
-from occ_lab.models.coreset import all_gathered
 from occ_lab.models.knn import KNN
 from occ_lab.models.neighbours import rows
+from occ_lab.models.processes import all_gathered
 from occ_lab.models.projector import Conv1x1, Identity
 from tests.models.runs import in_two_processes, run_and_load
 

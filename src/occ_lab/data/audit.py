@@ -43,8 +43,8 @@ def problems(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
     seen: set[tuple[Path, int | None]] = set()
     for split in shown(splits.values(), "files and masks"):
         # Tasks made of classes share their images; each is looked at once.
-        new = Split(*([item for item in part if key(item) not in seen] for part in halves(split)))
-        seen |= {key(item) for part in halves(new) for item in part}
+        new = Split(*([item for item in part if item.key not in seen] for part in halves(split)))
+        seen |= {item.key for part in halves(new) for item in part}
         yield from file_problems(new)
         yield from black_masks(new)
     yield from duplicates(benchmark, splits)
@@ -63,11 +63,6 @@ def halves(split: Split) -> tuple[list[Item], list[Item]]:
     return split.train, split.test
 
 
-def key(item: Item) -> tuple[Path, int | None]:
-    """What makes two items the same image, whatever their labels are."""
-    return item.path, item.place
-
-
 def black_masks(split: Split) -> Iterator[str]:
     """Masks that mark nothing; those that cannot be read are told of elsewhere."""
     for item in split.test:
@@ -81,8 +76,8 @@ def black_masks(split: Split) -> Iterator[str]:
 
 def duplicates(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
     """Test images that are training images as well, by content; and packed ones unreadable."""
-    trained = {key(item): item for split in splits.values() for item in split.train}
-    tested = {key(item): item for split in splits.values() for item in split.test}
+    trained = {item.key: item for split in splits.values() for item in split.train}
+    tested = {item.key: item for split in splits.values() for item in split.test}
 
     def digest(item: Item) -> bytes | str:
         try:

@@ -7,8 +7,8 @@ from typing import Any
 
 from occ_lab.data.base import Benchmark, image_files
 from occ_lab.data.items import Item, Split
-from occ_lab.data.sampling import hold_out
-from occ_lab.errors import UserError, check_number
+from occ_lab.data.sampling import check_hold_out, hold_out
+from occ_lab.errors import UserError
 
 
 class Folder(Benchmark):
@@ -47,10 +47,7 @@ class Folder(Benchmark):
         split_seed: int = 0,
         **common: Any,
     ) -> None:
-        check_number("train_share", train_share, above=0)
-        if train_share >= 1:
-            raise ValueError(f"train_share must be below 1, got {train_share}")
-        check_number("split_seed", split_seed, at_least=0, integer=True)
+        check_hold_out(train_share, split_seed)
         if normal is None:
             raise UserError("dataset.normal: name a folder of normal images, dataset.normal=DIR")
         if masks is not None and abnormal is None:

@@ -24,6 +24,11 @@ class Item:
     mask: Path | None = None
     place: int | None = None
 
+    @property
+    def key(self) -> tuple[Path, int | None]:
+        """What makes two items the same image, whatever their labels are."""
+        return self.path, self.place
+
     def __str__(self) -> str:
         return str(self.path) if self.place is None else f"{self.path}#{self.place}"
 

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 from occ_lab.data.base import Benchmark, image_files
 from occ_lab.data.items import Counts, Item, Split
-from occ_lab.data.sampling import hold_out
-from occ_lab.errors import check_number
+from occ_lab.data.sampling import check_hold_out, hold_out
 
 
 class MagneticTile(Benchmark):
@@ -35,10 +34,7 @@ class MagneticTile(Benchmark):
     def __init__(
         self, root: str | Path, train_share: float = 0.8, split_seed: int = 0, **common: Any
     ) -> None:
-        check_number("train_share", train_share, above=0)
-        if train_share >= 1:
-            raise ValueError(f"train_share must be below 1, got {train_share}")
-        check_number("split_seed", split_seed, at_least=0, integer=True)
+        check_hold_out(train_share, split_seed)
         super().__init__(root=root, **common)
         self.train_share = train_share
         self.split_seed = split_seed

@@ -7,7 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from occ_lab.data.items import Item, Split
-from occ_lab.errors import UserError
+from occ_lab.errors import UserError, check_number
+
+
+def check_hold_out(train_share: float, split_seed: int) -> None:
+    """Raise a ``ValueError`` unless these are a share above 0 and below 1, and a seed."""
+    check_number("train_share", train_share, above=0)
+    if train_share >= 1:
+        raise ValueError(f"train_share must be below 1, got {train_share}")
+    check_number("split_seed", split_seed, at_least=0, integer=True)
 
 
 def hold_out(normal: list[Item], train_share: float, seed: int) -> tuple[list[Item], list[Item]]:

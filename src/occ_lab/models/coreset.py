@@ -7,6 +7,8 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from occ_lab.models.processes import all_gathered, distributed
+
 
 class Reservoir:
     """A uniform sample without replacement of vectors that come batch by batch.
@@ -51,18 +53,6 @@ class Reservoir:
             vectors, keys = all_gathered(vectors), all_gathered(keys.to(vectors.device))
         smallest = keys.argsort()[: self.size]
         return vectors[smallest[keys[smallest].isfinite()].to(vectors.device)]
-
-
-def distributed() -> bool:
-    """Whether this is one of several processes."""
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def all_gathered(value: Tensor) -> Tensor:
-    """``[P·N, ...]`` of the tensors ``[N, ...]`` of P processes."""
-    parts = [torch.empty_like(value) for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather(parts, value)
-    return torch.cat(parts)
 
 
 def projected(vectors: Tensor, channels: int, seed: int) -> Tensor:

@@ -17,6 +17,7 @@ from occ_lab.features.join import pieces
 from occ_lab.features.lenet import LeNet
 from occ_lab.models.objective import Objective
 from occ_lab.models.optimizing import Scheduler, optimizing
+from occ_lab.models.processes import distributed
 from occ_lab.scoring.evaluation import Evaluation
 from occ_lab.scoring.postprocess import PostProcess
 
@@ -205,7 +206,7 @@ class Detector(LightningModule):
 
 def of_all_processes(parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
     """The parts of every process of a distributed run, in one process the parts."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not distributed():
         return parts
     gathered: list[list[dict[str, Tensor]]] = [[]] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(gathered, parts)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from occ_lab.features.join import join, unit_scale
 from occ_lab.models.closed_form import initial_moment, spectrum
-from occ_lab.models.moments import all_reduced
+from occ_lab.models.processes import all_reduced
 
 TIMES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 POSITIONS = 64  # of an image

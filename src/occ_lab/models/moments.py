@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from occ_lab.features.join import join, unit_scale
+from occ_lab.models.processes import all_reduced
 from occ_lab.scoring.maps import axis_matrix
 
 
@@ -94,13 +95,6 @@ class HalvedMoments(nn.Module):
         """Σ of both, float64 ``[C + 1, C + 1]`` on the CPU."""
         total = (self.even.total + self.odd.total).cpu()
         return total / total[-1, -1]
-
-
-def all_reduced(value: Tensor) -> Tensor:
-    """The sum of a tensor over the processes of a distributed run, in one process the tensor."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(value)
-    return value
 
 
 def normalized_moments(levels: Sequence[Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from occ_lab.errors import check_number
 from occ_lab.features.join import join, pieces
 from occ_lab.models.gaussian import inverse_factor, mean_and_covariance
 from occ_lab.models.joined import JoinedObjective
-from occ_lab.models.moments import all_reduced
+from occ_lab.models.processes import all_reduced
 
 POSITIONS = 256  # solved at once
 

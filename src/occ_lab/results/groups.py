@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from occ_lab.results.gather import Run, Task
+from occ_lab.results.record import UNTOLD
 
 RANKED_BY = "image_auroc"
-# Keys that change no figure of a task.
-UNTOLD = ("resume", "maps", "dataset.category")
-UNTOLD_GROUPS = ("cache.", "loader.", "logger.")
+UNTOLD_GROUPS = ("cache.", "loader.", "logger.")  # neither do these change a figure
 ABSENT = object()
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from occ_lab.errors import UserError
 from occ_lab.files import whole_folder, write_whole
 
+UNTOLD = ("resume", "maps", "dataset.category")  # keys that change no figure of a task
 METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_aupro")
 
 
@@ -113,7 +114,7 @@ def differences(earlier: Any, present: Any, key: str = "") -> list[str]:
                 earlier.get(name), present.get(name), f"{key}.{name!s}".removeprefix(".")
             )
         ]
-    return [] if earlier == present or key in ("resume", "maps", "dataset.category") else [key]
+    return [] if earlier == present or key in UNTOLD else [key]
 
 
 def mean_metrics(tasks: dict[str, dict[str, Any]]) -> dict[str, float]:

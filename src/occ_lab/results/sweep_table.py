@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -13,7 +13,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from occ_lab.files import FAILURE
+from occ_lab.results.groups import spread
 from occ_lab.results.record import METRICS
+from occ_lab.results.report_tables import spread_text
 from occ_lab.results.table import TITLES, seconds
 
 SHOWN = (METRICS[0], *METRICS[3:])  # image AUROC and what pixels have
@@ -101,15 +103,10 @@ def sweep_table(groups: list[list[Job]]) -> Table:
         table.add_row(
             group[0].group or "all alike",
             str(len(group)),
-            *(spread([job.metrics[m] for job in group if m in job.metrics]) for m in shown),
+            *(
+                spread_text(spread([job.metrics[m] for job in group if m in job.metrics]))
+                for m in shown
+            ),
             f"{fmean(job.seconds for job in group):.1f}",
         )
     return table
-
-
-def spread(shares: list[float]) -> str:
-    """Mean ± standard deviation in per cent; a dash where there is nothing."""
-    if not shares:
-        return "–"
-    mean = f"{100 * fmean(shares):.1f}"
-    return mean if len(shares) < 2 else f"{mean} ± {100 * stdev(shares):.1f}"

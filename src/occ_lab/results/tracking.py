@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from occ_lab.errors import UserError
+from occ_lab.results.curves import thinned
 from occ_lab.results.record import METRICS, mean_metrics
 
 POINTS = 200  # of a curve
@@ -98,8 +99,7 @@ def line(x: np.ndarray, y: np.ndarray, x_title: str, y_title: str, task: str) ->
     """A W&B chart of a curve, of which at most ``POINTS`` points are kept."""
     import wandb
 
-    kept = np.unique(np.linspace(0, len(x) - 1, POINTS).round().astype(int))
-    points = np.stack([x[kept], y[kept]], axis=1).tolist()
+    points = np.stack(thinned(x, y, POINTS), axis=1).tolist()
     table = wandb.Table([x_title, y_title], points)
     return wandb.plot.line(table, x_title, y_title, title=f"{task}: {y_title} over {x_title}")
 

@@ -21,9 +21,9 @@ from torch import Tensor
 from occ_lab.config import build
 from occ_lab.data.base import Benchmark
 from occ_lab.data.module import TaskData
-from occ_lab.features.backbone import Backbone
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.extract import use_features
+from occ_lab.features.frozen import Frozen
 from occ_lab.features.lenet import LeNet
 from occ_lab.features.samples import TaskPixels
 from occ_lab.models.detector import Detector
@@ -58,7 +58,7 @@ class Parts:
     """
 
     views: list[Benchmark]
-    backbone: Backbone | LeNet
+    backbone: Frozen | LeNet
     cache: FeatureCache
     postprocess: PostProcess
     one_pass: bool
@@ -124,7 +124,7 @@ def fitted(
 
 def use_fast_samples(data: TaskData, parts: Parts, device: torch.device) -> None:
     """Let ``data`` give what is the same every epoch without reading images again."""
-    if isinstance(parts.backbone, Backbone):
+    if isinstance(parts.backbone, Frozen):
         if parts.cache.enabled:
             use_features(data, parts.cache, parts.backbone, device)
         return
@@ -185,7 +185,7 @@ def make_trainer(cfg: DictConfig, loggers: list[Logger], epochs: int) -> Trainer
 
 
 def pretrain(
-    cfg: DictConfig, backbone: Backbone | LeNet, data: TaskData, loggers: list[Logger]
+    cfg: DictConfig, backbone: Frozen | LeNet, data: TaskData, loggers: list[Logger]
 ) -> None:
     """Bring a backbone that is trained to where the fit begins."""
     assert isinstance(backbone, LeNet)

@@ -24,9 +24,9 @@ from occ_lab.config import build, check_value, resolved
 from occ_lab.data.base import Benchmark
 from occ_lab.data.module import TaskData
 from occ_lab.errors import UserError
-from occ_lab.features.backbone import Backbone
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.extract import use_features
+from occ_lab.features.frozen import Frozen
 from occ_lab.features.join import pieces
 from occ_lab.files import whole_folder, write_whole
 from occ_lab.models.drawn import DrawnMaps, length_and_cosine
@@ -48,7 +48,7 @@ class Parts:
     """What the tasks of a study share."""
 
     benchmark: Benchmark
-    backbone: Backbone
+    backbone: Frozen
     cache: FeatureCache
     postprocess: PostProcess
     device: torch.device

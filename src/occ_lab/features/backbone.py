@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import timm
 import torch
@@ -18,16 +17,15 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from occ_lab.errors import UserError
+from occ_lab.features.frozen import Frozen, Precision
 from occ_lab.features.weights import load_weights
 
 Output = Literal["levels", "pooled"]
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
-class Backbone(nn.Module):
+class Backbone(Frozen):
     """A timm model as a frozen feature extractor: several levels, or one pooled embedding.
 
-    The parameters need no gradient and the module stays in eval mode whatever ``train`` says.
     Layers behind the last level are dropped.
 
     Args:
@@ -51,18 +49,11 @@ class Backbone(nn.Module):
             to the level, each level divided by its channels, as CFA's code has it for B5
             ([5, 3, 1]); None is the last block alone, not divided.
 
-    Attributes:
-        trained: whether the method trains it: no.
-        channels: channels of each level.
-        identity: hex digest of the weights and of all else that decides what ``forward`` returns.
-            Two backbones of one identity have the same features: a cache key.
-
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
         UserError: the weights cannot be had or do not fit.
     """
 
-    trained = False
     mean: Tensor
     std: Tensor
 
@@ -79,10 +70,7 @@ class Backbone(nn.Module):
         precision: Precision = "float32",
         joined: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
-        if precision not in get_args(Precision):
-            known = ", ".join(get_args(Precision))
-            raise ValueError(f"precision must be one of {known}, got {precision!r}")
+        super().__init__(name, output, precision)
         if output not in ("levels", "pooled"):
             raise ValueError(f"output must be levels or pooled, got {output!r}")
         if joined is not None and (len(joined) != len(strides) or min(joined) < 1):
@@ -91,10 +79,7 @@ class Backbone(nn.Module):
             raise ValueError(f"pool must be odd and at least 1, got {pool}")
         net = create(model, seed)
         reductions = [layer["reduction"] for layer in net.feature_info]
-        self.name = name
-        self.output = output
         self.pool = pool
-        self.precision = precision
         # a transformer's blocks share one stride, the side of its patches
         self.patch: int | None = reductions[0] if len(set(reductions)) == 1 else None
         self.levels: list[int] = []  # indices of the levels among the model's layers
@@ -121,29 +106,10 @@ class Backbone(nn.Module):
             self.register_buffer(statistic, value, persistent=False)
         facts = [model, output, self.levels, pool if output == "levels" else None, precision]
         facts += [self.joined] if self.joined else []
-        self.identity = digest(net, repr((*facts, self.mean.tolist(), self.std.tolist())))
-        self.net: Any = net.requires_grad_(False)
-        self.eval()
+        self.net: Any = net
+        self._freeze(net, *facts, self.mean.tolist(), self.std.tolist())
         fold_batch_norm(net)
         net.to(memory_format=torch.channels_last)  # convolutions on CPU take half the time
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """Extract the features of a batch.
-
-        Args:
-            image: float ``[B,3,h,w]`` in 0..1, RGB.
-
-        Returns:
-            The levels, finest first, each ``[B,C_l,H_l,W_l]``; pooled: one of ``[B,C,1,1]``.
-
-        Raises:
-            UserError: the patches of a vision transformer do not tile the image.
-        """
-        self.check_size(*image.shape[-2:])
-        if self.precision == "float32":
-            return self._levels(image)
-        with torch.autocast(image.device.type, getattr(torch, self.precision)):
-            return [level.float() for level in self._levels(image)]
 
     def _levels(self, image: Tensor) -> list[Tensor]:
         image = (image - self.mean) / self.std
@@ -184,10 +150,6 @@ class Backbone(nn.Module):
             f"patches of the backbone {self.name}: their sides must be multiples of {self.patch}, "
             f"such as {' or '.join(f'{side}, {side + self.patch}' for side in sides)}"
         )
-
-    def train(self, mode: bool = True) -> Backbone:
-        """Stay in eval mode."""
-        return super().train(False)
 
 
 def create(model: str, seed: int) -> Any:
@@ -237,15 +199,6 @@ def choose_blocks(blocks: Sequence[int] | None, depth: int) -> list[int]:
             f"blocks must be some of 0..{depth - 1}, which the model has, got {list(blocks)}"
         )
     return sorted(set(blocks))
-
-
-def digest(net: nn.Module, facts: str) -> str:
-    """SHA-256 of ``facts`` and of every tensor of ``net``: its name, type, shape and bytes."""
-    sha = hashlib.sha256(facts.encode())
-    for name, tensor in net.state_dict().items():
-        sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        sha.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
-    return sha.hexdigest()
 
 
 def fold_batch_norm(net: nn.Module) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from occ_lab.errors import UserError
-from occ_lab.features.backbone import Backbone
+from occ_lab.features.frozen import Frozen
 from occ_lab.features.join import pieces
 from occ_lab.features.lenet import LeNet
 from occ_lab.models.objective import Objective
@@ -39,7 +39,7 @@ class Detector(LightningModule):
 
     def __init__(
         self,
-        backbone: Backbone | LeNet,
+        backbone: Frozen | LeNet,
         projector: nn.Module,
         objective: Objective,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
@@ -182,7 +182,7 @@ class Detector(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out a frozen backbone, which can be had again; keep its identity."""
-        if isinstance(self.backbone, Backbone):
+        if isinstance(self.backbone, Frozen):
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {
                 name: value for name, value in state.items() if not name.startswith("backbone.")
@@ -191,7 +191,7 @@ class Detector(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that a frozen backbone is the one the checkpoint was trained with."""
-        if not isinstance(self.backbone, Backbone):
+        if not isinstance(self.backbone, Frozen):
             return
         if checkpoint["backbone"] != self.backbone.identity:
             raise UserError(

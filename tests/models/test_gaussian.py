@@ -10,7 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import mahalanobis
+from scipy.stats import spearmanr
+from sklearn.mixture import GaussianMixture
 
+from occ_lab.config import composed
 from occ_lab.errors import UserError
 from occ_lab.models.gaussian import Gaussian, inverse_factor
 from occ_lab.models.projector import Conv1x1, Identity
@@ -48,6 +51,26 @@ def test_score_is_the_mahalanobis_distance(shrinkage: float, normalize: bool) ->
     ours = objective.score(projector(test))
     assert ours.shape == (6, 8, 8)
     np.testing.assert_allclose(ours.detach().flatten(), plain(*rows, shrinkage), rtol=1e-9)
+
+
+def test_gde_ranks_as_the_density_of_scikit_learn() -> None:
+    """As Sohn et al. 2021 have it: of unit vectors, with scikit-learn's ridge of 1e-6."""
+    cfg = composed("train", ["loss=gde"])
+    random = torch.Generator().manual_seed(0)
+    mixing = torch.randn(64, 64, generator=random) * torch.logspace(0, -2, 64)
+    train, test = (
+        (torch.randn(n, 64, generator=random) @ mixing.T + 0.3).relu().double() for n in (2000, 500)
+    )
+    objective, projector = fitted(
+        [[train[..., None, None]]],
+        [64],
+        shrinkage=cfg.loss.shrinkage,
+        normalize=cfg.projector.normalize,
+    )
+    unit = [(f / f.norm(dim=1, keepdim=True)).numpy() for f in (train, test)]
+    density = GaussianMixture(1, covariance_type="full").fit(unit[0])
+    ours = objective.score(projector([test[..., None, None]])).detach().flatten()
+    assert spearmanr(ours, -density.score_samples(unit[1])).statistic > 0.9999
 
 
 @settings(deadline=None, max_examples=15)
@@ -115,6 +138,7 @@ def test_bad_arguments_are_named(value: object) -> None:
         Gaussian(3, [3], shrinkage=value)  # type: ignore[arg-type]
 
 
-def test_a_checkpoint_scores_as_its_run_did(tmp_path: Path) -> None:
-    written, loaded = run_and_load(tmp_path, "loss=gaussian")
+@pytest.mark.parametrize("loss", ["gaussian", "gde"])
+def test_a_checkpoint_scores_as_its_run_did(loss: str, tmp_path: Path) -> None:
+    written, loaded = run_and_load(tmp_path, f"loss={loss}")
     torch.testing.assert_close(loaded, written, rtol=1e-5, atol=0)

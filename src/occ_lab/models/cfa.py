@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from occ_lab.errors import UserError, check_number
-from occ_lab.models.neighbours import NearestDistances, rows
+from occ_lab.models.neighbours import NearestDistances, lengths, rows
 from occ_lab.models.objective import Objective
 
 Memory = Literal["official", "algorithm1"]
@@ -142,7 +142,7 @@ class CFA(Objective):
 
     def score(self, z: Tensor) -> Tensor:
         """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``."""
-        d = self._distances(z, self.k).sqrt()
+        d = lengths(self._distances(z, self.k))
         score = d[:, 0]
         if self.certainty:
             score = score * F.softmin(d, dim=1)[:, 0]

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from occ_lab.errors import UserError, check_number
-from occ_lab.features.join import join, pieces
-from occ_lab.models.coreset import Reservoir, farthest_first, projected
-from occ_lab.models.joined import JoinedObjective
-from occ_lab.models.neighbours import NearestDistances, rows
+from occ_lab.models.coreset import farthest_first, projected
+from occ_lab.models.neighbours import NearestDistances, lengths, rows
+from occ_lab.models.sampled import SampledObjective
 
 Coreset = Literal["random", "greedy"]
 Metric = Literal["euclidean", "cosine"]
@@ -21,7 +20,7 @@ CANDIDATES = 10  # that greedy selection draws for each vector it keeps
 PROJECTED = 128  # channels it selects by, as in the official code of PatchCore
 
 
-class KNN(JoinedObjective):
+class KNN(SampledObjective):
     """Mean distance to the k nearest feature vectors of a bank, as in PatchCore.
 
     (Roth et al. 2022, arXiv 2106.08265, without the weight of equation 7.) The bank is a
@@ -62,21 +61,15 @@ class KNN(JoinedObjective):
                 raise ValueError(f"{name} must be {' or '.join(get_args(choices))}, got {value!r}")
         check_number("k", k, at_least=1, at_most=bank, integer=True)
         check_number("chunk", chunk, at_least=1, integer=True)
-        super().__init__()
+        greedy = coreset == "greedy"
+        super().__init__(CANDIDATES * bank if greedy else bank, seed)
         self.size = bank
-        self.greedy = coreset == "greedy"
+        self.greedy = greedy
         self.k = k
         self.cosine = metric == "cosine"
         self.chunk = chunk
         self.seed = seed
-        self.sample = Reservoir(CANDIDATES * bank if self.greedy else bank, seed)
         self.register_buffer("bank", torch.empty(0, channels))
-
-    @torch.no_grad()
-    def observe(self, levels: Sequence[Tensor]) -> None:
-        """Draw from the positions of a batch of levels ``[B, C_l, H_l, W_l]``."""
-        for piece in pieces(levels):
-            self.sample.add(rows(join(piece)))
 
     def finish(self, projector: nn.Module) -> None:
         """Take the sample, or its coreset, as the bank.
@@ -101,7 +94,7 @@ class KNN(JoinedObjective):
                 self._vectors(rows(z)), self.bank, self.k, self.chunk, False
             )
         # Of unit vectors ‖u − v‖² = 2 (1 − cos).
-        distances = squared / 2 if self.cosine else squared.sqrt()
+        distances = squared / 2 if self.cosine else lengths(squared)
         return distances.mean(dim=1).unflatten(0, (len(z), *z.shape[-2:]))
 
     def _vectors(self, features: Tensor) -> Tensor:

@@ -15,6 +15,11 @@ def rows(z: Tensor) -> Tensor:
     return z.permute(0, 2, 3, 1).flatten(0, 2)
 
 
+def lengths(squared: Tensor) -> Tensor:
+    """Square roots, those of 0 so near it that their gradient is finite."""
+    return squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt()
+
+
 class NearestDistances(torch.autograd.Function):
     """Squared distances ``[N, count]`` of features to their nearest centres, nearest first.
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from occ_lab.benchmark import least_seconds, score_images
+from occ_lab.benchmark import least_seconds
 from occ_lab.config import composed
 from occ_lab.features.extract import image_batches
 from occ_lab.files import write_whole
@@ -63,7 +63,7 @@ def trial(overrides: list[str]) -> dict[str, Any]:
     detector, device = member.detector.eval(), member.trainer.strategy.root_device
     image = next(image_batches(member.data.test_images, device, cfg.loader.eval_batch_size))
     with torch.inference_mode():
-        (seconds,) = least_seconds([lambda: score_images(detector, image)], SECONDS)
+        (seconds,) = least_seconds([lambda: detector.image_scores(image)], SECONDS)
     return {
         **detector.figures,
         "fit_seconds": member.seconds["fit"],

@@ -202,7 +202,7 @@ def measure_detector(overrides: list[str], effort: Effort) -> dict[str, float | 
     with torch.inference_mode():
         reset_peak()
         alone, whole = least_seconds(
-            [backbone, lambda: score_images(detector, image)], effort.seconds
+            [backbone, lambda: detector.image_scores(image)], effort.seconds
         )
     return {
         "backbone_images_per_second": len(image) / alone,
@@ -210,13 +210,6 @@ def measure_detector(overrides: list[str], effort: Effort) -> dict[str, float | 
         "share_of_backbone": alone / whole,
         "peak_memory_mb": peak_mb(),
     }
-
-
-def score_images(detector: Detector, image: Tensor) -> Tensor:
-    """All that scoring takes, from images in memory to maps and image scores ``[B]``."""
-    scores = detector(image)
-    maps = detector.postprocess.maps(scores, detector.size)
-    return detector.postprocess.image_scores(scores, maps)
 
 
 def fitted(cfg: DictConfig, count: int) -> tuple[Detector, Tensor]:

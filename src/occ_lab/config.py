@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from occ_lab.errors import UserError, check_number
 
+FILE = "file:"  # before the path of a learned backbone
 TRUSTED = ("occ_lab.", "lightning.pytorch.", "torch.optim.", "torchmetrics.")
 
 
@@ -40,8 +44,39 @@ def resolved(cfg: DictConfig) -> DictConfig:
 
 def composed(name: str, overrides: list[str]) -> DictConfig:
     """The configuration ``name`` with ``overrides``, resolved, outside a Hydra command."""
-    with initialize_config_dir(conf_dir(), version_base="1.3"):
-        return resolved(compose(name, overrides))
+    return resolved(unresolved(name, overrides))
+
+
+def unresolved(name: str, overrides: list[str]) -> DictConfig:
+    """The configuration ``name`` with ``overrides`` as it is composed, inside a command or out."""
+    running = GlobalHydra.instance().is_initialized()
+    with nullcontext() if running else initialize_config_dir(conf_dir(), version_base="1.3"):
+        return compose(name, file_backbones(overrides))
+
+
+def file_backbones(arguments: list[str]) -> list[str]:
+    """A command line in which ``backbone=file:PATH`` is said as Hydra's groups allow it.
+
+    It is ``backbone=file backbone.path=PATH``; of a sweep over such files, commas part the paths.
+
+    Raises:
+        UserError: a sweep over such files and over backbones of other kinds.
+    """
+    said: list[str] = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        choices = value.split(",")
+        files = [choice.removeprefix(FILE) for choice in choices if choice.startswith(FILE)]
+        if key != "backbone" or not files:
+            said.append(argument)
+            continue
+        if len(files) < len(choices):
+            raise UserError(
+                f"backbone: {value} mixes learned files and other backbones; sweep over them apart"
+            )
+        paths = ",".join("'{}'".format(path.replace("'", "\\'")) for path in files)
+        said += ["backbone=file", f"backbone.path={paths}"]
+    return said
 
 
 def build(node: DictConfig, key: str, **values: Any) -> Any:
@@ -61,10 +96,18 @@ def build(node: DictConfig, key: str, **values: Any) -> Any:
         return instantiate(node, _convert_="all", **values)
     except InstantiationException as error:
         if isinstance(error.__cause__, ValueError | TypeError):
-            raise UserError(f"{key}.{error.__cause__}") from error
+            raise UserError(f"{key}{_below(node, error)}.{error.__cause__}") from error
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from error
         raise
+
+
+def _below(node: DictConfig, error: InstantiationException) -> str:
+    """Where below ``node`` an object could not be built, such as ``.encoder``; empty: it itself."""
+    told = re.search(r"^full_key: (.+)$", str(error), re.MULTILINE)
+    own = str(node._get_full_key(None))
+    path = told[1].removeprefix(own).strip(".") if told else ""
+    return f".{path}" if path else ""
 
 
 def check_value(cfg: DictConfig, key: str, **rules: Any) -> None:

@@ -6,18 +6,20 @@ import copy
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
+from torch.utils.data import DataLoader
 
+from occ_lab.calibrating import held_out
 from occ_lab.config import build
 from occ_lab.data.base import Benchmark
 from occ_lab.data.module import TaskData
@@ -25,12 +27,14 @@ from occ_lab.features.cache import FeatureCache
 from occ_lab.features.extract import use_features
 from occ_lab.features.frozen import Frozen
 from occ_lab.features.lenet import LeNet
-from occ_lab.features.samples import TaskPixels
+from occ_lab.features.samples import held
 from occ_lab.models.detector import Detector
+from occ_lab.scoring.calibration import Calibration
 from occ_lab.scoring.postprocess import PostProcess
 
 log = logging.getLogger(__name__)
 
+IMAGES = 32  # whose scores are upsampled at once
 QUIET = (  # what Lightning warns of that is as it should be here
     ".*does not have many workers.*",
     ".*number of training batches.*",
@@ -41,8 +45,8 @@ QUIET = (  # what Lightning warns of that is as it should be here
     ".*sync_dist=True.*",  # what is logged of a test is the same in every process
     ".*configure_optimizers` returned `None`.*",
     ".*training_step` returned `None`.*",
+    ".*exists and is not empty.*",  # a training that goes on
 )
-IN_MEMORY = 2**30  # bytes of pixels that a trained backbone's images may take up
 
 
 @dataclass(frozen=True)
@@ -78,18 +82,32 @@ class Fitted:
         detector: with what the test kept.
         trainer: which did it.
         seconds: of each stage.
+        calibration: the scores of normal images it was not fitted to; None without any.
     """
 
     data: TaskData
     detector: Detector
     trainer: Trainer
     seconds: dict[str, float]
+    calibration: Calibration | None = None
 
     def training_scores(self) -> Tensor:
         """The scores ``[N, H, W]`` of the training images."""
-        batches = self.trainer.predict(self.detector, self.data.setup_dataloader())
-        assert batches is not None
-        return torch.cat([scores for scores in batches if isinstance(scores, Tensor)])
+        return self._scores(self.data.setup_dataloader())
+
+    def scores_aside(self) -> tuple[Tensor, Tensor]:
+        """Image scores ``[n]`` of the images set aside, and the peaks ``[n]`` of their maps."""
+        scores, peaks = [], []
+        for some in self._scores(self.data.calibration_dataloader()).split(IMAGES):
+            maps, found = self.detector.maps_and_scores(some)
+            scores.append(found)
+            peaks.append(found if maps is None else maps.flatten(1).amax(dim=1))
+        return torch.cat(scores), torch.cat(peaks)
+
+    def _scores(self, batches: DataLoader) -> Tensor:
+        predicted = self.trainer.predict(self.detector, batches)
+        assert predicted is not None
+        return torch.cat([scores for scores in predicted if isinstance(scores, Tensor)])
 
 
 def fitted(
@@ -100,9 +118,39 @@ def fitted(
     loggers: list[Logger],
     checkpoint: Path,
 ) -> Fitted:
-    """Fit a detector to the task as ``benchmark`` shows it, save it, test it."""
+    """Fit a detector to the task as ``benchmark`` shows it, save it, calibrate and test it.
+
+    Where it is calibrated by folds, a detector is fitted without each of them first.
+    """
+    aside = held_out(cfg, len(benchmark.split(task).train))
+    scored = []
+    if cfg.calibration.folds:
+        folds = (fit_without(fold, cfg, parts, benchmark, task, []) for fold in aside)
+        scored = [fold.scores_aside() for fold in folds]
+        aside = []
+    member = fit_without(aside[0] if aside else [], cfg, parts, benchmark, task, loggers)
+    member.trainer.save_checkpoint(checkpoint, weights_only=True)
+    if aside:
+        scored = [member.scores_aside()]
+    if scored:
+        member.calibration = Calibration.of(*map(torch.cat, zip(*scored, strict=True)))
+    with timed(member.seconds, "test"):
+        member.trainer.test(member.detector, member.data.test_dataloader(), verbose=False)
+    return member
+
+
+def fit_without(
+    aside: Sequence[int],
+    cfg: DictConfig,
+    parts: Parts,
+    benchmark: Benchmark,
+    task: str,
+    loggers: list[Logger],
+) -> Fitted:
+    """Fit a detector to the task's training images but for those at the places ``aside``."""
     data = TaskData(benchmark, task, cfg.loss.fit.batch_size, **cfg.loader)
     data.prepare_data()
+    data.set_aside(aside)
     trainer = make_trainer(cfg, loggers, 1 if parts.one_pass else cfg.trainer.max_epochs)
     data.share(trainer.global_rank, trainer.world_size, equal=not parts.one_pass)
     seconds = {"features": 0.0}
@@ -116,9 +164,6 @@ def fitted(
             pretrain(cfg, detector.backbone, data, loggers)
     with timed(seconds, "fit"):
         fit(trainer, detector, data, cfg.oracle)
-    trainer.save_checkpoint(checkpoint, weights_only=True)
-    with timed(seconds, "test"):
-        trainer.test(detector, data.test_dataloader(), verbose=False)
     return Fitted(data, detector, trainer, seconds)
 
 
@@ -130,10 +175,8 @@ def use_fast_samples(data: TaskData, parts: Parts, device: torch.device) -> None
         return
     if parts.cache.enabled:
         log.info("cache: off, since the backbone is trained")
-    images = len(data.train_images) + len(data.test_images)
-    if not data.benchmark.random and images * 3 * data.benchmark.crop**2 <= IN_MEMORY:
-        data.train_set = TaskPixels(data.train_images)
-        data.test_set = TaskPixels(data.test_images)
+    data.train_set = held(data.train_images)
+    data.test_set = held(data.test_images)
 
 
 @contextmanager
@@ -169,7 +212,9 @@ def without_fit(loss: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(loss, [str(key) for key in loss if key not in ("name", "fit")])
 
 
-def make_trainer(cfg: DictConfig, loggers: list[Logger], epochs: int) -> Trainer:
+def make_trainer(
+    cfg: DictConfig, loggers: list[Logger], epochs: int, watchers: Sequence[Callback] = ()
+) -> Trainer:
     """Lightning's trainer, with less to read in the terminal."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -180,7 +225,7 @@ def make_trainer(cfg: DictConfig, loggers: list[Logger], epochs: int) -> Trainer
         "trainer",
         logger=loggers,
         max_epochs=epochs,
-        callbacks=[RichProgressBar()],
+        callbacks=[RichProgressBar(), *watchers],
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from occ_lab.config import build, conf_dir
+from occ_lab.config import build, conf_dir, file_backbones
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="norm_study")
@@ -23,4 +24,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = file_backbones(sys.argv[1:])
     main()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,18 @@ from torch import Tensor
 
 import occ_lab
 from occ_lab.allocator import keep_freed_memory
+from occ_lab.calibrating import check_calibration, figures_of, write_calibration
 from occ_lab.config import build, check_value, resolved
 from occ_lab.data.base import Benchmark
 from occ_lab.data.module import TaskData
 from occ_lab.errors import UserError
+from occ_lab.explaining import check_explanations, write_explanations
 from occ_lab.files import write_whole
 from occ_lab.fitting import Fitted, Parts, fitted, without_fit
 from occ_lab.results.memory import peak_mb, reset_peak
 from occ_lab.results.pictures import save_pictures
-from occ_lab.results.record import METRICS, RunRecord, to_csv, to_json
-from occ_lab.results.table import TITLES, percent, results_table
+from occ_lab.results.record import METRICS, RunRecord, leads, to_csv, to_json
+from occ_lab.results.table import TITLES, calibration_table, percent, results_table
 from occ_lab.results.tracking import Tracking, tracked
 from occ_lab.scoring.ensemble import View, ensemble
 from occ_lab.scoring.evaluation import Evaluation
@@ -32,6 +34,7 @@ from occ_lab.scoring.postprocess import PostProcess
 LEAST = {  # the least that these numbers may be
     "seed": 0,
     "maps": 0,
+    "explain.count": 0,
     "loader.workers": 0,
     "loader.eval_batch_size": 1,
     "loss.fit.epochs": 1,
@@ -85,7 +88,7 @@ def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
     }
     record = RunRecord(directory, header, cfg)
     console = Console(quiet=not record.leads)
-    with tracked(cfg, directory, record.leads) as tracking:
+    with tracked(cfg, directory, record.leads, cfg.loss.name) as tracking:
         run_tasks(cfg, parts, record, tracking, console)
         if not record.leads:
             return {}
@@ -95,11 +98,16 @@ def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
         f"{cfg.loss.name} on {cfg.dataset.name}, {cfg.backbone.name}, seed {cfg.seed} (per cent)"
     )
     console.print(results_table(title, figures))
+    calibrated = calibration_table(figures)
+    if calibrated:
+        console.print(calibrated)
     if cfg.published:
         console.print(published(cfg.published), soft_wrap=True)
     console.print(f"run directory: {directory}", soft_wrap=True)
     if cfg.maps:
         console.print(f"heatmaps:      {directory}/tasks/*/maps/*.png", soft_wrap=True)
+    if cfg.explain.count:
+        console.print(f"explanations:  {directory}/tasks/*/explanations/*.png", soft_wrap=True)
     return figures
 
 
@@ -143,8 +151,11 @@ def check(cfg: DictConfig) -> Parts:
     objective = build(without_fit(cfg.loss), "loss", channels=1, levels=[1])
     if cfg.oracle and objective.one_pass:
         raise UserError(f"oracle: loss={cfg.loss.name} learns in one pass; it has no best epoch")
+    check_explanations(cfg)
+    check_calibration(cfg)
     postprocess = build(cfg.scoring, "scoring")
     backbone = build(cfg.backbone, "backbone")
+    backbone.check_tasks(views[0].tasks())
     for view in views:
         backbone.check_size(view.crop, view.crop)
     if cfg.pretrain.epochs and not backbone.trained:
@@ -179,6 +190,7 @@ def views_of(cfg: DictConfig) -> list[Benchmark]:
 def run_task(cfg: DictConfig, parts: Parts, task: str, folder: Path, tracking: Tracking) -> None:
     """Fit and test one task and write its outputs into ``folder``."""
     reset_peak()
+    parts = replace(parts, backbone=parts.backbone.of(task))
     loggers = tracking.loggers(task, folder)
     members = []
     for place, benchmark in enumerate(parts.views):
@@ -200,9 +212,22 @@ def run_task(cfg: DictConfig, parts: Parts, task: str, folder: Path, tracking: T
     }
     if cfg.oracle:
         figures["oracle_best_epoch"] = best_epochs(members[0].detector.history)
+    calibration = members[0].calibration
+    if calibration is not None:
+        overkill = cfg.calibration.overkill
+        figures["calibration"] = figures_of(calibration, overkill, tested.scores, tested.labels)
+        write_calibration(folder / "calibration.json", calibration)
     write_scores(folder, tested)
     pictures = write_pictures(folder / "maps", tested, parts.postprocess, cfg.maps)
     tracking.task_ended(task, tested.scores.numpy(), tested.labels.numpy(), pictures)
+    if cfg.explain.count and leads():
+        write_explanations(
+            folder / "explanations",
+            cfg.explain,
+            members[0],
+            tested.scores.numpy(),
+            tested.labels.numpy(),
+        )
     write_whole(folder / "metrics.json", to_json(figures))
 
 

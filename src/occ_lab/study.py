@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +136,11 @@ def check(cfg: DictConfig) -> Parts:
     check_value(cfg, "seed", at_least=0, integer=True)
     check_value(cfg, "loader.eval_batch_size", at_least=1, integer=True)
     check_value(cfg, "loader.workers", at_least=0, integer=True)
+    benchmark, backbone = build(cfg.dataset, "dataset"), build(cfg.backbone, "backbone")
+    backbone.check_tasks(benchmark.tasks())
     return Parts(
-        build(cfg.dataset, "dataset"),
-        build(cfg.backbone, "backbone"),
+        benchmark,
+        backbone,
         build(cfg.cache, "cache"),
         build(cfg.scoring, "scoring"),
         Fabric(accelerator=cfg.accelerator, devices=1).device,
@@ -148,6 +150,7 @@ def check(cfg: DictConfig) -> Parts:
 def study_task(cfg: DictConfig, parts: Parts, task: str, folder: Path) -> dict[str, Any]:
     """Study one task and save its pictures into ``folder``."""
     started = time.perf_counter()
+    parts = replace(parts, backbone=parts.backbone.of(task))
     data = TaskData(parts.benchmark, task, cfg.loader.eval_batch_size, **cfg.loader)
     data.prepare_data()
     if len(data.split.train) < 4:

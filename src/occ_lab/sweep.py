@@ -25,8 +25,10 @@ log = logging.getLogger(__name__)
 SHOWN = 30  # lines of what a job's own process said last
 
 
-def perform(work: Callable[[DictConfig, Path], object], cfg: DictConfig) -> float | None:
-    """Do the work of ``occ_lab.train`` in its output directory.
+def perform(
+    work: Callable[[DictConfig, Path], object], cfg: DictConfig, module: str = "occ_lab.train"
+) -> float | None:
+    """Do the work of a command in its output directory.
 
     In a multirun a failure is written to ``error.txt`` there, so that the other jobs go on. A job
     on several processes gets a process of its own: Lightning starts the others by repeating the
@@ -35,6 +37,7 @@ def perform(work: Callable[[DictConfig, Path], object], cfg: DictConfig) -> floa
     Args:
         work: what the command does.
         cfg: its configuration.
+        module: its name, as after ``python -m``.
 
     Returns:
         Of a job of a multirun its mean image AUROC, which a sweeper may maximise; NaN if it failed
@@ -49,7 +52,7 @@ def perform(work: Callable[[DictConfig, Path], object], cfg: DictConfig) -> floa
     failure.unlink(missing_ok=True)
     try:
         if on_several_processes(cfg):
-            in_own_process(list(hydra.overrides.task), directory)
+            in_own_process(module, list(hydra.overrides.task), directory)
         else:
             from occ_lab.devices import claim_one  # torch is imported by now or soon
 
@@ -74,7 +77,7 @@ def on_several_processes(cfg: DictConfig) -> bool:
     return trainer.get("devices", 1) not in (1, "1") or trainer.get("num_nodes", 1) != 1
 
 
-def in_own_process(overrides: list[str], directory: Path) -> None:
+def in_own_process(module: str, overrides: list[str], directory: Path) -> None:
     """Repeat a job as a single run into its directory.
 
     Raises:
@@ -83,7 +86,7 @@ def in_own_process(overrides: list[str], directory: Path) -> None:
     place = str(directory).replace("\\", "\\\\").replace("'", "\\'")
     # An experiment may make multiruns of all commands that name it; this one is a single run.
     alone = ["hydra.mode=RUN", f"hydra.run.dir='{place}'"]
-    command = [sys.executable, "-m", "occ_lab.train", *overrides, *alone]
+    command = [sys.executable, "-m", module, *overrides, *alone]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     sys.stderr.write(done.stderr)
     if done.returncode:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from occ_lab.config import build, conf_dir
+from occ_lab.config import build, conf_dir, file_backbones
 from occ_lab.sweep import perform
 
 
@@ -28,4 +29,5 @@ def work(cfg: DictConfig, directory: Path) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = file_backbones(sys.argv[1:])
     main()

@@ -61,6 +61,13 @@ def test_earlier_results_are_kept_only_on_request(tmp_path: Path) -> None:
         RunRecord(tmp_path, HEADER, changed)
 
 
+def test_explanations_may_change_when_a_run_goes_on(tmp_path: Path) -> None:
+    finish(RunRecord(tmp_path, HEADER, CFG), "bolt", image_auroc=0.7)
+    explained = {"resume": True, "explain": {"count": 8, "steps": 32}}
+    again = RunRecord(tmp_path, HEADER, OmegaConf.merge(CFG, explained))
+    assert list(again.finished) == ["bolt"]
+
+
 def test_mean_takes_the_tasks_that_have_a_metric() -> None:
     assert mean_metrics({"a": {"image_ap": 0.2}, "b": {"image_ap": 0.4, "pixel_auroc": 1.0}}) == {
         "image_ap": pytest.approx(0.3),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -125,9 +126,33 @@ class TaskData(LightningDataModule):
         self.test_images = TaskImages(
             benchmark, self.split.test, self.split.has_masks, drawn="once" if fixed else "never"
         )
+        self.calibration_images = TaskImages(benchmark, [], masks=False)
         self.rank, self.processes, self.equal_shares = 0, 1, True
         self.train_set: Dataset = self.train_images
         self.test_set: Dataset = self.test_images
+        self.calibration_set: Dataset = self.calibration_images
+
+    def set_aside(self, places: Sequence[int]) -> None:
+        """Keep some of the training images out of training, to calibrate on.
+
+        They are shown as test images are. To be called before features are put in their place.
+
+        Args:
+            places: of these images in the split.
+        """
+        aside = set(places)
+        every = self.split.train
+        kept = [item for place, item in enumerate(every) if place not in aside]
+        self.split = replace(self.split, train=kept, pool=self.split.pool or every)
+        self.train_images = TaskImages(
+            self.benchmark, kept, masks=False, drawn=self.train_images.drawn
+        )
+        self.train_set = self.train_images
+        items = [every[place] for place in sorted(aside)]
+        self.calibration_images = TaskImages(
+            self.benchmark, items, masks=False, drawn=self.test_images.drawn
+        )
+        self.calibration_set = self.calibration_images
 
     def share(self, rank: int, processes: int, equal: bool) -> None:
         """Let this process have its share of the training and of the test images.
@@ -163,9 +188,30 @@ class TaskData(LightningDataModule):
         )
         return self._loader(self.train_set, self.batch_size, sampler)
 
+    def resumable_dataloader(self, seed: int) -> DataLoader:
+        """Shuffled batches of one size, the same whenever an epoch is begun again.
+
+        Lightning tells the sampler the epoch, which with ``seed`` decides the order. Of fewer
+        images than a batch has, all are in one batch. A pass that begins draws nothing from torch's
+        global generator: Lightning begins the first one of a training, resumed or not, at another
+        time than those after it. (Not the same is what worker processes draw of images that are
+        drawn anew.)
+        """
+        sampler: Sampler = DistributedSampler(
+            self.train_set, self.processes, self.rank, shuffle=True, seed=seed
+        )
+        size = min(self.batch_size, len(sampler))  # type: ignore[arg-type]
+        loader = self._loader(self.train_set, size, sampler, drop_last=True)
+        loader.generator = torch.Generator().manual_seed(seed)
+        return loader
+
     def setup_dataloader(self) -> DataLoader:
         """One pass over the training images in order, all of them in every process."""
         return self._loader(self.train_set, self.eval_batch_size)
+
+    def calibration_dataloader(self) -> DataLoader:
+        """One pass over the images that were set aside, in order, all of them in every process."""
+        return self._loader(self.calibration_set, self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader:
         """The test images in order, of this process's share."""
@@ -178,12 +224,14 @@ class TaskData(LightningDataModule):
         batch_size: int,
         sampler: Sampler | None = None,
         shuffle: bool = False,
+        drop_last: bool = False,
     ) -> DataLoader:
         return DataLoader(
             images,
             batch_size=batch_size,
             shuffle=shuffle,
             sampler=sampler,
+            drop_last=drop_last,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             collate_fn=collate,

@@ -43,9 +43,13 @@ def use_features(
     else:
         pool = TaskImages(data.benchmark, data.split.pool or data.split.train, masks=False)
         places = {item: place for place, item in enumerate(pool.items)}
-        rows = np.array([places[item] for item in data.split.train])
         levels = features(pool, "train features")
-        data.train_set = TaskFeatures(levels, data.train_images, rows)
+
+        def of_pool(images: TaskImages) -> TaskFeatures:
+            return TaskFeatures(levels, images, np.array([places[item] for item in images.items]))
+
+        data.train_set = of_pool(data.train_images)
+        data.calibration_set = of_pool(data.calibration_images)
     data.test_set = TaskFeatures(features(data.test_images, "test features"), data.test_images)
 
 

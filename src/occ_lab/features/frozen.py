@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -72,6 +73,9 @@ class Frozen(nn.Module, ABC):
     @abstractmethod
     def check_size(self, height: int, width: int) -> None:
         """Raise a ``UserError`` where an image of this size, in pixels, cannot be taken."""
+
+    def check_tasks(self, tasks: Sequence[str]) -> None:
+        """Raise a ``UserError`` where a task lacks a network of its own that it should have."""
 
     def of(self, task: str) -> Frozen:
         """The network of a task: one for all, unless each task has learned its own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -135,6 +135,13 @@ class LeNet(nn.Module):
         filters = next(self.convs.parameters())
         training = (training - self.low) / (self.high - self.low)
         filters.copy_(patch_atoms(training, filters.shape, self.seed))
+
+    def of(self, task: str) -> LeNet:
+        """The untrained network of a task, the same for all."""
+        return self
+
+    def check_tasks(self, tasks: Sequence[str]) -> None:
+        """No task needs a file."""
 
     def check_size(self, height: int, width: int) -> None:
         """Raise a ``UserError`` where an image of this size, in pixels, cannot be taken."""

@@ -13,6 +13,8 @@ from torch.utils.data import Dataset, default_collate
 from occ_lab.data.module import TaskImages
 from occ_lab.features.cache import Levels
 
+IN_MEMORY = 2**30  # bytes of pixels that the images of a split may take up
+
 
 class TaskFeatures(Dataset):
     """The samples of a split with ``levels`` in place of ``image``, read by the batch.
@@ -49,6 +51,12 @@ class TaskFeatures(Dataset):
             return map(self.images.facts, indices)
         with ThreadPoolExecutor() as pool:  # to decode the masks
             return pool.map(self.images.facts, indices)
+
+
+def held(images: TaskImages) -> Dataset:
+    """The samples with their images in memory, where these stay the same and are few enough."""
+    fits = len(images) * 3 * images.benchmark.crop**2 <= IN_MEMORY
+    return TaskPixels(images) if fits and images.drawn == "never" else images
 
 
 class TaskPixels(Dataset):

@@ -83,6 +83,15 @@ class Detector(LightningModule):
         scores = [self.objective.score(self.projector(piece)) for piece in pieces(levels)]
         return torch.cat(scores)
 
+    def image_scores(self, image: Tensor) -> Tensor:
+        """Image scores ``[B]`` of images ``[B, 3, h, w]`` in 0..1, differentiable."""
+        return self.maps_and_scores(self(image))[1]
+
+    def maps_and_scores(self, scores: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Anomaly maps ``[B, h, w]``, if there are any, and image scores of ``[B, H, W]``."""
+        maps = self.postprocess.maps(scores, self.size)
+        return maps, self.postprocess.image_scores(scores, maps)
+
     def on_fit_start(self) -> None:
         """Let the objective see the training set once, if it must."""
         if self.objective.needs_setup:
@@ -148,8 +157,7 @@ class Detector(LightningModule):
 
     def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         scores = self.score(self.levels(batch))
-        maps = self.postprocess.maps(scores, self.size)
-        image_scores = self.postprocess.image_scores(scores, maps)
+        maps, image_scores = self.maps_and_scores(scores)
         self.evaluation.update(image_scores, batch["label"], maps, batch.get("mask"))
         return scores, image_scores
 

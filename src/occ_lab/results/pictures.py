@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,47 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 from scipy.stats import rankdata
+from torch import Tensor
 
 PANEL = 224
 CAPTION = 26
 GAP = 4
 CONTOUR = (0, 255, 170)
 INK = (25, 25, 25)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A test image that a picture is about.
+
+    Attributes:
+        pixels: uint8 ``[h, w, 3]``.
+        mask: bool ``[h, w]``, or None where the task has no masks.
+        title: place in the order, folder, name and kind.
+        file: the picture's name.
+    """
+
+    pixels: np.ndarray
+    mask: np.ndarray | None
+    title: str
+    file: str
+
+
+def subject(rank: int, sample: dict[str, Any], anomalous: bool) -> Subject:
+    """The image of a sample, that stands at ``rank``, counted from 1, among those shown."""
+    source = Path(sample["path"])
+    kind = "defect" if anomalous else "normal"
+    return Subject(
+        pixels_of(sample["image"]),
+        sample["mask"].numpy() if "mask" in sample else None,
+        f"{rank}. {source.parent.name}/{source.name} ({kind})",
+        f"{rank:03d}_{kind}_{source.parent.name}_{source.stem}.png",
+    )
+
+
+def pixels_of(image: Tensor) -> np.ndarray:
+    """An image ``[3, h, w]`` in 0..1 as uint8 ``[h, w, 3]``."""
+    return (image * 255).round().byte().permute(1, 2, 0).numpy()
 
 
 def worst_first(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -60,12 +96,22 @@ def strip(
     """
     panels = [image]
     if mask is not None:
-        outline = binary_dilation(mask, iterations=2) & ~mask
-        panels.append(np.where(outline[..., None], CONTOUR, image).astype(np.uint8))
+        panels.append(outlined(image, mask))
     if heat is not None:
         colours = (matplotlib.colormaps["inferno"](heat)[..., :3] * 255).astype(np.uint8)
         weight = 0.75 * heat[..., None] ** 2  # the image shows but where the map is high
         panels += [colours, ((1 - weight) * image + weight * colours).astype(np.uint8)]
+    return beside(panels, caption)
+
+
+def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image with a line around what the mask ``[h, w]`` covers."""
+    outline = binary_dilation(mask, iterations=2) & ~mask
+    return np.where(outline[..., None], CONTOUR, image).astype(np.uint8)
+
+
+def beside(panels: list[np.ndarray], caption: str) -> Image.Image:
+    """Panels, each uint8 ``[h, w, 3]``, side by side, and a caption of one line above."""
     font = ImageFont.load_default(15)
     width = max(len(panels) * (PANEL + GAP) - GAP, math.ceil(font.getlength(caption)) + 8)
     canvas = Image.new("RGB", (width, PANEL + CAPTION), "white")
@@ -100,19 +146,11 @@ def save_pictures(
     maps = one_scale([heat(place) for place in places]) if heat else [None] * len(places)
 
     def save(rank: int, place: int, values: np.ndarray | None) -> Path:
-        shown = sample(place)
-        pixels = (shown["image"] * 255).round().byte().permute(1, 2, 0).numpy()
-        mask = shown["mask"].numpy() if "mask" in shown else None
-        source = Path(shown["path"])
-        kind = "defect" if labels[place] else "normal"
-        caption = (
-            f"{rank}. {source.parent.name}/{source.name} ({kind})   score {scores[place]:.4g}"
-            f"   {below_text(scores, labels, place)}"
-        )
-        path = folder / f"{rank:03d}_{kind}_{source.parent.name}_{source.stem}.png"
-        picture = strip(pixels, mask, values, caption)
-        picture.save(path, compress_level=1)  # four times as fast, a fifth larger
-        return path
+        shown = subject(rank, sample(place), bool(labels[place]))
+        caption = f"{shown.title}   score {scores[place]:.4g}   {below_text(scores, labels, place)}"
+        picture = strip(shown.pixels, shown.mask, values, caption)
+        picture.save(folder / shown.file, compress_level=1)  # four times as fast, a fifth larger
+        return folder / shown.file
 
     with ThreadPoolExecutor() as pool:  # most of the work is decoding and encoding
         return list(pool.map(save, range(1, len(places) + 1), places, maps))

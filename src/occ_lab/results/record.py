@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from occ_lab.errors import UserError
 from occ_lab.files import whole_folder, write_whole
 
-UNTOLD = ("resume", "maps", "dataset.category")  # keys that change no figure of a task
+UNTOLD = ("resume", "maps", "explain", "dataset.category")  # keys that change no figure of a task
 METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_aupro")
 
 
@@ -47,20 +47,7 @@ class RunRecord:
         self.leads = leads()
         if not self.leads:
             return
-        settings = directory / "config.yaml"
-        if self.finished:
-            if not cfg.resume:
-                raise UserError(
-                    f"hydra.run.dir: {directory} already holds results; "
-                    "add resume=true to go on there, or name another directory"
-                )
-            changed = differences(OmegaConf.load(settings), cfg)
-            if changed:
-                raise UserError(
-                    f"resume: {directory} holds a run with another {', '.join(changed)}; "
-                    "repeat its command, or name another directory"
-                )
-        write_whole(settings, OmegaConf.to_yaml(cfg))
+        keep_settings(directory, cfg, begun=bool(self.finished))
 
     @property
     def finished(self) -> dict[str, dict[str, Any]]:
@@ -103,18 +90,52 @@ def leads() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def differences(earlier: Any, present: Any, key: str = "") -> list[str]:
-    """The keys in which two configurations differ, but for those that change no figure."""
+def keep_settings(
+    directory: Path, cfg: DictConfig, begun: bool, untold: Sequence[str] = UNTOLD
+) -> None:
+    """Write ``cfg`` as ``config.yaml``; where work has begun, it must go on with the same.
+
+    Args:
+        directory: of the run.
+        cfg: the whole configuration, resolved.
+        begun: whether there is anything that was made with what is written there now.
+        untold: keys that change nothing of it.
+
+    Raises:
+        UserError: work has begun and ``cfg.resume`` is off, or it had other settings.
+    """
+    settings = directory / "config.yaml"
+    if begun:
+        if not cfg.resume:
+            raise UserError(
+                f"hydra.run.dir: {directory} already holds results; "
+                "add resume=true to go on there, or name another directory"
+            )
+        changed = differences(OmegaConf.load(settings), cfg, untold)
+        if changed:
+            raise UserError(
+                f"resume: {directory} holds a run with another {', '.join(changed)}; "
+                "repeat its command, or name another directory"
+            )
+    write_whole(settings, OmegaConf.to_yaml(cfg))
+
+
+def differences(
+    earlier: Any, present: Any, untold: Sequence[str] = UNTOLD, key: str = ""
+) -> list[str]:
+    """The keys in which two configurations differ, but for those that are ``untold``."""
+    if key in untold:
+        return []
     if isinstance(earlier, DictConfig) and isinstance(present, DictConfig):
         names = dict.fromkeys([*earlier, *present])
         return [
             found
             for name in names
             for found in differences(
-                earlier.get(name), present.get(name), f"{key}.{name!s}".removeprefix(".")
+                earlier.get(name), present.get(name), untold, f"{key}.{name!s}".removeprefix(".")
             )
         ]
-    return [] if earlier == present or key in UNTOLD else [key]
+    return [] if earlier == present else [key]
 
 
 def mean_metrics(tasks: dict[str, dict[str, Any]]) -> dict[str, float]:

@@ -36,6 +36,22 @@ def results_table(title: str, tasks: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
+def calibration_table(tasks: dict[str, dict[str, Any]]) -> Table | None:
+    """What the thresholds do on the test images, a row a task; None where none was calibrated."""
+    told = {name: each["calibration"] for name, each in tasks.items() if "calibration" in each}
+    if not told:
+        return None
+    title = "at the calibrated threshold (per cent)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("task", no_wrap=True)
+    for column in ("calibrated on", "overkill asked", "overkill observed", "defects escaped"):
+        table.add_column(column, justify="right")
+    for name, figures in told.items():
+        shares = [percent(figures[share]) for share in ("asked", "overkill", "escape")]
+        table.add_row(name, str(figures["images"]), *shares)
+    return table
+
+
 def seconds(figures: dict[str, Any]) -> float:
     """The time of a whole task."""
     return sum(figures["seconds"].values())

@@ -105,17 +105,17 @@ def line(x: np.ndarray, y: np.ndarray, x_title: str, y_title: str, task: str) ->
 
 
 @contextmanager
-def tracked(cfg: DictConfig, directory: Path, leads: bool) -> Iterator[Tracking]:
+def tracked(cfg: DictConfig, directory: Path, leads: bool, job: str) -> Iterator[Tracking]:
     """The loggers of a run, closed when the block ends.
 
-    A run of ours is a W&B run; those of a sweep are a group by the name of its directory, and the
-    loss is the job type. ``WANDB_MODE`` says whether it goes online; an offline run lies in
-    ``directory``.
+    A run of ours is a W&B run; those of a sweep are a group by the name of its directory.
+    ``WANDB_MODE`` says whether it goes online; an offline run lies in ``directory``.
 
     Args:
         cfg: the whole configuration; ``cfg.logger`` says which loggers.
         directory: of the run.
         leads: whether this process is the first of those of the run, which alone has a W&B run.
+        job: the W&B run's job type: the name of the loss.
 
     Raises:
         UserError: W&B is asked for and not installed.
@@ -136,7 +136,7 @@ def tracked(cfg: DictConfig, directory: Path, leads: bool) -> Iterator[Tracking]
         run = wandb.init(
             name=f"{group}-{directory.name}" if in_sweep else directory.name,
             group=group,
-            job_type=cfg.loss.name,
+            job_type=job,
             dir=directory,
             config={str(key): value for key, value in config.items()},
             **dict(cfg.logger.wandb),

@@ -1,0 +1,31 @@
+"""Learn a representation, then a density of it: ``python -m occ_lab.two_stage --help``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from occ_lab.config import build, conf_dir
+from occ_lab.sweep import perform
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="two_stage")
+def main(cfg: DictConfig) -> float | None:
+    """Both stages, or one job of a multirun."""
+    return perform(work, cfg, "occ_lab.two_stage")
+
+
+def work(cfg: DictConfig, directory: Path) -> None:
+    """What is done in the output directory."""
+    # Said before torch is imported, which takes seconds: the most common mistake.
+    build(cfg.dataset, "dataset").tasks()
+
+    from occ_lab.stages import both_stages
+
+    both_stages(cfg, directory)
+
+
+if __name__ == "__main__":
+    main()

@@ -29,17 +29,21 @@ def read_image(path: Path) -> np.ndarray:
         OSError: the file is missing, truncated or no image.
     """
     with Image.open(path) as file:
-        image: Image.Image = file
-        if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion to 8 would clip
-            grey = (np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8)
-            return np.stack([grey] * 3, axis=-1)
-        if image.mode == "F":
-            raise OSError(f"{path}: floating-point pixels have no known range; save 8 or 16 bits")
-        if image.mode == "P":
-            image = image.convert("RGBA")  # a palette may hold transparent entries
-        if image.mode != "RGB":  # to convert is to copy
-            image = image.convert("RGB")
-        return np.array(image)  # a copy: torch wants it writable
+        return rgb(file, path)
+
+
+def rgb(image: Image.Image, name: object = "image") -> np.ndarray:
+    """The pixels of an image as 8-bit RGB, see `read_image`; errors begin with ``name``."""
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion to 8 would clip
+        grey = (np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8)
+        return np.stack([grey] * 3, axis=-1)
+    if image.mode == "F":
+        raise OSError(f"{name}: floating-point pixels have no known range; save 8 or 16 bits")
+    if image.mode == "P":
+        image = image.convert("RGBA")  # a palette may hold transparent entries
+    if image.mode != "RGB":  # to convert is to copy
+        image = image.convert("RGB")
+    return np.array(image)  # a copy: torch wants it writable
 
 
 def read_mask(path: Path) -> np.ndarray:

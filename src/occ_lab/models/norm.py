@@ -53,6 +53,7 @@ class Norm(Objective):
     """
 
     target: Tensor
+    learned = ("target",)  # the closed form has as many rows as it needs
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +65,13 @@ class Conv1x1(nn.Module):
             self.conv.weight.copy_(factor[:, :-1, None, None])
             assert self.conv.bias is not None
             self.conv.bias.copy_(factor[:, -1])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        rows = state_dict.get(f"{prefix}conv.bias", self.conv.bias)
+        assert rows is not None
+        if len(rows) != self.conv.out_channels:  # a closed form has set it
+            self.conv = nn.Conv2d(self.conv.in_channels, len(rows), 1).to(self.conv.weight)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class Identity(nn.Module):

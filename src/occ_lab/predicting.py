@@ -1,0 +1,231 @@
+"""Scores of new images, as a table and as pictures."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Fabric
+from omegaconf import DictConfig
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from occ_lab.config import check_value
+from occ_lab.data.base import IMAGE_SUFFIXES
+from occ_lab.errors import UserError
+from occ_lab.features.extract import one_ahead
+from occ_lab.files import whole_file
+from occ_lab.loading import TrainedDetector, load
+from occ_lab.results.pictures import strip
+from occ_lab.scoring.calibration import fewest
+
+COLUMNS = ("path", "score", "p_value", "anomalous")
+TABLE = "predictions.csv"
+
+
+@dataclass(frozen=True)
+class Readings:
+    """A batch of images, as far as they could be read.
+
+    Attributes:
+        paths: of those that could.
+        pixels: uint8 ``[N, h, w, 3]``.
+        failed: the others, and why.
+    """
+
+    paths: list[Path]
+    pixels: np.ndarray
+    failed: dict[Path, str]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What decides, at a rate of false alarms; nothing where the run was not calibrated.
+
+    Attributes:
+        overkill: the rate.
+        image: what an image score must exceed to be anomalous.
+        pixel: what a pixel of the map must exceed to be marked.
+    """
+
+    overkill: float | None = None
+    image: float | None = None
+    pixel: float | None = None
+
+
+def predict(cfg: DictConfig, directory: Path) -> dict[Path, str]:
+    """Score every image that ``cfg.input`` names, and write all into ``directory``.
+
+    Returns:
+        The files that could not be read, and why.
+
+    Raises:
+        UserError: a value out of range, no such run, no images; before any work.
+    """
+    check_value(cfg, "batch_size", at_least=1, integer=True)
+    check_value(cfg, "workers", at_least=0, integer=True)
+    paths = image_paths(str(cfg.input))
+    device = Fabric(**accelerator_of(cfg.device)).device
+    detector = load(str(cfg.run), None if cfg.task is None else str(cfg.task), device)
+    thresholds = thresholds_of(cfg, detector)
+    failed: dict[Path, str] = {}
+    scored = anomalous = 0
+    with whole_file(directory / TABLE) as scratch, scratch.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        steps = math.ceil(len(paths) / cfg.batch_size)
+        batches = readings(detector, paths, cfg.batch_size, cfg.workers)
+        for batch in track(batches, "scoring", steps, transient=True):
+            failed.update(batch.failed)
+            if not batch.paths:
+                continue
+            scores, maps = detector.score_pixels(batch.pixels)
+            rows = judgements(detector, thresholds, scores)
+            writer.writerows([path, *row] for path, row in zip(batch.paths, rows, strict=True))
+            scored += len(rows)
+            anomalous += sum(row[-1] == 1 for row in rows)
+            if maps is not None:
+                save_pictures(cfg, directory, batch, maps, scores, thresholds)
+    console = Console(highlight=False)
+    told = f"{scored} of {len(paths)} images scored"
+    if thresholds.overkill is not None:
+        told += f", {anomalous} anomalous at {100 * thresholds.overkill:g} % overkill"
+    console.print(f"{told}: {directory / TABLE}", soft_wrap=True)
+    for path, reason in failed.items():
+        console.print(f"not read: {path}: {reason}", soft_wrap=True, markup=False)
+    return failed
+
+
+def image_paths(given: str) -> list[Path]:
+    """The image files that a path or pattern names, sorted; folders are searched to the bottom.
+
+    Raises:
+        UserError: there are none.
+    """
+    place = Path(given).expanduser()
+    if place.is_file():
+        return [place]
+    found = place.rglob("*") if place.is_dir() else matching(place)
+    paths = sorted(
+        path
+        for path in found
+        if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
+    )
+    if not paths:
+        raise UserError(
+            f"input: no images in {place.absolute()}; name a file, a folder or a pattern. Images "
+            f"end in {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return paths
+
+
+def matching(pattern: Path) -> Iterator[Path]:
+    """The files that a pattern such as ``parts/**/*.png`` names."""
+    return Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
+
+
+def accelerator_of(device: str) -> dict[str, Any]:
+    """``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, as Lightning says it."""
+    kind, _, number = str(device).partition(":")
+    return {"accelerator": kind, "devices": [int(number)] if number.isdigit() else 1}
+
+
+def thresholds_of(cfg: DictConfig, detector: TrainedDetector) -> Thresholds:
+    """What decides.
+
+    Raises:
+        UserError: a decision or mask is asked for that the run cannot give.
+    """
+    calibration = detector.calibration
+    if calibration is None:
+        asked = [key for key in ("overkill", "masks") if cfg[key]]
+        if asked:
+            raise UserError(
+                f"{asked[0]}: {cfg.run} was not calibrated; train it with calibration.share=0.1"
+            )
+        return Thresholds()
+    if cfg.overkill is not None:
+        check_value(cfg, "overkill", above=0, at_most=0.5)
+    overkill = float(cfg.overkill or detector.cfg.calibration.overkill)
+    if len(calibration.scores) < fewest(overkill):
+        raise UserError(
+            f"overkill: {overkill:g} needs at least {fewest(overkill)} calibration images, "
+            f"{cfg.run} has {len(calibration.scores)}; take a higher rate"
+        )
+    return Thresholds(
+        overkill, calibration.threshold(overkill), calibration.pixel_threshold(overkill)
+    )
+
+
+def readings(
+    detector: TrainedDetector, paths: list[Path], batch_size: int, workers: int
+) -> Iterator[Readings]:
+    """The images in order, a batch at a time, the next one read while one is scored."""
+    with ThreadPoolExecutor(workers or torch.get_num_threads()) as pool:
+        batches = (
+            [(path, pool.submit(detector.pixels, path)) for path in paths[at : at + batch_size]]
+            for at in range(0, len(paths), batch_size)
+        )
+        for batch in one_ahead(batches):
+            read: dict[Path, np.ndarray] = {}
+            failed: dict[Path, str] = {}
+            for path, reading in batch:
+                try:
+                    read[path] = reading.result()
+                except (OSError, ValueError, SyntaxError) as error:  # Pillow's, of damaged files
+                    failed[path] = str(error).splitlines()[0]
+            yield Readings(list(read), np.array(list(read.values())), failed)
+
+
+def judgements(
+    detector: TrainedDetector, thresholds: Thresholds, scores: Tensor
+) -> list[list[float | int | str]]:
+    """Score, p-value and decision of each image; the latter two empty without calibration."""
+    if detector.calibration is None or thresholds.image is None:
+        return [[f"{score:.7g}", "", ""] for score in scores.tolist()]
+    p_values = detector.calibration.p_values(scores).tolist()
+    decisions = (scores.double() > thresholds.image).int().tolist()
+    return [
+        [f"{score:.7g}", f"{p:.6g}", decision]
+        for score, p, decision in zip(scores.tolist(), p_values, decisions, strict=True)
+    ]
+
+
+def save_pictures(
+    cfg: DictConfig,
+    directory: Path,
+    batch: Readings,
+    maps: Tensor,
+    scores: Tensor,
+    thresholds: Thresholds,
+) -> None:
+    """Save the pictures that are asked for, each named after its image's path."""
+    for path, pixels, heat, score in zip(
+        batch.paths, batch.pixels, maps.numpy(), scores.tolist(), strict=True
+    ):
+        name = "_".join(path.absolute().parts[-3:]).rsplit(".", 1)[0] + ".png"
+        if cfg.heatmaps:
+            # In one scale for all images where there is one: 1 is twice the pixel threshold.
+            top = heat.max() if thresholds.pixel is None else 2 * thresholds.pixel
+            shown = np.clip(heat / max(top, np.finfo(np.float32).tiny), 0, 1)
+            marked = None if thresholds.pixel is None else heat > thresholds.pixel
+            picture = strip(pixels, marked, shown, f"{path.name}   score {score:.4g}")
+            save(picture, directory / "heatmaps" / name)
+        if cfg.masks and thresholds.pixel is not None:
+            mask = Image.fromarray(((heat > thresholds.pixel) * 255).astype(np.uint8))
+            save(mask, directory / "masks" / name)
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Save a picture, in a folder that is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, compress_level=1)

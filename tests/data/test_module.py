@@ -109,3 +109,40 @@ def test_image_and_mask_are_drawn_alike(tmp_path: Path) -> None:
         assert bright.any()
         agree = (bright == sample["mask"]).float().mean()
         assert agree > 0.98  # edges are interpolated in the one and not in the other
+
+
+def order_of(task: TaskData, seed: int, epoch: int) -> list[list[int]]:
+    """The batches of an epoch, from a new loader, as after a stop."""
+    loader = task.resumable_dataloader(seed)
+    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    return [batch["index"].tolist() for batch in loader]
+
+
+def test_an_epoch_that_is_begun_again_has_the_same_batches(tmp_path: Path) -> None:
+    task = data(tmp_path)
+    orders = []
+    for seed, epoch in ((0, 0), (0, 1), (7, 0)):
+        torch.manual_seed(len(orders))
+        first = order_of(task, seed, epoch)
+        before = torch.get_rng_state()
+        assert order_of(task, seed, epoch) == first
+        assert torch.equal(torch.get_rng_state(), before), "the global generator has moved"
+        assert [len(batch) for batch in first] == [2, 2]  # of five images, batches of one size
+        orders.append(first)
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    seen = [set(sum(order_of(task, 0, epoch), [])) for epoch in range(6)]
+    assert set.union(*seen) == set(range(5)), "every image has its turn"
+
+
+def test_resumable_batches_of_few_images_and_of_shares(tmp_path: Path) -> None:
+    task = data(tmp_path)
+    task.batch_size = 64
+    (batch,) = order_of(task, 0, 0)
+    assert sorted(batch) == list(range(5))
+    shares = []
+    for rank in range(2):
+        task.share(rank, 2, equal=True)
+        (batch,) = order_of(task, 0, 3)
+        shares.append(batch)
+    assert [len(share) for share in shares] == [3, 3]
+    assert {index for share in shares for index in share} == set(range(5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,22 @@ def noise(seed: int, side: int = 64) -> np.ndarray:
     """A smooth random texture, uint8 ``[side, side, 3]``."""
     coarse = np.random.default_rng(seed).integers(60, 200, (8, 8, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def class_tree(
+    root: Path,
+    classes: Sequence[str] = ("dot", "ring"),
+    train: int = 6,
+    test: int = 4,
+    side: int = 8,
+) -> Path:
+    """A folder of images for each class, to train on and to test on."""
+    for part, count in (("train", train), ("test", test)):
+        for number, name in enumerate(classes):
+            for place in range(count):
+                seed = 1000 * number + 100 * (part == "test") + place
+                save(root / part / name / f"{place:03d}.png", noise(seed, side))
+    return root
 
 
 def mvtec_tree(

@@ -18,7 +18,7 @@ from occ_lab.features.weights import load_weights
 PRESETS = {
     path.stem: path
     for path in (Path(__file__).resolve().parents[2] / "conf" / "backbone").glob("*.yaml")
-    if path.stem != "lenet"  # trained, a class of its own
+    if path.stem not in ("lenet", "file")  # classes of their own
 }
 TRANSFORMERS = {"dinov2_small": 14, "dinov3_small": 16}  # and the side of their patches, in pixels
 # 1792 and 448 channels in all: Lee et al. 2022 (CFA); 2048 pooled: Gao et al. 2023

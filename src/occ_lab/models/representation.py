@@ -84,6 +84,6 @@ class Representation(LightningModule, ABC):
             image = crops(image, self.encoder.side, self.patches)
         loss, answers = self.loss(image)
         told: dict[str, Any] = {"loss": loss, "chance": math.log(answers)}
-        self.log_dict(told, on_step=False, on_epoch=True, batch_size=len(image))
+        self.log_dict(told, on_step=False, on_epoch=True, batch_size=len(image), sync_dist=True)
         self.log("step_loss", loss, prog_bar=True, logger=False, batch_size=len(image))
         return loss

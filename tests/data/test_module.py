@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ def test_an_epoch_that_is_begun_again_has_the_same_batches(tmp_path: Path) -> No
         assert [len(batch) for batch in first] == [2, 2]  # of five images, batches of one size
         orders.append(first)
     assert orders[0] != orders[1] != orders[2] != orders[0]
-    seen = [set(sum(order_of(task, 0, epoch), [])) for epoch in range(6)]
+    seen = [set(itertools.chain(*order_of(task, 0, epoch))) for epoch in range(6)]
     assert set.union(*seen) == set(range(5)), "every image has its turn"
 
 

@@ -47,6 +47,24 @@ def test_jobs_are_read_by_number(sweep: Path) -> None:
     assert [each.problem for each in jobs] == ["", "", "", "has no results", "boom: why"]
 
 
+def test_a_job_of_two_stages_has_a_row_for_each_density(tmp_path: Path) -> None:
+    for number, seed in enumerate((0, 1)):
+        folder = tmp_path / str(number)
+        job(folder, ["representation=rotation", f"seed={seed}"], None)
+        task = {"seconds": {"fit": 1.0}}
+        runs = {
+            name: {"mean": {"image_auroc": auroc + 0.1 * seed}, "tasks": {"a": task}}
+            for name, auroc in (("kde_pooled", 0.6), ("gde_pooled", 0.7))
+        }
+        (folder / "two_stage.json").write_text(json.dumps({"densities": runs}))
+    groups = ranking(jobs_of(tmp_path))
+    assert [group[0].group for group in groups] == ["gde_pooled", "kde_pooled"]
+    assert [[each.metrics["image_auroc"] for each in group] for group in groups] == [
+        pytest.approx([0.7, 0.8]),
+        pytest.approx([0.6, 0.7]),
+    ]
+
+
 def test_groups_are_ranked_with_their_spread(sweep: Path) -> None:
     groups = ranking(jobs_of(sweep))
     assert [group[0].group for group in groups] == ["loss.norm=4", "loss.norm=1"]

@@ -60,8 +60,21 @@ def jobs_of(directory: Path) -> list[Job]:
     commands = [list(OmegaConf.load(folder / ".hydra" / "overrides.yaml")) for folder in folders]
     shared = set.intersection(*map(set, commands)) if len(commands) > 1 else set()
     return [
-        read_job(folder, [each for each in command if each not in shared])
+        job
         for folder, command in zip(folders, commands, strict=True)
+        for job in read_jobs(folder, [each for each in command if each not in shared])
+    ]
+
+
+def read_jobs(folder: Path, overrides: list[str]) -> list[Job]:
+    """One job, as its directory tells it; of two stages, one for each density."""
+    stages = folder / "two_stage.json"
+    if not stages.is_file() or (folder / FAILURE).is_file():
+        return [read_job(folder, overrides)]
+    densities = json.loads(stages.read_text(encoding="utf-8"))["densities"]
+    return [
+        Job(folder.name, [*overrides, name], run["mean"], sum(map(seconds, run["tasks"].values())))
+        for name, run in densities.items()
     ]
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +14,8 @@ from occ_lab.calibrating import check_calibration, held_out
 from occ_lab.config import composed
 from occ_lab.errors import UserError
 from occ_lab.predicting import image_paths, predict
+from tests.commands import command
 from tests.data.trees import mvtec_tree, noise, save
-
-
-def command(name: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"occ_lab.{name}", *overrides],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "140"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -23,6 +22,7 @@ from occ_lab.features.learned import load_encoder
 from occ_lab.run import run
 from occ_lab.stages import both_stages
 from occ_lab.study import study
+from tests.commands import command
 from tests.data.trees import class_tree
 from tests.features.tiny import TINY
 
@@ -37,21 +37,6 @@ QUICK = [
     "trainer.accelerator=cpu",
     "maps=1",
 ]
-
-
-def command(
-    module: str, *overrides: str, cwd: Path, cache: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"occ_lab.{module}", *overrides],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "140", **({"OCC_LAB_CACHE": str(cache)} if cache else {})},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,8 @@ def fitted(
 
     Where it is calibrated by folds, a detector is fitted without each of them first.
     """
-    aside = held_out(cfg, len(benchmark.split(task).train))
+    calibrated = cfg.calibration.share or cfg.calibration.folds
+    aside = held_out(cfg, len(benchmark.split(task).train)) if calibrated else []
     scored = []
     if cfg.calibration.folds:
         folds = (fit_without(fold, cfg, parts, benchmark, task, []) for fold in aside)
@@ -150,7 +151,8 @@ def fit_without(
     """Fit a detector to the task's training images but for those at the places ``aside``."""
     data = TaskData(benchmark, task, cfg.loss.fit.batch_size, **cfg.loader)
     data.prepare_data()
-    data.set_aside(aside)
+    if aside:
+        data.set_aside(aside)
     trainer = make_trainer(cfg, loggers, 1 if parts.one_pass else cfg.trainer.max_epochs)
     data.share(trainer.global_rank, trainer.world_size, equal=not parts.one_pass)
     seconds = {"features": 0.0}

@@ -113,6 +113,13 @@ class TrainedDetector:
         maps, scores = self.detector.maps_and_scores(self.detector(image))
         return scores.float().cpu(), None if maps is None else maps.float().cpu()
 
+    @property
+    def pixel_threshold(self) -> float | None:
+        """What a pixel of a map must exceed to be marked; None without calibration."""
+        if self.calibration is None or self.overkill is None:
+            return None
+        return self.calibration.pixel_threshold(self.overkill)
+
     def judge(self, scores: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """The p-values of scores ``[N]``, and whether they are called anomalous."""
         if self.calibration is None or self.overkill is None:

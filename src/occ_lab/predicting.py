@@ -47,21 +47,6 @@ class Readings:
     failed: dict[Path, str]
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """What decides, at a rate of false alarms; nothing where the run was not calibrated.
-
-    Attributes:
-        overkill: the rate.
-        image: what an image score must exceed to be anomalous.
-        pixel: what a pixel of the map must exceed to be marked.
-    """
-
-    overkill: float | None = None
-    image: float | None = None
-    pixel: float | None = None
-
-
 def predict(cfg: DictConfig, directory: Path) -> dict[Path, str]:
     """Score every image that ``cfg.input`` names, and write all into ``directory``.
 
@@ -76,7 +61,7 @@ def predict(cfg: DictConfig, directory: Path) -> dict[Path, str]:
     paths = image_paths(str(cfg.input))
     device = Fabric(**accelerator_of(cfg.device)).device
     detector = load(str(cfg.run), None if cfg.task is None else str(cfg.task), device)
-    thresholds = thresholds_of(cfg, detector)
+    set_overkill(cfg, detector)
     failed: dict[Path, str] = {}
     scored = anomalous = 0
     with whole_file(directory / TABLE) as scratch, scratch.open("w", newline="") as stream:
@@ -89,16 +74,16 @@ def predict(cfg: DictConfig, directory: Path) -> dict[Path, str]:
             if not batch.paths:
                 continue
             scores, maps = detector.score_pixels(batch.pixels)
-            rows = judgements(detector, thresholds, scores)
+            rows = judgements(detector, scores)
             writer.writerows([path, *row] for path, row in zip(batch.paths, rows, strict=True))
             scored += len(rows)
             anomalous += sum(row[-1] == 1 for row in rows)
             if maps is not None:
-                save_pictures(cfg, directory, batch, maps, scores, thresholds)
+                save_pictures(cfg, directory, batch, maps, scores, detector.pixel_threshold)
     console = Console(highlight=False)
     told = f"{scored} of {len(paths)} images scored"
-    if thresholds.overkill is not None:
-        told += f", {anomalous} anomalous at {100 * thresholds.overkill:g} % overkill"
+    if detector.overkill is not None:
+        told += f", {anomalous} anomalous at {100 * detector.overkill:g} % overkill"
     console.print(f"{told}: {directory / TABLE}", soft_wrap=True)
     for path, reason in failed.items():
         console.print(f"not read: {path}: {reason}", soft_wrap=True, markup=False)
@@ -139,8 +124,8 @@ def accelerator_of(device: str) -> dict[str, Any]:
     return {"accelerator": kind, "devices": [int(number)] if number.isdigit() else 1}
 
 
-def thresholds_of(cfg: DictConfig, detector: TrainedDetector) -> Thresholds:
-    """What decides.
+def set_overkill(cfg: DictConfig, detector: TrainedDetector) -> None:
+    """Let the detector decide at the rate of false alarms that is asked for.
 
     Raises:
         UserError: a decision or mask is asked for that the run cannot give.
@@ -152,18 +137,17 @@ def thresholds_of(cfg: DictConfig, detector: TrainedDetector) -> Thresholds:
             raise UserError(
                 f"{asked[0]}: {cfg.run} was not calibrated; train it with calibration.share=0.1"
             )
-        return Thresholds()
+        return
     if cfg.overkill is not None:
         check_value(cfg, "overkill", above=0, at_most=0.5)
-    overkill = float(cfg.overkill or detector.cfg.calibration.overkill)
+        detector.overkill = float(cfg.overkill)
+    overkill = detector.overkill
+    assert overkill is not None
     if len(calibration.scores) < fewest(overkill):
         raise UserError(
             f"overkill: {overkill:g} needs at least {fewest(overkill)} calibration images, "
             f"{cfg.run} has {len(calibration.scores)}; take a higher rate"
         )
-    return Thresholds(
-        overkill, calibration.threshold(overkill), calibration.pixel_threshold(overkill)
-    )
 
 
 def readings(
@@ -186,18 +170,14 @@ def readings(
             yield Readings(list(read), np.array(list(read.values())), failed)
 
 
-def judgements(
-    detector: TrainedDetector, thresholds: Thresholds, scores: Tensor
-) -> list[list[float | int | str]]:
+def judgements(detector: TrainedDetector, scores: Tensor) -> list[list[float | int | str]]:
     """Score, p-value and decision of each image; the latter two empty without calibration."""
-    if detector.calibration is None or thresholds.image is None:
-        return [[f"{score:.7g}", "", ""] for score in scores.tolist()]
-    p_values = detector.calibration.p_values(scores).tolist()
-    decisions = (scores.double() > thresholds.image).int().tolist()
-    return [
-        [f"{score:.7g}", f"{p:.6g}", decision]
-        for score, p, decision in zip(scores.tolist(), p_values, decisions, strict=True)
-    ]
+    told = [f"{score:.7g}" for score in scores.tolist()]
+    p_values, anomalous = detector.judge(scores)
+    if p_values is None or anomalous is None:
+        return [[score, "", ""] for score in told]
+    judged = zip(told, p_values.tolist(), anomalous.int().tolist(), strict=True)
+    return [[score, f"{p:.6g}", decision] for score, p, decision in judged]
 
 
 def save_pictures(
@@ -206,22 +186,22 @@ def save_pictures(
     batch: Readings,
     maps: Tensor,
     scores: Tensor,
-    thresholds: Thresholds,
+    threshold: float | None,
 ) -> None:
-    """Save the pictures that are asked for, each named after its image's path."""
+    """Save the pictures that are asked for, pixels above ``threshold`` marked, by their paths."""
     for path, pixels, heat, score in zip(
         batch.paths, batch.pixels, maps.numpy(), scores.tolist(), strict=True
     ):
         name = "_".join(path.absolute().parts[-3:]).rsplit(".", 1)[0] + ".png"
         if cfg.heatmaps:
             # In one scale for all images where there is one: 1 is twice the pixel threshold.
-            top = heat.max() if thresholds.pixel is None else 2 * thresholds.pixel
+            top = heat.max() if threshold is None else 2 * threshold
             shown = np.clip(heat / max(top, np.finfo(np.float32).tiny), 0, 1)
-            marked = None if thresholds.pixel is None else heat > thresholds.pixel
+            marked = None if threshold is None else heat > threshold
             picture = strip(pixels, marked, shown, f"{path.name}   score {score:.4g}")
             save(picture, directory / "heatmaps" / name)
-        if cfg.masks and thresholds.pixel is not None:
-            mask = Image.fromarray(((heat > thresholds.pixel) * 255).astype(np.uint8))
+        if cfg.masks and threshold is not None:
+            mask = Image.fromarray(((heat > threshold) * 255).astype(np.uint8))
             save(mask, directory / "masks" / name)
 
 

@@ -87,6 +87,11 @@ class Encoder(nn.Module):
         return self.classifier(self(image))
 
 
+def turned(image: Tensor, turns: int) -> Tensor:
+    """Images ``[B, 3, h, w]`` after so many quarter turns: what a classifier of turns learns."""
+    return torch.rot90(image, turns, dims=(-2, -1))
+
+
 def residual_network(model: str, small: bool) -> Any:
     """Timm's ResNet without its classifier, with random weights; ``small``: with a small stem."""
     if model not in timm.list_models("*res*"):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from occ_lab.errors import UserError, check_number
 from occ_lab.features.backbone import choose_strides, fold_batch_norm
-from occ_lab.features.encoder import Encoder
+from occ_lab.features.encoder import Encoder, turned
 from occ_lab.features.frozen import Frozen, Precision
 from occ_lab.files import whole_file
 
@@ -161,9 +161,7 @@ class LearnedBackbone(Frozen):
         """What is asked of images ``[B, 3, s, s]``, ``[B, C]``."""
         if self.features == "turns":
             turns = range(self.channels[0])
-            told = [
-                self.encoder.classify(torch.rot90(image, turn, dims=(-2, -1))) for turn in turns
-            ]
+            told = [self.encoder.classify(turned(image, turn)) for turn in turns]
             right = torch.stack(told, dim=1).float().log_softmax(dim=2)
             return right.diagonal(dim1=1, dim2=2)
         pooled = self.encoder.pooled(image)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from occ_lab.errors import check_number
+from occ_lab.features.encoder import turned
 
 Family = Literal["none", "rotations", "hflip", "vflip", "geometric"]
 TURNS = 4  # quarter turns, the first of which leaves the image as it is
@@ -81,11 +82,6 @@ def crops(image: Tensor, side: int, count: int) -> Tensor:
     owner = torch.arange(len(image), device=image.device).repeat_interleave(count)
     patches = image[owner[:, None, None], :, rows[:, :, None], columns[:, None, :]]
     return patches.permute(0, 3, 1, 2)
-
-
-def turned(image: Tensor, turns: int) -> Tensor:
-    """Images ``[B, 3, h, w]`` after so many quarter turns."""
-    return torch.rot90(image, turns, dims=(-2, -1))
 
 
 def instances_of(family: Family, count: int | None) -> int:

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from occ_lab.models.augment import TURNS, turned
+from occ_lab.features.encoder import turned
+from occ_lab.models.augment import TURNS
 from occ_lab.models.representation import Representation
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -32,19 +32,22 @@ COLUMNS = ("path", "score", "p_value", "anomalous")
 TABLE = "predictions.csv"
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
-class Readings:
+class Readings(Generic[T]):
     """A batch of images, as far as they could be read.
 
     Attributes:
-        paths: of those that could.
+        sources: of those that could.
         pixels: uint8 ``[N, h, w, 3]``.
         failed: the others, and why.
     """
 
-    paths: list[Path]
+    sources: list[T]
     pixels: np.ndarray
-    failed: dict[Path, str]
+    failed: dict[T, str]
 
 
 def predict(cfg: DictConfig, directory: Path) -> dict[Path, str]:
@@ -68,14 +71,14 @@ def predict(cfg: DictConfig, directory: Path) -> dict[Path, str]:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         steps = math.ceil(len(paths) / cfg.batch_size)
-        batches = readings(detector, paths, cfg.batch_size, cfg.workers)
+        batches = readings(detector.pixels, paths, cfg.batch_size, cfg.workers)
         for batch in track(batches, "scoring", steps, transient=True):
             failed.update(batch.failed)
-            if not batch.paths:
+            if not batch.sources:
                 continue
             scores, maps = detector.score_pixels(batch.pixels)
             rows = judgements(detector, scores)
-            writer.writerows([path, *row] for path, row in zip(batch.paths, rows, strict=True))
+            writer.writerows([path, *row] for path, row in zip(batch.sources, rows, strict=True))
             scored += len(rows)
             anomalous += sum(row[-1] == 1 for row in rows)
             if maps is not None:
@@ -151,23 +154,30 @@ def set_overkill(cfg: DictConfig, detector: TrainedDetector) -> None:
 
 
 def readings(
-    detector: TrainedDetector, paths: list[Path], batch_size: int, workers: int
-) -> Iterator[Readings]:
-    """The images in order, a batch at a time, the next one read while one is scored."""
+    read: Callable[[T], np.ndarray], sources: Sequence[T], batch_size: int, workers: int
+) -> Iterator[Readings[T]]:
+    """Images in order, a batch at a time, the next one read while one is scored.
+
+    Args:
+        read: gives the pixels of a source, uint8 ``[h, w, 3]``, all of one size.
+        sources: such as paths.
+        batch_size: images in a batch.
+        workers: threads that read; 0 is as many as torch computes with.
+    """
     with ThreadPoolExecutor(workers or torch.get_num_threads()) as pool:
         batches = (
-            [(path, pool.submit(detector.pixels, path)) for path in paths[at : at + batch_size]]
-            for at in range(0, len(paths), batch_size)
+            [(source, pool.submit(read, source)) for source in sources[at : at + batch_size]]
+            for at in range(0, len(sources), batch_size)
         )
         for batch in one_ahead(batches):
-            read: dict[Path, np.ndarray] = {}
-            failed: dict[Path, str] = {}
-            for path, reading in batch:
+            pixels: dict[T, np.ndarray] = {}
+            failed: dict[T, str] = {}
+            for source, reading in batch:
                 try:
-                    read[path] = reading.result()
+                    pixels[source] = reading.result()
                 except (OSError, ValueError, SyntaxError) as error:  # Pillow's, of damaged files
-                    failed[path] = str(error).splitlines()[0]
-            yield Readings(list(read), np.array(list(read.values())), failed)
+                    failed[source] = str(error).splitlines()[0]
+            yield Readings(list(pixels), np.array(list(pixels.values())), failed)
 
 
 def judgements(detector: TrainedDetector, scores: Tensor) -> list[list[float | int | str]]:
@@ -183,14 +193,14 @@ def judgements(detector: TrainedDetector, scores: Tensor) -> list[list[float | i
 def save_pictures(
     cfg: DictConfig,
     directory: Path,
-    batch: Readings,
+    batch: Readings[Path],
     maps: Tensor,
     scores: Tensor,
     threshold: float | None,
 ) -> None:
     """Save the pictures that are asked for, pixels above ``threshold`` marked, by their paths."""
     for path, pixels, heat, score in zip(
-        batch.paths, batch.pixels, maps.numpy(), scores.tolist(), strict=True
+        batch.sources, batch.pixels, maps.numpy(), scores.tolist(), strict=True
     ):
         name = "_".join(path.absolute().parts[-3:]).rsplit(".", 1)[0] + ".png"
         if cfg.heatmaps:

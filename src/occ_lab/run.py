@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from torch import Tensor
@@ -43,6 +45,8 @@ LEAST = {  # the least that these numbers may be
 }
 IMAGES = 32  # upsampled at once
 
+Fit: TypeAlias = Callable[[DictConfig, Parts, Benchmark, str, list[Logger], Path], Fitted]
+
 
 @dataclass(frozen=True)
 class Tested:
@@ -63,8 +67,13 @@ class Tested:
     maps: Tensor
 
 
-def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
+def run(cfg: DictConfig, directory: Path, fit: Fit = fitted) -> dict[str, dict[str, Any]]:
     """Fit and test every task that ``cfg.dataset`` selects; write all into ``directory``.
+
+    Args:
+        cfg: the configuration of ``occ_lab.train``.
+        directory: the run directory.
+        fit: what makes a fitted and tested detector of a task, with the arguments of `fitted`.
 
     Returns:
         The figures of each task, as in ``metrics.json``; nothing in a process that does not lead.
@@ -89,7 +98,7 @@ def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
     record = RunRecord(directory, header, cfg)
     console = Console(quiet=not record.leads)
     with tracked(cfg, directory, record.leads, cfg.loss.name) as tracking:
-        run_tasks(cfg, parts, record, tracking, console)
+        run_tasks(cfg, parts, record, tracking, console, fit)
         if not record.leads:
             return {}
         figures = {task: record.finished[task] for task in tasks}
@@ -112,7 +121,12 @@ def run(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def run_tasks(
-    cfg: DictConfig, parts: Parts, record: RunRecord, tracking: Tracking, console: Console
+    cfg: DictConfig,
+    parts: Parts,
+    record: RunRecord,
+    tracking: Tracking,
+    console: Console,
+    fit: Fit,
 ) -> None:
     """Every task that is not finished, one after another.
 
@@ -127,7 +141,7 @@ def run_tasks(
                 continue
             console.rule(f"{task} ({place} of {len(tasks)})", align="left")
             with record.task(task) as folder:
-                run_task(cfg, parts, task, folder, tracking)
+                run_task(cfg, parts, task, folder, tracking, fit)
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C during a fit into an exit
         console.print(f"\nStopped; {len(record.finished)} of {len(tasks)} tasks are finished.")
         again = f"Go on: the same command with resume=true hydra.run.dir={record.directory}"
@@ -187,7 +201,9 @@ def views_of(cfg: DictConfig) -> list[Benchmark]:
     return [whole[0], *(view for view in views if view is not whole[0])]
 
 
-def run_task(cfg: DictConfig, parts: Parts, task: str, folder: Path, tracking: Tracking) -> None:
+def run_task(
+    cfg: DictConfig, parts: Parts, task: str, folder: Path, tracking: Tracking, fit: Fit
+) -> None:
     """Fit and test one task and write its outputs into ``folder``."""
     reset_peak()
     parts = replace(parts, backbone=parts.backbone.of(task))
@@ -196,7 +212,7 @@ def run_task(cfg: DictConfig, parts: Parts, task: str, folder: Path, tracking: T
     for place, benchmark in enumerate(parts.views):
         checkpoint = folder / "checkpoints" / ("last.ckpt" if not place else f"view{place}.ckpt")
         logged = [] if place else loggers  # two curves of one name would run into each other
-        members.append(fitted(cfg, parts, benchmark, task, logged, checkpoint))
+        members.append(fit(cfg, parts, benchmark, task, logged, checkpoint))
     tested = joined(parts.postprocess, members) if len(members) > 1 else alone(members[0])
     seconds = {
         stage: sum(member.seconds[stage] for member in members) for stage in members[0].seconds

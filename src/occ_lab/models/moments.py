@@ -43,6 +43,10 @@ class Moments(nn.Module):
         added = normalized_moments(levels) if self.normalize else joint_moments(levels)
         self.total += added.double().to(self.total.device)
 
+    def scale(self, factor: float) -> None:
+        """Let all that was added so far count so many times as much."""
+        self.total *= factor
+
     def reduce(self) -> None:
         """Add up what the processes of a distributed run have seen."""
         self.total = all_reduced(self.total)
@@ -80,6 +84,11 @@ class HalvedMoments(nn.Module):
         for half, part in zip(self.halves, parts, strict=True):
             half.update(part)
         return parts
+
+    def scale(self, factor: float) -> None:
+        """Let all that was added so far count so many times as much."""
+        for half in self.halves:
+            half.scale(factor)
 
     def reduce(self) -> None:
         """Add up what the processes of a distributed run have seen."""

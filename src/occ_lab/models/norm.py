@@ -102,6 +102,7 @@ class Norm(Objective):
             draw = torch.randn if target == "randn" else torch.rand
             direction = draw(channels, generator=generator)
         self.register_buffer("target", self._scaled(direction))
+        self.length = float(torch.linalg.vector_norm(self.target))  # ‖c‖₂, all the closed form asks
 
     def _scaled(self, direction: Tensor) -> Tensor:
         return self.norm * direction / torch.linalg.vector_norm(direction, ord=self.p)
@@ -119,14 +120,24 @@ class Norm(Objective):
     def finish(self, projector: Conv1x1) -> None:
         """Solve, and set the projector so that its distance to a target of zero is the score."""
         self.moments.reduce()
-        norm = float(torch.linalg.vector_norm(self.target))
-        if self.flow_time:
-            self.time, told = self.flow_time.choose(self.moments.half_mean(0), self.channels, norm)
+        if told := self.choose_time():
             tried = ", ".join(f"{t:g}: {auroc:.3f}" for t, auroc in told.items())
             log.info(
                 "time=auto: t = %g (AUROC of cut-and-pasted features by t: %s)", self.time, tried
             )
-        factor = expected_factor(self.moments.mean, self.channels, norm, float(self.time))
+        self.solve(projector)
+
+    def choose_time(self) -> dict[float, float]:
+        """Choose t by what was observed, where it is ``auto``; see `FlowTime.choose`."""
+        if not self.flow_time:
+            return {}
+        half = self.moments.half_mean(0)
+        self.time, told = self.flow_time.choose(half, self.channels, self.length)
+        return told
+
+    def solve(self, projector: Conv1x1) -> None:
+        """Set projector and target by the moments of what was observed, at the time as it is."""
+        factor = expected_factor(self.moments.mean, self.channels, self.length, float(self.time))
         projector.assign(factor)
         self.target = self.target.new_zeros(len(factor))
 

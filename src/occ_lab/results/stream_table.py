@@ -1,0 +1,27 @@
+"""What a stream closes with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+PARTS = ("backbone", "score", "update", "re-solve")
+
+
+def stream_table(streams: dict[str, dict[str, Any]]) -> Table:
+    """A row a stream: images, and milliseconds of each part whenever it was done."""
+    table = Table(title="streams (times in ms)", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("stream", no_wrap=True)
+    for column in ("images", "refused", *PARTS, "re-solves"):
+        table.add_column(column, justify="right")
+    for name, figures in streams.items():
+        spent = figures["milliseconds"]
+        table.add_row(
+            name,
+            *(str(figures[count]) for count in ("images", "refused")),
+            *(f"{spent[part]:.2f}" if part in spent else "–" for part in PARTS),
+            str(figures["re_solves"]),
+        )
+    return table

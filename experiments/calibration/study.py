@@ -1,0 +1,423 @@
+"""False alarms against the guarantee: ``python -m experiments.calibration.study --help``.
+
+What was settled before any result was seen: the shares held out, one seed, the two rates, and that
+a figure is judged by the central 95 % of its Beta-binomial, with the 99 % and the simultaneous
+interval beside it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable
+from datetime import date
+from functools import partial, reduce
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import betabinom, mannwhitneyu
+
+from experiments.trial import at, command_line, record, table
+from occ_lab.allocator import keep_freed_memory
+from occ_lab.benchmark import CLOSED_FORM
+from occ_lab.config import composed
+from occ_lab.files import write_whole
+from occ_lab.fitting import fitted
+from occ_lab.run import check
+from occ_lab.scoring.calibration import Calibration
+
+HERE = Path(__file__).parent
+DIGITS = range(10)
+RATES = (0.05, 0.01)  # α
+SHARE = 0.2  # of a digit's training images to calibrate on, and as many again for the control
+SEED = 1  # of which of the images set aside are the control
+AGAIN = {4: range(1, 5), 8: range(1, 5)}  # seeds of the digits that were outside, looked at after
+SOURCES = {"test": "official test images", "control": "control"}
+FIGURES = len(DIGITS) * len(RATES)  # that are judged together, for each of the sources
+PRIMARY, WIDER, JOINT = 0.95, 0.99, 1 - 0.05 / FIGURES
+
+
+class Judged(NamedTuple):
+    """A count of false alarms, and what the guarantee makes of it.
+
+    Attributes:
+        digit: that is normal.
+        rate: α.
+        count: normal images above the threshold.
+        images: normal images.
+        law: the count's distribution where all normal images are exchangeable.
+    """
+
+    digit: int
+    rate: float
+    count: int
+    images: int
+    law: Any
+
+    def interval(self, share: float) -> tuple[int, int]:
+        """The least and the largest count of the central ``share``."""
+        low, high = self.law.ppf([(1 - share) / 2, (1 + share) / 2])
+        return int(low), int(high)
+
+    def inside(self, share: float) -> bool:
+        """Whether the count is one of the central ``share``."""
+        low, high = self.interval(share)
+        return low <= self.count <= high
+
+    def outside_chance(self, share: float) -> float:
+        """How likely a count beyond the central ``share`` is: for counts, at most 1 − share."""
+        low, high = self.interval(share)
+        return float(1 - self.law.cdf(high) + self.law.cdf(low - 1))
+
+    def transform(self) -> float:
+        """The count's place in its distribution, 0..1, half of its own probability included."""
+        return float(self.law.cdf(self.count) - self.law.pmf(self.count) / 2)
+
+
+def main() -> None:
+    """Run what is not recorded yet, then draw and write the page."""
+    data = command_line(__doc__).parse_args().data
+    keep_freed_memory()
+    seeds = [
+        *((digit, 0) for digit in DIGITS),
+        *((digit, s) for digit in AGAIN for s in AGAIN[digit]),
+    ]
+    trials = ((key(digit, seed), partial(measured, digit, seed, data)) for digit, seed in seeds)
+    results = record(HERE / "results.json", trials)
+    draw(HERE / "calibration.png", results)
+    write_whole(HERE / "README.md", report(results))
+
+
+def key(digit: int, seed: int = 0) -> str:
+    """Of a fit in the results."""
+    return f"digit {digit} | seed {seed}"
+
+
+def measured(digit: int, seed: int, data: Path) -> dict[str, Any]:
+    """One fit; half of what it set aside gives the thresholds, the other half is the control."""
+    started = time.perf_counter()
+    cfg = composed(
+        "train",
+        at(
+            [
+                "dataset=mnist",
+                "dataset.root=DIR",
+                f"dataset.category={digit}",
+                *CLOSED_FORM,
+                f"calibration.share={2 * SHARE}",
+                f"seed={seed}",
+            ],
+            data,
+        ),
+    )
+    parts = check(cfg)
+    (task,) = parts.benchmark.tasks()
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "last.ckpt"
+        member = fitted(cfg, parts, parts.benchmark, task, [], checkpoint)
+    aside, peaks = member.scores_aside()
+    order = np.random.default_rng(SEED).permutation(len(aside))
+    ours, control = np.array_split(order, 2)
+    calibration = Calibration.of(aside[ours], peaks[ours])
+    scores, labels = (member.detector.gathered(name) for name in ("score", "label"))
+    normal, anomalous = scores[labels == 0], scores[labels == 1]
+    alarms: dict[str, dict[str, int]] = {}
+    for rate in RATES:
+        threshold = calibration.threshold(rate)
+        alarms[str(rate)] = {
+            "test": above(normal, threshold),
+            "control": above(aside[control], threshold),
+            "escaped": len(anomalous) - above(anomalous, threshold),
+        }
+    return {
+        "train": len(member.data.split.train),
+        "calibration": len(calibration.scores),
+        "distinct": len(calibration.scores.unique()),
+        "test": len(normal),
+        "control": len(control),
+        "anomalous": len(anomalous),
+        "image_auroc": member.detector.figures["image_auroc"],
+        "higher": float(mannwhitneyu(normal, aside).statistic) / (len(normal) * len(aside)),
+        "alarms": alarms,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def above(scores: torch.Tensor, threshold: float) -> int:
+    """How many of the scores ``[N]`` are called anomalous."""
+    return int((scores.double() > threshold).sum())
+
+
+def judged(results: dict[str, Any], source: str, rate: float) -> list[Judged]:
+    """The counts of all digits at a rate."""
+    return [judge(results[key(digit)], digit, source, rate) for digit in DIGITS]
+
+
+def judge(fit: dict[str, Any], digit: int, source: str, rate: float) -> Judged:
+    """The count of a fit at a rate."""
+    beyond = int(rate * (fit["calibration"] + 1) + 1e-9)  # calibration scores, as in `exceeding`
+    law = betabinom(fit[source], beyond, fit["calibration"] + 1 - beyond)
+    return Judged(digit, rate, fit["alarms"][str(rate)][source], fit[source], law)
+
+
+def sum_of(chances: Iterable[np.ndarray]) -> np.ndarray:
+    """The distribution ``[n + 1]`` of the sum of independent counts from theirs."""
+    return reduce(np.convolve, chances)
+
+
+def draw(path: Path, results: dict[str, Any]) -> None:
+    """Observed overkill and its intervals over the digits, a panel a rate and source."""
+    style = {
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "figure.constrained_layout.hspace": 0.06,
+    }
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(10, 6.4), layout="constrained")
+        panels = figure.subplots(2, 2, sharey="row", sharex=True)
+        for row, rate in zip(panels, RATES, strict=True):
+            for axes, (source, title) in zip(row, SOURCES.items(), strict=True):
+                draw_panel(axes, judged(results, source, rate))
+                axes.set_title(f"{title}, α = {rate:g}", fontsize=10)
+            row[0].set_ylabel("observed overkill (%)")
+        for axes in panels[-1]:
+            axes.set_xlabel("normal digit")
+        told = panels[0, 0].get_legend_handles_labels()
+        figure.legend(*told, loc="outside lower center", ncols=5, frameon=False)
+        figure.savefig(path, dpi=110)
+
+
+def draw_panel(axes: Axes, found: list[Judged]) -> None:
+    """The digits of one rate and source."""
+    spans = (
+        (JOINT, 2, "#b9c6d6", "95 % of all 20 at once"),
+        (PRIMARY, 7, "#8fb0d6", "central 95 %"),
+    )
+    for share, width, colour, label in spans:
+        ends = np.array([np.array(one.interval(share)) / one.images for one in found]) * 100
+        axes.vlines(list(DIGITS), *ends.T, color=colour, lw=width, label=label)
+    axes.axhline(100 * found[0].rate, color="#555555", lw=0.8, ls="--", label="asked, α")
+    kinds = ((True, "black", "inside central 95 %"), (False, "#d62728", "outside"))
+    for inside, colour, label in kinds:
+        some = [one for one in found if one.inside(PRIMARY) == inside]
+        shares = [100 * one.count / one.images for one in some]
+        axes.plot([one.digit for one in some], shares, "o", ms=5, color=colour, label=label)
+    axes.set_xticks(list(DIGITS))
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y", color="#e6e6e6", lw=0.6)
+    axes.set_axisbelow(True)
+
+
+def report(results: dict[str, Any]) -> str:
+    """The page that shows the tables."""
+    lines = [
+        "# False alarms against the guarantee",
+        "",
+        "Does a calibrated threshold keep the rate of false alarms α that it is asked for? Each",
+        "digit of MNIST in turn is normal, `loss=norm loss.solver=closed_form`, default backbone.",
+        "Of a digit's training images a random 60 % are trained on, 20 % give the thresholds and",
+        "20 % are a control. Where calibration and new normal images are exchangeable, a",
+        "threshold's true rate of false alarms is Beta(k, n + 1 − k) distributed over calibration",
+        "sets of n images, k = ⌊α (n + 1)⌋, so that the count of false alarms among m new normal",
+        "images is Beta-binomial(m, k, n + 1 − k).",
+        "",
+        "The control is exchangeable with the calibration images by construction: it tests the",
+        "code. The official test images are not quite: they are by other writers.",
+        "",
+        "Settled before any result was seen: a figure is judged by the central 95 % of its",
+        "distribution; beside it stand the central 99 % and, since one of twenty is expected",
+        "outside by chance, an interval that all twenty keep at once with 95 % (each",
+        "1 − 0.05 / 20, Bonferroni): *simultaneous* below.",
+        "",
+        f"Recorded until {date.today()} by "
+        "`OMP_NUM_THREADS=1 python -m experiments.calibration.study --data DIR`.",
+        "",
+        *(f"- {title}: {verdict(results, source)}" for source, title in SOURCES.items()),
+        "",
+        "![Observed overkill of every digit and its intervals, both rates](calibration.png)",
+        "",
+        "## All digits at once",
+        "",
+        *table(*together(results)),
+        "",
+        "At one rate the digits are independent of each other, so that the chance of as many",
+        "outside and the interval of all digits' false alarms together are exact. PIT, here and",
+        "below, is the place of a count in its distribution, half of its own probability included:",
+        "about uniform on 0 to 1 where the guarantee's assumption holds.",
+        "",
+        "Over all ten digits together the rate asked for is kept on the official test images, at",
+        "either rate. Digit by digit they stray further than the assumption has it: digit 4 has",
+        "too many false alarms at both rates, at 0.01 more than even the simultaneous interval",
+        "allows. The same thresholds keep their rate on the control of digit 4. On the control two",
+        "figures are outside, which chance does often enough, and none is outside the simultaneous",
+        "interval.",
+        "",
+        "## The digits outside, once more",
+        "",
+        "Looked at after the results above were seen, and no part of their verdict: four more",
+        "seeds of the two digits that were outside on the official test images, each with another",
+        "choice of the images that are trained on, calibrated on and held out as control. Overkill",
+        "in per cent, the mean of all five seeds (least to most). The test images are the same in",
+        "all of them.",
+        "",
+        *table(*again(results)),
+        "",
+        "Digit 4 stays too high: whichever training images calibrate, its test images have about",
+        "half as many false alarms again at 0.05 and twice as many at 0.01 as were asked for, its",
+        "control as many as were asked for. So it is the test images that differ, not the",
+        "threshold that fails. The first seed was the worst at 0.01: the other four are inside the",
+        "simultaneous interval. Digit 8 is a little lower than asked, and the first seed was an",
+        "extreme one.",
+        "",
+        "The guarantee holds for images like those that were calibrated on. Other writers of the",
+        "same digit, the likely reason here, may be enough to break it: a new source of images",
+        "needs a calibration of its own.",
+        "",
+        "## The detectors",
+        "",
+        *table(*detectors(results)),
+        "",
+        "No two calibration scores are equal, as the distribution asks. Escape is the share of the",
+        "other nine digits' test images that is not above the threshold. The last column is how",
+        "often a normal test image scores higher than a normal training image held out, with its",
+        "standard error; 50 is no difference. The bulk of the scores hardly moves: digit 4's false",
+        "alarms are a matter of the upper tail.",
+    ]
+    for source, title in SOURCES.items():
+        lines += ["", f"## Each figure: {title}", "", *table(*each_figure(results, source))]
+    return "\n".join([*lines, ""])
+
+
+def verdict(results: dict[str, Any], source: str) -> str:
+    """How many figures are inside, and which are not, in words."""
+    found = [one for rate in RATES for one in judged(results, source, rate)]
+    inside, jointly = (sum(one.inside(share) for one in found) for share in (PRIMARY, JOINT))
+    outside = ", ".join(
+        f"digit {one.digit} at {one.rate:g} ({100 * one.count / one.images:.2f} %, central 95 % "
+        f"{span(one, PRIMARY)})"
+        for one in found
+        if not one.inside(PRIMARY)
+    )
+    return (
+        f"{inside} of {len(found)} figures are in their central 95 %, {jointly} in the "
+        f"simultaneous interval. Outside the central 95 %: {outside or 'none'}."
+    )
+
+
+def again(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """A row for each digit and rate: overkill of all seeds on both sources."""
+    rows = []
+    for digit, seeds in AGAIN.items():
+        fits = [results[key(digit, seed)] for seed in (0, *seeds)]
+        for rate in RATES:
+            row = [str(digit), f"{rate:g}"]
+            for source in SOURCES:
+                found = [judge(fit, digit, source, rate) for fit in fits]
+                shares = [100 * one.count / one.images for one in found]
+                inside = sum(one.inside(PRIMARY) for one in found)
+                row.append(f"{fmean(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
+                row.append(f"{inside} of {len(found)}")
+            rows.append(row)
+    titles = ((title, "in their 95 %") for title in SOURCES.values())
+    return ["digit", "α", *(title for pair in titles for title in pair)], rows
+
+
+def together(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """A row for each source and rate: how many digits are outside, and the sum of all digits."""
+    rows = []
+    for source, title in SOURCES.items():
+        for rate in RATES:
+            found = judged(results, source, rate)
+            outside = sum(not one.inside(PRIMARY) for one in found)
+            missing = [one.outside_chance(PRIMARY) for one in found]
+            as_many = sum_of(np.array([1 - chance, chance]) for chance in missing)[outside:].sum()
+            total = sum(one.count for one in found)
+            law = sum_of(one.law.pmf(np.arange(one.images + 1)) for one in found)
+            low, high = np.searchsorted(law.cumsum(), [0.025, 0.975])
+            images = sum(one.images for one in found)
+            rows.append(
+                [
+                    title,
+                    f"{rate:g}",
+                    f"{outside} of {len(found)}",
+                    f"{sum(missing):.2f}",
+                    f"{as_many:.2g}",
+                    str(sum(not one.inside(JOINT) for one in found)),
+                    f"{100 * total / images:.2f}",
+                    f"{100 * low / images:.2f} to {100 * high / images:.2f}",
+                    f"{law[:total].sum() + law[total] / 2:.3f}",
+                ]
+            )
+    titles = ["normal images", "α", "outside 95 %", "expected", "chance of as many"]
+    titles += ["outside simultaneous", "overkill of all digits (%)", "95 %", "PIT"]
+    return titles, rows
+
+
+def each_figure(results: dict[str, Any], source: str) -> tuple[list[str], list[list[str]]]:
+    """A row for each rate and digit."""
+    rows = []
+    for one in (one for rate in RATES for one in judged(results, source, rate)):
+        rows.append(
+            [
+                f"{one.rate:g}",
+                str(one.digit),
+                str(results[key(one.digit)]["calibration"]),
+                f"{one.count} of {one.images}",
+                f"{100 * one.count / one.images:.2f}",
+                *(span(one, share) for share in (PRIMARY, WIDER, JOINT)),
+                f"{one.transform():.3f}",
+                narrowest(one),
+            ]
+        )
+    titles = ["α", "digit", "calibration images", "false alarms", "overkill (%)"]
+    return [*titles, "95 %", "99 %", "simultaneous", "PIT", "narrowest that holds it"], rows
+
+
+def span(one: Judged, share: float) -> str:
+    """The interval in per cent of the images."""
+    low, high = one.interval(share)
+    return f"{100 * low / one.images:.2f} to {100 * high / one.images:.2f}"
+
+
+def narrowest(one: Judged) -> str:
+    """The narrowest of the intervals that holds the count; in bold where it is not the primary."""
+    if one.inside(PRIMARY):
+        return "95 %"
+    wider = {"99 %": WIDER, "simultaneous": JOINT}
+    return f"**{next((name for name, share in wider.items() if one.inside(share)), 'none')}**"
+
+
+def detectors(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """A row for each digit: what it was fitted to, what it finds, how the test images differ."""
+    rows = []
+    for digit in DIGITS:
+        one = results[key(digit)]
+        aside = one["calibration"] + one["control"]
+        error = ((one["test"] + aside + 1) / (12 * one["test"] * aside)) ** 0.5
+        rows.append(
+            [
+                str(digit),
+                str(one["train"]),
+                f"{one['calibration']} ({one['distinct']})",
+                f"{100 * one['image_auroc']:.2f}",
+                *(
+                    f"{100 * one['alarms'][str(rate)]['escaped'] / one['anomalous']:.1f}"
+                    for rate in RATES
+                ),
+                f"{100 * one['higher']:.1f} ± {100 * error:.1f}",
+            ]
+        )
+    titles = ["digit", "training images", "calibration scores (distinct)", "image AUROC (%)"]
+    titles += [f"escape at {rate:g} (%)" for rate in RATES]
+    return [*titles, "test above held out (%)"], rows
+
+
+if __name__ == "__main__":
+    main()

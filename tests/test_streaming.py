@@ -17,8 +17,9 @@ from occ_lab.config import composed
 from occ_lab.data.images import read_image
 from occ_lab.errors import UserError
 from occ_lab.loading import TrainedDetector
+from occ_lab.passage import Passage
 from occ_lab.run import run
-from occ_lab.streaming import Passage, stream
+from occ_lab.streaming import stream
 from tests.commands import command
 from tests.data.trees import class_tree, mvtec_tree, noise, save
 

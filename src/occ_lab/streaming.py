@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,13 +25,12 @@ from occ_lab.errors import UserError
 from occ_lab.files import write_whole
 from occ_lab.fitting import Fitted, Parts, make_detector, make_trainer
 from occ_lab.loading import CHECKPOINT, TrainedDetector
-from occ_lab.models.detector import Detector
 from occ_lab.models.online import Online
+from occ_lab.passage import Passage
 from occ_lab.predicting import image_paths, readings
 from occ_lab.results.record import UNTOLD, keep_settings, to_csv, to_json
 from occ_lab.results.stream_table import stream_table
 from occ_lab.run import run
-from occ_lab.scoring.calibration import Calibration
 from occ_lab.stream_state import StreamState, read_state, write_state
 
 T = TypeVar("T")
@@ -100,90 +97,6 @@ def check_stream(cfg: DictConfig) -> None:
             "trainer.devices: a stream is one process; start several on parts of the images and "
             "merge what they have learned, state=[A.safetensors,B.safetensors]"
         )
-
-
-@dataclass
-class Passage:
-    """Images going through a detector that learns.
-
-    Attributes:
-        online: what learns.
-        detector: what scores.
-        refuse: images of a p-value this small are not learned from.
-        window: how many scores a score is held against.
-        scores: these, of the images learned from last.
-        rows: what is told of each image.
-        failed: images that could not be read, and why.
-        position: how many images were gone through.
-        seconds: spent on each part.
-        counts: how often each part was done.
-    """
-
-    online: Online
-    detector: Detector
-    refuse: float
-    window: int
-    scores: list[float] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    position: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    @torch.no_grad()
-    def take(self, pixels: np.ndarray) -> dict[str, Any]:
-        """Score an image, uint8 ``[h, w, 3]``, then learn from it.
-
-        Returns:
-            ``score`` and ``p_value``, empty as long as nothing was learned, and ``learned``, 1 or 0
-            where it was refused.
-        """
-        image = torch.from_numpy(pixels).to(self.detector.device).permute(2, 0, 1)[None]
-        with self.timed("backbone"):
-            levels = self.detector.backbone(image.float() / 255)
-        if self.online.due:
-            with self.timed("re-solve"):
-                self.online.solve()
-        told: dict[str, Any] = {"score": "", "p_value": "", "learned": 1}
-        if self.online.weight:
-            with self.timed("score"):
-                _, scores = self.detector.maps_and_scores(self.detector.score(levels))
-                score = float(scores)
-            p_value = self.p_value(score)
-            learned = int(p_value > self.refuse)
-            told = {"score": f"{score:.7g}", "p_value": f"{p_value:.6g}", "learned": learned}
-            if learned:
-                self.scores = [*self.scores, score][-self.window :]
-        if told["learned"]:
-            with self.timed("update"):
-                self.online.learn(levels)
-        return told
-
-    def p_value(self, score: float) -> float:
-        """Of a score, among those of the images learned from last, each given before it was."""
-        known = torch.tensor(self.scores, dtype=torch.float64)
-        return float(Calibration.of(known, known).p_values(torch.tensor([score]).double()))
-
-    @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
-        """Note how long the block took."""
-        started = time.perf_counter()
-        yield
-        spent = time.perf_counter() - started
-        self.seconds[part] = self.seconds.get(part, 0.0) + spent
-        self.counts[part] = self.counts.get(part, 0) + 1
-
-    def figures(self) -> dict[str, Any]:
-        """Counts of images, and milliseconds of each part whenever it was done."""
-        return {
-            "images": len(self.rows),
-            "learned": sum(row["learned"] for row in self.rows),
-            "refused": sum(1 - row["learned"] for row in self.rows),
-            "re_solves": self.counts.get("re-solve", 0),
-            "milliseconds": {
-                part: 1000 * spent / self.counts[part] for part, spent in self.seconds.items()
-            },
-        }
 
 
 def streamed(

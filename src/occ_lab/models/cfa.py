@@ -151,9 +151,9 @@ class CFA(Objective):
     def _distances(self, z: Tensor, count: int) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
             features = rows(z).to(self.bank.dtype)
-            return NearestDistances.apply(
-                features, self.bank, count, self.chunk, self.half_selection
-            )
+            # Few runtimes multiply bfloat16; what is exported selects in full precision.
+            half = self.half_selection and not torch.compiler.is_exporting()
+            return NearestDistances.apply(features, self.bank, count, self.chunk, half)
 
 
 def official_bank(images: Iterable[Tensor], compression: int, seed: int) -> Tensor:

@@ -106,12 +106,11 @@ class Online:
         objective, conv = self.objective, self.projector.conv
         assert conv.bias is not None
         chooser = objective.flow_time
-        held_out = chooser.held_out if chooser else []
-        empty = np.zeros((0, conv.in_channels))
+        held_out = chooser.held_out if chooser else np.zeros((0, conv.in_channels))
         tensors = {
             "even": objective.moments.even.total,
             "odd": objective.moments.odd.total,
-            "held_out": torch.from_numpy(np.concatenate([empty, *held_out])),
+            "held_out": torch.from_numpy(held_out),
             "projector": conv.weight.detach(),
             "bias": conv.bias.detach(),
         }
@@ -151,5 +150,5 @@ class Online:
             half.total += state.tensors[name].to(half.total.device)
         moments.seen += state.facts["seen"]
         self.weight += state.facts["weight"]
-        if self.objective.flow_time and len(state.tensors["held_out"]):
-            self.objective.flow_time.held_out.append(state.tensors["held_out"].numpy())
+        if self.objective.flow_time:
+            self.objective.flow_time.keep(state.tensors["held_out"].numpy())

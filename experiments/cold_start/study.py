@@ -35,7 +35,7 @@ from occ_lab.scoring.metrics import ImageAUROC, PixelAUROC
 HERE = Path(__file__).parent
 ORDERS = range(5)
 CLOSED_FORM = "closed form, online"
-CHOSEN = "the same, time=auto"
+CHOSEN = "closed form, time=auto"
 ONLINE = ["loss=norm", "loss.solver=closed_form"]
 METHODS = {
     CLOSED_FORM: [*ONLINE, "loss.time=10"],  # the default of occ_lab.stream
@@ -245,14 +245,15 @@ def report(results: dict[str, Any]) -> str:
         "the default became 10, the value that a single image had before; it is not always the",
         "better one (gravel).",
         "",
-        f"Recorded until {date.today()} by `python -m experiments.cold_start.study --data DIR`.",
+        f"Recorded until {date.today()} by "
+        "`OMP_NUM_THREADS=1 python -m experiments.cold_start.study --data DIR`.",
         "",
         "![AUROC against images seen](cold_start.png)",
         "",
         *asked_text(results),
     ]
     for metric, title in METRICS.items():
-        lines += [f"## {title}", ""]
+        lines += [f"## {title[0].upper()}{title[1:]}", ""]
         for name in SETS:
             if not kept(results, name, CLOSED_FORM, metric):
                 continue

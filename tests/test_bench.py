@@ -9,7 +9,7 @@ import pytest
 
 from occ_lab.bench import main
 from occ_lab.benchmark import Effort
-from occ_lab.results.bench_page import LIMITS
+from occ_lab.results.bench_page import LIMITS, export_page
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,24 @@ def test_parts_of_the_pass_are_those_of_all_kinds_of_image(results: Path) -> Non
     for parts in content["pass"].values():
         assert set(parts) == {"decode", "resize", "read, by threads", "backbone", "pass"}
         assert all(ms > 0 for ms in parts.values())
+
+
+def test_exported_detectors_are_timed_beside_pytorch(results: Path) -> None:
+    content = json.loads((results / "results.json").read_text(encoding="utf-8"))
+    exported = content["export"]["textures"]
+    assert list(exported) == ["raw, 2 at once", "tensor, 2 at once"]
+    for speeds in exported.values():
+        assert list(speeds) == ["PyTorch", "onnx", "torch_export", "openvino"]
+        assert all(speed > 0 for speed in speeds.values())
+    speeds = exported["raw, 2 at once"]
+    page = (results / "README.md").read_text(encoding="utf-8")
+    assert f"| {speeds['onnx'] / speeds['PyTorch']:.2f} |" in page
+
+
+def test_a_format_that_is_not_installed_has_a_dash() -> None:
+    speeds = {"PyTorch": 20.0, "onnx": None, "torch_export": 10.0, "openvino": None}
+    page = export_page({"textures": {"raw, 1 at once": speeds}})
+    assert "| textures | raw, 1 at once | 20 | – | 10 | – | – |" in page
 
 
 def test_the_page_names_command_machine_and_figures(results: Path) -> None:

@@ -41,6 +41,7 @@ class Effort:
         epochs: of gradient training.
         norms: of the study.
         seeds: of the study.
+        batches: images that an exported detector takes at once.
     """
 
     repeats: int = 2
@@ -49,9 +50,10 @@ class Effort:
     epochs: int = 30
     norms: tuple[float, ...] = (1, 2, 4, 8)
     seeds: tuple[int, ...] = (0, 1, 2)
+    batches: tuple[int, ...] = (1, 8)
 
 
-QUICK = Effort(repeats=1, seconds=0.1, images=4, epochs=1, norms=(1,), seeds=(0, 1))
+QUICK = Effort(repeats=1, seconds=0.1, images=4, epochs=1, norms=(1,), seeds=(0, 1), batches=(2,))
 
 
 @dataclass(frozen=True)
@@ -297,6 +299,3 @@ def finish_work() -> None:
     """Wait until an accelerator has done what it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-MEASURE = {"pass": measure_pass, "jobs": measure_jobs, "scoring": measure_scoring}

@@ -55,6 +55,16 @@ def whole_file(target: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_files(folder: Path) -> Iterator[Path]:
+    """A scratch folder whose files move into ``folder`` when the block ends without an error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as name:
+        yield Path(name)
+        for file in Path(name).iterdir():
+            file.replace(folder / file.name)
+
+
 def write_whole(target: Path, text: str) -> None:
     """Write ``text`` to ``target`` in UTF-8 by one rename, replacing what is there."""
     with whole_file(target) as scratch:

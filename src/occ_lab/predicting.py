@@ -135,7 +135,7 @@ def set_overkill(cfg: DictConfig, detector: TrainedDetector) -> None:
     """
     calibration = detector.calibration
     if calibration is None:
-        asked = [key for key in ("overkill", "masks") if cfg[key]]
+        asked = [key for key in ("overkill", "masks") if cfg.get(key)]
         if asked:
             raise UserError(
                 f"{asked[0]}: {cfg.run} was not calibrated; train it with calibration.share=0.1"

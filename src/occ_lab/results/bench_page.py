@@ -27,6 +27,8 @@ def report(results: dict[str, Any]) -> str:
         pages.append(jobs_page(results["jobs"]))
     if "scoring" in results:
         pages.append(scoring_page(results["scoring"]))
+    if "export" in results:
+        pages.append(export_page(results["export"]))
     if "pass" in results:
         pages.append(pass_page(results["pass"]))
     return "\n\n".join(pages) + "\n"
@@ -75,6 +77,27 @@ def scoring_page(scoring: dict[str, Any]) -> str:
     ]
     titles = ["dataset", "detector", "backbone alone", "scoring", "share (at least 0.9)", "peak MB"]
     return "## Scoring, images a second\n\n" + table(titles, rows)
+
+
+def export_page(exported: dict[str, Any]) -> str:
+    """Throughput of exported detectors."""
+    rows = [
+        [
+            dataset,
+            taken,
+            *(whole(speed) for speed in speeds.values()),
+            "–" if speeds["onnx"] is None else f"{speeds['onnx'] / speeds['PyTorch']:.2f}",
+        ]
+        for dataset, cases in exported.items()
+        for taken, speeds in cases.items()
+    ]
+    titles = ["dataset", "a call takes", "PyTorch", "ONNX Runtime", "torch.export", "OpenVINO"]
+    return (
+        "## Exported detectors, images a second\n\n"
+        "The closed form on the CPU, each in as many threads as PyTorch, timed in turn. Raw images "
+        "lie decoded in memory; Pillow resizes them for PyTorch, the graph for the others.\n\n"
+        + table([*titles, "ONNX over PyTorch"], rows)
+    )
 
 
 def pass_page(parts: dict[str, Any]) -> str:

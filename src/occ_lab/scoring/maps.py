@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -35,12 +36,22 @@ def upsample_and_smooth(scores: Tensor, size: tuple[int, int], sigma: float) -> 
     # Half precision, of the input or of an autocast region around this call, would tie
     # neighbouring pixels that the smoothing has just told apart.
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    rows, columns = (
-        torch.as_tensor(axis_matrix(n, m, sigma), dtype=scores.dtype, device=scores.device)
-        for n, m in zip(scores.shape[-2:], size, strict=True)
-    )
+    grid = scores.shape[-2:]
+    rows, columns = (matrix.to(scores) for matrix in axis_matrices(grid, size, sigma))
     with torch.autocast(scores.device.type, enabled=False):
         return rows @ scores @ columns.T
+
+
+def axis_matrices(grid: Sequence[int], size: Sequence[int], sigma: float) -> tuple[Tensor, Tensor]:
+    """R ``[h, H]`` and C ``[w, W]``, float64: ``R s Cᵀ`` is the anomaly map of scores s ``[H, W]``.
+
+    Args:
+        grid: H and W.
+        size: h and w.
+        sigma: as of `upsample_and_smooth`.
+    """
+    rows, columns = (axis_matrix(n, m, sigma) for n, m in zip(grid, size, strict=True))
+    return torch.from_numpy(rows), torch.from_numpy(columns)
 
 
 @lru_cache(maxsize=32)

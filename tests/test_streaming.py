@@ -138,7 +138,7 @@ def test_stopped_it_goes_on_to_the_same_end(
         return take(self, pixels)
 
     monkeypatch.setattr(Passage, "take", stopping)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         stream(settings(tmp_path / "line", *more), tmp_path / "parts")
     with pytest.raises(UserError, match="resume=true"):
         stream(settings(tmp_path / "line", *more), tmp_path / "parts")

@@ -32,6 +32,7 @@ from occ_lab.results.record import UNTOLD, keep_settings, to_csv, to_json
 from occ_lab.results.stream_table import stream_table
 from occ_lab.run import run
 from occ_lab.stream_state import StreamState, read_state, write_state
+from occ_lab.sweep import on_several_processes
 
 T = TypeVar("T")
 
@@ -49,18 +50,25 @@ def stream(cfg: DictConfig, directory: Path) -> None:
 
     Raises:
         UserError: a value out of range, absent data, results already there; before any work.
-        SystemExit: 1 if images of ``cfg.input`` could not be read.
+        SystemExit: 1 if images of ``cfg.input`` could not be read; 130 on Ctrl-C, what was saved
+            stays.
     """
     keep_freed_memory()
     cfg = resolved(cfg)
     check_stream(cfg)
     keep_settings(directory, cfg, any(directory.glob(f"{STREAMS}/*.safetensors")), FREE)
+    console = Console(highlight=False)
     streams: dict[str, Passage] = {}
     if cfg.input is None:
         run(cfg, directory, partial(streamed, directory, streams))
     else:
-        stream_files(cfg, directory, streams)
-    console = Console(highlight=False)
+        try:
+            stream_files(cfg, directory, streams)
+        except KeyboardInterrupt:
+            again = f"Go on: the same command with resume=true hydra.run.dir={directory}"
+            console.print(f"\nStopped. {again}", soft_wrap=True)
+            raise SystemExit(130) from None
+        console.print(f"run directory: {directory}", soft_wrap=True)
     console.print(stream_table({name: passage.figures() for name, passage in streams.items()}))
     console.print(f"streams:       {directory / STREAMS}/*.csv, *.safetensors", soft_wrap=True)
     failed = {key: why for passage in streams.values() for key, why in passage.failed.items()}
@@ -92,7 +100,7 @@ def check_stream(cfg: DictConfig) -> None:
             "calibration, ensemble: a stream learns from all images by one detector; its p-values "
             "are in streams/*.csv"
         )
-    if cfg.trainer.devices not in (1, "auto"):
+    if on_several_processes(cfg):
         raise UserError(
             "trainer.devices: a stream is one process; start several on parts of the images and "
             "merge what they have learned, state=[A.safetensors,B.safetensors]"
@@ -148,8 +156,6 @@ def stream_files(cfg: DictConfig, directory: Path, streams: dict[str, Passage]) 
     follow(cfg, passage, directory / STREAMS / GIVEN, pixels, paths, names)
     trainer.strategy.connect(passage.detector)
     trainer.save_checkpoint(directory / "tasks" / GIVEN / CHECKPOINT, weights_only=True)
-    console = Console(highlight=False)
-    console.print(f"run directory: {directory}", soft_wrap=True)
 
 
 def begun(cfg: DictConfig, parts: Parts, benchmark: Benchmark, trainer: Trainer) -> Passage:

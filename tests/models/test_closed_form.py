@@ -188,14 +188,14 @@ def test_halves_add_up_to_the_moments_of_all() -> None:
         torch.testing.assert_close(halved.half_mean(place), expected)
 
 
-@pytest.mark.parametrize("rows", [5, 19, 200])
-def test_a_spectrum_of_few_vectors_is_that_of_all(rows: int) -> None:
-    f = np.random.default_rng(rows).normal(size=(rows, 40))
+@pytest.mark.parametrize(("rows", "size"), [(5, 40), (200, 40), (5, 600), (190, 600), (900, 600)])
+def test_a_spectrum_of_few_vectors_is_that_of_all(rows: int, size: int) -> None:
+    f = np.random.default_rng(rows).normal(size=(rows, size))
     f[:, -1] = 1
     sigma = torch.from_numpy(f.T @ f / rows)
     rates, vectors = spectrum(sigma)
     scale = sigma.diagonal().mean()
     torch.testing.assert_close((vectors * rates * scale) @ vectors.T, sigma)
-    torch.testing.assert_close(vectors.T @ vectors, torch.eye(40, dtype=torch.float64))
+    torch.testing.assert_close(vectors.T @ vectors, torch.eye(size, dtype=torch.float64))
     torch.testing.assert_close(rates, torch.linalg.eigvalsh(sigma) / scale, atol=1e-9, rtol=1e-6)
     assert (rates.diff() >= -1e-12).all()

@@ -12,14 +12,15 @@ import torch
 from scipy.linalg.lapack import dpstrf
 from torch import Tensor
 
+SMALL = 512  # channels: a matrix up to this size is decomposed whole in no more time
 RANK = 1e-7  # of the largest diagonal entry: what is below is the rounding of float32 features
 
 
 def spectrum(sigma: Tensor) -> tuple[Tensor, Tensor]:
     """The rates at which gradient flow shrinks the directions of f̃, and these directions.
 
-    Few images leave Σ of low rank. It is then decomposed within its range, several times as fast;
-    what lies outside has rate zero.
+    Few images leave Σ of low rank. If large, it is then decomposed within its range, several times
+    as fast; what lies outside has rate zero.
 
     Args:
         sigma: Σ, symmetric, float64 ``[C + 1, C + 1]``.
@@ -28,9 +29,12 @@ def spectrum(sigma: Tensor) -> tuple[Tensor, Tensor]:
         λ/s ``[C + 1]``, rising, and the eigenvectors of Σ as columns ``[C + 1, C + 1]``.
     """
     scale = sigma.diagonal().mean()
-    triangle, pivots, rank, _ = dpstrf(
-        sigma.numpy(), tol=float(RANK * sigma.diagonal().max()), lower=1
-    )
+    rank = len(sigma)
+    if rank > SMALL:
+        # The threads of SciPy's library go on spinning for a while, in the way of PyTorch's.
+        triangle, pivots, rank, _ = dpstrf(
+            sigma.numpy(), tol=float(RANK * sigma.diagonal().max()), lower=1
+        )
     if rank > len(sigma) // 2:
         values, vectors = torch.linalg.eigh(sigma)
         return values / scale, vectors

@@ -92,6 +92,7 @@ class Task:
         cfg: the configuration.
         parts: what it says.
         name: of the task.
+        data: with features in place of images.
         order: places of the training images.
         tests: batches of test images, as features.
     """
@@ -99,6 +100,7 @@ class Task:
     cfg: Any
     parts: Parts
     name: str
+    data: TaskData
     order: list[int]
     tests: list[dict[str, Any]]
 
@@ -154,17 +156,15 @@ def prepared(cfg: Any, order: int) -> Task:
         for some in np.array_split(places, max(1, len(places) // BATCH))
     ]
     stream = np.random.default_rng(order).permutation(len(data.train_images)).tolist()
-    return Task(cfg, parts, name, stream, tests)
+    return Task(cfg, parts, name, data, stream, tests)
 
 
 def online(task: Task, counts: Sequence[int]) -> Any:
     """Figures of the closed form while it learns from the stream."""
-    data = TaskData(task.parts.benchmark, task.name, 1, **task.cfg.loader)
-    use_fast_samples(data, task.parts, torch.device("cpu"))
     detector = make_detector(task.cfg, task.parts, task.parts.benchmark)
     learner = Online(detector)
     for place in task.order:
-        learner.learn(detector.levels(data.train_set.__getitems__([place])))  # type: ignore[attr-defined]
+        learner.learn(detector.levels(task.data.train_set.__getitems__([place])))  # type: ignore[attr-defined]
         if learner.images in counts:
             learner.solve()
             yield {**task.figures(detector), "time": detector.objective.time}

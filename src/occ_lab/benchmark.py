@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from occ_lab.config import composed
 from occ_lab.data.images import read_image
+from occ_lab.data.made import made_image
 from occ_lab.data.module import TaskData, TaskImages
 from occ_lab.features.extract import image_batches
 from occ_lab.fitting import fit, make_detector, make_trainer, use_fast_samples
@@ -267,12 +268,10 @@ def large_images(folder: Path, suffix: str, count: int) -> list[str]:
     """Smooth shapes and fine grain, 1024 px a side, in MVTec AD's layout, as a configuration."""
     generator = np.random.default_rng(0)
     for place in range(count):
-        shapes = Image.fromarray(generator.integers(60, 200, (32, 32, 3), dtype=np.uint8))
-        smooth = np.asarray(shapes.resize((1024, 1024), Image.Resampling.BICUBIC))
-        grain = generator.normal(0, 3, smooth.shape)
+        pixels = made_image(generator, 1024, 1024, cells=32, levels=(60, 200), grain=3)
         path = folder / "part" / "train" / "good" / f"{place:03d}.{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8)).save(path)
+        Image.fromarray(pixels).save(path)
     return ["dataset=mvtec", f"dataset.root='{folder}'"]
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import PIL
 import torch
 from omegaconf import DictConfig
-from PIL import Image
 from rich.console import Console
 from torch.export import Dim, ExportedProgram
 
 import occ_lab
 from occ_lab.config import check_value
+from occ_lab.data.made import made_image
 from occ_lab.deployed import Deployed
 from occ_lab.errors import UserError
 from occ_lab.features.frozen import Frozen
@@ -197,15 +197,6 @@ def check_differences(found: dict[str, float]) -> None:
             f"format: the file differs from the detector: {told} (at most "
             f"{TOLERANCE[beyond[0]]:g}); it is not kept. Take another format, or input=tensor"
         )
-
-
-def made_image(seed: int, height: int, width: int) -> np.ndarray:
-    """Smooth shapes and fine grain, uint8 ``[height, width, 3]``."""
-    generator = np.random.default_rng(seed)
-    shapes = Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8))
-    smooth = np.asarray(shapes.resize((width, height), Image.Resampling.BICUBIC))
-    grain = generator.normal(0, 5, smooth.shape)
-    return (smooth + grain).clip(0, 255).astype(np.uint8)
 
 
 def as_tensor(pixels: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,12 +22,12 @@ from occ_lab.data.base import Benchmark
 from occ_lab.data.module import TaskData, TaskImages
 from occ_lab.errors import UserError
 from occ_lab.files import write_whole
-from occ_lab.fitting import Fitted, Parts, make_detector, make_trainer
+from occ_lab.fitting import Fitted, Parts, make_detector, make_trainer, timed
 from occ_lab.loading import CHECKPOINT, TrainedDetector
 from occ_lab.models.online import Online
 from occ_lab.passage import Passage
 from occ_lab.predicting import image_paths, readings
-from occ_lab.results.record import UNTOLD, keep_settings, to_csv, to_json
+from occ_lab.results.record import keep_settings, to_csv, to_json
 from occ_lab.results.stream_table import stream_table
 from occ_lab.run import run
 from occ_lab.stream_state import StreamState, read_state, write_state
@@ -39,7 +38,6 @@ T = TypeVar("T")
 AHEAD = 16  # images that are read while others are learned from
 STREAMS = "streams"
 GIVEN = "input"  # the task of images without a dataset
-FREE = (*UNTOLD, "save_every")  # keys that change nothing of what is learned
 
 
 def stream(cfg: DictConfig, directory: Path) -> None:
@@ -56,7 +54,7 @@ def stream(cfg: DictConfig, directory: Path) -> None:
     keep_freed_memory()
     cfg = resolved(cfg)
     check_stream(cfg)
-    keep_settings(directory, cfg, any(directory.glob(f"{STREAMS}/*.safetensors")), FREE)
+    keep_settings(directory, cfg, any(directory.glob(f"{STREAMS}/*.safetensors")))
     console = Console(highlight=False)
     streams: dict[str, Passage] = {}
     if cfg.input is None:
@@ -127,14 +125,13 @@ def streamed(
     trainer = make_trainer(cfg, loggers, 1)
     images = TaskImages(benchmark, data.split.train, masks=False)
     labels = [{"path": str(item), "label": item.label} for item in images.items]
-    started = time.perf_counter()
-    passage = begun(cfg, parts, benchmark, trainer)
-    streams[task] = passage
-    follow(cfg, passage, directory / STREAMS / task, images.pixels, range(len(images)), labels)
-    seconds = {"fit": time.perf_counter() - started}
-    started = time.perf_counter()
-    trainer.test(passage.detector, data.test_dataloader(), verbose=False)
-    seconds["test"] = time.perf_counter() - started
+    seconds: dict[str, float] = {}
+    with timed(seconds, "fit"):
+        passage = begun(cfg, parts, benchmark, trainer)
+        streams[task] = passage
+        follow(cfg, passage, directory / STREAMS / task, images.pixels, range(len(images)), labels)
+    with timed(seconds, "test"):
+        trainer.test(passage.detector, data.test_dataloader(), verbose=False)
     trainer.save_checkpoint(checkpoint, weights_only=True)
     return Fitted(data, passage.detector, trainer, seconds)
 

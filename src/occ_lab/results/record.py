@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from occ_lab.errors import UserError
 from occ_lab.files import whole_folder, write_whole
 
-UNTOLD = ("resume", "maps", "explain", "dataset.category")  # keys that change no figure of a task
+# Keys that change no figure of a task.
+UNTOLD = ("resume", "maps", "explain", "dataset.category", "save_every")
 METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_aupro")
 
 

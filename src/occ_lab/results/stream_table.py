@@ -12,7 +12,9 @@ PARTS = ("backbone", "score", "update", "re-solve")
 
 def stream_table(streams: dict[str, dict[str, Any]]) -> Table:
     """A row a stream: images, and milliseconds of each part whenever it was done."""
-    table = Table(title="streams (times in ms)", title_justify="left", box=SIMPLE_HEAD)
+    title = "streams (times in ms)"
+    # narrow gaps: all columns in 80 characters
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("stream", no_wrap=True)
     for column in ("images", "refused", *PARTS, "re-solves"):
         table.add_column(column, justify="right")

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from occ_lab.benchmark import least_seconds
-from occ_lab.config import composed
-from occ_lab.features.extract import image_batches
-from occ_lab.files import write_whole
-from occ_lab.fitting import fitted
-from occ_lab.results.memory import peak_mb, reset_peak
-from occ_lab.run import check, run
+from benchmarks.whole_runs import least_seconds
+from occ_lab.config.composition import composed
+from occ_lab.engine.fit import fitted
+from occ_lab.engine.run import check, run
+from occ_lab.features.extraction import image_batches
+from occ_lab.utils.files import write_whole
+from occ_lab.utils.memory import peak_mb, reset_peak
 
 SECONDS = 2.0  # that the throughput is measured
 

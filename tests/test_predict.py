@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from occ_lab.calibrating import check_calibration, held_out
-from occ_lab.config import composed
-from occ_lab.errors import UserError
-from occ_lab.predicting import image_paths, predict
+from occ_lab.config.composition import composed
+from occ_lab.engine.calibrate import check_calibration, held_out
+from occ_lab.inference.predict import image_paths, predict
+from occ_lab.utils.errors import UserError
 from tests.commands import command
 from tests.data.trees import mvtec_tree, noise, save
 

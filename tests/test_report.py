@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from occ_lab.report import main
-from tests.results.example_runs import write_run
+from tests.reporting.example_runs import write_run
 
 FLAGS = [
     "--no-sandbox",

@@ -177,7 +177,7 @@ def test_ctrl_c_leaves_finished_tasks_whole(bolts: Path, tmp_path: Path) -> None
     ("overrides", "code", "texts"),
     [
         (["--help"], 0, ["dataset: ", "KEY=VALUE", "python -m occ_lab.train -m"]),
-        (["--cfg", "job"], 0, ["_target_: occ_lab.models.norm.Norm"]),
+        (["--cfg", "job"], 0, ["_target_: occ_lab.objectives.norm.objective.Norm"]),
         (["los=norm"], 1, ["los"]),
         (["loss=nrom"], 1, ["Could not find 'loss/nrom'", "norm"]),
         (["loss.nrom=1"], 1, ["Key 'nrom' is not in struct"]),

@@ -15,16 +15,17 @@ import pytest
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 
-from occ_lab import learning, stages
-from occ_lab.config import composed
-from occ_lab.errors import UserError
-from occ_lab.features.learned import load_encoder
-from occ_lab.run import run
-from occ_lab.stages import both_stages
-from occ_lab.study import study
+from occ_lab.backbones.learned import load_encoder
+from occ_lab.config.composition import composed
+from occ_lab.engine import representation as learning
+from occ_lab.engine import stages
+from occ_lab.engine.norm_study import study
+from occ_lab.engine.run import run
+from occ_lab.engine.two_stage import both_stages
+from occ_lab.utils.errors import UserError
+from tests.backbones.tiny import TINY
 from tests.commands import command
 from tests.data.trees import class_tree
-from tests.features.tiny import TINY
 
 HEAD = "representation.encoder.head=[16,8]"
 QUICK = [

@@ -67,7 +67,7 @@ def test_wheel_names_its_licence_and_dependencies(wheel: Path) -> None:
 def test_default_config_composes_from_the_wheel_alone(fresh: Path, tmp_path: Path) -> None:
     run(fresh, "-m", "pip", "install", "hydra-core", "numpy", cwd=tmp_path)
     printed = run(fresh, "-m", "occ_lab.train", "--cfg", "job", "--resolve", cwd=tmp_path)
-    assert "_target_: occ_lab.models.norm.Norm" in printed
+    assert "_target_: occ_lab.objectives.norm.objective.Norm" in printed
     where = run(fresh, "-c", "import occ_lab; print(occ_lab.__file__)", cwd=tmp_path)
     assert not Path(where.strip()).is_relative_to(ROOT)
 
@@ -77,7 +77,7 @@ def test_the_installed_wheel_trains(fresh: Path, tmp_path: Path) -> None:
     # file by which an editable install would show the checkout.
     libraries = sysconfig.get_paths()["purelib"]
     small = ["dataset.category=brick", "dataset.train=4", "dataset.normal=2", "dataset.defective=5"]
-    where = "import occ_lab.run; print(occ_lab.run.__file__)"
+    where = "import occ_lab.engine.run; print(occ_lab.engine.run.__file__)"
     installed = run(fresh, "-c", where, cwd=tmp_path, PYTHONPATH=libraries)
     assert not Path(installed.strip()).is_relative_to(ROOT)
     command = ["-m", "occ_lab.train", *small, "loss.fit.epochs=1", "hydra.run.dir=out"]

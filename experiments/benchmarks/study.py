@@ -10,11 +10,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.whole_runs import CLOSED_FORM, caches, job, one_pass
 from experiments.trial import TEXTURES, at, command_line, record, table, whole_run
-from occ_lab.allocator import keep_freed_memory
-from occ_lab.benchmark import CLOSED_FORM, caches, job, one_pass
-from occ_lab.files import write_whole
-from occ_lab.results.record import METRICS
+from occ_lab.reporting.record import METRICS
+from occ_lab.utils.allocator import keep_freed_memory
+from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 SETS = {

@@ -23,14 +23,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import betabinom, mannwhitneyu
 
+from benchmarks.whole_runs import CLOSED_FORM
 from experiments.trial import at, command_line, record, table
-from occ_lab.allocator import keep_freed_memory
-from occ_lab.benchmark import CLOSED_FORM
-from occ_lab.config import composed
-from occ_lab.files import write_whole
-from occ_lab.fitting import fitted
-from occ_lab.run import check
-from occ_lab.scoring.calibration import Calibration
+from occ_lab.config.composition import composed
+from occ_lab.engine.fit import fitted
+from occ_lab.engine.run import check
+from occ_lab.metrics.calibration import Calibration
+from occ_lab.utils.allocator import keep_freed_memory
+from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 DIGITS = range(10)

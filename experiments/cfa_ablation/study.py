@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.trial import command_line, sets, table, trial
-from occ_lab.allocator import keep_freed_memory
-from occ_lab.files import write_whole
+from occ_lab.utils.allocator import keep_freed_memory
+from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 VARIANTS = {

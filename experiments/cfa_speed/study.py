@@ -24,16 +24,16 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import default_collate
 
 from experiments.trial import command_line, sets, table
-from occ_lab.allocator import keep_freed_memory
-from occ_lab.config import composed
-from occ_lab.data.module import TaskData
-from occ_lab.features.join import join
-from occ_lab.files import write_whole
-from occ_lab.fitting import make_detector, use_fast_samples
-from occ_lab.models.detector import Detector
-from occ_lab.models.optimizing import optimizing
-from occ_lab.results.memory import peak_mb, reset_peak
-from occ_lab.run import check
+from occ_lab.config.composition import composed
+from occ_lab.data.datamodule import TaskData
+from occ_lab.detector import Detector
+from occ_lab.engine.fit import make_detector, use_fast_samples
+from occ_lab.engine.run import check
+from occ_lab.features.levels import join
+from occ_lab.utils.allocator import keep_freed_memory
+from occ_lab.utils.files import write_whole
+from occ_lab.utils.memory import peak_mb, reset_peak
+from occ_lab.utils.optimizers import optimizing
 
 HERE = Path(__file__).parent
 VARIANTS = {"ours": [], "ours, bfloat16 selection": ["loss.half_selection=true"]}

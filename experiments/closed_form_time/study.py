@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from occ_lab.allocator import keep_freed_memory
-from occ_lab.config import build, composed
-from occ_lab.data.module import TaskData
+from occ_lab.config.composition import build, composed
+from occ_lab.data.datamodule import TaskData
 from occ_lab.features.cache import FeatureCache
-from occ_lab.features.extract import use_features
-from occ_lab.files import write_whole
-from occ_lab.models.closed_form import decay, expected_factor, initial_moment
-from occ_lab.models.flow_time import TIMES, TOLERANCE, FlowTime, separations
-from occ_lab.models.moments import HalvedMoments, Moments
-from occ_lab.models.projector import Conv1x1
-from occ_lab.scoring.evaluation import Evaluation
-from occ_lab.scoring.postprocess import PostProcess
+from occ_lab.features.extraction import use_features
+from occ_lab.metrics.evaluation import Evaluation
+from occ_lab.objectives.norm.closed_form import decay, expected_factor, initial_moment
+from occ_lab.objectives.norm.flow_time import TIMES, TOLERANCE, FlowTime, separations
+from occ_lab.objectives.norm.moments import HalvedMoments, Moments
+from occ_lab.postprocessing.postprocess import PostProcess
+from occ_lab.projectors import Conv1x1
+from occ_lab.utils.allocator import keep_freed_memory
+from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 MNIST_TRAIN, MNIST_TEST = 1000, 2000  # the first of each, to keep the study short

@@ -21,16 +21,16 @@ import numpy as np
 import torch
 
 from experiments.trial import TEXTURES, at, command_line, record, spread, table
-from occ_lab.allocator import keep_freed_memory
-from occ_lab.config import composed
-from occ_lab.data.module import TaskData
-from occ_lab.errors import UserError
-from occ_lab.files import write_whole
-from occ_lab.fitting import Parts, fit_without, make_detector, use_fast_samples
-from occ_lab.models.detector import Detector
-from occ_lab.models.online import Online
-from occ_lab.run import check
-from occ_lab.scoring.metrics import ImageAUROC, PixelAUROC
+from occ_lab.config.composition import composed
+from occ_lab.data.datamodule import TaskData
+from occ_lab.detector import Detector
+from occ_lab.engine.fit import Parts, fit_without, make_detector, use_fast_samples
+from occ_lab.engine.online import Online
+from occ_lab.engine.run import check
+from occ_lab.metrics.metrics import ImageAUROC, PixelAUROC
+from occ_lab.utils.allocator import keep_freed_memory
+from occ_lab.utils.errors import UserError
+from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 ORDERS = range(5)

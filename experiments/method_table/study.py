@@ -9,8 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from experiments.trial import command_line, sets, spread, table, trial
-from occ_lab.allocator import keep_freed_memory
-from occ_lab.files import write_whole
+from occ_lab.utils.allocator import keep_freed_memory
+from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 CFA_EPOCHS = 1  # of the published 30, which take hours on two cores

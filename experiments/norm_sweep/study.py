@@ -13,10 +13,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.whole_runs import CLOSED_FORM
 from experiments.trial import command_line, record, spread, table, whole_run
-from occ_lab.allocator import keep_freed_memory
-from occ_lab.benchmark import CLOSED_FORM
-from occ_lab.files import write_whole
+from occ_lab.utils.allocator import keep_freed_memory
+from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 NORMS = [2.0**power for power in range(-2, 7)]

@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any
 
+from benchmarks.whole_runs import CLOSED_FORM
 from experiments.trial import command_line, record, spread, table, whole_run
-from occ_lab.allocator import keep_freed_memory
-from occ_lab.benchmark import CLOSED_FORM
-from occ_lab.files import write_whole
+from occ_lab.utils.allocator import keep_freed_memory
+from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 SEEDS = range(5)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.trial import record, table
-from occ_lab.files import write_whole
+from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 JOBS = ["loss.norm=1,2,4,8", "seed=0,1,2", "maps=0"]

@@ -28,16 +28,16 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.trial import at, command_line, logged, record, table
-from occ_lab.allocator import keep_freed_memory
-from occ_lab.config import build, composed
-from occ_lab.data.module import TaskData
-from occ_lab.features.extract import image_batches
-from occ_lab.features.samples import held
-from occ_lab.files import write_whole
-from occ_lab.learning import learn, make_representation
-from occ_lab.models.kde import KDE
-from occ_lab.run import run
-from occ_lab.stages import check
+from occ_lab.config.composition import build, composed
+from occ_lab.data.datamodule import TaskData
+from occ_lab.engine.representation import learn, make_representation
+from occ_lab.engine.run import run
+from occ_lab.engine.two_stage import check
+from occ_lab.features.dataset import held
+from occ_lab.features.extraction import image_batches
+from occ_lab.objectives.kde import KDE
+from occ_lab.utils.allocator import keep_freed_memory
+from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 FAST = ["trainer.precision=bf16-mixed", "precision=bfloat16", "maps=0"]

@@ -16,18 +16,18 @@ import torch
 from torch import Tensor
 
 from experiments.trial import command_line, sets, table
-from occ_lab.allocator import keep_freed_memory
-from occ_lab.config import composed
-from occ_lab.data.module import TaskData
-from occ_lab.features.join import pieces
-from occ_lab.files import write_whole
-from occ_lab.fitting import use_fast_samples
-from occ_lab.models.norm import Norm
-from occ_lab.models.projector import Conv1x1
-from occ_lab.run import check
-from occ_lab.scoring.ensemble import standardized
-from occ_lab.scoring.evaluation import Evaluation
-from occ_lab.scoring.postprocess import PostProcess
+from occ_lab.config.composition import composed
+from occ_lab.data.datamodule import TaskData
+from occ_lab.engine.fit import use_fast_samples
+from occ_lab.engine.run import check
+from occ_lab.features.levels import pieces
+from occ_lab.metrics.evaluation import Evaluation
+from occ_lab.objectives.norm.objective import Norm
+from occ_lab.postprocessing.ensemble import standardized
+from occ_lab.postprocessing.postprocess import PostProcess
+from occ_lab.projectors import Conv1x1
+from occ_lab.utils.allocator import keep_freed_memory
+from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 INTRODUCTION = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from occ_lab.loading import load
+    from occ_lab.inference.predictor import load
 
 __all__ = ["__version__", "load"]
 
@@ -16,6 +16,6 @@ def __getattr__(name: str) -> Any:
     """``occ_lab.load``, imported when it is used: it takes torch, which takes seconds."""
     if name != "load":
         raise AttributeError(f"module 'occ_lab' has no attribute {name!r}")
-    from occ_lab.loading import load
+    from occ_lab.inference.predictor import load
 
     return load

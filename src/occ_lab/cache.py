@@ -16,7 +16,7 @@ from rich.progress import track
 from rich.prompt import Confirm
 from rich.table import Table
 
-from occ_lab.config import conf_dir
+from occ_lab.config.composition import conf_dir
 from occ_lab.features.cache import FeatureCache
 
 MB = 1e6

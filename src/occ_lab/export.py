@@ -5,13 +5,13 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
-from occ_lab.config import conf_dir
+from occ_lab.config.composition import conf_dir
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="export")
 def main(cfg: DictConfig) -> None:
     """Write the file, and check it against the detector."""
-    from occ_lab.exporting import export
+    from occ_lab.deploy.export import export
 
     export(cfg)
 

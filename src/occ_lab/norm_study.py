@@ -9,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from occ_lab.config import build, conf_dir, file_backbones
+from occ_lab.config.composition import build, conf_dir, file_backbones
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="norm_study")
@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
     # Said before torch is imported, which takes seconds: the most common mistake.
     build(cfg.dataset, "dataset").tasks()
 
-    from occ_lab.study import study
+    from occ_lab.engine.norm_study import study
 
     study(cfg, Path(HydraConfig.get().runtime.output_dir))
 

@@ -8,13 +8,13 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from occ_lab.config import conf_dir
+from occ_lab.config.composition import conf_dir
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="predict")
 def main(cfg: DictConfig) -> None:
     """One pass over the images; the exit code is 1 if some could not be read."""
-    from occ_lab.predicting import predict
+    from occ_lab.inference.predict import predict
 
     if predict(cfg, Path(HydraConfig.get().runtime.output_dir)):
         raise SystemExit(1)

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from occ_lab.errors import UserError
-from occ_lab.files import write_whole
-from occ_lab.results.bootstrap import RESAMPLES
-from occ_lab.results.compare import all_comparisons, choose_baselines
-from occ_lab.results.gather import gather
-from occ_lab.results.groups import grouped
-from occ_lab.results.record import to_csv
-from occ_lab.results.report_page import Report, page, require_extra
-from occ_lab.results.report_tables import csv_rows, markdown, terminal_table
+from occ_lab.metrics.bootstrap import RESAMPLES
+from occ_lab.reporting.record import to_csv
+from occ_lab.reporting.report.compare import all_comparisons, choose_baselines
+from occ_lab.reporting.report.gather import gather
+from occ_lab.reporting.report.groups import grouped
+from occ_lab.reporting.report.page import Report, page, require_extra
+from occ_lab.reporting.report.tables import csv_rows, markdown, terminal_table
+from occ_lab.utils.errors import UserError
+from occ_lab.utils.files import write_whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

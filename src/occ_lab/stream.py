@@ -8,8 +8,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from occ_lab.config import build, conf_dir, file_backbones
-from occ_lab.sweep import perform
+from occ_lab.config.composition import build, conf_dir, file_backbones
+from occ_lab.config.sweeps import perform
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="stream")
@@ -23,7 +23,7 @@ def work(cfg: DictConfig, directory: Path) -> None:
     if cfg.input is None:
         build(cfg.dataset, "dataset").tasks()  # absent data is told before torch is imported
 
-    from occ_lab.streaming import stream
+    from occ_lab.engine.stream import stream
 
     stream(cfg, directory)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from occ_lab.config import build, conf_dir, file_backbones
-from occ_lab.sweep import perform
+from occ_lab.config.composition import build, conf_dir, file_backbones
+from occ_lab.config.sweeps import perform
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
@@ -23,7 +23,7 @@ def work(cfg: DictConfig, directory: Path) -> None:
     # Said before torch is imported, which takes seconds: the most common mistake.
     build(cfg.dataset, "dataset").tasks()
 
-    from occ_lab.run import run
+    from occ_lab.engine.run import run
 
     run(cfg, directory)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from occ_lab.config import build, conf_dir
-from occ_lab.sweep import perform
+from occ_lab.config.composition import build, conf_dir
+from occ_lab.config.sweeps import perform
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="two_stage")
@@ -22,7 +22,7 @@ def work(cfg: DictConfig, directory: Path) -> None:
     # Said before torch is imported, which takes seconds: the most common mistake.
     build(cfg.dataset, "dataset").tasks()
 
-    from occ_lab.stages import both_stages
+    from occ_lab.engine.two_stage import both_stages
 
     both_stages(cfg, directory)
 

@@ -97,7 +97,7 @@ def test_absent_data_says_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_download_is_installed_where_it_is_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from occ_lab.data import archives, download
+    from occ_lab.data.download import archives, download
 
     def install(wanted: list[download.Archive], root: Path) -> None:
         assert [archive.into for archive in wanted] == ["MNIST/raw"] * 4

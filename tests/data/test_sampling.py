@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from occ_lab.data.datasets.mvtec import MVTec
 from occ_lab.data.items import Item, Split
-from occ_lab.data.mvtec import MVTec
 from occ_lab.data.sampling import contaminated, few, hold_out
-from occ_lab.errors import UserError
+from occ_lab.utils.errors import UserError
 from tests.data.trees import mvtec_tree
 
 

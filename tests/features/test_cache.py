@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from occ_lab.errors import UserError
 from occ_lab.features.cache import FeatureCache, Levels, file_checksum
+from occ_lab.utils.errors import UserError
 
 KEY = {"backbone": "b", "images": [["a.png", 1, 2]]}
 

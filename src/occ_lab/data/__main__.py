@@ -13,9 +13,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from occ_lab.config import build, composed, conf_dir
+from occ_lab.config.composition import build, composed, conf_dir
 from occ_lab.data.base import Benchmark
-from occ_lab.errors import UserError
+from occ_lab.utils.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,8 +98,8 @@ def show(data: str | None, console: Console) -> int:
 
 def download(name: str, root: Path | None, console: Console) -> int:
     """Get a benchmark into ``root``, or say how."""
-    from occ_lab.data.archives import archives  # torchvision takes seconds to import
-    from occ_lab.data.download import install
+    from occ_lab.data.download.archives import archives  # torchvision takes seconds to import
+    from occ_lab.data.download.fetch import install
 
     cfg = settings(name)
     kind: type[Benchmark] = get_class(cfg._target_)

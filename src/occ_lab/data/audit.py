@@ -12,9 +12,9 @@ from typing import TypeVar
 from rich.progress import track
 
 from occ_lab.data.base import Benchmark
-from occ_lab.data.check import file_problems
 from occ_lab.data.images import read_mask
 from occ_lab.data.items import Counts, Item, Split
+from occ_lab.data.validation import file_problems
 
 T = TypeVar("T")
 

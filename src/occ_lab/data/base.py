@@ -15,7 +15,7 @@ import numpy as np
 
 from occ_lab.data.items import Counts, Item, Split
 from occ_lab.data.sampling import contaminated, few
-from occ_lab.errors import UserError, check_number
+from occ_lab.utils.errors import UserError, check_number
 
 Kind = Literal["structured", "semantic"]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from occ_lab.data.items import Item, Split
-from occ_lab.errors import UserError, check_number
+from occ_lab.utils.errors import UserError, check_number
 
 
 def check_hold_out(train_share: float, split_seed: int) -> None:

@@ -19,8 +19,8 @@ import numpy as np
 from filelock import FileLock
 from numpy.lib import format as npy
 
-from occ_lab.errors import UserError, check_number
-from occ_lab.files import whole_folder
+from occ_lab.utils.errors import UserError, check_number
+from occ_lab.utils.files import whole_folder
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Speed of whole runs and of exported detectors; not part of the wheel."""

@@ -1,0 +1,113 @@
+"""The page that shows what the benchmark measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from occ_lab.reporting.markdown import table
+
+# What whole runs may cost at most, in passes of decode and backbone.
+LIMITS = {
+    "closed form, cold": 1.3,
+    "closed form, warm": 0.25,
+    "12 closed forms, cold": 1.6,
+    "norm study, 4 norms, cold": 1.6,
+}
+
+
+def report(results: dict[str, Any]) -> str:
+    """The results as a page."""
+    facts = ", ".join(f"{key} {value}" for key, value in results["machine"].items() if value)
+    pages = [
+        "# Benchmark\n\n"
+        f"`{results['command']}`, {results['date']}\n\n{facts}\n\n"
+        "One process, default backbone. Other work on the machine weighs on all figures alike: "
+        "trust the ratios."
+    ]
+    if "jobs" in results:
+        pages.append(jobs_page(results["jobs"]))
+    if "scoring" in results:
+        pages.append(scoring_page(results["scoring"]))
+    if "export" in results:
+        pages.append(export_page(results["export"]))
+    if "pass" in results:
+        pages.append(pass_page(results["pass"]))
+    return "\n\n".join(pages) + "\n"
+
+
+def jobs_page(jobs: dict[str, Any]) -> str:
+    """Whole runs."""
+    rows = [
+        [
+            dataset,
+            name,
+            f"{cost['seconds']:.2f}",
+            f"{cost['over_t0']:.2f}",
+            f"{LIMITS[name]:g}" if name in LIMITS else "",
+            whole(cost["peak_memory_mb"]),
+        ]
+        for dataset, costs in jobs.items()
+        for name, cost in costs.items()
+    ]
+    return (
+        "## Whole runs\n\n"
+        "T₀ is one pass of decode and backbone over all training and test images, nothing else. "
+        "T₀ and the closed forms are measured in turn, the least of two (T₀: of four) counts; "
+        "gradient training once. Cold: an empty cache. The closed form averages over the draw of "
+        "the weights: of its 12 runs (4 norms, 3 seeds) the seeds differ in nothing but which "
+        "features `time=auto` pastes. The norm study has the 4 norms at t = 10. Memory is the "
+        "process's peak; what earlier "
+        "jobs of the process have freed and kept is in it.\n\n"
+        + table(["dataset", "job", "s", "over T₀", "at most", "peak MB"], rows)
+    )
+
+
+def scoring_page(scoring: dict[str, Any]) -> str:
+    """Throughput of scoring."""
+    rows = [
+        [
+            dataset,
+            name,
+            f"{speed['backbone_images_per_second']:.0f}",
+            f"{speed['images_per_second']:.0f}",
+            f"{speed['share_of_backbone']:.3f}",
+            whole(speed["peak_memory_mb"]),
+        ]
+        for dataset, speeds in scoring.items()
+        for name, speed in speeds.items()
+    ]
+    titles = ["dataset", "detector", "backbone alone", "scoring", "share (at least 0.9)", "peak MB"]
+    return "## Scoring, images a second\n\n" + table(titles, rows)
+
+
+def export_page(exported: dict[str, Any]) -> str:
+    """Throughput of exported detectors."""
+    rows = [
+        [
+            dataset,
+            taken,
+            *(whole(speed) for speed in speeds.values()),
+            "–" if speeds["onnx"] is None else f"{speeds['onnx'] / speeds['PyTorch']:.2f}",
+        ]
+        for dataset, cases in exported.items()
+        for taken, speeds in cases.items()
+    ]
+    titles = ["dataset", "a call takes", "PyTorch", "ONNX Runtime", "torch.export", "OpenVINO"]
+    return (
+        "## Exported detectors, images a second\n\n"
+        "The closed form on the CPU, each in as many threads as PyTorch, timed in turn. Raw images "
+        "lie decoded in memory; Pillow resizes them for PyTorch, the graph for the others.\n\n"
+        + table([*titles, "ONNX over PyTorch"], rows)
+    )
+
+
+def pass_page(parts: dict[str, Any]) -> str:
+    """Parts of the pass."""
+    titles = ["images", *next(iter(parts.values()))]
+    rows = [[name, *(f"{ms:.2f}" for ms in each.values())] for name, each in parts.items()]
+    return "## Parts of the pass, ms an image\n\n" + table(titles, rows)
+
+
+def whole(number: float | None) -> str:
+    """Rounded, or a dash where there is none."""
+    return "–" if number is None else f"{number:.0f}"

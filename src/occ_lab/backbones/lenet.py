@@ -1,0 +1,207 @@
+"""The LeNets of Deep SVDD: small networks without bias terms, trained end to end."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.decomposition import MiniBatchDictionaryLearning
+from torch import Tensor, nn
+
+from occ_lab.utils.errors import UserError, check_number
+
+Variant = Literal["mnist", "cifar10"]
+
+PATCHED_IMAGES, PATCHES = 500, 10_000  # that the first filters are learned from
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The layers of a LeNet and of the decoder it is pre-trained with.
+
+    Attributes:
+        side: of the image in pixels.
+        colours: channels of the image, 1 is grey.
+        widths: channels of the convolutions.
+        dim: length of the embedding.
+        decoder: the decoder's padding and output channels, a pair for each layer.
+        decoder_scale: how much the embedding, as a map of 4 × 4, is enlarged at first.
+    """
+
+    side: int
+    colours: int
+    widths: tuple[int, ...]
+    dim: int
+    decoder: tuple[tuple[int, int], ...]
+    decoder_scale: int
+
+
+SHAPES: dict[str, Shape] = {
+    "mnist": Shape(28, 1, (8, 4), 32, ((2, 4), (3, 8), (2, 1)), 2),
+    "cifar10": Shape(32, 3, (32, 64, 128), 128, ((2, 128), (2, 64), (2, 32), (2, 3)), 1),
+}
+
+
+class LeNet(nn.Module):
+    """The network of Deep SVDD (Ruff et al. 2018, section 4.2), as its authors' code has it.
+
+    Convolutions of 5 × 5, batch-norm without an affine part, leaky ReLU and max-pooling, then one
+    linear layer: no bias term anywhere, since a bias could map every image to the centre
+    (proposition 2 of the paper).
+
+    An image is brought to zero mean and mean absolute value one (global contrast normalisation),
+    then to 0..1 by the extremes of the training set, which `calibrate` finds. There the filters of
+    the first layer become the atoms of a dictionary of training patches, as in the code of the
+    published figures; all other weights begin as Glorot and Bengio (2010) have it.
+
+    Args:
+        name: what the backbone is called in results.
+        variant: ``mnist`` (28 × 28 pixels, grey, embedding of 32) or ``cifar10`` (32 × 32 pixels,
+            colour, embedding of 128).
+        seed: of the initial weights; the global generator is left alone.
+
+    Attributes:
+        trained: whether the method trains it: yes.
+        channels: length of the embedding, as the only level.
+    """
+
+    trained = True
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, name: str, variant: Variant = "mnist", seed: int = 0) -> None:
+        if variant not in get_args(Variant):
+            known = ", ".join(get_args(Variant))
+            raise ValueError(f"variant must be one of {known}, got {variant!r}")
+        check_number("seed", seed, at_least=0, integer=True)
+        super().__init__()
+        self.name = name
+        self.shape = SHAPES[variant]
+        self.seed = seed
+        self.channels = [self.shape.dim]
+        widths = (self.shape.colours, *self.shape.widths)
+        side = self.shape.side // 2 ** len(self.shape.widths)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.convs = nn.ModuleList(
+                nn.Conv2d(inputs, outputs, 5, padding=2, bias=False)
+                for inputs, outputs in itertools.pairwise(widths)
+            )
+            self.linear = nn.Linear(widths[-1] * side**2, self.shape.dim, bias=False)
+            glorot(self.convs)
+            nn.init.xavier_uniform_(self.linear.weight)
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(width, eps=1e-4, affine=False) for width in self.shape.widths
+        )
+        self.register_buffer("low", torch.tensor(0.0))
+        self.register_buffer("high", torch.tensor(1.0))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """The embedding ``[B, C, 1, 1]``, as the only level, of images ``[B, 3, h, w]`` in 0..1.
+
+        Raises:
+            UserError: the images have another size than the variant's.
+        """
+        self.check_size(*image.shape[-2:])
+        return [self.encode(self.normalized(image))[:, :, None, None]]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The embedding ``[B, C]`` of normalised images ``[B, colours, h, w]``."""
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.max_pool2d(F.leaky_relu(norm(conv(x))), 2)
+        return self.linear(x.flatten(1))
+
+    def normalized(self, image: Tensor) -> Tensor:
+        """Images ``[B, 3, h, w]`` as the network sees them, ``[B, colours, h, w]``."""
+        return (self._contrast(image) - self.low) / (self.high - self.low)
+
+    def _contrast(self, image: Tensor) -> Tensor:
+        if self.shape.colours == 1:
+            image = image.mean(dim=1, keepdim=True)
+        centred = image - image.mean(dim=(1, 2, 3), keepdim=True)
+        scale = centred.abs().mean(dim=(1, 2, 3), keepdim=True)
+        return centred / scale.clamp_min(torch.finfo(scale.dtype).tiny)
+
+    @torch.no_grad()
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """Find the extremes and the first filters of the training set, batches ``[B, 3, h, w]``."""
+        training = torch.cat([self._contrast(x) for x in images])
+        self.low, self.high = training.aminmax()
+        filters = next(self.convs.parameters())
+        training = (training - self.low) / (self.high - self.low)
+        filters.copy_(patch_atoms(training, filters.shape, self.seed))
+
+    def of(self, task: str) -> LeNet:
+        """The untrained network of a task, the same for all."""
+        return self
+
+    def check_tasks(self, tasks: Sequence[str]) -> None:
+        """No task needs a file."""
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise a ``UserError`` where an image of this size, in pixels, cannot be taken."""
+        side = self.shape.side
+        if (height, width) != (side, side):
+            raise UserError(
+                f"the backbone {self.name} takes images of {side}x{side} px, not {height}x{width}: "
+                f"set dataset.resize={side} dataset.crop={side}, or pick another backbone"
+            )
+
+
+def glorot(layers: nn.ModuleList) -> None:
+    """Uniform initial weights of Glorot and Bengio (2010) for layers before a leaky ReLU."""
+    for weight in layers.parameters():
+        nn.init.xavier_uniform_(weight, nn.init.calculate_gain("leaky_relu", 0.01))
+
+
+def patch_atoms(images: Tensor, shape: torch.Size, seed: int) -> Tensor:
+    """Filters that training patches are sparse sums of (Mairal et al. 2009), each of length one.
+
+    Args:
+        images: ``[N, colours, h, w]``.
+        shape: of the filters, ``[F, colours, side, side]``.
+        seed: of the choice of images and patches, and of the dictionary.
+    """
+    random = np.random.default_rng(seed)
+    shown = images[random.permutation(len(images))[:PATCHED_IMAGES]]
+    patches = F.unfold(shown, shape[-1]).transpose(1, 2).flatten(0, 1).double().numpy(force=True)
+    patches = patches[random.permutation(len(patches))[:PATCHES]]
+    patches = (patches - patches.mean(axis=0)) / (patches.std(axis=0) + np.finfo(float).tiny)
+    dictionary = MiniBatchDictionaryLearning(
+        shape[0], alpha=1, batch_size=10, max_iter=1, random_state=seed
+    )
+    return torch.from_numpy(dictionary.fit(patches).components_).view(shape)
+
+
+class Decoder(nn.Module):
+    """From the embedding of a LeNet back to the image, for its pre-training.
+
+    Args:
+        shape: of the LeNet.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.scale = shape.decoder_scale
+        widths = [shape.dim // 16, *(width for _, width in shape.decoder)]
+        self.deconvs = nn.ModuleList(
+            nn.ConvTranspose2d(inputs, outputs, 5, padding=padding, bias=False)
+            for inputs, (padding, outputs) in zip(widths, shape.decoder, strict=False)
+        )
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(width, eps=1e-4, affine=False) for width in widths[1:-1]
+        )
+        glorot(self.deconvs)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images ``[B, colours, h, w]`` in 0..1 of embeddings ``[B, C]``."""
+        x = F.leaky_relu(z.view(len(z), -1, 4, 4))
+        x = self.deconvs[0](F.interpolate(x, scale_factor=self.scale))
+        for norm, deconv in zip(self.norms, self.deconvs[1:], strict=True):
+            x = deconv(F.interpolate(F.leaky_relu(norm(x)), scale_factor=2))
+        return torch.sigmoid(x)

@@ -1,0 +1,1 @@
+"""Hydra's side: composition, sweeps, launchers."""

@@ -1,0 +1,123 @@
+"""The jobs of a Hydra multirun: failures are kept, the others go on, a table closes it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from occ_lab.utils.errors import UserError
+from occ_lab.utils.files import FAILURE, write_whole
+
+log = logging.getLogger(__name__)
+
+SHOWN = 30  # lines of what a job's own process said last
+
+
+def perform(
+    work: Callable[[DictConfig, Path], object], cfg: DictConfig, module: str = "occ_lab.train"
+) -> float | None:
+    """Do the work of a command in its output directory.
+
+    In a multirun a failure is written to ``error.txt`` there, so that the other jobs go on. A job
+    on several processes gets a process of its own: Lightning starts the others by repeating the
+    command, and what is repeated must be the job, not the multirun.
+
+    Args:
+        work: what the command does.
+        cfg: its configuration.
+        module: its name, as after ``python -m``.
+
+    Returns:
+        Of a job of a multirun its mean image AUROC, which a sweeper may maximise; NaN if it failed
+        or has none.
+    """
+    hydra = HydraConfig.get()
+    directory = Path(hydra.runtime.output_dir)
+    if hydra.mode != RunMode.MULTIRUN:
+        work(cfg, directory)
+        return None
+    failure = directory / FAILURE
+    failure.unlink(missing_ok=True)
+    try:
+        if on_several_processes(cfg):
+            in_own_process(module, list(hydra.overrides.task), directory)
+        else:
+            from occ_lab.config.launchers import claim_one  # torch is imported by now or soon
+
+            claim_one(Path(hydra.sweep.dir))
+            work(cfg, directory)
+    except Exception as error:
+        whole = str(error) if isinstance(error, UserError) else traceback.format_exc()
+        named = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        summary = f"{named}{error}".splitlines()[0]
+        write_whole(failure, f"{summary}\n\n{whole.rstrip()}\n")
+        log.error("job %s failed: %s", hydra.job.num, summary)
+        return math.nan
+    results = directory / "metrics.json"
+    if not results.is_file():
+        return math.nan
+    return json.loads(results.read_text(encoding="utf-8"))["mean"].get("image_auroc", math.nan)
+
+
+def on_several_processes(cfg: DictConfig) -> bool:
+    """Whether Lightning may start further processes for a job."""
+    trainer: Any = cfg.get("trainer") or {}
+    return trainer.get("devices", 1) not in (1, "1") or trainer.get("num_nodes", 1) != 1
+
+
+def in_own_process(module: str, overrides: list[str], directory: Path) -> None:
+    """Repeat a job as a single run into its directory.
+
+    Raises:
+        RuntimeError: it failed; the message is what it said last.
+    """
+    place = str(directory).replace("\\", "\\\\").replace("'", "\\'")
+    # An experiment may make multiruns of all commands that name it; this one is a single run.
+    alone = ["hydra.mode=RUN", f"hydra.run.dir='{place}'"]
+    command = [sys.executable, "-m", module, *overrides, *alone]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+    sys.stderr.write(done.stderr)
+    if done.returncode:
+        said = "\n".join(done.stderr.splitlines()[-SHOWN:])
+        raise RuntimeError(f"exit code {done.returncode} of its process\n{said}")
+
+
+class ClosingTable(Callback):
+    """Prints the table of a multirun; the exit code is 1 if a job failed or is missing."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print the table of all jobs in the sweep's directory."""
+        from rich.console import Console
+
+        from occ_lab.reporting.tables.sweep import jobs_of, ranking, sweep_table
+
+        jobs = jobs_of(Path(config.hydra.sweep.dir))
+        console = Console()
+        if any(job.metrics for job in jobs):
+            console.print(sweep_table(ranking(jobs)))
+        console.print(f"sweep directory: {config.hydra.sweep.dir}", soft_wrap=True)
+        failed = [job for job in jobs if job.problem]
+        for job in failed:
+            console.print(
+                f"job {job.name} ({job.label}): {job.problem}", soft_wrap=True, markup=False
+            )
+        if failed:
+            console.print(
+                f"{len(failed)} of {len(jobs)} jobs are not finished; the same command with "
+                f"resume=true hydra.sweep.dir='{config.hydra.sweep.dir}' runs these",
+                soft_wrap=True,
+                markup=False,
+            )
+            raise SystemExit(1)

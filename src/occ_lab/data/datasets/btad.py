@@ -1,0 +1,35 @@
+"""Three industrial products with body and surface defects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from occ_lab.data.datasets.mvtec import MVTec
+from occ_lab.data.items import Counts
+
+ARCHIVE_FOLDER = "BTech_Dataset_transformed"
+
+
+class BTAD(MVTec):
+    """BTAD (Mishra et al. 2021): products 01, 02 and 03.
+
+    The layout is that of MVTec AD with ``ok`` and ``ko``. Images are BMP or PNG by product, and so
+    are the masks, which bear the image's name.
+    """
+
+    layout = "{01,02,03}/train/ok, test/{ok,ko}, ground_truth/ko/<image>.{png,bmp}"
+    source = "http://avires.dimi.uniud.it/papers/btad/btad.zip"
+    licence = "CC BY-NC-SA 4.0 (no commercial use)"
+    size = "2.3 GB"
+    task_count = "3"
+    published: ClassVar[Mapping[str, Counts]] = {
+        "01": Counts(400, 21, 49),
+        "02": Counts(399, 30, 200),
+        "03": Counts(1000, 400, 41),
+    }
+
+    def __init__(self, name: str, root: str | Path, **common: Any) -> None:
+        folder = Path(root) / ARCHIVE_FOLDER  # as the archive has it
+        super().__init__(name, folder if folder.is_dir() else root, **common)

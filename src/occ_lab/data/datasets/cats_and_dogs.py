@@ -1,0 +1,52 @@
+"""Cats against dogs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from occ_lab.data.base import image_files
+from occ_lab.data.datasets.class_folder import ClassFolder
+from occ_lab.data.datasets.classes import Classified, Part
+
+NAMED = re.compile(r"(cat|dog)\.(\d+)")
+TRAINED = 10_000  # the first of the 12,500 images of either kind
+
+
+class CatsAndDogs(ClassFolder):
+    """The Asirra images (Elson et al. 2007) as Kaggle has them, or in folders by class.
+
+    Kaggle's flat ``train/cat.0.jpg`` has labels in that one folder alone. Of each class its first
+    10,000 images by number are trained on and the other 2,500 tested on, as in PANDA (Reiss et al.
+    2021), whose split later work uses.
+    """
+
+    layout = "train/{cat,dog}.<number>.jpg, or {train,test}/<class>/*.jpg"
+    source = "https://www.kaggle.com/c/dogs-vs-cats (after a login)"
+    licence = "for research; see the competition's rules"
+    size = "0.8 GB"
+    task_count = "2"
+
+    def available(self) -> list[str]:
+        """Both classes, where there are images of both."""
+        return sorted({name for name, _, _ in self._flat()}) or super().available()
+
+    def class_sizes(self) -> dict[str, tuple[int, int]]:
+        """As the usual split has them."""
+        return dict.fromkeys(("cat", "dog"), (TRAINED, 2_500))
+
+    def classified(self, part: Part) -> list[Classified]:
+        """By class, then by number, or by name where each class has its folder."""
+        flat = self._flat()
+        if not flat:
+            return super().classified(part)
+        return [
+            (name, path, None)
+            for name, number, path in flat
+            if (number < TRAINED) == (part == "train")
+        ]
+
+    def _flat(self) -> list[tuple[str, int, Path]]:
+        """Class, number and file of every image named as on Kaggle, in order."""
+        found = ((NAMED.fullmatch(path.stem), path) for path in image_files(self.root / "train"))
+        return sorted((match[1], int(match[2]), path) for match, path in found if match)

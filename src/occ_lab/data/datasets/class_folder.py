@@ -1,0 +1,25 @@
+"""A folder of images for each class."""
+
+from __future__ import annotations
+
+from occ_lab.data.base import image_files
+from occ_lab.data.datasets.classes import ClassBenchmark, Classified, Part
+
+
+class ClassFolder(ClassBenchmark):
+    """Any classification data as ``{train,test}/<class>/`` folders of images."""
+
+    layout = "train/<class>/*.png, test/<class>/*.png (or .jpg, ...)"
+    source = "your own images"
+    licence = "yours"
+    size = "any"
+    task_count = "1 a class"
+
+    def available(self) -> list[str]:
+        """The classes that have a folder to train on."""
+        return sorted(folder.name for folder in self.root.glob("train/*") if folder.is_dir())
+
+    def classified(self, part: Part) -> list[Classified]:
+        """The images of each class by name, then by file name."""
+        folders = sorted(folder for folder in (self.root / part).glob("*") if folder.is_dir())
+        return [(folder.name, path, None) for folder in folders for path in image_files(folder)]

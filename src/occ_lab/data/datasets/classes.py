@@ -1,0 +1,85 @@
+"""One-class tasks made of a classification dataset."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from occ_lab.data.base import Benchmark
+from occ_lab.data.items import Counts, Item, Split
+from occ_lab.utils.errors import UserError
+
+Part = Literal["train", "test"]
+Protocol = Literal["one_vs_rest", "leave_one_out"]
+Classified = tuple[str, Path, int | None]  # class, file, place in the file
+
+
+class ClassBenchmark(Benchmark):
+    """A task for each class: it is normal and the others are not (Ruff et al. 2018, section 4.2).
+
+    A subclass says which classes there are and which images each has.
+
+    Args:
+        root: the folder of the data.
+        protocol: ``one_vs_rest``, or ``leave_one_out``, in which the class is the anomalous one and
+            all others are normal.
+        common: the arguments of every benchmark.
+    """
+
+    def __init__(self, root: str | Path, protocol: Protocol = "one_vs_rest", **common: Any) -> None:
+        if protocol not in get_args(Protocol):
+            raise ValueError(
+                f"protocol must be {' or '.join(get_args(Protocol))}, got {protocol!r}"
+            )
+        super().__init__(root=root, **{"kind": "semantic", **common})
+        self.protocol = protocol
+
+    @abstractmethod
+    def classified(self, part: Part) -> Sequence[Classified]:
+        """Class, file and place in the file of every image, in a fixed order."""
+
+    def published_split(self, task: str) -> Split:
+        """Normal training images, and all test images: the same ones, in one order, for any task.
+
+        That order lets the tasks share the test images' features. Where they share training images
+        as well, with ``leave_one_out``, all of these are the pool.
+
+        Raises:
+            UserError: a file that holds many images is damaged.
+        """
+
+        def label(name: str) -> int:
+            return int((name == task) == (self.protocol == "leave_one_out"))
+
+        train, test = self._classified
+        normal = [Item(path, 0, None, place) for name, path, place in train if not label(name)]
+        tested = [Item(path, label(name), None, place) for name, path, place in test]
+        if self.protocol == "one_vs_rest":
+            return Split(normal, tested)
+        return Split(normal, tested, [Item(path, 0, None, place) for _, path, place in train])
+
+    @cached_property
+    def _classified(self) -> tuple[Sequence[Classified], Sequence[Classified]]:
+        """Both parts, looked for once for all tasks."""
+        try:
+            return self.classified("train"), self.classified("test")
+        except OSError as error:
+            raise UserError(f"dataset.root: {error}; get the data again") from error
+
+    def class_sizes(self) -> Mapping[str, tuple[int, int]]:
+        """How many images each class is published with, to train and to test on; maybe none."""
+        return {}
+
+    def expected(self, task: str) -> Counts | None:
+        """By the published sizes of the classes, and the protocol."""
+        sizes = self.class_sizes()
+        if task not in sizes:
+            return None
+        train, test = (sum(parts) for parts in zip(*sizes.values(), strict=True))
+        own_train, own_test = sizes[task]
+        if self.protocol == "one_vs_rest":
+            return Counts(own_train, own_test, test - own_test)
+        return Counts(train - own_train, test - own_test, own_test)

@@ -1,0 +1,169 @@
+"""The embedded benchmark: real photographs with drawn defects, nothing to download."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import skimage
+from numpy.typing import NDArray
+from PIL import Image
+
+from occ_lab.data.datasets.defects import DEFECTS, draw
+from occ_lab.data.datasets.mvtec import MVTec
+from occ_lab.data.items import Counts, Split
+from occ_lab.utils.errors import UserError
+from occ_lab.utils.files import whole_folder
+
+log = logging.getLogger(__name__)
+
+Part = Literal["train", "test"]
+
+CATEGORIES = ("brick", "grass", "gravel")
+VERSION = 1  # raise it with every change of a pixel: data written before is then left aside
+SIDE = 160  # pixels of a crop
+COLUMNS: dict[Part, tuple[int, int]] = {"train": (0, 272), "test": (272, 512)}
+
+
+class Textures(MVTec):
+    """Photographs of brick, grass and gravel (scikit-image ships them) with drawn defects.
+
+    Each category is written once, in the layout of MVTec AD, to
+    ``root/textures-<digest of the settings>/<category>``, and read from there. An image depends
+    on seed, category and its own number alone: larger counts add images and change none.
+
+    Args:
+        name: what the benchmark is called in results.
+        root: the folder to write to.
+        resize: images (160 pixels a side) are resized to this many pixels a side.
+        crop: then cropped at the centre to this many pixels a side.
+        seed: another seed draws other crops and other defects.
+        train: normal training images per category.
+        normal: normal test images per category.
+        defective: defective test images per category, spread evenly over the kinds of defect.
+        common: the other arguments of every benchmark.
+    """
+
+    layout = "nothing: the images are written there on first use"
+    source = "the scikit-image wheel"
+    licence = "CC0"
+    size = "embedded"
+    task_count = "3"
+    published: ClassVar[Mapping[str, Counts]] = {}
+
+    def __init__(
+        self,
+        name: str,
+        root: str | Path,
+        resize: int = 224,
+        crop: int = 224,
+        seed: int = 0,
+        train: int = 60,
+        normal: int = 20,
+        defective: int = 40,
+        **common: Any,
+    ) -> None:
+        super().__init__(name, root, resize=resize, crop=crop, **common)
+        counts = {"train": train, "normal": normal, "defective": defective}
+        for key, count in counts.items():
+            if count < 1:
+                raise ValueError(f"{key} must be at least 1, got {count}")
+        settings = f"{VERSION}/{seed}/{train}/{normal}/{defective}"
+        self.root /= f"textures-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+        self.seed = seed
+        self.train = train
+        self.normal = normal
+        self.defective = defective
+
+    def available(self) -> list[str]:
+        """All three categories: what is not written yet will be."""
+        return list(CATEGORIES)
+
+    def published_split(self, task: str) -> Split:
+        """The images of ``task``, written first where they are not there yet.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        if not (self.root / task).is_dir():
+            try:
+                self._write(task)
+            except OSError as error:
+                raise UserError(
+                    f"dataset.root: cannot make the {self.name} images in "
+                    f"{self.root.absolute()}: {error}\n"
+                    "Say where they may be made with dataset.root=FOLDER."
+                ) from error
+        return super().published_split(task)
+
+    def _write(self, task: str) -> None:
+        """Write a category whole or not at all; of several processes the first one wins."""
+        with whole_folder(self.root / task) as folder:
+            write_category(folder, task, self.seed, self.train, self.normal, self.defective)
+        log.info("wrote the %s images to %s", task, self.root / task)
+
+
+def write_category(
+    folder: Path, category: str, seed: int, train: int, normal: int, defective: int
+) -> None:
+    """Write the images and masks of one category in the layout of MVTec AD."""
+    photo = photograph(category)
+    donors = [photograph(name)[:, slice(*COLUMNS["test"])] for name in CATEGORIES]
+    for index in range(train):
+        rng = generator(seed, category, "train", index)
+        save(folder / "train" / "good" / f"{index:03}.png", crop(photo, "train", rng))
+    for index in range(normal):
+        rng = generator(seed, category, "normal", index)
+        save(folder / "test" / "good" / f"{index:03}.png", crop(photo, "test", rng))
+    for number in range(defective):
+        index, kind = number // len(DEFECTS), list(DEFECTS)[number % len(DEFECTS)]
+        rng = generator(seed, category, kind, index)
+        image, mask = draw(kind, crop(photo, "test", rng), donors, rng)
+        save(folder / "test" / kind / f"{index:03}.png", image)
+        save(folder / "ground_truth" / kind / f"{index:03}_mask.png", mask.astype(np.uint8) * 255)
+
+
+def photograph(category: str) -> NDArray[np.uint8]:
+    """The photograph of a category, grey, uint8 ``[512, 512]``."""
+    # Read by path: skimage.data would want the pooch package.
+    return np.asarray(Image.open(Path(skimage.__file__).parent / "data" / f"{category}.png"))
+
+
+def window(part: Part, rng: np.random.Generator) -> tuple[int, int]:
+    """Top and left of a random crop that lies wholly in its part of the photograph."""
+    left, right = COLUMNS[part]
+    return int(rng.integers(0, 512 - SIDE + 1)), int(rng.integers(left, right - SIDE + 1))
+
+
+def crop(photo: NDArray[np.uint8], part: Part, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A random crop, uint8 ``[SIDE, SIDE]``, mirrored or not, with its own exposure.
+
+    The exposure varies so that neither brightness nor contrast alone tells a defect, and alike
+    for training, normal and defective images. The bricks on the two sides of the photograph lean
+    in opposite directions: mirrored, both parts show both.
+    """
+    top, left = window(part, rng)
+    image = photo[top : top + SIDE, left : left + SIDE].astype(np.float64)
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
+    contrast, brightness = rng.uniform(0.85, 1.15), rng.uniform(-15, 15)
+    exposed = photo.mean() + contrast * (image - photo.mean()) + brightness
+    return np.rint(exposed).clip(0, 255).astype(np.uint8)
+
+
+def generator(seed: int, *names: str | int) -> np.random.Generator:
+    """The random numbers of one image: the same on every machine and in every process."""
+    key = "/".join(str(part) for part in (seed, *names))
+    return np.random.Generator(
+        np.random.PCG64(int.from_bytes(hashlib.sha256(key.encode()).digest(), "big"))
+    )
+
+
+def save(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write a grey PNG, with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)

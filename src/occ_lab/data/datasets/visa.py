@@ -1,0 +1,102 @@
+"""Twelve objects of VisA, in the layout as downloaded."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from occ_lab.data.base import Benchmark, image_files
+from occ_lab.data.items import Counts, Item, Split
+from occ_lab.utils.errors import UserError
+
+Protocol = Literal["last_100", "official"]
+
+# Normal and anomalous images of each object; by the official table, how many normal ones to test.
+IMAGES = {
+    "candle": (1000, 100, 100),
+    "capsules": (602, 100, 60),
+    "cashew": (500, 100, 50),
+    "chewinggum": (503, 100, 50),
+    "fryum": (500, 100, 50),
+    "macaroni1": (1000, 100, 100),
+    "macaroni2": (1000, 100, 100),
+    "pcb1": (1004, 100, 100),
+    "pcb2": (1001, 100, 100),
+    "pcb3": (1006, 100, 101),
+    "pcb4": (1005, 100, 101),
+    "pipe_fryum": (500, 100, 50),
+}
+TESTED = 100  # normal images, the last ones
+
+
+class VisA(Benchmark):
+    """VisA (Zou et al. 2022), 10,821 images of twelve objects.
+
+    Args:
+        root: the folder that holds the objects and ``split_csv``.
+        protocol: ``last_100``, in which the last 100 normal images by name are tested on, as NoCo
+            (Gao et al. 2023) does, or ``official``, the table ``split_csv/1cls.csv``.
+        common: the arguments of every benchmark.
+    """
+
+    layout = "<object>/Data/Images/{Normal,Anomaly}/*.JPG, Data/Masks/Anomaly/*.png; split_csv"
+    source = "https://github.com/amazon-science/spot-diff"
+    licence = "CC BY 4.0"
+    size = "1.9 GB"
+    task_count = "12"
+
+    def __init__(self, root: str | Path, protocol: Protocol = "last_100", **common: Any) -> None:
+        if protocol not in get_args(Protocol):
+            raise ValueError(
+                f"protocol must be {' or '.join(get_args(Protocol))}, got {protocol!r}"
+            )
+        super().__init__(root=root, **common)
+        self.protocol = protocol
+
+    def expected(self, task: str) -> Counts | None:
+        """By the protocol."""
+        if task not in IMAGES:
+            return None
+        normal, anomalous, tested = IMAGES[task]
+        held_out = TESTED if self.protocol == "last_100" else tested
+        return Counts(normal - held_out, held_out, anomalous)
+
+    def available(self) -> list[str]:
+        """Folders under ``root`` that hold normal images."""
+        return sorted(path.parts[-4] for path in self.root.glob("*/Data/Images/Normal"))
+
+    def published_split(self, task: str) -> Split:
+        """By name, or by the official table.
+
+        Raises:
+            UserError: the table is absent.
+        """
+        return self._by_table(task) if self.protocol == "official" else self._by_name(task)
+
+    def _by_name(self, task: str) -> Split:
+        data = self.root / task / "Data"
+        normal = [Item(path, 0) for path in image_files(data / "Images" / "Normal")]
+        masks = {path.stem: path for path in image_files(data / "Masks" / "Anomaly")}
+        anomalous = [
+            Item(path, 1, masks.get(path.stem)) for path in image_files(data / "Images" / "Anomaly")
+        ]
+        return Split(normal[:-TESTED], normal[-TESTED:] + anomalous)
+
+    def _by_table(self, task: str) -> Split:
+        table = self.root / "split_csv" / "1cls.csv"
+        if not table.is_file():
+            raise UserError(
+                f"dataset.protocol: official needs {table.absolute()}, which is part of the "
+                "archive; get it, or say dataset.protocol=last_100"
+            )
+        train: list[Item] = []
+        test: list[Item] = []
+        with table.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row["object"] == task:
+                    label = int(row["label"] == "anomaly")
+                    mask = self.root / row["mask"] if label and row["mask"] else None
+                    item = Item(self.root / row["image"], label, mask)
+                    (train if row["split"] == "train" else test).append(item)
+        return Split(train, test)

@@ -1,0 +1,158 @@
+"""Unpacking archives: whole or not at all, and never beyond their folder."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PureWindowsPath
+
+from occ_lab.utils.errors import UserError
+
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz")
+DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,  # cut short
+    RuntimeError,  # a zip with a password, or packed in a way that is not known here
+    ValueError,
+)
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Unpack an archive into ``folder``, all of it or nothing.
+
+    Its folders are merged with those that are there; no file is overwritten. The scratch folder
+    lies in ``folder``, not beside it, since ``folder`` may be where a disk is mounted.
+
+    Args:
+        path: a ``.zip``, ``.tar``, ``.tar.gz``, ``.tgz`` or ``.tar.xz`` file, or a single file in
+            a ``.gz``.
+        folder: where its content goes; it is made.
+
+    Raises:
+        UserError: it is damaged, a member would leave ``folder``, a file is there already, or
+            nothing can be written there.
+    """
+    extract = extractor(path)
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unpack.", dir=folder) as scratch:
+            try:
+                extract(path, Path(scratch))
+            except DAMAGED as error:
+                raise UserError(
+                    f"{path.absolute()}: cannot be unpacked ({error}); remove it and run the same "
+                    "command again"
+                ) from error
+            merge(Path(scratch), folder)
+
+
+def extractor(path: Path) -> Callable[[Path, Path], None]:
+    """What unpacks a file of such a name.
+
+    Raises:
+        UserError: nothing does.
+    """
+    name = path.name.lower()
+    if name.endswith(".zip"):
+        return extract_zip
+    if name.endswith(TARS):
+        return extract_tar
+    if name.endswith(".gz"):
+        return extract_gz
+    raise UserError(f"{path.absolute()}: neither {', '.join(TARS)}, .zip nor .gz")
+
+
+def extract_zip(path: Path, folder: Path) -> None:
+    """Unpack a zip file.
+
+    Raises:
+        UserError: a member is a link or would leave ``folder``.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            place = PureWindowsPath(member.filename)  # knows both slashes, and drives
+            is_link = stat.S_ISLNK(member.external_attr >> 16)
+            if place.drive or place.root or ".." in place.parts or is_link:
+                raise UserError(
+                    f"{path.absolute()}: refused, since {member.filename!r} in it "
+                    f"{'is a link' if is_link else 'would leave the folder'}"
+                )
+        archive.extractall(folder)
+
+
+def extract_tar(path: Path, folder: Path) -> None:
+    """Unpack a tar file, packed or not.
+
+    Raises:
+        UserError: a member would leave ``folder``, or this Python cannot tell.
+    """
+    if not hasattr(tarfile, "data_filter"):
+        raise UserError(
+            f"{path.absolute()}: this Python cannot unpack tar files safely; use 3.10.12, 3.11.4 "
+            "or newer"
+        )
+    with tarfile.open(path) as archive:
+        try:
+            archive.extractall(folder, filter="data")
+        except tarfile.FilterError as error:
+            raise UserError(f"{path.absolute()}: refused, since {error}") from error
+
+
+def extract_gz(path: Path, folder: Path) -> None:
+    """Unpack a single file; it loses its ``.gz``."""
+    with gzip.open(path) as packed, (folder / path.stem).open("wb") as file:
+        shutil.copyfileobj(packed, file)
+
+
+def merge(source: Path, target: Path) -> None:
+    """Move what is in ``source`` into ``target``, folders into those of the same name.
+
+    Raises:
+        UserError: a file is there already; then nothing is moved.
+    """
+    for ours, theirs in list(moves(source, target)):
+        ours.rename(theirs)
+
+
+def moves(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+    """What ``merge`` has to move, and where to."""
+    for entry in sorted(source.iterdir()):
+        there = target / entry.name
+        if not os.path.lexists(there):
+            yield entry, there
+        elif entry.is_dir() and not entry.is_symlink() and there.is_dir():
+            yield from moves(entry, there)
+        else:
+            raise UserError(
+                f"{there.absolute()} is there already and is not overwritten; move it away, or "
+                "name another folder"
+            )
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Say to the user what keeps us from writing into ``folder``.
+
+    Raises:
+        UserError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder.absolute()} ({error}); make room, or name another folder; "
+            "the same command goes on where it stopped"
+        ) from error

@@ -1,0 +1,155 @@
+"""The formats that a detector is exported to: how each is written, and how it is run."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+
+from occ_lab.utils.errors import UserError
+
+Run: TypeAlias = Callable[[np.ndarray], dict[str, np.ndarray]]
+METADATA = "occ_lab.json"  # inside a .pt2 file
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Attributes:
+        suffix: of the file.
+        needs: the packages that write it, run it and check it.
+        write: the program with what is told of it, to a path.
+        run: opens such a file, to compute with so many threads.
+    """
+
+    suffix: str
+    needs: tuple[str, ...]
+    write: Callable[[ExportedProgram, dict[str, str], Path], None]
+    run: Callable[[Path, int], Run]
+
+    @property
+    def installed(self) -> bool:
+        """Whether all it needs is there."""
+        return all(find_spec(name) for name in self.needs)
+
+
+def require(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        UserError: there is none, or what it needs is not installed.
+    """
+    if name not in FORMATS:
+        raise UserError(f"format: must be one of {', '.join(FORMATS)}, got {name!r}")
+    form = FORMATS[name]
+    if not form.installed:
+        lacking = ", ".join(each for each in form.needs if not find_spec(each))
+        extra = "openvino" if name == "openvino" else "export"
+        raise UserError(
+            f"format: {name} needs {lacking}, not installed; pip install 'occ-lab[{extra}]'"
+        )
+    return form
+
+
+def write_onnx(program: ExportedProgram, metadata: dict[str, str], path: Path) -> None:
+    """Write one file, the weights inside."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what its own dependencies deprecate
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            verbose=False,
+            input_names=["image"],
+            output_names=output_names(program),
+        )
+    assert exported is not None
+    shape = exported.model.graph.inputs[0].shape
+    assert shape is not None
+    if not shape.is_static():  # its sizes bear the names of PyTorch's symbols
+        shape[1], shape[2] = "height", "width"
+    exported.model.metadata_props.update(metadata)
+    exported.save(path, external_data=False)
+
+
+def run_onnx(path: Path, threads: int) -> Run:
+    """Open a file with ONNX Runtime, on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Idle threads of its own must not take the processor from what is timed in turn with it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda image: dict(zip(names, session.run(names, {"image": image}), strict=True))
+
+
+def write_torch(program: ExportedProgram, metadata: dict[str, str], path: Path) -> None:
+    """Write one file that `torch.export.load` reads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that are views of others
+        torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
+
+
+def run_torch(path: Path, threads: int) -> Run:
+    """Open a file with PyTorch, whose own setting of threads counts."""
+    module = torch.export.load(path).module()
+
+    @torch.inference_mode()
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in module(torch.from_numpy(image)).items()}
+
+    return run
+
+
+def write_openvino(program: ExportedProgram, metadata: dict[str, str], path: Path) -> None:
+    """Write the graph, and beside it the weights under the same name with ``.bin``.
+
+    By way of ONNX: of the two readers that OpenVINO has, the one of PyTorch's programs gave other
+    scores for images of some sizes (2026.4).
+    """
+    import openvino
+
+    through = path.with_suffix(".onnx")
+    write_onnx(program, {}, through)
+    model = openvino.Core().read_model(through)
+    for name, value in metadata.items():
+        model.set_rt_info(value, ["occ_lab", name])
+    openvino.save_model(model, path, compress_to_fp16=False)
+    through.unlink()
+
+
+def run_openvino(path: Path, threads: int) -> Run:
+    """Open files with OpenVINO on the CPU, in float32, which it leaves on some processors."""
+    import openvino
+
+    hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    compiled = openvino.compile_model(path, "CPU", hints)
+    names = [output.any_name for output in compiled.outputs]
+
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
+        found = compiled(image)
+        return {name: np.array(found[name]) for name in names}
+
+    return run
+
+
+def output_names(program: ExportedProgram) -> list[str]:
+    """The keys of what the program gives, in order."""
+    return list(program.call_spec.out_spec.context)
+
+
+FORMATS = {
+    "onnx": Format(".onnx", ("onnx", "onnxscript", "onnxruntime"), write_onnx, run_onnx),
+    "torch_export": Format(".pt2", (), write_torch, run_torch),
+    "openvino": Format(".xml", ("onnx", "onnxscript", "openvino"), write_openvino, run_openvino),
+}

@@ -1,0 +1,150 @@
+"""One pass of the backbone over the images of a split, through the cache."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+import PIL
+import timm
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from occ_lab.backbones.base import Frozen
+from occ_lab.data.datamodule import TaskData, TaskImages
+from occ_lab.features.cache import FeatureCache, Levels
+from occ_lab.features.dataset import TaskFeatures
+
+log = logging.getLogger(__name__)
+
+FORMAT = 2  # of the entries; a change of what is kept or how it is computed raises it
+
+T = TypeVar("T")
+
+
+def use_features(
+    data: TaskData, cache: FeatureCache, backbone: Frozen, device: torch.device
+) -> None:
+    """Let ``data`` give cached features in place of images that are the same every epoch."""
+
+    def features(images: TaskImages, title: str) -> Levels:
+        return cached_features(
+            cache, backbone, images, device, data.eval_batch_size, data.workers, title
+        )
+
+    if data.benchmark.random:
+        log.info("cache: of the test images alone, since those to train on are drawn anew")
+    else:
+        pool = TaskImages(data.benchmark, data.split.pool or data.split.train, masks=False)
+        places = {item: place for place, item in enumerate(pool.items)}
+        levels = features(pool, "train features")
+
+        def of_pool(images: TaskImages) -> TaskFeatures:
+            return TaskFeatures(levels, images, np.array([places[item] for item in images.items]))
+
+        data.train_set = of_pool(data.train_images)
+        data.calibration_set = of_pool(data.calibration_images)
+    data.test_set = TaskFeatures(features(data.test_images, "test features"), data.test_images)
+
+
+def cached_features(
+    cache: FeatureCache,
+    backbone: Frozen,
+    images: TaskImages,
+    device: torch.device,
+    batch_size: int,
+    workers: int,
+    title: str,
+) -> Levels:
+    """The backbone's levels of every image, from the cache or by one pass.
+
+    Args:
+        cache: where they are kept.
+        backbone: the frozen network; it is moved to ``device``.
+        images: the split.
+        device: where the backbone computes.
+        batch_size: images in a batch.
+        workers: threads that read images; 0 is as many as torch computes with.
+        title: what the progress bar says.
+
+    Returns:
+        One array a level, finest first, float16 ``[N, H_l, W_l, C_l]``, memory-mapped.
+    """
+
+    def batches() -> Iterator[Levels]:
+        backbone.to(device)
+        read = image_batches(images, device, batch_size, workers)
+        steps = math.ceil(len(images) / batch_size)
+        for image in track(read, title, steps, transient=True):
+            with torch.inference_mode():
+                levels = backbone(image)
+                yield [level.permute(0, 2, 3, 1).half().cpu().numpy() for level in levels]
+
+    return cache.get(cache_key(backbone, images), len(images), batches)
+
+
+def image_batches(
+    images: TaskImages, device: torch.device, batch_size: int, workers: int = 0
+) -> Iterator[Tensor]:
+    """The images of a split in order, read by threads while the caller computes.
+
+    Decoding and resizing leave Python's lock free, and threads, unlike processes, start at once and
+    hand over pixels without a copy. Values stay 8 bits up to the device.
+
+    Args:
+        images: the split.
+        device: where the batches go.
+        batch_size: images in a batch.
+        workers: threads that read images; 0 is as many as torch computes with.
+
+    Yields:
+        float32 ``[B, 3, h, w]`` in 0..1, channels-last in memory.
+
+    Raises:
+        OSError: an image cannot be read.
+    """
+    with ThreadPoolExecutor(workers or torch.get_num_threads()) as pool:
+        batches = (
+            [
+                pool.submit(images.pixels, place)
+                for place in range(len(images))[start : start + batch_size]
+            ]
+            for start in range(0, len(images), batch_size)
+        )
+        for batch in one_ahead(batches):
+            read = np.stack([reading.result() for reading in batch])
+            yield torch.from_numpy(read).to(device).permute(0, 3, 1, 2).float() / 255
+
+
+def one_ahead(batches: Iterator[list[T]]) -> Iterator[list[T]]:
+    """The same batches, each begun before the one in front of it is given."""
+    return (batch for batch, _ in itertools.pairwise(itertools.chain(batches, [[]])))
+
+
+def cache_key(backbone: Frozen, images: TaskImages) -> dict[str, Any]:
+    """All that decides the features of a split.
+
+    The files stand in it by path, size and time of change; the libraries that decode and compute
+    by version.
+    """
+    files = []
+    for item in images.items:
+        status = item.path.stat()
+        path = str(item.path.absolute())
+        files.append([path, status.st_size, status.st_mtime_ns, item.place])
+    return {
+        "format": FORMAT,
+        "backbone": backbone.name,
+        "identity": backbone.identity,
+        "resize": images.benchmark.resize,
+        "crop": images.benchmark.crop,
+        "drawn": images.drawing,
+        "versions": [torch.__version__, timm.__version__, PIL.__version__],
+        "images": files,
+    }

@@ -1,0 +1,1 @@
+"""A detector out of a run directory, and new images."""

@@ -1,0 +1,336 @@
+"""Image and pixel metrics, exact, across batches and processes.
+
+All depend on the order of the scores alone: no squashing, no scaling, no binning. Where one of the
+two classes is missing there is no order to judge, and every metric is NaN. A score that is NaN
+itself has no place in an order: ``update`` raises `UserError`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from torch import Tensor
+from torchmetrics import Metric
+
+from occ_lab.metrics.packing import pack, unpack
+from occ_lab.utils.errors import UserError
+
+
+class _OrderMetric(Metric, ABC):
+    """A metric whose states are lists that grow by one tensor a batch."""
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    def __init__(self, *states: str) -> None:
+        super().__init__()
+        for state in states:
+            self.add_state(state, default=[], dist_reduce_fx="cat")
+
+
+class _ImageMetric(_OrderMetric):
+    """Collects image scores and labels."""
+
+    scores: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__("scores", "labels")
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            scores: Image scores, float ``[B]``, higher is more anomalous.
+            labels: 0 normal, 1 anomalous, ``[B]``.
+
+        Raises:
+            UserError: A score is NaN.
+            ValueError: The shapes differ.
+        """
+        self.scores.append(_checked(scores, labels, "labels"))
+        self.labels.append(labels)
+
+    def compute(self) -> Tensor:
+        """The metric in 0..1, a float64 scalar on the CPU; NaN unless both classes are there."""
+        labels = np.concatenate([[], *_arrays(self.labels)])
+        scores = np.concatenate([[], *_arrays(self.scores)])
+        both = len(np.unique(labels)) == 2
+        return torch.tensor(self._measure(labels, scores) if both else np.nan, dtype=torch.float64)
+
+    @abstractmethod
+    def _measure(self, labels: np.ndarray, scores: np.ndarray) -> float: ...
+
+
+class ImageAUROC(_ImageMetric):
+    """Area under the ROC curve of the image scores, in 0..1; ties count half."""
+
+    def _measure(self, labels: np.ndarray, scores: np.ndarray) -> float:
+        return roc_auc_score(labels, _ranks(scores))
+
+
+class ImageAP(_ImageMetric):
+    """Average precision of the image scores, in 0..1 (scikit-learn's step-wise definition)."""
+
+    def _measure(self, labels: np.ndarray, scores: np.ndarray) -> float:
+        return average_precision_score(labels, _ranks(scores))
+
+
+class ImageF1Max(_ImageMetric):
+    """Best F1 of the image scores over all thresholds, in 0..1."""
+
+    def _measure(self, labels: np.ndarray, scores: np.ndarray) -> float:
+        return best_f1(labels, scores)[0]
+
+
+def best_f1(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """Finds the threshold of the best F1.
+
+    Args:
+        labels: 0 normal, 1 anomalous, ``[N]``, at least one anomalous.
+        scores: Float ``[N]``, without NaN.
+
+    Returns:
+        The best F1 (0..1), and the lowest score that counts as anomalous there.
+    """
+    distinct, ranks = np.unique(scores, return_inverse=True)
+    precision, recall, thresholds = precision_recall_curve(labels, ranks)
+    # precision + recall is 0 where no true positive is found, and so is F1.
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
+    best = f1[:-1].argmax()  # the curve's last point has no threshold
+    return float(f1[best]), float(distinct[int(thresholds[best])])
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """Equal scores share a rank. scikit-learn refuses infinite scores; ranks it takes."""
+    return np.unique(scores, return_inverse=True)[1]
+
+
+# In-plane neighbours only: the first axis counts the images of a batch.
+_EIGHT_NEIGHBOURS = np.zeros((3, 3, 3), dtype=bool)
+_EIGHT_NEIGHBOURS[1] = True
+
+# What `compute` works on at once: enough for few passes over the negatives, little next to them.
+_POSITIVES_AT_ONCE = 2**21
+_BYTES_AT_ONCE = 2**24  # of packed negatives: 2**23 float32
+# Bytes of state between two returns of freed memory: what was given back costs time again.
+_TRIM_EVERY = 2**27
+
+
+class _PixelMetric(_OrderMetric):
+    """Area under a curve of weighted true positives against false positives, up to a limit.
+
+    Seen over all thresholds, a positive pixel of score ``s`` and weight ``w`` raises the curve by
+    ``w``: linearly from the false positives above ``s`` to those at or above ``s`` (one straight
+    line through ties), constantly from there on. The area is therefore a sum over the positive
+    pixels, and all that each one needs is two counts of negatives. No curve is ever built.
+
+    Nearly all pixels are negative, so these are kept in half their size (`pack`).
+    """
+
+    positives: list[Tensor]  # scores
+    areas: list[Tensor]  # of the region that each positive pixel is part of
+    packed_lows: list[Tensor]  # the negatives, in the three parts that `pack` gives
+    packed_heads: list[Tensor]
+    packed_runs: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__("positives", "areas", "packed_lows", "packed_heads", "packed_runs")
+        self.untrimmed = 0
+
+    def update(self, maps: Tensor, masks: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            maps: Anomaly maps, float ``[B, h, w]``, higher is more anomalous. Sizes may differ
+                between batches, the dtype may not.
+            masks: True where a pixel is anomalous, bool ``[B, h, w]``.
+
+        Raises:
+            UserError: A score is NaN.
+            ValueError: The shapes differ, or the dtype is another than before.
+        """
+        maps = _checked(maps, masks, "masks")
+        if self.positives and maps.dtype != self.positives[0].dtype:
+            raise ValueError(f"maps must stay {self.positives[0].dtype}, got {maps.dtype}")
+        scores = maps.cpu().numpy()
+        inside = masks.cpu().numpy().astype(bool)
+
+        regions = ndimage.label(inside, _EIGHT_NEIGHBOURS)[0][inside]
+        self._append(self.positives, scores[inside])
+        self._append(self.areas, np.bincount(regions)[regions].astype(np.int32))
+        lows, heads, runs = pack(scores[~inside])
+        self._append(self.packed_lows, lows)
+        self._append(self.packed_heads, heads)
+        self._append(self.packed_runs, runs)
+        self.untrimmed += lows.nbytes
+        if self.untrimmed > _TRIM_EVERY:
+            _return_freed_memory()
+            self.untrimmed = 0
+
+    def _append(self, state: list[Tensor], array: np.ndarray) -> None:
+        state.append(torch.from_numpy(array).to(self.device))
+
+    def _areas(self, *curves: _Curve) -> list[Tensor]:
+        """Each curve's area in 0..1, a float64 scalar on the CPU; NaN unless both classes exist."""
+        positives, regions = _arrays(self.positives), _arrays(self.areas)
+        n_negatives = sum(int(runs.sum(dtype=np.int64)) for runs in _arrays(self.packed_runs))
+        limits = np.array([curve.limit * n_negatives for curve in curves])
+        area, total = np.zeros(len(curves)), np.zeros(len(curves))
+        for block in _blocks([len(chunk) for chunk in positives], _POSITIVES_AT_ONCE):
+            scores = np.concatenate(positives[block])
+            order = np.argsort(scores)
+            below, up_to = self._count_negatives(scores[order])
+            sizes = np.concatenate(regions[block])[order].astype(np.float64)
+            for place, curve in enumerate(curves):
+                weights = curve.weights(sizes)
+                ramps = _area_under_ramp(n_negatives - up_to, n_negatives - below, limits[place])
+                area[place] += weights @ ramps
+                total[place] += weights.sum()
+        most = limits * total
+        shares = np.minimum(area / most, 1.0) if most.all() else np.full(len(curves), np.nan)
+        return [torch.tensor(share, dtype=torch.float64) for share in shares]  # 1 + rounding is 1
+
+    def _count_negatives(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How many negatives lie below, and how many at or below, each of some sorted scores."""
+        packed = [_arrays(s) for s in (self.packed_lows, self.packed_heads, self.packed_runs)]
+        below = np.zeros(len(scores), dtype=np.int64)
+        up_to = np.zeros(len(scores), dtype=np.int64)
+        for block in _blocks([len(lows) for lows in packed[0]], _BYTES_AT_ONCE):
+            negatives = unpack(*(np.concatenate(part[block]) for part in packed))
+            if not len(negatives):
+                continue
+            negatives.sort()  # it is one sorted piece after the other
+            left = np.searchsorted(negatives, scores, side="left")
+            below += left
+            up_to += left
+            tied = negatives[np.minimum(left, len(negatives) - 1)] == scores  # few, as a rule
+            right = np.searchsorted(negatives, scores[tied], side="right")
+            up_to[tied] += right - left[tied]
+        return below, up_to
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """What is asked of the positive pixels.
+
+    Attributes:
+        limit: the false-positive rate up to which the area counts, in (0, 1].
+        weights: what pixels add to the curve by the areas ``[N]`` of their regions; any scale.
+    """
+
+    limit: float
+    weights: Callable[[np.ndarray], np.ndarray]
+
+
+_ROC = _Curve(1.0, np.ones_like)
+
+
+class PixelAUROC(_PixelMetric):
+    """Area under the ROC curve of all pixels of all images, in 0..1; ties count half."""
+
+    def compute(self) -> Tensor:
+        """The metric, a float64 scalar on the CPU; NaN unless both classes are there."""
+        return self._areas(_ROC)[0]
+
+
+class PixelAUPRO(_PixelMetric):
+    """Area under the per-region overlap, in 0..1 (Bergmann et al., IJCV 2021).
+
+    The mean overlap of the ground-truth regions (8-connected components) against the share of
+    false positives among all pixels outside every region, over all thresholds up to ``limit``, the
+    curve cut there by linear interpolation, its area divided by ``limit``. The overlap itself is
+    not rescaled, as some published codes do.
+
+    Args:
+        limit: Highest false-positive rate, in (0, 1].
+
+    Raises:
+        ValueError: ``limit`` is out of range.
+    """
+
+    def __init__(self, limit: float = 0.3) -> None:
+        super().__init__()
+        self.curve = _overlap(limit)
+
+    def compute(self) -> Tensor:
+        """The metric, a float64 scalar on the CPU; NaN unless both classes are there."""
+        return self._areas(self.curve)[0]
+
+
+class PixelMetrics(_PixelMetric):
+    """Both at once, for little more than one: `PixelAUROC` and `PixelAUPRO` up to ``limit``."""
+
+    def __init__(self, limit: float = 0.3) -> None:
+        super().__init__()
+        self.curve = _overlap(limit)
+
+    def compute(self) -> dict[str, Tensor]:
+        """``pixel_auroc`` and ``pixel_aupro``."""
+        auroc, aupro = self._areas(_ROC, self.curve)
+        return {"pixel_auroc": auroc, "pixel_aupro": aupro}
+
+
+def _overlap(limit: float) -> _Curve:
+    """Every region weighs the same, however large it is."""
+    if not 0 < limit <= 1:
+        raise ValueError(f"limit must be in (0, 1], got {limit}")
+    return _Curve(limit, np.reciprocal)
+
+
+def _area_under_ramp(start: np.ndarray, end: np.ndarray, limit: float) -> np.ndarray:
+    """Area from 0 to ``limit`` under a line that is 0 up to ``start`` and 1 from ``end`` on."""
+    climbed = np.clip(limit - start, 0, end - start)
+    # start and end are whole numbers: where they meet, nothing is climbed and 1 avoids 0 / 0.
+    return np.maximum(limit - end, 0) + climbed**2 / (2 * np.maximum(end - start, 1))
+
+
+def _arrays(state: list[Tensor] | Tensor) -> list[np.ndarray]:
+    """A list state; torchmetrics makes it one tensor when it gathers several processes."""
+    chunks = [state] if isinstance(state, Tensor) else state
+    return [chunk.cpu().numpy() for chunk in chunks]
+
+
+def _blocks(sizes: list[int], at_least: int) -> Iterator[slice]:
+    """Slices of consecutive chunks that together hold ``at_least`` so much, and a last one."""
+    start = total = 0
+    for stop, size in enumerate(sizes, 1):
+        total += size
+        if total >= at_least or stop == len(sizes):
+            yield slice(start, stop)
+            start, total = stop, 0
+
+
+def _return_freed_memory() -> None:
+    """Has the C library return freed memory to the system, where it is one that keeps it (glibc).
+
+    It reuses little of what torch frees once small long-lived objects, as a state's are, lie in
+    between: after some thousand maps a process would hold several times the size of the state.
+    """
+    if os.name == "posix":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def _checked(scores: Tensor, truth: Tensor, name: str) -> Tensor:
+    """The scores in float32 or wider: NumPy has no bfloat16, and packed float32 is no larger."""
+    if scores.shape != truth.shape:
+        raise ValueError(
+            f"{name} must be {tuple(scores.shape)} like the scores, got {tuple(truth.shape)}"
+        )
+    if scores.isnan().any():
+        raise UserError(
+            "The anomaly scores hold NaN, which has no place in their order. "
+            "The training has probably diverged: try a lower learning rate or full precision."
+        )
+    return scores.detach().to(torch.promote_types(scores.dtype, torch.float32))

@@ -1,1 +1,0 @@
-"""Projectors, objectives and the LightningModule that joins them to a backbone."""

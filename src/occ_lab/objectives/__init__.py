@@ -1,0 +1,1 @@
+"""One-class objectives, one file a method."""

@@ -1,0 +1,226 @@
+"""Coupled-hypersphere feature adaptation: features drawn to the centres of a memory bank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+
+from occ_lab.objectives.base import Objective
+from occ_lab.objectives.neighbours import NearestDistances, lengths, rows
+from occ_lab.utils.errors import UserError, check_number
+
+Memory = Literal["official", "algorithm1"]
+
+
+class CFA(Objective):
+    """Distance to the nearest centres of a memory bank (Lee et al. 2022, arXiv 2206.04325).
+
+    With d the squared distances of a position to its k + j nearest centres, nearest first, the loss
+    is ``(1/ν) · [mean relu(d_k − r²) + mean relu(r² − d_j − α)]``: each mean is over all positions
+    and over the k nearest, or over the j that follow them. The score is the distance to the nearest
+    centre, times its softmin among the k nearest distances where ``certainty`` is wanted; distances
+    in scores are not squared.
+
+    Args:
+        channels: channels of the feature map.
+        levels: the channels of each level that the projector takes; of no use here.
+        k: how many of the nearest centres attract, at least 1.
+        j: how many of the next ones repel, at least 1.
+        attract: whether the first term is there.
+        repel: whether the second is. Without either, nothing is trained.
+        alpha: α, at least 0.
+        nu: ν, above 0.
+        radius: what r starts from, at least 0.
+        learnable_radius: whether r is learned.
+        certainty: whether the score is weighted by the softmin.
+        memory: how the bank is built, see `official_bank` and `algorithm1_bank`.
+        bank_compression: γ_c; the bank has HW // γ_c centres.
+        ema: weight of each further image in ``algorithm1``, above 0 and at most 1.
+        chunk: positions whose distances to all centres are held at a time.
+        half_selection: whether the nearest centres are picked in bfloat16; the distances to them
+            are in full precision.
+        seed: seed of k-means.
+
+    Attributes:
+        bank: the centres ``[M, C]``; none before `setup`.
+    """
+
+    bank: Tensor
+    needs_setup = True
+    learned = ("bank",)
+
+    def __init__(
+        self,
+        channels: int,
+        levels: Sequence[int],
+        k: int = 3,
+        j: int = 3,
+        attract: bool = True,
+        repel: bool = True,
+        alpha: float = 0.1,
+        nu: float = 1e-3,
+        radius: float = 1e-5,
+        learnable_radius: bool = True,
+        certainty: bool = True,
+        memory: Memory = "official",
+        bank_compression: int = 1,
+        ema: float = 0.1,
+        chunk: int = 2048,
+        half_selection: bool = False,
+        seed: int = 0,
+    ) -> None:
+        check_number("k", k, at_least=1, integer=True)
+        check_number("j", j, at_least=1, integer=True)
+        check_number("alpha", alpha, at_least=0)
+        check_number("nu", nu, above=0)
+        check_number("radius", radius, at_least=0)
+        if memory not in get_args(Memory):
+            raise ValueError(f"memory must be one of {', '.join(get_args(Memory))}, got {memory!r}")
+        check_number("bank_compression", bank_compression, at_least=1, integer=True)
+        check_number("ema", ema, above=0, at_most=1)
+        check_number("chunk", chunk, at_least=1, integer=True)
+        super().__init__()
+        self.k = k
+        self.j = j
+        self.attract = attract
+        self.repel = repel
+        self.alpha = alpha
+        self.nu = nu
+        self.certainty = certainty
+        self.memory = memory
+        self.bank_compression = bank_compression
+        self.ema = ema
+        self.chunk = chunk
+        self.half_selection = half_selection
+        self.seed = seed
+        self.one_pass = not (attract or repel)
+        self.radius = nn.Parameter(torch.tensor(float(radius)), requires_grad=learnable_radius)
+        self.repelled = torch.tensor(0.0)
+        self.register_buffer("bank", torch.empty(0, channels))
+
+    def setup(self, feature_maps: Iterable[Tensor]) -> None:
+        """Build the memory bank from maps ``[B, C, H, W]`` of the untrained projector.
+
+        Raises:
+            UserError: it has fewer than k + j centres.
+        """
+        images = (rows(image[None]).to(self.bank.dtype) for z in feature_maps for image in z)
+        if self.memory == "official":
+            bank = official_bank(images, self.bank_compression, self.seed)
+        else:
+            bank = algorithm1_bank(images, self.bank_compression, self.ema, self.seed)
+        if len(bank) < self.k + self.j:
+            raise UserError(
+                f"loss: the memory bank has {len(bank)} centres, fewer than k + j = "
+                f"{self.k + self.j}; CFA needs a structured dataset, and bank_compression low "
+                "enough for its maps"
+            )
+        self.bank = bank
+
+    def observe(self, levels: Sequence[Tensor]) -> None:
+        """Without attraction and repulsion the memory bank is all there is to learn."""
+
+    def loss(self, z: Tensor) -> Tensor:
+        """The loss of the class's docstring, a scalar, of maps ``[B, C, H, W]``."""
+        d = self._distances(z, self.k + self.j)
+        margin = self.radius**2
+        attraction = torch.relu(d[:, : self.k] - margin).mean()
+        repulsions = torch.relu(margin - d[:, self.k :] - self.alpha)
+        repulsion = repulsions.mean()
+        self.repelled = (repulsions.detach() > 0).float().mean()
+        return (self.attract * attraction + self.repel * repulsion) / self.nu
+
+    def facts(self) -> dict[str, Tensor]:
+        """The radius r, and the share of the distances to the j next centres that repel."""
+        return {"radius": self.radius.detach(), "repelled": self.repelled}
+
+    def score(self, z: Tensor) -> Tensor:
+        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``."""
+        d = lengths(self._distances(z, self.k))
+        score = d[:, 0]
+        if self.certainty:
+            score = score * F.softmin(d, dim=1)[:, 0]
+        return score.unflatten(0, (z.shape[0], *z.shape[-2:]))
+
+    def _distances(self, z: Tensor, count: int) -> Tensor:
+        with torch.autocast(z.device.type, enabled=False):
+            features = rows(z).to(self.bank.dtype)
+            # Few runtimes multiply bfloat16; what is exported selects in full precision.
+            half = self.half_selection and not torch.compiler.is_exporting()
+            return NearestDistances.apply(features, self.bank, count, self.chunk, half)
+
+
+def official_bank(images: Iterable[Tensor], compression: int, seed: int) -> Tensor:
+    """The mean feature map over the training set, compressed by k-means, as the official code has.
+
+    Every image has the same weight. (The official code gives every batch the same, in an order that
+    it shuffles, and drops the last one if it is smaller.)
+
+    Args:
+        images: the features ``[HW, C]`` of each image.
+        compression: γ_c.
+        seed: seed of k-means.
+
+    Returns:
+        ``[HW // γ_c, C]``.
+    """
+    stream = iter(images)
+    total, count = next(stream).clone(), 1
+    for features in stream:
+        total += features
+        count += 1
+    return clustered(total / count, compression, seed)
+
+
+def algorithm1_bank(images: Iterable[Tensor], compression: int, ema: float, seed: int) -> Tensor:
+    """The paper's Algorithm 1: k-means on the first image, then a moving average over the others.
+
+    Of each further image every centre moves towards the feature it takes. These features are a set
+    in the paper, so that no two centres take the same one: of all such choices we read "nearest" as
+    the one with the least sum of squared distances, which does not depend on any order of centres.
+    That takes seconds an image for 3136 centres, and a fiftieth of it for a quarter of them.
+
+    Args:
+        images: the features ``[HW, C]`` of each image.
+        compression: γ_c.
+        ema: λ in ``c ← (1 − λ) c + λ f``.
+        seed: seed of k-means.
+
+    Returns:
+        ``[HW // γ_c, C]``.
+    """
+    stream: Iterator[Tensor] = iter(images)
+    bank = clustered(next(stream), compression, seed)
+    for features in stream:
+        bank = bank.lerp(features[distinct_nearest(bank, features)], ema)
+    return bank
+
+
+def distinct_nearest(centres: Tensor, features: Tensor) -> Tensor:
+    """For each centre ``[M, C]`` the feature ``[N, C]`` it takes, N ≥ M, no feature taken twice.
+
+    Returns:
+        Indices ``[M]`` that minimise the sum of the squared distances.
+    """
+    squared = torch.cdist(centres, features).square()
+    _, taken = linear_sum_assignment(squared.cpu().numpy())
+    return torch.from_numpy(taken).to(features.device)
+
+
+def clustered(features: Tensor, compression: int, seed: int) -> Tensor:
+    """The k-means centres ``[N // compression, C]`` of features ``[N, C]``.
+
+    Up to 3000 iterations, as in the official code, of one k-means++ start, scikit-learn's default.
+    """
+    count = len(features) // compression
+    if compression == 1 or count == 0:
+        return features[:count]
+    kmeans = KMeans(count, n_init=1, max_iter=3000, random_state=seed)
+    centres = kmeans.fit(features.cpu().numpy()).cluster_centers_
+    return torch.as_tensor(centres).to(features)

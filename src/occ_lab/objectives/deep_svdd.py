@@ -1,0 +1,94 @@
+"""Deep support vector data description: a hypersphere around the normal features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from occ_lab.objectives.base import Objective, mean_feature
+from occ_lab.utils.errors import check_number
+
+Boundary = Literal["hard", "soft"]
+NEAR_ZERO = 0.1  # a component of the centre nearer zero could be met by zero weights
+
+
+class DeepSVDD(Objective):
+    """Distance to a fixed centre (Ruff et al. 2018).
+
+    The centre is the mean initial output, its components nearer 0 than 0.1 pushed to ±0.1. With d²
+    the squared distance of a position to it, the loss of the hard boundary ("one-class", equation
+    4) is ``mean d²`` and its score d²; that of the soft boundary (equation 3) is
+    ``R² + (1/ν) · mean relu(d² − R²)`` and its score d² − R². R is no parameter: after the warm-up
+    it is set to the (1 − ν)-quantile of the distances of every batch.
+
+    Args:
+        channels: channels of the feature map.
+        levels: the channels of each level that the projector takes; of no use here.
+        boundary: ``hard`` or ``soft``.
+        nu: ν of the soft boundary, the share of normal positions to lie outside, above 0 and at
+            most 1.
+        warmup: epochs before R is set for the first time, at least 0.
+
+    Attributes:
+        centre: ``[C]``.
+        radius: R, a scalar.
+    """
+
+    centre: Tensor
+    radius: Tensor
+    needs_setup = True
+
+    def __init__(
+        self,
+        channels: int,
+        levels: Sequence[int],
+        boundary: Boundary = "hard",
+        nu: float = 0.1,
+        warmup: int = 10,
+    ) -> None:
+        if boundary not in get_args(Boundary):
+            raise ValueError(f"boundary must be hard or soft, got {boundary!r}")
+        check_number("nu", nu, above=0, at_most=1)
+        check_number("warmup", warmup, at_least=0, integer=True)
+        super().__init__()
+        self.soft = boundary == "soft"
+        self.nu = nu
+        self.warmup = warmup
+        self.warm = warmup == 0
+        self.register_buffer("centre", torch.zeros(channels))
+        self.register_buffer("radius", torch.tensor(0.0))
+
+    def setup(self, feature_maps: Iterable[Tensor]) -> None:
+        """Put the centre at the mean feature of maps ``[B, C, H, W]``."""
+        centre = mean_feature(feature_maps).to(self.centre)
+        near = centre.abs() < NEAR_ZERO
+        self.centre = torch.where(near, NEAR_ZERO * torch.where(centre < 0, -1.0, 1.0), centre)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set R from the epoch after the warm-up on."""
+        self.warm = epoch >= self.warmup
+
+    def loss(self, z: Tensor) -> Tensor:
+        """The loss of the class's docstring, a scalar, of maps ``[B, C, H, W]``."""
+        squared = self._squared(z)
+        if not self.soft:
+            return squared.mean()
+        loss = self.radius**2 + torch.relu(squared - self.radius**2).mean() / self.nu
+        if self.warm:
+            self.radius = squared.detach().flatten().sqrt().quantile(1 - self.nu)
+        return loss
+
+    def facts(self) -> dict[str, Tensor]:
+        """The radius R of the soft boundary."""
+        return {"radius": self.radius} if self.soft else {}
+
+    def score(self, z: Tensor) -> Tensor:
+        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``: d², less R² with the soft boundary."""
+        squared = self._squared(z)
+        return squared - self.radius**2 if self.soft else squared
+
+    def _squared(self, z: Tensor) -> Tensor:
+        return (z - self.centre[:, None, None]).square().sum(dim=1)

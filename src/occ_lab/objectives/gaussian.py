@@ -1,0 +1,99 @@
+"""One Gaussian for the features of all positions, and the score of any Gaussian."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from occ_lab.objectives.base import Objective
+from occ_lab.objectives.norm.moments import Moments
+from occ_lab.projectors import Conv1x1
+from occ_lab.utils.errors import UserError, check_number
+
+
+class Gaussian(Objective):
+    """Mahalanobis distance to one Gaussian over all positions of all training images.
+
+    With mean μ and covariance Σ of the joined levels f the score is ``√((f − μ)ᵀ Σ_s⁻¹ (f − μ))``,
+    Σ_s as in `inverse_factor` (Lee et al. 2018, arXiv 1807.03888, equation 2, with one class and
+    without the square). It is ``‖W f − W μ‖`` for an inverse Cholesky factor W, so that the
+    projector computes it at each level's own resolution.
+
+    Args:
+        channels: channels of the feature map; of no use here.
+        levels: the channels of each level that the projector takes, C in all.
+        shrinkage: s, from 0 to 1; at 1 only Euclidean distance to the mean is left.
+        normalize: whether the projector scales each feature vector to length √C.
+    """
+
+    one_pass = True
+
+    def __init__(
+        self,
+        channels: int,
+        levels: Sequence[int],
+        shrinkage: float = 0.01,
+        normalize: bool = False,
+    ) -> None:
+        check_number("shrinkage", shrinkage, at_least=0, at_most=1)
+        super().__init__()
+        self.shrinkage = shrinkage
+        self.moments = Moments(levels, normalize)
+
+    def observe(self, levels: Sequence[Tensor]) -> None:
+        """Add a batch of levels ``[B, C_l, H_l, W_l]`` to the second moments."""
+        self.moments.update(levels)
+
+    def finish(self, projector: Conv1x1) -> None:
+        """Set the projector to ``[W, −W μ]``.
+
+        Raises:
+            UserError: the covariance is singular, or the projector cannot be set.
+        """
+        self.moments.reduce()
+        mean, covariance = mean_and_covariance(self.moments.mean.cpu())
+        factor = inverse_factor(covariance, self.shrinkage, covariance.diagonal().mean())
+        projector.assign(torch.cat([factor, -factor @ mean[:, None]], dim=1))
+
+    def score(self, z: Tensor) -> Tensor:
+        """The length ``[B, H, W]`` of maps ``[B, C, H, W]``: the distance, once finished."""
+        return torch.linalg.vector_norm(z, dim=1)
+
+
+def mean_and_covariance(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """μ ``[..., C]`` and Σ ``[..., C, C]``, of E[f̃ f̃ᵀ] ``[..., C + 1, C + 1]``, f̃ = [f; 1]."""
+    mean = moments[..., :-1, -1]
+    return mean, moments[..., :-1, :-1] - mean[..., :, None] * mean[..., None, :]
+
+
+def inverse_factor(covariance: Tensor, shrinkage: float, scale: Tensor) -> Tensor:
+    """W with ``Wᵀ W = Σ_s⁻¹``, so that ``‖W x‖`` is the Mahalanobis length of x.
+
+    ``Σ_s = (1 − s) Σ + s v I`` with v a mean variance, of one Gaussian ``tr Σ / C`` (the form of
+    Ledoit & Wolf 2004, with s given). With s above 0 it can be inverted however few the features
+    are that Σ was taken from.
+
+    Args:
+        covariance: Σ, float64 ``[..., C, C]``.
+        shrinkage: s, from 0 to 1.
+        scale: v, a scalar.
+
+    Returns:
+        Lower triangular, float64 ``[..., C, C]``.
+
+    Raises:
+        UserError: some Σ_s is singular to rounding.
+    """
+    identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+    shrunk = (1 - shrinkage) * covariance + shrinkage * scale * identity
+    factor, failed = torch.linalg.cholesky_ex(shrunk)
+    # Where Σ_s is singular, rounding may still leave a tiny pivot above zero.
+    pivots = factor.diagonal(dim1=-2, dim2=-1).square()
+    if failed.any() or pivots.min() <= len(identity) * torch.finfo(factor.dtype).eps * scale:
+        raise UserError(
+            "loss.shrinkage: the covariance of the features is singular; take a larger one, or "
+            "more training images if it is above 0"
+        )
+    return torch.linalg.solve_triangular(factor, identity, upper=False)

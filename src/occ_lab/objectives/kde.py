@@ -1,0 +1,79 @@
+"""Kernel density estimate of the training features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from occ_lab.objectives.kernels import kernel_gamma, log_kernel_sum
+from occ_lab.objectives.neighbours import rows
+from occ_lab.objectives.sampled import SampledObjective
+from occ_lab.utils.errors import check_number
+
+
+class KDE(SampledObjective):
+    """Negative log density under Gaussian kernels at the training features.
+
+    (Sohn et al. 2021, arXiv 2011.02578.) With x and the N training features x_j scaled to length 1
+    the score is ``−(1/γ) log mean_j exp(−γ ‖x − x_j‖²)``, γ as in `kernel_gamma`: a soft minimum
+    of the squared distances, from 0 to 4. It is the score of the paper's code,
+    ``−(1/γ) log Σ_j exp(2 γ x · x_j)``, plus ``2 + (log N)/γ``.
+
+    Args:
+        channels: channels of the feature map.
+        levels: the channels of each level that the projector takes; of no use here.
+        samples: how many training positions are kept, at least 1; all of them if there are fewer.
+        scale: of γ, above 0; 10 in the paper's code.
+        chunk: positions whose kernels with all that are kept are computed at a time, at least 1.
+        seed: of what is drawn.
+
+    Attributes:
+        bank: the training features, of length 1, ``[M, C]``; none before `finish`.
+        gamma: γ, a scalar; 0 before `finish`.
+    """
+
+    bank: Tensor
+    gamma: Tensor
+    learned = ("bank",)
+
+    def __init__(
+        self,
+        channels: int,
+        levels: Sequence[int],
+        samples: int = 20_000,
+        scale: float = 10.0,
+        chunk: int = 1024,
+        seed: int = 0,
+    ) -> None:
+        check_number("samples", samples, at_least=1, integer=True)
+        check_number("scale", scale, above=0)
+        check_number("chunk", chunk, at_least=1, integer=True)
+        super().__init__(samples, seed)
+        self.scale = scale
+        self.chunk = chunk
+        self.register_buffer("bank", torch.empty(0, channels))
+        self.register_buffer("gamma", torch.tensor(0.0))
+
+    def finish(self, projector: nn.Module) -> None:
+        """Keep the sample, and take γ from it.
+
+        Raises:
+            UserError: γ has no value, or the projector is not `Identity`.
+        """
+        super().finish(projector)
+        self.bank = self._vectors(self.sample.taken())
+        self.gamma = kernel_gamma(self.bank, self.scale)
+
+    def score(self, z: Tensor) -> Tensor:
+        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``."""
+        weights = self.bank.new_full((len(self.bank),), 1 / len(self.bank))
+        with torch.autocast(z.device.type, enabled=False):
+            x = self._vectors(rows(z))
+            density = log_kernel_sum(x, self.bank, weights, self.gamma, self.chunk)
+        return (-density / self.gamma).unflatten(0, (len(z), *z.shape[-2:]))
+
+    def _vectors(self, features: Tensor) -> Tensor:
+        return F.normalize(features.to(self.bank.dtype))

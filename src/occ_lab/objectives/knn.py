@@ -1,0 +1,102 @@
+"""Distance to the nearest of a memory bank of training features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from occ_lab.objectives.coreset import farthest_first, projected
+from occ_lab.objectives.neighbours import NearestDistances, lengths, rows
+from occ_lab.objectives.sampled import SampledObjective
+from occ_lab.utils.errors import UserError, check_number
+
+Coreset = Literal["random", "greedy"]
+Metric = Literal["euclidean", "cosine"]
+CANDIDATES = 10  # that greedy selection draws for each vector it keeps
+PROJECTED = 128  # channels it selects by, as in the official code of PatchCore
+
+
+class KNN(SampledObjective):
+    """Mean distance to the k nearest feature vectors of a bank, as in PatchCore.
+
+    (Roth et al. 2022, arXiv 2106.08265, without the weight of equation 7.) The bank is a
+    uniform sample of all positions of the training images; or PatchCore's ``greedy`` coreset, not
+    of all positions but of a sample ten times as large as the bank, so that memory is bounded.
+
+    Args:
+        channels: channels of the feature map.
+        levels: the channels of each level that the projector takes; of no use here.
+        bank: how many feature vectors are kept, at least 1; all of them if there are fewer.
+        coreset: ``random`` or ``greedy``.
+        k: of how many neighbours the distance is averaged, at least 1 and at most ``bank``.
+        metric: ``euclidean``, or ``cosine`` distance, 1 − cos, in 0..2.
+        chunk: positions whose distances to the whole bank are held at a time.
+        seed: of what is drawn.
+
+    Attributes:
+        bank: ``[M, C]``, of length 1 each for ``cosine``; none before `finish`.
+    """
+
+    bank: Tensor
+    learned = ("bank",)
+
+    def __init__(
+        self,
+        channels: int,
+        levels: Sequence[int],
+        bank: int = 10_000,
+        coreset: Coreset = "random",
+        k: int = 1,
+        metric: Metric = "euclidean",
+        chunk: int = 1024,
+        seed: int = 0,
+    ) -> None:
+        check_number("bank", bank, at_least=1, integer=True)
+        for name, value, choices in (("coreset", coreset, Coreset), ("metric", metric, Metric)):
+            if value not in get_args(choices):
+                raise ValueError(f"{name} must be {' or '.join(get_args(choices))}, got {value!r}")
+        check_number("k", k, at_least=1, at_most=bank, integer=True)
+        check_number("chunk", chunk, at_least=1, integer=True)
+        greedy = coreset == "greedy"
+        super().__init__(CANDIDATES * bank if greedy else bank, seed)
+        self.size = bank
+        self.greedy = greedy
+        self.k = k
+        self.cosine = metric == "cosine"
+        self.chunk = chunk
+        self.seed = seed
+        self.register_buffer("bank", torch.empty(0, channels))
+
+    def finish(self, projector: nn.Module) -> None:
+        """Take the sample, or its coreset, as the bank.
+
+        Raises:
+            UserError: there are fewer than k feature vectors, or the projector is not `Identity`.
+        """
+        super().finish(projector)
+        bank = self._vectors(self.sample.taken())
+        if self.greedy and len(bank) > self.size:
+            bank = bank[farthest_first(projected(bank, PROJECTED, self.seed), self.size)]
+        if len(bank) < self.k:
+            raise UserError(
+                f"loss.k: the training set has {len(bank)} feature vectors, fewer than k = {self.k}"
+            )
+        self.bank = bank
+
+    def score(self, z: Tensor) -> Tensor:
+        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``."""
+        with torch.autocast(z.device.type, enabled=False):
+            squared = NearestDistances.apply(
+                self._vectors(rows(z)), self.bank, self.k, self.chunk, False
+            )
+        # Of unit vectors ‖u − v‖² = 2 (1 − cos).
+        distances = squared / 2 if self.cosine else lengths(squared)
+        return distances.mean(dim=1).unflatten(0, (len(z), *z.shape[-2:]))
+
+    def _vectors(self, features: Tensor) -> Tensor:
+        features = features.to(self.bank.dtype)
+        return F.normalize(features) if self.cosine else features

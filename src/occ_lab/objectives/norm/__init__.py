@@ -1,0 +1,1 @@
+"""The norm-space objective and its theory."""

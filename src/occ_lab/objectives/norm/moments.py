@@ -1,0 +1,159 @@
+"""The second moments of features: all that the closed form must know of the training set."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from occ_lab.features.levels import join, unit_scale
+from occ_lab.postprocessing.maps import axis_matrix
+from occ_lab.utils.processes import all_reduced
+
+
+class Moments(nn.Module):
+    """The sum of f̃ f̃ᵀ over positions, f̃ = [f; 1], f the joined levels at a position.
+
+    A sum: it grows image by image, and those of two sets or two processes add up exactly.
+
+    Args:
+        channels: the channels of each level.
+        normalize: whether each f is scaled to length √C first.
+
+    Attributes:
+        total: float64 ``[C + 1, C + 1]``; its last entry is the number of positions.
+    """
+
+    total: Tensor
+
+    def __init__(self, channels: Sequence[int], normalize: bool) -> None:
+        super().__init__()
+        size = sum(channels) + 1
+        self.normalize = normalize
+        self.register_buffer("total", torch.zeros(size, size, dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, levels: Sequence[Tensor]) -> None:
+        """Add every position of levels ``[B, C_l, H_l, W_l]``, finest first."""
+        # A batch is summed up in the precision of its features, batches in double precision.
+        if not len(levels[0]):
+            return
+        added = normalized_moments(levels) if self.normalize else joint_moments(levels)
+        self.total += added.double().to(self.total.device)
+
+    def scale(self, factor: float) -> None:
+        """Let all that was added so far count so many times as much."""
+        self.total *= factor
+
+    def reduce(self) -> None:
+        """Add up what the processes of a distributed run have seen."""
+        self.total = all_reduced(self.total)
+
+    @property
+    def mean(self) -> Tensor:
+        """Σ = E[f̃ f̃ᵀ], float64 ``[C + 1, C + 1]``."""
+        return self.total / self.total[-1, -1]
+
+
+class HalvedMoments(nn.Module):
+    """The moments of every other image, and those of the rest: each half can be held out.
+
+    Args:
+        channels: the channels of each level.
+        normalize: whether each f is scaled to length √C first.
+    """
+
+    def __init__(self, channels: Sequence[int], normalize: bool) -> None:
+        super().__init__()
+        self.even = Moments(channels, normalize)
+        self.odd = Moments(channels, normalize)
+        self.seen = 0
+
+    @property
+    def halves(self) -> tuple[Moments, Moments]:
+        """Those of the images at even places, and at odd ones."""
+        return self.even, self.odd
+
+    def update(self, levels: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Add levels ``[B, C_l, H_l, W_l]``, finest first; give them as they went to the halves."""
+        turn = self.seen % 2
+        self.seen += len(levels[0])
+        parts = [[level[start::2] for level in levels] for start in (turn, 1 - turn)]
+        for half, part in zip(self.halves, parts, strict=True):
+            half.update(part)
+        return parts
+
+    def scale(self, factor: float) -> None:
+        """Let all that was added so far count so many times as much."""
+        for half in self.halves:
+            half.scale(factor)
+
+    def reduce(self) -> None:
+        """Add up what the processes of a distributed run have seen."""
+        for half in self.halves:
+            half.reduce()
+
+    def half_mean(self, place: int) -> Tensor:
+        """Σ of one half, float64 ``[C + 1, C + 1]`` on the CPU; place 0 or 1."""
+        return self.halves[place].mean.cpu()
+
+    @property
+    def mean(self) -> Tensor:
+        """Σ of both, float64 ``[C + 1, C + 1]`` on the CPU."""
+        total = (self.even.total + self.odd.total).cpu()
+        return total / total[-1, -1]
+
+
+def normalized_moments(levels: Sequence[Tensor]) -> Tensor:
+    """The sum of f̃ f̃ᵀ with every f scaled to length √C: the scale needs the joined levels."""
+    f = join(levels)
+    f = (f * unit_scale(levels)).transpose(0, 1).flatten(1)
+    f = torch.cat([f, f.new_ones(1, f.shape[1])])
+    return f @ f.T
+
+
+def joint_moments(levels: Sequence[Tensor]) -> Tensor:
+    """The sum of f̃ f̃ᵀ over the positions of the joined levels, without joining them.
+
+    A level x enters f upsampled, R x, by one matrix R an axis. Of two levels, the finer one can be
+    brought to the coarser grid instead: Σ (R x)(R' x')ᵀ = Σ x (Rᵀ R' x')ᵀ. The products then run
+    over the positions of the coarser grid: a twelfth of the work at strides 4, 8 and 16.
+
+    Args:
+        levels: ``[B, C_l, H_l, W_l]``, finest first.
+
+    Returns:
+        ``[C + 1, C + 1]``.
+    """
+    # The constant comes first here, since no level is finer, and last in f̃.
+    parts = [torch.ones_like(levels[0][:, :1]), *levels]
+    parts = [part.permute(0, 2, 3, 1) for part in parts]
+    height, width = levels[0].shape[-2:]
+    rows = [upsampling(part.shape[1], height, part) for part in parts]
+    columns = [upsampling(part.shape[2], width, part) for part in parts]
+    edges = [0, *itertools.accumulate(part.shape[-1] for part in parts)]
+    spans = [slice(start, end) for start, end in itertools.pairwise(edges)]
+    total = parts[0].new_empty(edges[-1], edges[-1])
+    for a, coarse in enumerate(parts):
+        for b, fine in enumerate(parts[: a + 1]):
+            brought = fine
+            if coarse.shape[1:3] != (height, width):
+                brought = resampled(fine, rows[a].T @ rows[b], columns[a].T @ columns[b])
+            block = coarse.flatten(0, 2).T @ brought.flatten(0, 2)
+            total[spans[a], spans[b]] = block
+            total[spans[b], spans[a]] = block.T
+    return total.roll((-1, -1), dims=(0, 1))
+
+
+def upsampling(source: int, target: int, like: Tensor) -> Tensor:
+    """Bilinear upsampling along an axis, as a matrix ``[target, source]``."""
+    return torch.as_tensor(axis_matrix(source, target, 0.0), dtype=like.dtype, device=like.device)
+
+
+def resampled(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """``[B, h, w, C]`` of ``[B, H, W, C]``, by a matrix ``[h, H]`` and one ``[w, W]``."""
+    batch, height, width, channels = x.shape
+    x = (rows @ x.reshape(batch, height, width * channels)).view(batch, -1, width, channels)
+    return columns @ x

@@ -1,0 +1,113 @@
+"""One-class support vector machine over the training features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from sklearn.svm import OneClassSVM
+from torch import Tensor, nn
+
+from occ_lab.objectives.kernels import kernel_gamma, log_kernel_sum
+from occ_lab.objectives.neighbours import rows
+from occ_lab.objectives.sampled import SampledObjective
+from occ_lab.utils.errors import check_number
+
+Kernel = Literal["linear", "rbf"]
+
+
+class OCSVM(SampledObjective):
+    """A half-space that holds at least 1 − ν of the training features.
+
+    (Schölkopf et al. 2001, Neural Computation 13(7).) It lies in the space of a kernel, one of the
+    two of Sohn et al. 2021 (arXiv 2011.02578): ``k(x, y) = x · y`` of features as they are, or
+    ``exp(−γ ‖x − y‖²)`` of features scaled to length 1, γ as in `kernel_gamma`. With the support
+    vectors x_j the score is ``−Σ_j α_j k(x, x_j)``. The offset, the same for all x, is left out.
+
+    Args:
+        channels: channels of the feature map.
+        levels: the channels of each level that the projector takes; of no use here.
+        kernel: ``linear`` or ``rbf``.
+        nu: ν, above 0 and below 1: at most this share of the training features lies outside, and
+            at least this share are support vectors.
+        samples: how many training positions it is fitted to, at least 1; all of them if there are
+            fewer. The time grows with their square.
+        scale: of γ, above 0; of no use for ``linear``.
+        chunk: positions whose kernels with all support vectors are computed at a time, at least 1;
+            of no use for ``linear``.
+        seed: of what is drawn.
+
+    Attributes:
+        support: x_j ``[M, C]``, for ``linear`` the one vector ``Σ_j α_j x_j``; none before
+            `finish`.
+        weights: α ``[M]``, for ``linear`` 1; none before `finish`.
+        gamma: γ, a scalar; 0 before `finish`, and for ``linear``.
+    """
+
+    support: Tensor
+    weights: Tensor
+    gamma: Tensor
+    learned = ("support", "weights")
+
+    def __init__(
+        self,
+        channels: int,
+        levels: Sequence[int],
+        kernel: Kernel = "rbf",
+        nu: float = 0.5,
+        samples: int = 20_000,
+        scale: float = 10.0,
+        chunk: int = 1024,
+        seed: int = 0,
+    ) -> None:
+        if kernel not in get_args(Kernel):
+            raise ValueError(f"kernel must be {' or '.join(get_args(Kernel))}, got {kernel!r}")
+        check_number("nu", nu, above=0)
+        if nu >= 1:  # all α are 1 there, and scikit-learn fails for want of an offset
+            raise ValueError(f"nu must be a number and < 1, got {nu!r}")
+        check_number("samples", samples, at_least=1, integer=True)
+        check_number("scale", scale, above=0)
+        check_number("chunk", chunk, at_least=1, integer=True)
+        super().__init__(samples, seed)
+        self.kernel = kernel
+        self.nu = nu
+        self.scale = scale
+        self.chunk = chunk
+        self.register_buffer("support", torch.empty(0, channels))
+        self.register_buffer("weights", torch.empty(0))
+        self.register_buffer("gamma", torch.tensor(0.0))
+
+    def finish(self, projector: nn.Module) -> None:
+        """Fit the machine to the sample.
+
+        Raises:
+            UserError: γ has no value, or the projector is not `Identity`.
+        """
+        super().finish(projector)
+        vectors = self._vectors(self.sample.taken())
+        if self.kernel == "rbf":
+            self.gamma = kernel_gamma(vectors, self.scale)
+        machine = OneClassSVM(kernel=self.kernel, gamma=float(self.gamma), nu=self.nu)
+        machine.fit(vectors.cpu().numpy())
+        support = torch.from_numpy(machine.support_vectors_)
+        weights = torch.from_numpy(machine.dual_coef_[0])
+        if self.kernel == "linear":  # Σ α_j (x · x_j) = x · Σ α_j x_j
+            support, weights = weights[None] @ support, weights.new_ones(1)
+        self.support, self.weights = support.to(vectors), weights.to(vectors)
+
+    def score(self, z: Tensor) -> Tensor:
+        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``."""
+        with torch.autocast(z.device.type, enabled=False):
+            x = self._vectors(rows(z))
+            if self.kernel == "linear":
+                sums = x @ self.support.T @ self.weights
+            else:
+                logs = log_kernel_sum(x, self.support, self.weights, self.gamma, self.chunk)
+                sums = logs.exp()
+        return (-sums).unflatten(0, (len(z), *z.shape[-2:]))
+
+    def _vectors(self, features: Tensor) -> Tensor:
+        features = features.to(self.support.dtype)
+        return F.normalize(features) if self.kernel == "rbf" else features

@@ -1,0 +1,32 @@
+"""What objectives share that compare a feature with many of the training set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from occ_lab.features.levels import join, pieces
+from occ_lab.objectives.coreset import Reservoir
+from occ_lab.objectives.joined import JoinedObjective
+from occ_lab.objectives.neighbours import rows
+
+
+class SampledObjective(JoinedObjective):
+    """An objective that learns from a uniform sample of all positions of the training images.
+
+    Args:
+        size: how many positions are kept; all of them if there are fewer.
+        seed: of what is drawn.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        super().__init__()
+        self.sample = Reservoir(size, seed)
+
+    @torch.no_grad()
+    def observe(self, levels: Sequence[Tensor]) -> None:
+        """Draw from the positions of a batch of levels ``[B, C_l, H_l, W_l]``."""
+        for piece in pieces(levels):
+            self.sample.add(rows(join(piece)))

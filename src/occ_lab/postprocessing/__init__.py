@@ -1,0 +1,1 @@
+"""From score maps to image scores and anomaly maps."""

@@ -1,0 +1,1 @@
+"""Training tasks that need normal images alone."""

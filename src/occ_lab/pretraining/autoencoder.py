@@ -1,0 +1,51 @@
+"""Pre-training of a backbone as the encoder of an autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from occ_lab.backbones.lenet import Decoder, LeNet
+from occ_lab.utils.optimizers import Scheduler, optimizing
+
+
+class Autoencoder(LightningModule):
+    """Trains a LeNet to keep what its decoder needs (Ruff et al. 2018, section 4.2).
+
+    The loss is the squared error of an image, summed over its pixels. The decoder is of no use
+    afterwards.
+
+    Args:
+        backbone: the encoder; it is trained in place.
+        optimizer: makes an optimizer of the parameters.
+        scheduler: makes a schedule of the learning rate, a step an epoch; None keeps it.
+    """
+
+    def __init__(
+        self,
+        backbone: LeNet,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Scheduler | None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.decoder = Decoder(backbone.shape)
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """One optimizer of encoder and decoder."""
+        return optimizing(self.parameters(), self.optimizer, self.scheduler)
+
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        """The squared error of a batch of normal images."""
+        image = self.backbone.normalized(batch["image"])
+        made = self.decoder(self.backbone.encode(image))
+        loss = (made - image).square().sum(dim=(1, 2, 3)).mean()
+        self.log("autoencoder_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(image))
+        return loss

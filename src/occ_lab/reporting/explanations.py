@@ -1,0 +1,37 @@
+"""Pictures of explained scores: image, what it is held against, attribution."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from occ_lab.reporting.pictures import Subject, beside, outlined
+
+FADED = 0.3  # contrast of the image behind the colours
+
+
+def explanation(
+    shown: Subject, baseline: np.ndarray, values: np.ndarray, caption: str
+) -> Image.Image:
+    """One picture: image, baseline, and the attribution over the image, ground truth around it.
+
+    Args:
+        shown: the image that is explained.
+        baseline: what it is held against, uint8 ``[h, w, 3]``.
+        values: the attribution, float ``[h, w]``: red where above 0, blue where below, full at the
+            largest magnitude.
+        caption: one line.
+    """
+    overlay = coloured(values, shown.pixels)
+    if shown.mask is not None:
+        overlay = outlined(overlay, shown.mask)
+    return beside([shown.pixels, baseline, overlay], caption)
+
+
+def coloured(values: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Signed values ``[h, w]`` in colours, zero without any, over a faded image ``[h, w, 3]``."""
+    strength = values / max(np.abs(values).max(), np.finfo(np.float32).tiny)
+    colours = matplotlib.colormaps["RdBu_r"]((strength + 1) / 2)[..., :3]
+    faded = 255 - FADED * (255 - image.mean(axis=2, keepdims=True))
+    return (colours * faded).astype(np.uint8)

@@ -1,0 +1,123 @@
+"""Groups against a baseline, on the test images that both have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from occ_lab.metrics.bootstrap import Difference, PairedTask, paired_difference
+from occ_lab.reporting.report.gather import Task
+from occ_lab.reporting.report.groups import Group, Grouped
+from occ_lab.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A group against the baseline of its dataset.
+
+    Attributes:
+        group: what is compared.
+        baseline: with what; the same object where it is the baseline itself.
+        tasks: how many both have with both kinds of images in common.
+        images: test images in common in these, over all tasks.
+        difference: in image AUROC; None for the baseline itself, and without a common task.
+    """
+
+    group: Group
+    baseline: Group
+    tasks: int = 0
+    images: int = 0
+    difference: Difference | None = None
+
+
+def choose_baselines(found: Grouped, text: str | None) -> dict[str, tuple[Group, str]]:
+    """The baseline of each dataset, and why it is.
+
+    Args:
+        found: all groups.
+        text: a group's label or a run's directory, or a part of one; None is the first-ranked.
+
+    Raises:
+        UserError: no group matches ``text``.
+    """
+    first = {name: (groups[0], "the first-ranked") for name, groups in found.datasets.items()}
+    if text is None:
+        return first
+    named = {
+        name: (matching(groups, text)[0], f"named by --baseline {text}")
+        for name, groups in found.datasets.items()
+        if matching(groups, text)
+    }
+    if not named:
+        labels = "\n  ".join(group.label for group in found.groups)
+        raise UserError(f"--baseline: nothing matches {text!r}; the groups are\n  {labels}")
+    unnamed = f"the first-ranked: nothing here matches --baseline {text}"
+    return {name: named.get(name, (group, unnamed)) for name, (group, _) in first.items()}
+
+
+def matching(groups: Sequence[Group], text: str) -> list[Group]:
+    """The groups whose label or one of whose directories is ``text``, else those that have it."""
+    names = [
+        [group.label, group.method, *(str(run.directory) for run in group.runs)] for group in groups
+    ]
+    exact = [group for group, own in zip(groups, names, strict=True) if text in own]
+    return exact or [
+        group for group, own in zip(groups, names, strict=True) if any(text in name for name in own)
+    ]
+
+
+def compare(group: Group, baseline: Group, resamples: int, seed: int) -> Comparison:
+    """The difference in image AUROC, over tasks that both have and images that all runs have."""
+    if group is baseline:
+        return Comparison(group, baseline)
+    pairs = [
+        paired(list(group.tasks[name].values()), list(baseline.tasks[name].values()))
+        for name in group.shared
+        if name in baseline.shared
+    ]
+    tasks = [pair for pair in pairs if pair is not None]
+    if not tasks:
+        return Comparison(group, baseline)
+    images = sum(len(task.labels) for task in tasks)
+    difference = paired_difference(tasks, resamples, seed)
+    return Comparison(group, baseline, len(tasks), images, difference)
+
+
+def paired(ours: Sequence[Task], theirs: Sequence[Task]) -> PairedTask | None:
+    """The scores of all runs on the images that they have in common.
+
+    An image is the same if its path and its label are.
+
+    Returns:
+        None unless normal and abnormal images are among them.
+    """
+    both = [*ours, *theirs]
+    first = both[0]
+    if all(each.paths == first.paths and (each.labels == first.labels).all() for each in both):
+        labels, rows = first.labels, [each.scores for each in both]
+    else:
+        scores = [
+            dict(zip(zip(each.paths, each.labels.tolist(), strict=True), each.scores, strict=True))
+            for each in both
+        ]
+        common = sorted(set.intersection(*map(set, scores)))
+        labels = np.array([label for _, label in common], int)
+        rows = [np.array([table[image] for image in common]) for table in scores]
+    if len(np.unique(labels)) < 2:
+        return None
+    return PairedTask(labels, np.stack(rows[: len(ours)]), np.stack(rows[len(ours) :]))
+
+
+def all_comparisons(
+    found: Grouped, baselines: dict[str, tuple[Group, str]], resamples: int, seed: int
+) -> list[Comparison]:
+    """Each group against its baseline, in the order of the ranking."""
+    return list(
+        chain.from_iterable(
+            [compare(group, baselines[name][0], resamples, seed) for group in groups]
+            for name, groups in found.datasets.items()
+        )
+    )

@@ -1,0 +1,324 @@
+"""Find run directories and read what they hold."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from occ_lab.metrics.bootstrap import auroc
+from occ_lab.utils.errors import UserError
+from occ_lab.utils.files import FAILURE
+
+MARKS = ("metrics.json", "config.yaml", ".hydra")  # by any of these a folder may be a run's
+AGREE = 1e-4  # by how much the AUROC of scores.csv may differ from that of metrics.json
+# Keys that follow the seed, for runs that have no .hydra/config.yaml to tell it.
+FOLLOW_SEED = frozenset({"loss.seed", "dataset.sample_seed"})
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run says of one task; N test images.
+
+    Attributes:
+        name: of the task.
+        figures: as in ``metrics.json``: metrics in 0..1, counts, seconds.
+        paths: of the test images, all different.
+        labels: int ``[N]``, 1 abnormal.
+        scores: float64 ``[N]``, higher is more abnormal; no NaN.
+        pictures: of the worst misses, worst first.
+    """
+
+    name: str
+    figures: dict[str, Any]
+    paths: list[str]
+    labels: np.ndarray
+    scores: np.ndarray
+    pictures: list[Path]
+
+    def metric(self, name: str) -> float | None:
+        """A metric in 0..1; None where it cannot be told."""
+        value = self.figures.get(name)
+        return None if value is None or math.isnan(value) else float(value)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run directory holds.
+
+    Attributes:
+        directory: where it lies.
+        header: dataset, loss, backbone, seed, version.
+        config: all values by their full key, such as ``loss.norm``.
+        derived: keys whose values follow from other keys.
+        overrides: of the command, or None where they are not recorded.
+        tasks: the finished tasks by name.
+        written: when the figures were written, in seconds since 1970.
+    """
+
+    directory: Path
+    header: dict[str, Any]
+    config: dict[str, Any]
+    derived: frozenset[str]
+    overrides: list[str] | None
+    tasks: dict[str, Task]
+    written: float
+
+    @property
+    def seed(self) -> int:
+        """Of everything random."""
+        return self.header["seed"]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A directory that looks like a run and is none to report, and why."""
+
+    directory: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All that was found, in the order of the directories."""
+
+    runs: list[Run] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+class UnreadableError(Exception):
+    """Why a directory is left out."""
+
+
+def gather(directories: Sequence[Path]) -> Gathered:
+    """Read every run in the directories and below.
+
+    Raises:
+        UserError: one of the directories does not exist.
+    """
+    found = Gathered()
+    for folder in run_folders(directories):
+        try:
+            found.runs.append(read_run(folder))
+        except UnreadableError as error:
+            found.left_out.append(LeftOut(folder, str(error)))
+    return without_partial(found)
+
+
+def run_folders(directories: Sequence[Path]) -> Iterator[Path]:
+    """Each folder that may be a run's, once, in natural order: ``2`` comes before ``10``."""
+    seen = set()
+    for directory in directories:
+        if not directory.is_dir():
+            raise UserError(f"report: {directory} is no directory; name one that holds runs")
+        for folder, inside, files in os.walk(directory):
+            is_run = any(mark in files or mark in inside for mark in MARKS)
+            inside[:] = sorted((name for name in inside if name[0] != "."), key=natural)
+            if is_run and "tasks" in inside:
+                inside.remove("tasks")  # has metrics.json of its own kind
+            place = Path(folder).resolve()
+            if is_run and place not in seen:
+                seen.add(place)
+                yield Path(folder)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A sort key by which numbers in a name count as numbers."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
+    ]
+
+
+def read_run(folder: Path) -> Run:
+    """Read one run directory.
+
+    Raises:
+        UnreadableError: it is unfinished, damaged, or something else.
+    """
+    failure = folder / FAILURE
+    if failure.is_file():
+        told = failure.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise UnreadableError(f"failed: {told[0] if told else 'without a message'}")
+    if (folder / "norm_study.json").is_file():
+        raise UnreadableError("is a norm study, not a run")
+    if not (folder / "metrics.json").is_file():
+        raise UnreadableError("no metrics.json: none of its tasks is finished, or it is no run")
+    try:
+        run = parse_run(folder)
+    except KeyError as error:
+        raise UnreadableError(f"damaged, or no run: {error} is missing in metrics.json") from error
+    except (
+        *(OSError, ValueError, TypeError, AttributeError, RecursionError),
+        *(csv.Error, YAMLError, OmegaConfBaseException),
+    ) as error:
+        raise UnreadableError(f"damaged, or no run: {one_line(error)}") from error
+    unfinished = missing_tasks(run)
+    if unfinished:
+        raise UnreadableError(f"unfinished: {', '.join(unfinished)} missing; resume=true goes on")
+    return run
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error, not too long to read."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def parse_run(folder: Path) -> Run:
+    """Read all files of a run; any fault in them raises an error of Python, YAML or CSV."""
+    summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    if not isinstance(summary, dict) or not isinstance(summary.get("tasks"), dict):
+        raise ValueError("metrics.json has no tasks")
+    if not summary["tasks"]:
+        raise ValueError("metrics.json has no finished task")
+    if not isinstance(summary["seed"], int):
+        raise ValueError(f"metrics.json: seed is {summary['seed']!r}")
+    header = {
+        **{key: str(summary[key]) for key in ("dataset", "loss", "backbone", "version")},
+        "seed": summary["seed"],
+    }
+    rows = read_scores(folder / "scores.csv")
+    if set(rows) != set(summary["tasks"]):
+        raise ValueError("scores.csv and metrics.json have different tasks")
+    config = flat(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+    return Run(
+        folder,
+        header,
+        config,
+        derived_keys(folder / ".hydra" / "config.yaml"),
+        read_overrides(folder / ".hydra" / "overrides.yaml"),
+        {
+            name: read_task(folder, name, figures, rows[name])
+            for name, figures in summary["tasks"].items()
+        },
+        (folder / "metrics.json").stat().st_mtime,
+    )
+
+
+def read_scores(path: Path) -> dict[str, list[dict[str, str]]]:
+    """The rows of ``scores.csv`` by task."""
+    rows: dict[str, list[dict[str, str]]] = {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        if reader.fieldnames != ["path", "label", "score", "task"]:
+            raise ValueError("scores.csv: its columns are not path, label, score, task")
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(f"scores.csv: line {reader.line_num} is cut off or too long")
+            rows.setdefault(row["task"], []).append(row)
+    return rows
+
+
+def read_task(folder: Path, name: str, figures: Any, rows: list[dict[str, str]]) -> Task:
+    """One task, its scores checked against its figures."""
+    numbers = [figures["peak_memory_mb"] or 0.0, *figures["seconds"].values(), figures["n_test"]]
+    numbers += [figures[key] for key in figures if key.startswith(("image_", "pixel_"))]
+    if not all(isinstance(value, int | float) for value in numbers):
+        raise ValueError(f"metrics.json: a figure of {name} is no number")
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise ValueError(f"metrics.json: {name!r} is no name of a task")
+    paths = [row["path"] for row in rows]
+    labels = np.array([int(row["label"]) for row in rows])
+    scores = np.array([float(row["score"]) for row in rows])
+    if len(rows) != figures["n_test"]:
+        raise ValueError(f"{name}: {len(rows)} scores of {figures['n_test']} test images")
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"{name}: scores.csv names an image twice")
+    if np.isnan(scores).any() or not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"{name}: scores.csv has a score that is NaN, or a label besides 0 and 1")
+    task = Task(name, figures, paths, labels, scores, pictures_in(folder / "tasks" / name / "maps"))
+    told = task.metric("image_auroc")
+    if told is not None and abs(auroc(scores, labels) - told) > AGREE:
+        raise ValueError(
+            f"{name}: image AUROC {told:.4f} in metrics.json, {auroc(scores, labels):.4f} by "
+            "scores.csv"
+        )
+    return task
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of the worst misses by rank, the number that their names begin with."""
+    return sorted(folder.glob("*.png"), key=lambda path: natural(path.name))
+
+
+def read_overrides(path: Path) -> list[str] | None:
+    """The overrides of the command; None where they are not recorded."""
+    if not path.is_file():
+        return None
+    return [str(each) for each in plain(path) or []]
+
+
+def derived_keys(path: Path) -> frozenset[str]:
+    """Keys that the configuration, as composed, gives by an interpolation such as ``${seed}``."""
+    if not path.is_file():
+        return FOLLOW_SEED
+    values = flat(plain(path))
+    return frozenset(key for key, value in values.items() if "${" in str(value))
+
+
+def plain(path: Path) -> Any:
+    """A YAML file as dictionaries and lists; interpolations stay the text that they are."""
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+
+
+def flat(node: Any, key: str = "") -> dict[str, Any]:
+    """Leaves of nested dictionaries by their full key; lists are leaves."""
+    if not isinstance(node, dict):
+        return {key: node}
+    return {
+        name: value
+        for part, child in node.items()
+        for name, value in flat(child, f"{key}.{part}".removeprefix(".")).items()
+    }
+
+
+def missing_tasks(run: Run) -> list[str]:
+    """Tasks that a run was asked for or has begun, and has not finished."""
+    asked = run.config.get("dataset.category", "all")
+    names = [str(name) for name in (asked if isinstance(asked, list) else [asked])]
+    begun = [  # the scratch folders of `whole_folder`
+        path.name[1:].rpartition(".")[0]
+        for path in sorted((run.directory / "tasks").glob(".*"))
+        if path.is_dir()
+    ]
+    wanted = [*([] if names == ["all"] else names), *begun]
+    return [name for name in dict.fromkeys(wanted) if name not in run.tasks]
+
+
+def without_partial(found: Gathered) -> Gathered:
+    """Leave out runs of all tasks that lack some which another run of the same data has.
+
+    Such a run was stopped: its mean is over fewer tasks than that of the others.
+    """
+    present: dict[str, set[str]] = {}
+    for run in found.runs:
+        present.setdefault(data_of(run), set()).update(run.tasks)
+    runs, left_out = [], list(found.left_out)
+    for run in found.runs:
+        lacking = sorted(present[data_of(run)] - set(run.tasks), key=natural)
+        if lacking and run.config.get("dataset.category", "all") in ("all", ["all"]):
+            reason = (
+                f"unfinished, or its data had fewer tasks: {', '.join(lacking)} missing, which "
+                "other runs have; resume=true goes on"
+            )
+            left_out.append(LeftOut(run.directory, reason))
+        else:
+            runs.append(run)
+    return Gathered(runs, left_out)
+
+
+def data_of(run: Run) -> str:
+    """What decides which tasks ``all`` are: the dataset's own values."""
+    keys = ("name", "root", "_target_", "protocol", "classes", "attribute", "seed")
+    return repr([run.config.get(f"dataset.{key}") for key in keys])

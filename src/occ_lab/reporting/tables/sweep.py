@@ -1,0 +1,125 @@
+"""The closing table of a sweep: its jobs, ranked, with their spread over seeds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from occ_lab.reporting.record import METRICS
+from occ_lab.reporting.report.groups import spread
+from occ_lab.reporting.report.tables import spread_text
+from occ_lab.reporting.tables.results import TITLES, seconds
+from occ_lab.utils.files import FAILURE
+
+SHOWN = (METRICS[0], *METRICS[3:])  # image AUROC and what pixels have
+UNTOLD = ("seed", "resume")  # keys by which runs are repeated, not told apart
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a sweep.
+
+    Attributes:
+        name: of its directory.
+        overrides: of its command that not all jobs have.
+        metrics: means over its tasks, in 0..1; empty unless it is finished.
+        seconds: of all its tasks.
+        problem: why it is not finished; empty if it is.
+    """
+
+    name: str
+    overrides: list[str]
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    problem: str = ""
+
+    @property
+    def label(self) -> str:
+        """What tells it from the others."""
+        return " ".join(self.overrides)
+
+    @property
+    def group(self) -> str:
+        """The same but for the seed."""
+        return " ".join(each for each in self.overrides if each.split("=")[0] not in UNTOLD)
+
+
+def jobs_of(directory: Path) -> list[Job]:
+    """The jobs below a sweep's directory, by number."""
+    folders = sorted(
+        (path.parents[1] for path in directory.glob("*/.hydra/overrides.yaml")),
+        key=lambda folder: (len(folder.name), folder.name),
+    )
+    commands = [list(OmegaConf.load(folder / ".hydra" / "overrides.yaml")) for folder in folders]
+    shared = set.intersection(*map(set, commands)) if len(commands) > 1 else set()
+    return [
+        job
+        for folder, command in zip(folders, commands, strict=True)
+        for job in read_jobs(folder, [each for each in command if each not in shared])
+    ]
+
+
+def read_jobs(folder: Path, overrides: list[str]) -> list[Job]:
+    """One job, as its directory tells it; of two stages, one for each density."""
+    stages = folder / "two_stage.json"
+    if not stages.is_file() or (folder / FAILURE).is_file():
+        return [read_job(folder, overrides)]
+    densities = json.loads(stages.read_text(encoding="utf-8"))["densities"]
+    return [
+        Job(folder.name, [*overrides, name], run["mean"], sum(map(seconds, run["tasks"].values())))
+        for name, run in densities.items()
+    ]
+
+
+def read_job(folder: Path, overrides: list[str]) -> Job:
+    """One job, as its directory tells it."""
+    if (folder / FAILURE).is_file():
+        summary = (folder / FAILURE).read_text(encoding="utf-8").splitlines()[0]
+        return Job(folder.name, overrides, problem=summary)
+    results = folder / "metrics.json"
+    if not results.is_file():
+        return Job(folder.name, overrides, problem="has no results")
+    found: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
+    return Job(folder.name, overrides, found["mean"], sum(map(seconds, found["tasks"].values())))
+
+
+def ranking(jobs: list[Job]) -> list[list[Job]]:
+    """Finished jobs in groups that differ in the seed alone, the best mean image AUROC first."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        if not job.problem:
+            groups.setdefault(job.group, []).append(job)
+
+    def best(group: list[Job]) -> float:
+        return fmean(job.metrics.get(METRICS[0], 0.0) for job in group)
+
+    return sorted(groups.values(), key=best, reverse=True)
+
+
+def sweep_table(groups: list[list[Job]]) -> Table:
+    """A row a group; per cent, mean and standard deviation over seeds; seconds a job."""
+    shown = [metric for metric in SHOWN if any(metric in job.metrics for g in groups for job in g)]
+    table = Table(title="per cent, best first", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("settings", overflow="fold", min_width=16)
+    table.add_column("seeds", justify="right")
+    for metric in shown:
+        table.add_column(TITLES[metric], justify="right")
+    table.add_column("time (s)", justify="right")
+    for group in groups:
+        table.add_row(
+            group[0].group or "all alike",
+            str(len(group)),
+            *(
+                spread_text(spread([job.metrics[m] for job in group if m in job.metrics]))
+                for m in shown
+            ),
+            f"{fmean(job.seconds for job in group):.1f}",
+        )
+    return table

@@ -1,0 +1,32 @@
+"""The closing table of two-stage one-class classification."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from occ_lab.reporting.record import METRICS, mean_metrics
+from occ_lab.reporting.tables.results import TITLES, percent, seconds
+
+
+def stages_table(title: str, runs: dict[str, dict[str, dict[str, Any]]]) -> Table:
+    """One row a density: means over tasks in per cent.
+
+    Args:
+        title: what stands above.
+        runs: the figures of each task, of each density.
+    """
+    means = {name: mean_metrics(tasks) for name, tasks in runs.items()}
+    shown = [metric for metric in METRICS if any(metric in mean for mean in means.values())]
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("density", no_wrap=True)
+    for metric in shown:
+        table.add_column(TITLES[metric], justify="right")
+    table.add_column("time (s)", justify="right")
+    for name in means:
+        spent = sum(map(seconds, runs[name].values()))
+        figures = [percent(means[name].get(metric)) for metric in shown]
+        table.add_row(name, *figures, f"{spent:.1f}")
+    return table

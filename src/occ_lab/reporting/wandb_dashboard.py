@@ -1,0 +1,112 @@
+"""The dashboard that compares runs, on your W&B account: see ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from occ_lab.utils.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Create it and print where it is.
+
+    Returns:
+        The exit code: 1 where it cannot be created.
+    """
+    asked = command_line().parse_args(arguments)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    try:
+        console.print(create(asked.entity, asked.project, asked.name))
+    except UserError as error:
+        console.print(str(error))
+        return 1
+    return 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    """What may be asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m occ_lab.reporting.wandb_dashboard",
+        description="Create the dashboard that compares runs in a W&B project of yours: AUROC over "
+        "the norm, the table of categories, AUROC against seconds, heatmaps.",
+    )
+    parser.add_argument("--entity", required=True, help="your W&B user or team")
+    parser.add_argument("--project", default="occ-lab", help="default: %(default)s")
+    parser.add_argument("--name", default="OCC Lab", help="of the dashboard; default: %(default)s")
+    return parser
+
+
+def create(entity: str, project: str, name: str) -> str:
+    """Save the dashboard on the account that ``wandb login`` knows; its address.
+
+    Raises:
+        UserError: wandb-workspaces is not installed, or W&B cannot be reached or refuses.
+    """
+    try:
+        workspace = dashboard(entity, project, name)
+    except ImportError as error:
+        raise UserError(
+            "wandb_dashboard: wandb-workspaces is not installed; pip install 'occ-lab[wandb]'"
+        ) from error
+    try:
+        workspace.save()
+    except Exception as error:  # of the network, the login, or the service: many kinds
+        raise UserError(
+            f"wandb_dashboard: W&B did not take it ({error}); is this machine online, and have you "
+            "called wandb login?"
+        ) from error
+    return workspace.url
+
+
+def dashboard(entity: str, project: str, name: str) -> Any:
+    """The definition: a `wandb_workspaces.workspaces.Workspace`."""
+    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.workspaces as ws
+
+    image, pixel = wr.SummaryMetric("image_auroc"), wr.SummaryMetric("pixel_auroc")
+    norm, seconds = wr.Config("loss.norm"), wr.SummaryMetric("seconds")
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=name,
+        sections=[
+            ws.Section(
+                "Which norm",
+                panels=[
+                    wr.ScatterPlot("image AUROC over the norm", x=norm, y=image, log_x=True),
+                    wr.ScatterPlot("pixel AUROC over the norm", x=norm, y=pixel, log_x=True),
+                ],
+                is_open=True,
+            ),
+            ws.Section(
+                "Which objective",
+                panels=[
+                    wr.BarPlot(
+                        "image AUROC, mean and deviation",
+                        metrics=[image],
+                        groupby=wr.Config("loss.name"),
+                        groupby_aggfunc="mean",
+                        groupby_rangefunc="stddev",
+                    ),
+                    wr.ScatterPlot("AUROC against seconds", x=seconds, y=image, log_x=True),
+                ],
+                is_open=True,
+            ),
+            ws.Section(
+                "Category by category",
+                panels=[wr.WeavePanelSummaryTable(table_name="tasks")],
+                is_open=True,
+            ),
+        ],
+        runset_settings=ws.RunsetSettings(groupby=[ws.Config("loss.name")]),
+        auto_generate_panels=True,  # of every task: curves and heatmaps
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""From score maps to image scores and metrics."""

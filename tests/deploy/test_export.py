@@ -1,0 +1,284 @@
+"""Exported detectors against the detectors themselves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+import occ_lab
+from occ_lab.config.composition import composed
+from occ_lab.data.images import read_image
+from occ_lab.deploy import export as exporting
+from occ_lab.deploy import formats
+from occ_lab.deploy.export import as_tensor, differences, export, made_image
+from occ_lab.deploy.formats import FORMATS, METADATA, Run
+from occ_lab.engine.run import run
+from occ_lab.utils.errors import UserError
+from tests.commands import command
+from tests.data.trees import class_tree, mvtec_tree
+from tests.test_loading import OBJECTIVES, SMALL, trained
+
+CALIBRATED = ["calibration.folds=2", "calibration.overkill=0.3"]
+
+
+def exported(directory: Path, *overrides: str) -> Path:
+    return export(composed("export", [f"run='{directory}'", *overrides]))
+
+
+def opened(path: Path) -> Run:
+    (form,) = (each for each in FORMATS.values() if each.suffix == path.suffix)
+    return form.run(path, 1)
+
+
+def check(directory: Path, path: Path, raw: bool, count: int) -> None:
+    """Compare the file with the detector on images that the export has not looked at."""
+    detector, file = occ_lab.load(directory), opened(path)
+    side = int(detector.cfg.dataset.resize)
+    for number, size in enumerate([(side, side), (side + 9, side - 5), (3 * side, 2 * side)]):
+        images = [made_image(900 + 10 * number + place, *size) for place in range(count)]
+        wanted = detector.score(images)
+        pixels = np.stack([detector.pixels(image) for image in images])
+        found = file(np.stack(images) if raw else as_tensor(pixels))
+        np.testing.assert_allclose(found["score"], wanted.image, rtol=1e-3)
+        assert ("map" in found) == (wanted.maps is not None)
+        if wanted.maps is not None:
+            atol = 2e-3 * float(wanted.maps.abs().max())
+            np.testing.assert_allclose(found["map"], wanted.maps, rtol=0, atol=atol)
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("calibrated")
+    return trained(folder, *OBJECTIVES["closed_form"], *CALIBRATED)
+
+
+@pytest.fixture(scope="module")
+def file(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(calibrated, f"output='{tmp_path_factory.mktemp('file')}/bolt.onnx'")
+
+
+EXPORTED = {
+    **OBJECTIVES,
+    "cfa": [*OBJECTIVES["cfa"], "loss.half_selection=true", "projector=coordconv"],
+    "knn": [*OBJECTIVES["knn"], "loss.k=3", "loss.metric=cosine"],
+    "norm_mean": [*OBJECTIVES["norm_mean"], "scoring.image=top", "scoring.top=0.05"],
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_onnx_scores_structured_tasks_as_the_detector_does(tmp_path: Path, name: str) -> None:
+    directory = trained(tmp_path, *EXPORTED[name])
+    check(directory, exported(directory, "input=tensor", "batch_size=3"), raw=False, count=3)
+
+
+SEMANTIC = {
+    "norm": [],
+    "closed_form": ["loss.solver=closed_form"],
+    "knn": ["loss=knn"],
+    "svdd": ["loss=svdd"],
+    "lenet": ["backbone=lenet", "loss=svdd", "pretrain.epochs=1"],
+}
+
+
+@pytest.mark.parametrize("name", SEMANTIC)
+def test_onnx_scores_semantic_tasks_as_the_detector_does(tmp_path: Path, name: str) -> None:
+    class_tree(tmp_path / "classes", side=28)
+    size = ["dataset.resize=28", "dataset.crop=28", "loss.fit.epochs=1"]
+    where = ["dataset=class_folder", f"dataset.root='{tmp_path}/classes'", "dataset.category=dot"]
+    run(composed("train", [*SMALL, *size, *where, *SEMANTIC[name]]), tmp_path / "out")
+    check(tmp_path / "out", exported(tmp_path / "out"), raw=True, count=1)
+
+
+@pytest.mark.parametrize("name", ["torch_export", "openvino"])
+@pytest.mark.parametrize("given", ["raw", "tensor"])
+def test_other_formats_do_so_too(calibrated: Path, name: str, given: str) -> None:
+    path = exported(calibrated, f"format={name}", f"input={given}", "batch_size=2")
+    check(calibrated, path, raw=given == "raw", count=2)
+
+
+def test_raw_images_are_cropped_after_the_resize(tmp_path: Path) -> None:
+    directory = trained(tmp_path, *OBJECTIVES["closed_form"], "dataset.resize=75")
+    check(directory, exported(directory), raw=True, count=1)
+
+
+@pytest.fixture(scope="module")
+def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Closed forms of real parts; the tiles come in many sizes."""
+    where = {
+        "transistor": ["dataset=mvtec", f"dataset.root='{shared_data}/mvtec_256'"],
+        "magnetic_tile": ["dataset=magnetic_tile", f"dataset.root='{shared_data}/magnetic_tile'"],
+    }
+    few = ["loss.solver=closed_form", "loss.time=10", "dataset.train_limit=20"]
+    made = {}
+    for name, source in where.items():
+        folder = tmp_path_factory.mktemp(name)
+        category = ["dataset.category=transistor"] if name == "transistor" else []
+        run(composed("train", [*SMALL, *source, *category, *few]), folder)
+        made[name] = folder
+    return made
+
+
+@pytest.mark.parametrize("name", ["transistor", "magnetic_tile"])
+def test_50_real_images_score_the_same_to_a_thousandth(real: dict[str, Path], name: str) -> None:
+    detector, file = occ_lab.load(real[name]), opened(exported(real[name]))
+    listed = (real[name] / "tasks" / detector.task / "scores.csv").read_text(encoding="utf-8")
+    paths = [Path(line.split(",")[0]) for line in listed.splitlines()[1:]]
+    images = [read_image(path) for path in paths[:: len(paths) // 50][:50]]
+    assert len(images) == 50
+    wanted = detector.score(images)
+    found = [file(image[None]) for image in images]
+    scores = np.concatenate([each["score"] for each in found])
+    np.testing.assert_allclose(scores, wanted.image, rtol=1e-3)
+    assert wanted.maps is not None
+    peaks = wanted.maps.flatten(1).amax(dim=1).numpy()
+    maps = np.concatenate([each["map"] for each in found])
+    apart = np.abs(maps - wanted.maps.numpy()).max(axis=(1, 2))
+    assert (apart <= 5e-3 * peaks).all()
+
+
+def test_the_file_is_one_and_names_what_it_takes(file: Path) -> None:
+    assert [each.name for each in file.parent.iterdir()] == ["bolt.onnx"]
+    onnx.checker.check_model(file)
+    session = onnxruntime.InferenceSession(file)
+    (image,) = session.get_inputs()
+    assert (image.name, image.type) == ("image", "tensor(uint8)")
+    assert image.shape == [1, "height", "width", 3]
+    assert {each.name: each.shape for each in session.get_outputs()} == {
+        "score": [1],
+        "map": [1, 64, 64],
+    }
+
+
+def told_by(path: Path) -> dict[str, str]:
+    """The metadata, read as the documentation has it."""
+    if path.suffix == ".onnx":
+        return onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    if path.suffix == ".pt2":
+        extra = {METADATA: ""}
+        torch.export.load(path, extra_files=extra)
+        return json.loads(extra[METADATA])
+    return openvino.Core().read_model(path).get_rt_info(["occ_lab"]).value
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_metadata_holds_the_threshold(calibrated: Path, tmp_path: Path, name: str) -> None:
+    suffix = FORMATS[name].suffix
+    where = f"output='{tmp_path}/bolt{suffix}'"
+    path = exported(calibrated, f"format={name}", "overkill=0.4", "input=tensor", where)
+    detector, told = occ_lab.load(calibrated), told_by(path)
+    assert detector.calibration is not None
+    assert float(told["threshold"]) == detector.calibration.threshold(0.4)
+    assert float(told["pixel_threshold"]) == detector.calibration.pixel_threshold(0.4)
+    assert float(told["overkill"]) == 0.4
+    assert told["backbone_identity"] == detector.detector.backbone.identity
+    assert (told["task"], told["loss"], told["input"]) == ("bolt", "norm", "tensor")
+    assert (told["resize"], told["crop"], told["calibration_images"]) == ("64", "64", "6")
+
+
+def test_without_calibration_there_is_no_threshold(tmp_path: Path) -> None:
+    directory = trained(tmp_path, *OBJECTIVES["closed_form"])
+    with pytest.raises(UserError, match="was not calibrated"):
+        exported(directory, "overkill=0.1")
+    told = told_by(exported(directory, "format=torch_export", "input=tensor"))
+    assert "threshold" not in told
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["format=tflite"], "format: must be one of onnx, torch_export, openvino, got 'tflite'"),
+        (["input=jpeg"], "input: must be raw or tensor"),
+        (["batch_size=0"], "batch_size must be an integer"),
+        (["output=bolt.pt2"], "ends in .onnx"),
+        (["overkill=0.01"], "needs at least 99 calibration images"),
+        (["task=nut"], "this run has bolt"),
+    ],
+)
+def test_mistakes_are_told(calibrated: Path, overrides: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        exported(calibrated, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking", "extra"),
+    [("onnx", "onnxscript", "export"), ("openvino", "openvino", "openvino")],
+)
+def test_a_missing_package_is_told_with_what_to_install(
+    calibrated: Path, monkeypatch: pytest.MonkeyPatch, name: str, lacking: str, extra: str
+) -> None:
+    monkeypatch.setattr(formats, "find_spec", lambda each: None if each == lacking else each)
+    with pytest.raises(UserError, match=rf"needs {lacking}, .*pip install 'occ-lab\[{extra}\]'"):
+        exported(calibrated, f"format={name}")
+
+
+def test_half_precision_is_refused(calibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = occ_lab.load(calibrated)
+    detector.detector.backbone.precision = "bfloat16"
+    monkeypatch.setattr(exporting, "load", lambda *_: detector)
+    with pytest.raises(UserError, match=r"bfloat16.*backbone.precision=float32"):
+        exported(calibrated)
+
+
+def test_a_file_that_scores_otherwise_is_not_kept(
+    calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def off(path: Path, threads: int) -> Run:
+        run = formats.run_torch(path, threads)
+        return lambda image: {name: 1.002 * value for name, value in run(image).items()}
+
+    form = FORMATS["torch_export"]
+    monkeypatch.setitem(FORMATS, "torch_export", formats.Format(form.suffix, (), form.write, off))
+    with pytest.raises(UserError, match=r"differs from the detector: score by 2\..e-03"):
+        exported(calibrated, "format=torch_export", f"output='{tmp_path}/bolt.pt2'")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_differences_are_relative_to_the_size_of_scores(calibrated: Path) -> None:
+    detector = occ_lab.load(calibrated)
+
+    def far(image: np.ndarray) -> dict[str, np.ndarray]:
+        scores, maps = detector.score_pixels(np.round(image * 255).astype(np.uint8))
+        assert maps is not None
+        return {"score": 1.5 * scores.numpy(), "map": np.full_like(maps, np.nan)}
+
+    found = differences(detector, lambda image: far(image.transpose(0, 2, 3, 1)), False, 2)
+    assert 0.5 <= found["score"] < 1
+    assert np.isnan(found["map"])
+    with pytest.raises(UserError, match="score by .*, map by nan"):
+        exporting.check_differences(found)
+
+
+def test_the_command_writes_a_file_and_tells_how_to_use_it(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path / "parts")
+    directory = trained(tmp_path, *OBJECTIVES["closed_form"], *CALIBRATED)
+    shutil.move(directory, tmp_path / "run ä")
+    done = command("export", "run='run ä'", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "run ä" / "tasks" / "bolt" / "export" / "bolt_raw.onnx"
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    for told in ("bolt_raw.onnx: ", "uint8 [1, height, width, 3]", "at 30 % overkill", "differs"):
+        assert told in done.stdout
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["parts", "run ä"]
+    image = np.asarray(Image.open(next((tmp_path / "parts").rglob("*.png"))).convert("RGB"))
+    found = opened(path)(image[None])
+    wanted = occ_lab.load(tmp_path / "run ä").score(image)
+    assert found["score"] == pytest.approx(wanted.image.numpy(), rel=1e-3)
+
+
+def test_a_run_whose_backbone_has_gone_is_told(calibrated: Path, tmp_path: Path) -> None:
+    directory = shutil.copytree(calibrated, tmp_path / "run")
+    cfg = OmegaConf.load(directory / "config.yaml")
+    cfg.backbone.weights = str(tmp_path / "gone.safetensors")
+    OmegaConf.save(cfg, directory / "config.yaml")
+    with pytest.raises(UserError, match="needs the backbone"):
+        exported(directory)

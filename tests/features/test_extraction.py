@@ -1,0 +1,175 @@
+"""Extraction through the cache: every cause of other features is a miss, results agree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from occ_lab.backbones.timm import Backbone
+from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datasets.class_folder import ClassFolder
+from occ_lab.data.datasets.mvtec import MVTec
+from occ_lab.features.cache import FeatureCache, digest
+from occ_lab.features.dataset import TaskFeatures, TaskPixels
+from occ_lab.features.extraction import cache_key, cached_features, image_batches, use_features
+from tests.data.trees import mvtec_tree, noise, save
+
+SMALL = {"name": "small", "model": "resnet18", "weights": "random", "output": "levels"}
+
+
+def backbone(**changes: object) -> Backbone:
+    return Backbone(**{**SMALL, **changes})
+
+
+def data(root: Path, **geometry: int) -> TaskData:
+    return TaskData(MVTec("mvtec", root, **{"resize": 64, "crop": 64, **geometry}), "bolt", 2)
+
+
+def key(root: Path, network: Backbone | None = None, **geometry: int) -> str:
+    return digest(cache_key(network or backbone(), data(root, **geometry).train_images))
+
+
+def test_key_is_stable(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path)
+    assert key(tmp_path) == key(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weights": "random", "seed": 1},
+        {"strides": [4, 8]},
+        {"pool": 1},
+        {"output": "pooled"},
+        {"model": "resnet34"},
+    ],
+)
+def test_another_backbone_is_a_miss(tmp_path: Path, changes: dict) -> None:
+    mvtec_tree(tmp_path)
+    assert key(tmp_path, backbone(**changes)) != key(tmp_path)
+
+
+@pytest.mark.parametrize("geometry", [{"resize": 80}, {"crop": 48}])
+def test_another_preprocessing_is_a_miss(tmp_path: Path, geometry: dict) -> None:
+    mvtec_tree(tmp_path)
+    assert key(tmp_path, **geometry) != key(tmp_path)
+
+
+def test_another_image_is_a_miss(tmp_path: Path) -> None:
+    folder = mvtec_tree(tmp_path) / "train" / "good"
+    keys = [key(tmp_path)]
+    status = (folder / "000.png").stat()
+    os.utime(folder / "000.png", ns=(status.st_atime_ns, status.st_mtime_ns + 1))  # changed
+    keys.append(key(tmp_path))
+    save(folder / "000.png", noise(9, 96))  # of another size
+    keys.append(key(tmp_path))
+    (folder / "000.png").rename(folder / "0000.png")
+    keys.append(key(tmp_path))
+    save(folder / "006.png", noise(6))
+    keys.append(key(tmp_path))
+    assert len(set(keys)) == len(keys)
+
+
+def test_cached_features_equal_the_backbone(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path / "data")
+    task, network = data(tmp_path / "data"), backbone()
+    kept = cached_features(
+        FeatureCache(tmp_path / "cache"),
+        network,
+        task.test_images,
+        torch.device("cpu"),
+        batch_size=4,
+        workers=0,
+        title="test",
+    )
+    samples = TaskFeatures(kept, task.test_images)
+    batch = samples.__getitems__([5, 0, 3])
+    images = [task.test_images[index] for index in (5, 0, 3)]
+    expected = network(torch.stack([sample["image"] for sample in images]))
+    for ours, level in zip(batch["levels"], expected, strict=True):
+        assert ours.shape == level.shape
+        torch.testing.assert_close(ours.float(), level, rtol=2e-3, atol=1e-3)
+    assert batch["index"].tolist() == [5, 0, 3]
+    assert batch["label"].tolist() == [sample["label"] for sample in images]
+    assert batch["path"] == [sample["path"] for sample in images]
+    assert torch.equal(batch["mask"], torch.stack([sample["mask"] for sample in images]))
+
+
+def test_loaders_give_features_in_place_of_images(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path)
+    task = data(tmp_path)
+    count = len(task.train_images)
+    task.train_set = TaskFeatures([np.zeros((count, 2, 2, 3), np.float16)], task.train_images)
+    seen = [batch["index"].tolist() for batch in task.train_dataloader()]
+    assert sorted(index for batch in seen for index in batch) == list(range(count))
+    assert "image" not in next(iter(task.train_dataloader()))
+
+
+def test_pixels_in_memory_are_the_images(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path)
+    images = data(tmp_path).test_images
+    batch = TaskPixels(images).__getitems__([4, 1])
+    samples = [images[place] for place in (4, 1)]
+    assert torch.equal(batch["image"], torch.stack([sample["image"] for sample in samples]))
+    assert torch.equal(batch["mask"], torch.stack([sample["mask"] for sample in samples]))
+    assert batch["index"].tolist() == [4, 1]
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 2]), (3, [3, 3]), (9, [6])])
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_the_pass_reads_the_same_images_in_order(
+    tmp_path: Path, batch_size: int, sizes: list[int], workers: int
+) -> None:
+    mvtec_tree(tmp_path, side=80)
+    images = data(tmp_path, crop=48).test_images
+    read = list(image_batches(images, torch.device("cpu"), batch_size, workers))
+    assert [len(image) for image in read] == sizes
+    expected = torch.stack([images[place]["image"] for place in range(len(images))])
+    assert torch.equal(torch.cat(read), expected)
+
+
+def test_the_pass_names_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    folder = mvtec_tree(tmp_path) / "train" / "good"
+    (folder / "002.png").write_bytes(b"no image")
+    with pytest.raises(OSError, match=r"002\.png"):
+        list(image_batches(data(tmp_path).train_images, torch.device("cpu"), 2))
+
+
+@pytest.mark.parametrize(("protocol", "entries"), [("one_vs_rest", 4), ("leave_one_out", 2)])
+def test_tasks_share_the_features_of_the_images_they_share(
+    tmp_path: Path, protocol: str, entries: int
+) -> None:
+    for part, count in (("train", 3), ("test", 2)):
+        for seed, name in enumerate(("cat", "dog", "owl")):
+            for place in range(count):
+                pixels = noise(100 * (part == "test") + 10 * seed + place, 32)
+                save(tmp_path / part / name / f"{place}.png", pixels)
+    cache, network = FeatureCache(tmp_path / "cache"), backbone(output="pooled")
+    benchmark = ClassFolder(tmp_path, protocol, name="c", resize=32, crop=32)  # type: ignore[arg-type]
+    for task in benchmark.tasks():
+        given = TaskData(benchmark, task, 4)
+        use_features(given, cache, network, torch.device("cpu"))
+        for part in ("train", "test"):
+            images = getattr(given, f"{part}_images")
+            batch = getattr(given, f"{part}_set").__getitems__(range(len(images)))
+            with torch.inference_mode():
+                expected = network(torch.stack([sample["image"] for sample in images]))
+            torch.testing.assert_close(
+                batch["levels"][0].float(), expected[0], atol=2e-3, rtol=2e-3
+            )
+            assert batch["path"] == [str(item) for item in images.items]
+    assert len(list(cache.entries())) == entries
+
+
+def test_a_test_set_drawn_otherwise_is_a_miss(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path)
+    settings = [{}, {"test_seed": 0}, {"test_seed": 1}, {"test_seed": 0, "random_crop": True}]
+    keys = set()
+    for chosen in settings:
+        benchmark = MVTec("m", tmp_path, resize=64, crop=48, rotate=5, **chosen)  # type: ignore[arg-type]
+        keys.add(digest(cache_key(backbone(), TaskData(benchmark, "bolt", 2).test_images)))
+    assert len(keys) == len(settings)

@@ -1,0 +1,179 @@
+"""A detector out of a run directory."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+import occ_lab
+from occ_lab.config.composition import composed
+from occ_lab.engine.run import run
+from occ_lab.inference.predictor import TrainedDetector, as_rgb
+from occ_lab.utils.errors import UserError
+from tests.data.trees import class_tree, mvtec_tree, noise
+
+SMALL = ["maps=0", "logger=none", "cache.enabled=false", "trainer.accelerator=cpu"]
+STRUCTURED = [*SMALL, "dataset=mvtec", "dataset.resize=64", "dataset.crop=64", "loss.fit.epochs=1"]
+OBJECTIVES = {
+    "norm": ["loss=norm"],
+    "norm_mean": ["loss=norm", "loss.target=mean"],
+    "closed_form": ["loss=norm", "loss.solver=closed_form", "loss.time=3"],
+    "cfa": ["loss=cfa"],
+    "svdd": ["loss=svdd"],
+    "svdd_soft": ["loss=svdd", "loss.boundary=soft", "loss.warmup=0"],
+    "knn": ["loss=knn"],
+    "padim": ["loss=padim"],
+    "gaussian": ["loss=gaussian"],
+    "kde": ["loss=kde"],
+    "ocsvm_rbf": ["loss=ocsvm_rbf", "loss.samples=200"],
+}
+
+
+def trained(folder: Path, *overrides: str, category: str = "bolt") -> Path:
+    """A small run on a part; its directory."""
+    mvtec_tree(folder / "parts", category)
+    where = [f"dataset.root='{folder}/parts'"]
+    run(composed("train", [*STRUCTURED, *where, *overrides]), folder / "out")
+    return folder / "out"
+
+
+def written(directory: Path, task: str) -> tuple[list[str], torch.Tensor]:
+    with (directory / "tasks" / task / "scores.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return [row["path"] for row in rows], torch.tensor([float(row["score"]) for row in rows])
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("closed")
+    settings = ["loss.time=3", "calibration.folds=2", "calibration.overkill=0.3"]
+    return trained(folder, *OBJECTIVES["closed_form"], *settings)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_it_scores_as_the_run_did(tmp_path: Path, name: str) -> None:
+    directory = trained(tmp_path, *OBJECTIVES[name])
+    paths, scores = written(directory, "bolt")
+    found = occ_lab.load(directory).score(paths)
+    torch.testing.assert_close(found.image, scores, rtol=1e-4, atol=1e-6)
+    assert found.maps is not None
+    assert found.maps.shape == (len(paths), 64, 64)
+    assert found.p_values is None
+    assert found.anomalous is None
+
+
+@pytest.mark.parametrize("more", [[], ["backbone=lenet", "loss=svdd", "pretrain.epochs=1"]])
+def test_whole_images_have_no_maps(tmp_path: Path, more: list[str]) -> None:
+    class_tree(tmp_path / "classes", side=28)
+    size = ["dataset.resize=28", "dataset.crop=28"]
+    where = ["dataset=class_folder", f"dataset.root='{tmp_path}/classes'", "dataset.category=dot"]
+    run(composed("train", [*SMALL, *size, *where, "loss.fit.epochs=1", *more]), tmp_path / "out")
+    paths, scores = written(tmp_path / "out", "dot")
+    found = occ_lab.load(tmp_path / "out").score(paths)
+    torch.testing.assert_close(found.image, scores, rtol=1e-4, atol=1e-6)
+    assert found.maps is None
+
+
+def test_all_kinds_of_images_are_the_same_image(closed: Path) -> None:
+    detector = occ_lab.load(closed)
+    paths, _ = written(closed, "bolt")
+    path = Path(paths[0])
+    with Image.open(path) as file:
+        image = file.convert("RGB")
+    pixels = np.asarray(image)
+    planar = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    kinds = [path, str(path), image, pixels, planar, planar.float() / 255, pixels / 255]
+    found = detector.score(kinds)
+    assert torch.unique(found.image).numel() == 1
+    assert detector.score(planar[None]).image == found.image[0]
+    assert detector.score(path).image == found.image[0]
+
+
+def test_batches_and_order_change_nothing(closed: Path) -> None:
+    detector = occ_lab.load(closed)
+    paths, _ = written(closed, "bolt")
+    whole = detector.score(paths)
+    parts = detector.score(paths[::-1], batch_size=2, maps=False)
+    torch.testing.assert_close(parts.image.flip(0), whole.image, rtol=1e-5, atol=1e-6)
+    assert parts.maps is None
+
+
+def test_decisions_follow_the_calibration(closed: Path) -> None:
+    detector = occ_lab.load(closed)
+    assert detector.calibration is not None
+    assert len(detector.calibration.scores) == 6
+    found = detector.score([noise(900 + place) for place in range(4)])
+    assert found.p_values is not None
+    assert found.anomalous is not None
+    assert (found.anomalous == (found.p_values <= 0.3 + 1e-9)).all()
+    assert (found.p_values >= 1 / 7).all()
+
+
+def test_a_grey_image_of_any_size_is_taken(closed: Path) -> None:
+    found = occ_lab.load(closed).score(np.full((91, 33), 128, np.uint8))
+    assert torch.isfinite(found.image).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((4, 4, 2), np.uint8), "colours"),
+        (np.zeros((4, 4, 3), np.int32), "uint8"),
+        (np.full((4, 4, 3), 7.0), "outside 0..1"),
+        (np.full((4, 4, 3), np.nan), "outside 0..1"),
+        (np.zeros(4, np.uint8), "no image"),
+        (torch.zeros(4, 4), "no image"),
+        (3, "no image"),
+    ],
+)
+def test_what_is_no_image_is_refused(image: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        as_rgb(image)  # type: ignore[arg-type]
+
+
+def test_a_run_of_several_tasks_wants_a_name(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path / "parts", "nut")
+    directory = trained(tmp_path, *OBJECTIVES["closed_form"])
+    with pytest.raises(UserError, match="this run has bolt, nut; name one"):
+        occ_lab.load(directory)
+    with pytest.raises(UserError, match="no screw"):
+        occ_lab.load(directory, task="screw")
+    assert occ_lab.load(directory, task="nut").task == "nut"
+
+
+def test_no_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no trained detector"):
+        occ_lab.load(tmp_path)
+
+
+def test_other_weights_are_refused(closed: Path, tmp_path: Path) -> None:
+    directory = shutil.copytree(closed, tmp_path / "run")
+    cfg = OmegaConf.load(directory / "config.yaml")
+    cfg.backbone.weights = "random"
+    OmegaConf.save(cfg, directory / "config.yaml")
+    with pytest.raises(UserError, match="another backbone or other weights"):
+        occ_lab.load(directory)
+    cfg.backbone.weights = str(tmp_path / "gone.safetensors")
+    OmegaConf.save(cfg, directory / "config.yaml")
+    with pytest.raises(UserError, match="needs the backbone efficientnet_lite0"):
+        occ_lab.load(directory)
+
+
+def test_a_damaged_checkpoint_is_told(closed: Path, tmp_path: Path) -> None:
+    directory = shutil.copytree(closed, tmp_path / "run")
+    (directory / "tasks" / "bolt" / "checkpoints" / "last.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(UserError, match="cannot be read safely"):
+        occ_lab.load(directory)
+
+
+def test_it_keeps_no_gradients(closed: Path) -> None:
+    found: TrainedDetector = occ_lab.load(closed)
+    assert not found.score(noise(1)).image.requires_grad
+    assert not found.detector.training

@@ -1,0 +1,88 @@
+"""Curves and operating points."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import auc, average_precision_score, roc_auc_score
+
+from occ_lab.metrics.curves import histogram, operating_point, precision_recall, roc, thinned
+
+SCORED = st.lists(st.tuples(st.integers(-4, 4), st.integers(0, 1)), min_size=2, max_size=40).filter(
+    lambda rows: len({label for _, label in rows}) == 2
+)
+
+
+def arrays(rows: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    scores, labels = zip(*rows, strict=True)
+    return np.array(scores, float), np.array(labels)
+
+
+@given(SCORED, st.floats(0, 1) | st.sampled_from([0.0, 0.01, 0.05, 0.29, 0.5, 1.0]))
+def test_the_threshold_is_the_smallest_that_keeps_the_rate(
+    rows: list[tuple[int, int]], rate: float
+) -> None:
+    scores, labels = arrays(rows)
+    normal, abnormal = scores[labels == 0], scores[labels == 1]
+    point = operating_point(scores, labels, rate)
+    assert point.overkill == (normal > point.threshold).mean() <= rate
+    assert point.escape == (abnormal <= point.threshold).mean()
+    if math.isfinite(point.threshold):
+        assert (normal > np.nextafter(point.threshold, -np.inf)).mean() > rate
+    else:
+        assert rate == 1
+
+
+def test_thresholds_by_hand() -> None:
+    scores = np.array([*range(1, 21), 19, 19.5, 20, 25], float)  # 20 normal, 4 abnormal
+    labels = np.array([0] * 20 + [1] * 4)
+    assert operating_point(scores, labels, 0.01) == (20, 0.0, 0.75)  # not one of 20 may be above
+    assert operating_point(scores, labels, 0.05) == (19, 0.05, 0.25)
+    assert operating_point(scores, labels, 0.0999) == (19, 0.05, 0.25)
+    assert operating_point(scores, labels, 1.0) == (-math.inf, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("count", [7, 100])
+def test_a_rate_that_is_a_whole_number_of_images_is_reached(count: int) -> None:
+    scores, labels = np.arange(count + 1.0), np.array([0] * count + [1])
+    for above in range(count):  # 0.29 × 100 is 28.999… in floating point
+        assert operating_point(scores, labels, above / count).overkill == above / count
+
+
+@given(SCORED)
+def test_the_areas_are_those_of_scikit_learn(rows: list[tuple[int, int]]) -> None:
+    scores, labels = arrays(rows)
+    x, y = roc(scores, labels)
+    assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+    assert auc(x, y) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    recall, precision = precision_recall(scores, labels)
+    area = (np.diff(recall) * precision[1:]).sum()
+    assert area == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+
+
+def test_thinned_keeps_the_ends() -> None:
+    x, y = thinned(np.arange(1000), np.arange(1000) ** 2, points=10)
+    assert len(x) == len(y) == 10
+    assert (x[0], x[-1], y[-1]) == (0, 999, 999**2)
+    assert len(thinned(np.arange(5), np.arange(5), points=10)[0]) == 5
+
+
+def test_histogram_shares_sum_to_one() -> None:
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=100), np.arange(100) % 2
+    middles, normal, abnormal = histogram(scores, labels, bins=8)
+    assert len(middles) == len(normal) == len(abnormal) == 8
+    assert normal.sum() == pytest.approx(1)
+    assert abnormal.sum() == pytest.approx(1)
+
+
+def test_histogram_of_odd_scores() -> None:
+    same = histogram(np.ones(4), np.array([0, 0, 1, 1]), bins=3)
+    assert same[1].sum() == same[2].sum() == 1
+    endless = histogram(np.array([0.0, 1.0, np.inf]), np.array([0, 0, 1]), bins=3)
+    assert endless[2].sum() == 0
+    assert histogram(np.array([np.inf, -np.inf]), np.array([0, 1]), bins=3)[1].sum() == 0

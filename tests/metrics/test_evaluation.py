@@ -1,0 +1,52 @@
+"""All metrics of a test pass together."""
+
+from __future__ import annotations
+
+import torch
+
+from occ_lab.metrics.evaluation import Evaluation
+from occ_lab.metrics.metrics import ImageAUROC, PixelAUPRO, PixelAUROC
+
+IMAGE = {"image_auroc", "image_ap", "image_f1max"}
+
+
+def batch(seed: int) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.rand(4, 8, 8, generator=generator)
+    masks = torch.zeros(4, 8, 8, dtype=torch.bool)
+    masks[:2, 2:5, 2:5] = True
+    return maps.amax(dim=(1, 2)), torch.tensor([1, 1, 0, 0]), maps, masks
+
+
+def test_every_metric_of_all_batches() -> None:
+    evaluation, auroc, pixel, aupro = Evaluation(), ImageAUROC(), PixelAUROC(), PixelAUPRO()
+    for seed in (0, 1):
+        scores, labels, maps, masks = batch(seed)
+        evaluation.update(scores, labels, maps, masks)
+        auroc.update(scores, labels)
+        pixel.update(maps, masks)
+        aupro.update(maps, masks)
+    values = evaluation.compute()
+    assert set(values) == IMAGE | {"pixel_auroc", "pixel_aupro"}
+    assert values["image_auroc"] == auroc.compute()
+    assert values["pixel_auroc"] == pixel.compute()
+    assert values["pixel_aupro"] == aupro.compute()
+
+
+def test_what_cannot_be_told_is_absent() -> None:
+    evaluation = Evaluation()
+    scores, labels, maps, masks = batch(0)
+    evaluation.update(scores, labels, None, None)
+    assert set(evaluation.compute()) == IMAGE
+    evaluation.reset()
+    evaluation.update(scores, torch.zeros(4, dtype=torch.long), maps, masks)
+    assert set(evaluation.compute()) == {"pixel_auroc", "pixel_aupro"}
+
+
+def test_reset_forgets() -> None:
+    evaluation = Evaluation()
+    evaluation.update(*batch(0))
+    evaluation.reset()
+    scores, labels, _, _ = batch(1)
+    evaluation.update(scores, labels, None, None)
+    assert set(evaluation.compute()) == IMAGE

@@ -1,0 +1,75 @@
+"""The run directory: whole tasks only, figures as the design lists them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from occ_lab.reporting.record import RunRecord, mean_metrics, to_csv, to_json
+from occ_lab.utils.errors import UserError
+
+CFG = OmegaConf.create({"resume": False, "seed": 0, "dataset": {"category": "all", "crop": 8}})
+HEADER = {"dataset": "d", "loss": "l", "backbone": "b", "seed": 0, "version": "1"}
+
+
+def finish(record: RunRecord, name: str, **figures: float) -> None:
+    with record.task(name) as folder:
+        (folder / "metrics.json").write_text(to_json(figures))
+        (folder / "scores.csv").write_text(to_csv([{"path": name, "label": 1, "score": 0.5}]))
+
+
+def test_summary_grows_by_whole_tasks(tmp_path: Path) -> None:
+    record = RunRecord(tmp_path, HEADER, CFG)
+    finish(record, "nut", image_auroc=0.5, pixel_auroc=0.9)
+    finish(record, "bolt", image_auroc=0.7)
+    summary = json.loads((tmp_path / "metrics.json").read_text())
+    assert {key: summary[key] for key in HEADER} == HEADER
+    assert list(summary["tasks"]) == ["bolt", "nut"]
+    assert summary["mean"] == {"image_auroc": pytest.approx(0.6), "pixel_auroc": 0.9}
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert lines == ["path,label,score,task", "bolt,1,0.5,bolt", "nut,1,0.5,nut"]
+
+
+def test_a_failed_task_leaves_nothing(tmp_path: Path) -> None:
+    record = RunRecord(tmp_path, HEADER, CFG)
+    finish(record, "bolt", image_auroc=0.7)
+    before = (tmp_path / "metrics.json").read_text()
+
+    def fail() -> None:
+        with record.task("nut") as folder:
+            (folder / "half").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(record.finished) == ["bolt"]
+    assert (tmp_path / "metrics.json").read_text() == before
+    assert [path.name for path in (tmp_path / "tasks").iterdir()] == ["bolt"]
+
+
+def test_earlier_results_are_kept_only_on_request(tmp_path: Path) -> None:
+    finish(RunRecord(tmp_path, HEADER, CFG), "bolt", image_auroc=0.7)
+    with pytest.raises(UserError, match="resume=true"):
+        RunRecord(tmp_path, HEADER, CFG)
+    again = OmegaConf.merge(CFG, {"resume": True, "dataset": {"category": ["bolt"]}})
+    assert list(RunRecord(tmp_path, HEADER, again).finished) == ["bolt"]
+    changed = OmegaConf.merge(again, {"seed": 1, "dataset": {"crop": 4}})
+    with pytest.raises(UserError, match=r"another seed, dataset\.crop"):
+        RunRecord(tmp_path, HEADER, changed)
+
+
+def test_explanations_may_change_when_a_run_goes_on(tmp_path: Path) -> None:
+    finish(RunRecord(tmp_path, HEADER, CFG), "bolt", image_auroc=0.7)
+    explained = {"resume": True, "explain": {"count": 8, "steps": 32}}
+    again = RunRecord(tmp_path, HEADER, OmegaConf.merge(CFG, explained))
+    assert list(again.finished) == ["bolt"]
+
+
+def test_mean_takes_the_tasks_that_have_a_metric() -> None:
+    assert mean_metrics({"a": {"image_ap": 0.2}, "b": {"image_ap": 0.4, "pixel_auroc": 1.0}}) == {
+        "image_ap": pytest.approx(0.3),
+        "pixel_auroc": 1.0,
+    }

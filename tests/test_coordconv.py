@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from occ_lab.projectors import CoordConv1x1
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 def coordinate(index: int, side: int) -> float:
@@ -81,5 +81,5 @@ def test_channels_last_levels_give_a_channels_last_map() -> None:
 
 
 def test_a_closed_form_is_refused() -> None:
-    with pytest.raises(UserError, match="projector=conv1x1"):
+    with pytest.raises(InputError, match="projector=conv1x1"):
         CoordConv1x1([8]).assign(torch.zeros(4, 9))

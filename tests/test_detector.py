@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from occ_lab.detector import check_collapse
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -2.5, 1e9])
 def test_equal_scores_are_a_collapse(value: float) -> None:
-    with pytest.raises(UserError, match=r"^loss: collapsed: all 5 test images score"):
+    with pytest.raises(InputError, match=r"^loss: collapsed: all 5 test images score"):
         check_collapse(torch.full((5,), value))
     nearly = torch.full((5,), value) * (1 + torch.linspace(0, 5e-7, 5))
-    with pytest.raises(UserError, match="usual causes"):
+    with pytest.raises(InputError, match="usual causes"):
         check_collapse(nearly)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from occ_lab.config.composition import composed
 from occ_lab.engine.calibrate import check_calibration, held_out
 from occ_lab.inference.predict import image_paths, predict
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.commands import command
 from tests.data.trees import mvtec_tree, noise, save
 
@@ -97,7 +97,7 @@ def test_an_unreadable_file_is_named_and_the_rest_go_on(calibrated: Path, tmp_pa
 def test_mistakes_are_told(calibrated: Path, overrides: list[str], said: str) -> None:
     given = [override.replace("input=", f"input={calibrated}/") for override in overrides]
     cfg = composed("predict", [f"run={calibrated}/run", *given])
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(InputError, match=said):
         predict(cfg, calibrated / "out2")
     assert not (calibrated / "out2").exists()
 
@@ -138,12 +138,12 @@ def test_what_is_held_out() -> None:
     ],
 )
 def test_bad_settings_are_told(calibration: dict[str, float], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(InputError, match=said):
         check_calibration(settings(**calibration))
 
 
 def test_too_few_images_are_told_with_a_way_out() -> None:
-    with pytest.raises(UserError, match=r"needs at least 99 .* gives 10 of 100.*folds=5"):
+    with pytest.raises(InputError, match=r"needs at least 99 .* gives 10 of 100.*folds=5"):
         held_out(settings(share=0.1), 100)
-    with pytest.raises(UserError, match="too few"):
+    with pytest.raises(InputError, match="too few"):
         held_out(settings(folds=5, overkill=0.5), 3)

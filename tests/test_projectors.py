@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from occ_lab.features.levels import join
 from occ_lab.projectors import Conv1x1, Identity
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 def plain(projector: Conv1x1, levels: list[torch.Tensor]) -> torch.Tensor:
@@ -60,5 +60,5 @@ def test_identity_joins_the_levels() -> None:
     identity = Identity([3, 5])
     assert identity.out_channels == 8
     assert torch.equal(identity(levels), join(levels))
-    with pytest.raises(UserError, match=r"take projector=conv1x1"):
+    with pytest.raises(InputError, match=r"take projector=conv1x1"):
         identity.assign(torch.eye(9))

@@ -22,7 +22,7 @@ from occ_lab.engine import stages
 from occ_lab.engine.norm_study import study
 from occ_lab.engine.run import run
 from occ_lab.engine.two_stage import both_stages
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.backbones.tiny import TINY
 from tests.commands import command
 from tests.data.trees import class_tree
@@ -258,10 +258,10 @@ def test_a_stopped_run_goes_on(
     assert names(tmp_path / "stage1" / "ring") == ["last.ckpt", "metrics.csv"]
     assert not (tmp_path / "densities").exists()
 
-    with pytest.raises(UserError, match="already holds results; add resume=true"):
+    with pytest.raises(InputError, match="already holds results; add resume=true"):
         both_stages(small(toys, *asked), tmp_path)
     for other in ("representation.fit.epochs=4", "representation.temperature=0.1", "seed=1"):
-        with pytest.raises(UserError, match=f"another .*{other.split('=')[0]}"):
+        with pytest.raises(InputError, match=f"another .*{other.split('=')[0]}"):
             both_stages(small(toys, *asked, "resume=true", other), tmp_path)
 
     monkeypatch.setattr(stages, "learn", learning.learn)
@@ -374,7 +374,7 @@ def test_bad_values_fail_before_any_work(
     message: str,
 ) -> None:
     monkeypatch.setattr(stages, "learn", None)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(InputError, match=message):
         both_stages(small(toys, *overrides), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -392,6 +392,6 @@ def test_what_a_backbone_cannot_do_is_told_before_any_work(
         ("some", ["backbone.features=turns"], r"^backbone\.features=turns needs an encoder"),
     ):
         cfg = again(f"file:{tmp_path / name}", toys, tmp_path / "cache", *overrides)
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(InputError, match=message):
             run(cfg, tmp_path / "out")
     assert not (tmp_path / "out").exists()

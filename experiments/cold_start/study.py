@@ -29,7 +29,7 @@ from occ_lab.engine.online import Online
 from occ_lab.engine.run import check
 from occ_lab.metrics.metrics import ImageAUROC, PixelAUROC
 from occ_lab.utils.allocator import keep_freed_memory
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
@@ -178,7 +178,7 @@ def anew(task: Task, count: int, method: str) -> dict[str, float] | None:
         fitted = fit_without(
             task.order[count:], task.cfg, task.parts, task.parts.benchmark, task.name, []
         )
-    except UserError:  # one image has no covariance
+    except InputError:  # one image has no covariance
         return None
     return task.figures(fitted.detector)
 

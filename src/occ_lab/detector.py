@@ -17,7 +17,7 @@ from occ_lab.features.levels import pieces
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.objectives.base import Objective
 from occ_lab.postprocessing.postprocess import PostProcess
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.optimizers import Scheduler, optimizing
 from occ_lab.utils.processes import distributed
 
@@ -170,7 +170,7 @@ class Detector(LightningModule):
         """Keep the figures of the test, and log them.
 
         Raises:
-            UserError: the objective tells no image from another.
+            InputError: the objective tells no image from another.
         """
         self.scored = of_all_processes(self.scored)
         check_collapse(torch.cat([part["score"] for part in self.scored]))
@@ -202,7 +202,7 @@ class Detector(LightningModule):
         if not isinstance(self.backbone, Frozen):
             return
         if checkpoint["backbone"] != self.backbone.identity:
-            raise UserError(
+            raise InputError(
                 "checkpoint: it was trained with another backbone or other weights "
                 f"({checkpoint['backbone'][:12]}) than the present one "
                 f"({self.backbone.identity[:12]})"
@@ -228,11 +228,11 @@ def check_collapse(scores: Tensor) -> None:
         scores: image scores ``[N]``.
 
     Raises:
-        UserError: they differ by no more than float32 rounds.
+        InputError: they differ by no more than float32 rounds.
     """
     low, high = (float(extreme) for extreme in scores.double().aminmax())
     if len(scores) > 1 and high - low <= 1e-6 * max(abs(low), abs(high)):
-        raise UserError(
+        raise InputError(
             f"loss: collapsed: all {len(scores)} test images score {high:.6g}, so that nothing can "
             "be told apart. The usual causes: bias terms or a bounded activation in a network that "
             "is trained (Deep SVDD), a learning rate too high or too many epochs, a centre or "

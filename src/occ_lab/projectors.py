@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from occ_lab.features.levels import join, unit_scale
-from occ_lab.utils.errors import UserError, check_number
+from occ_lab.utils.errors import InputError, check_number
 
 
 class Conv1x1(nn.Module):
@@ -111,9 +111,9 @@ class CoordConv1x1(Conv1x1):
         """Refuse: a closed form solves for the features alone.
 
         Raises:
-            UserError: always; it names the projector to take.
+            InputError: always; it names the projector to take.
         """
-        raise UserError(
+        raise InputError(
             "projector: a closed form has no coordinates to solve for; take projector=conv1x1"
         )
 
@@ -137,6 +137,6 @@ class Identity(nn.Module):
         """Refuse: there is nothing to set.
 
         Raises:
-            UserError: always; it names the projector to take.
+            InputError: always; it names the projector to take.
         """
-        raise UserError("projector: a closed form sets its weights; take projector=conv1x1")
+        raise InputError("projector: a closed form sets its weights; take projector=conv1x1")

@@ -17,7 +17,7 @@ from occ_lab.reporting.report.gather import gather
 from occ_lab.reporting.report.groups import grouped
 from occ_lab.reporting.report.page import Report, page, require_extra
 from occ_lab.reporting.report.tables import csv_rows, markdown, terminal_table
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import write_whole
 
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     try:
         return report(asked, console)
-    except UserError as error:
+    except InputError as error:
         console.print(str(error))
         return 1
 
@@ -108,7 +108,7 @@ def report(asked: argparse.Namespace, console: Console) -> int:
     """Write the three files and print the ranking.
 
     Raises:
-        UserError: plotly is not installed, a directory does not exist, no group is the baseline.
+        InputError: plotly is not installed, a directory does not exist, no group is the baseline.
     """
     require_extra()
     gathered = gather(asked.directories)

@@ -21,7 +21,7 @@ from occ_lab.data.datamodule import TaskData
 from occ_lab.data.datasets.class_folder import ClassFolder
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.extraction import cached_features
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.backbones.tiny import TINY, WIDTH
 from tests.data.trees import class_tree
 
@@ -278,7 +278,7 @@ def test_a_folder_has_a_backbone_for_each_task(whole: Path, patchy: Path, tmp_pa
     backbone.check_tasks(["bolt", "ring"])
     ring.check_tasks(["bolt", "nut"])
     with pytest.raises(
-        UserError, match=r"^backbone\.path: .* has no \.safetensors file of nut, cog$"
+        InputError, match=r"^backbone\.path: .* has no \.safetensors file of nut, cog$"
     ):
         backbone.check_tasks(["bolt", "nut", "cog"])
 
@@ -299,7 +299,7 @@ class Bomb:
 def test_a_pickle_is_refused_and_runs_nothing(tmp_path: Path) -> None:
     path, trace = tmp_path / "bolt.safetensors", tmp_path / "trace"
     torch.save({"encoder": Bomb(trace)}, path)
-    with pytest.raises(UserError, match=r"^backbone\.path: .*bolt\.safetensors cannot be used"):
+    with pytest.raises(InputError, match=r"^backbone\.path: .*bolt\.safetensors cannot be used"):
         LearnedBackbone("mine", path, "pooled")
     assert not trace.exists()
     torch.load(shutil.copy(path, tmp_path / "bolt.pt"), weights_only=False)
@@ -310,7 +310,7 @@ def test_a_truncated_file_is_refused(whole: Path, tmp_path: Path) -> None:
     content = whole.read_bytes()
     for length in (0, 100, len(content) // 2):
         (tmp_path / "cut.safetensors").write_bytes(content[:length])
-        with pytest.raises(UserError, match=r"cut\.safetensors cannot be used"):
+        with pytest.raises(InputError, match=r"cut\.safetensors cannot be used"):
             LearnedBackbone("mine", tmp_path, "pooled")
 
 
@@ -338,28 +338,28 @@ def test_another_safetensors_file_is_refused(
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(3)}, path, metadata)
     with pytest.raises(
-        UserError, match=rf"other\.safetensors cannot be used \(.*{reason}.*two_stage"
+        InputError, match=rf"other\.safetensors cannot be used \(.*{reason}.*two_stage"
     ):
         LearnedBackbone("mine", path, "pooled")
 
 
 @pytest.mark.parametrize("name", ["", "bolt.safetensors"])
 def test_no_file_is_told(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^backbone\.path: no learned backbone in .*two_stage"):
+    with pytest.raises(InputError, match=r"^backbone\.path: no learned backbone in .*two_stage"):
         LearnedBackbone("mine", tmp_path / name, "pooled")
 
 
 def test_an_image_of_another_size_is_refused(whole: Path, patchy: Path) -> None:
     for output in ("pooled", "levels"):
         backbone = LearnedBackbone("mine", whole, output, strides=[1])  # type: ignore[arg-type]
-        with pytest.raises(UserError, match=r"images of 8x8 px, not 8x12: .*dataset\.crop=8"):
+        with pytest.raises(InputError, match=r"images of 8x8 px, not 8x12: .*dataset\.crop=8"):
             backbone(images(1, 8, 12))
     grid = LearnedBackbone("mine", patchy, "levels", stride=4)
-    with pytest.raises(UserError, match=r"10x12 px have no grid of patches every 4 px"):
+    with pytest.raises(InputError, match=r"10x12 px have no grid of patches every 4 px"):
         grid(images(1, 10, 12))
     fine = LearnedBackbone("mine", patchy, "levels", stride=2)
     assert fine(images(1, 4, 4))[0].shape == (1, WIDTH, 2, 2)
-    with pytest.raises(UserError, match=r"2x4 px are too small to be mirrored by the 3 px"):
+    with pytest.raises(InputError, match=r"2x4 px are too small to be mirrored by the 3 px"):
         fine(images(1, 2, 4))
 
 

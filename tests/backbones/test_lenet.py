@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from occ_lab.backbones.lenet import SHAPES, Decoder, LeNet
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 VARIANTS = ["mnist", "cifar10"]
 
@@ -82,7 +82,7 @@ def test_weights_depend_on_the_seed_alone() -> None:
 
 
 def test_another_size_or_variant_is_refused() -> None:
-    with pytest.raises(UserError, match=r"takes images of 28x28 px, not 32x32"):
+    with pytest.raises(InputError, match=r"takes images of 28x28 px, not 32x32"):
         LeNet("lenet")(images(1, 32))
     with pytest.raises(ValueError, match=r"^variant must be one of mnist, cifar10"):
         LeNet("lenet", "svhn")  # type: ignore[arg-type]

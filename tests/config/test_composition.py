@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from occ_lab.config.composition import build, conf_dir, file_backbones
 from occ_lab.config.composition import composed as occ_lab_composed
-from occ_lab.utils.errors import UserError, check_number
+from occ_lab.config.errors import UserError
+from occ_lab.utils.errors import check_number
 
 GROUPS = (
     "launcher",

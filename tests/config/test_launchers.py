@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from occ_lab.config.composition import launchers as devices
-from occ_lab.utils.errors import UserError
+from occ_lab.config.errors import UserError
 
 HOLD = (
     "import sys; from pathlib import Path; from occ_lab.config.launchers import first_free; "

@@ -9,7 +9,7 @@ import pytest
 from occ_lab.data.datasets.mvtec import MVTec
 from occ_lab.data.items import Item, Split
 from occ_lab.data.sampling import contaminated, few, hold_out
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.data.trees import mvtec_tree
 
 
@@ -36,7 +36,7 @@ def test_few_images_are_part_of_more() -> None:
     assert chosen[0] < chosen[1] < chosen[2] < chosen[3] == set(SPLIT.train)
     assert few(SPLIT, "t", 5, seed=3).test == SPLIT.test
     assert set(few(SPLIT, "t", 5, seed=4).train) != chosen[2]
-    with pytest.raises(UserError, match=r"^dataset.train_limit: 51 is more than the 50"):
+    with pytest.raises(InputError, match=r"^dataset.train_limit: 51 is more than the 50"):
         few(SPLIT, "t", 51, seed=0)
 
 
@@ -50,7 +50,7 @@ def test_contamination_moves_anomalous_images_out_of_the_test_set() -> None:
     assert contaminated(SPLIT, "t", 0.1, seed=0) == dirty
     assert contaminated(SPLIT, "t", 0.1, seed=1) != dirty
     assert contaminated(SPLIT, "t", 0.001, seed=0) == SPLIT
-    with pytest.raises(UserError, match=r"takes 10 anomalous ones, but t has 10"):
+    with pytest.raises(InputError, match=r"takes 10 anomalous ones, but t has 10"):
         contaminated(SPLIT, "t", 0.2, seed=0)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from occ_lab.data.datasets.mvtec import MVTec
 from occ_lab.data.items import Split
 from occ_lab.data.validation import check_split, image_size
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.data.trees import mvtec_tree, noise, save
 
 
@@ -42,7 +42,7 @@ def test_every_offending_file_is_listed(tmp_path: Path) -> None:
     small_mask = folder / "ground_truth" / "dent" / "000_mask.png"
     save(small_mask, np.zeros((32, 48), np.uint8))
     (folder / "ground_truth" / "dent" / "001_mask.png").unlink()
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         check_split("bolt", split_of(tmp_path))
     text = str(caught.value)
     assert text.startswith("bolt: 7 file(s) cannot be used")
@@ -56,7 +56,7 @@ def test_long_lists_are_cut_with_a_count(tmp_path: Path) -> None:
     folder = mvtec_tree(tmp_path, train=30)
     for path in (folder / "train" / "good").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(UserError, match="30 file.*") as caught:
+    with pytest.raises(InputError, match="30 file.*") as caught:
         check_split("bolt", split_of(tmp_path))
     assert "… and 10 more" in str(caught.value)
 
@@ -75,7 +75,7 @@ def test_empty_split_is_named(tmp_path: Path, part: str, counts: dict) -> None:
     mvtec_tree(tmp_path, **counts)
     split = split_of(tmp_path)
     empty = Split([], split.test) if part == "train" else Split(split.train, [])
-    with pytest.raises(UserError, match=f"bolt: no image to {part} on"):
+    with pytest.raises(InputError, match=f"bolt: no image to {part} on"):
         check_split("bolt", empty)
 
 

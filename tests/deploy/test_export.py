@@ -23,7 +23,7 @@ from occ_lab.deploy import formats
 from occ_lab.deploy.export import as_tensor, differences, export, made_image
 from occ_lab.deploy.formats import FORMATS, METADATA, Run
 from occ_lab.engine.run import run
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.commands import command
 from tests.data.trees import class_tree, mvtec_tree
 from tests.test_loading import OBJECTIVES, SMALL, trained
@@ -187,7 +187,7 @@ def test_metadata_holds_the_threshold(calibrated: Path, tmp_path: Path, name: st
 
 def test_without_calibration_there_is_no_threshold(tmp_path: Path) -> None:
     directory = trained(tmp_path, *OBJECTIVES["closed_form"])
-    with pytest.raises(UserError, match="was not calibrated"):
+    with pytest.raises(InputError, match="was not calibrated"):
         exported(directory, "overkill=0.1")
     told = told_by(exported(directory, "format=torch_export", "input=tensor"))
     assert "threshold" not in told
@@ -205,7 +205,7 @@ def test_without_calibration_there_is_no_threshold(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_told(calibrated: Path, overrides: list[str], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(InputError, match=said):
         exported(calibrated, *overrides)
 
 
@@ -217,7 +217,7 @@ def test_a_missing_package_is_told_with_what_to_install(
     calibrated: Path, monkeypatch: pytest.MonkeyPatch, name: str, lacking: str, extra: str
 ) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda each: None if each == lacking else each)
-    with pytest.raises(UserError, match=rf"needs {lacking}, .*pip install 'occ-lab\[{extra}\]'"):
+    with pytest.raises(InputError, match=rf"needs {lacking}, .*pip install 'occ-lab\[{extra}\]'"):
         exported(calibrated, f"format={name}")
 
 
@@ -225,7 +225,7 @@ def test_half_precision_is_refused(calibrated: Path, monkeypatch: pytest.MonkeyP
     detector = occ_lab.load(calibrated)
     detector.detector.backbone.precision = "bfloat16"
     monkeypatch.setattr(exporting, "load", lambda *_: detector)
-    with pytest.raises(UserError, match=r"bfloat16.*backbone.precision=float32"):
+    with pytest.raises(InputError, match=r"bfloat16.*backbone.precision=float32"):
         exported(calibrated)
 
 
@@ -238,7 +238,7 @@ def test_a_file_that_scores_otherwise_is_not_kept(
 
     form = FORMATS["torch_export"]
     monkeypatch.setitem(FORMATS, "torch_export", formats.Format(form.suffix, (), form.write, off))
-    with pytest.raises(UserError, match=r"differs from the detector: score by 2\..e-03"):
+    with pytest.raises(InputError, match=r"differs from the detector: score by 2\..e-03"):
         exported(calibrated, "format=torch_export", f"output='{tmp_path}/bolt.pt2'")
     assert list(tmp_path.iterdir()) == []
 
@@ -254,7 +254,7 @@ def test_differences_are_relative_to_the_size_of_scores(calibrated: Path) -> Non
     found = differences(detector, lambda image: far(image.transpose(0, 2, 3, 1)), False, 2)
     assert 0.5 <= found["score"] < 1
     assert np.isnan(found["map"])
-    with pytest.raises(UserError, match="score by .*, map by nan"):
+    with pytest.raises(InputError, match="score by .*, map by nan"):
         exporting.check_differences(found)
 
 
@@ -280,5 +280,5 @@ def test_a_run_whose_backbone_has_gone_is_told(calibrated: Path, tmp_path: Path)
     cfg = OmegaConf.load(directory / "config.yaml")
     cfg.backbone.weights = str(tmp_path / "gone.safetensors")
     OmegaConf.save(cfg, directory / "config.yaml")
-    with pytest.raises(UserError, match="needs the backbone"):
+    with pytest.raises(InputError, match="needs the backbone"):
         exported(directory)

@@ -17,7 +17,7 @@ from occ_lab.detector import Detector
 from occ_lab.engine.explain import with_nearest
 from occ_lab.engine.run import check, run
 from occ_lab.explain.attribution import IntegratedGradients, Occlusion
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.data.trees import mvtec_tree
 
 CPU = torch.device("cpu")
@@ -123,5 +123,5 @@ def test_a_run_draws_what_it_explains(
 def test_what_cannot_be_explained_is_told_before_any_work(
     bolts: list[str], overrides: list[str], message: str
 ) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(InputError, match=message):
         check(composed("train", [*bolts, *overrides]))

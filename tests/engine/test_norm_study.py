@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from occ_lab.config.composition import conf_dir, resolved
 from occ_lab.engine.norm_study import Scored, check, cloud
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from occ_lab.utils.errors import UserError
 def test_a_value_out_of_range_names_its_key(override: str, message: str) -> None:
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         cfg = compose("norm_study", [override])
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(InputError, match=message):
         check(resolved(cfg))
 
 

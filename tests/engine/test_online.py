@@ -17,7 +17,7 @@ from occ_lab.objectives.norm.closed_form import initial_moment
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.projectors import Conv1x1, Identity
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 CHANNELS = [4, 6]
 
@@ -195,14 +195,14 @@ def test_time_is_chosen_again_whenever_the_images_have_doubled(
 
 def test_only_the_closed_form_learns_online() -> None:
     made = detector(solver="gradient")
-    with pytest.raises(UserError, match="loss.solver=closed_form"):
+    with pytest.raises(InputError, match="loss.solver=closed_form"):
         Online(made)
     made.objective = KNN(10, CHANNELS)
-    with pytest.raises(UserError, match="loss.solver=closed_form"):
+    with pytest.raises(InputError, match="loss.solver=closed_form"):
         Online(made)
     made = detector()
     made.projector = Identity(CHANNELS)
-    with pytest.raises(UserError, match="projector=conv1x1"):
+    with pytest.raises(InputError, match="projector=conv1x1"):
         Online(made)
 
 

@@ -19,7 +19,7 @@ from occ_lab.engine.passage import Passage
 from occ_lab.engine.run import run
 from occ_lab.engine.stream import stream
 from occ_lab.inference.predictor import TrainedDetector
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.commands import command
 from tests.data.trees import class_tree, mvtec_tree, noise, save
 
@@ -140,9 +140,9 @@ def test_stopped_it_goes_on_to_the_same_end(
     monkeypatch.setattr(Passage, "take", stopping)
     with pytest.raises(SystemExit, match="130"):
         stream(settings(tmp_path / "line", *more), tmp_path / "parts")
-    with pytest.raises(UserError, match="resume=true"):
+    with pytest.raises(InputError, match="resume=true"):
         stream(settings(tmp_path / "line", *more), tmp_path / "parts")
-    with pytest.raises(UserError, match="another half_life;"):
+    with pytest.raises(InputError, match="another half_life;"):
         stream(settings(tmp_path / "line", *more, "half_life=7", "resume=true"), tmp_path / "parts")
     stream(settings(tmp_path / "line", *more, "resume=true"), tmp_path / "parts")
     for suffix in ("csv", "safetensors"):
@@ -212,7 +212,7 @@ def test_help_shows_how_to_go_on(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_is_told_before_any_work(tmp_path: Path, override: str, told: str) -> None:
     pictures(tmp_path / "line", 1)
-    with pytest.raises(UserError) as error:
+    with pytest.raises(InputError) as error:
         stream(settings(tmp_path / "line", override), tmp_path / "out")
     assert told in str(error.value)
     assert not list((tmp_path / "out").glob("streams/*"))
@@ -220,7 +220,7 @@ def test_what_cannot_be_is_told_before_any_work(tmp_path: Path, override: str, t
 
 def test_other_methods_do_not_learn_from_a_stream(tmp_path: Path) -> None:
     cfg = composed("stream", ["loss=knn", f"input='{tmp_path}'"])
-    with pytest.raises(UserError, match="loss: only the closed form .* not knn"):
+    with pytest.raises(InputError, match="loss: only the closed form .* not knn"):
         stream(cfg, tmp_path / "out")
 
 
@@ -228,10 +228,10 @@ def test_a_state_of_other_settings_is_refused(tmp_path: Path) -> None:
     pictures(tmp_path / "line", 2)
     stream(settings(tmp_path / "line"), tmp_path / "out")
     state = tmp_path / "out" / "streams" / "input.safetensors"
-    with pytest.raises(UserError, match=r"learned with time 3, not 5; repeat its settings"):
+    with pytest.raises(InputError, match=r"learned with time 3, not 5; repeat its settings"):
         stream(settings(tmp_path / "line", "loss.time=5", f"state='{state}'"), tmp_path / "more")
     (tmp_path / "broken.safetensors").write_bytes(state.read_bytes()[:-9])
-    with pytest.raises(UserError, match="is not the state of a stream"):
+    with pytest.raises(InputError, match="is not the state of a stream"):
         stream(
             settings(tmp_path / "line", f"state='{tmp_path}/broken.safetensors'"), tmp_path / "more"
         )

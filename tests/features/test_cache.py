@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from occ_lab.features.cache import FeatureCache, Levels, file_checksum
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 KEY = {"backbone": "b", "images": [["a.png", 1, 2]]}
 
@@ -78,7 +78,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         yield next(in_batches(levels()))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(UserError, match=r"cache\.dir: cannot write.*No space left"):
+    with pytest.raises(InputError, match=r"cache\.dir: cannot write.*No space left"):
         FeatureCache(tmp_path).get(KEY, 6, full)
     assert names(tmp_path) == []
 
@@ -96,7 +96,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 def test_features_beyond_half_precision_are_refused(tmp_path: Path, value: float) -> None:
     too_large = levels()
     too_large[1][5, 0, 0, 0] = value
-    with pytest.raises(UserError, match=r"cache\.enabled=false"):
+    with pytest.raises(InputError, match=r"cache\.enabled=false"):
         FeatureCache(tmp_path).get(KEY, 6, lambda: in_batches(too_large))
     assert names(tmp_path) == []
 

@@ -16,7 +16,7 @@ import occ_lab
 from occ_lab.config.composition import composed
 from occ_lab.engine.run import run
 from occ_lab.inference.predictor import TrainedDetector, as_rgb
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.data.trees import class_tree, mvtec_tree, noise
 
 SMALL = ["maps=0", "logger=none", "cache.enabled=false", "trainer.accelerator=cpu"]
@@ -141,15 +141,15 @@ def test_what_is_no_image_is_refused(image: object, said: str) -> None:
 def test_a_run_of_several_tasks_wants_a_name(tmp_path: Path) -> None:
     mvtec_tree(tmp_path / "parts", "nut")
     directory = trained(tmp_path, *OBJECTIVES["closed_form"])
-    with pytest.raises(UserError, match="this run has bolt, nut; name one"):
+    with pytest.raises(InputError, match="this run has bolt, nut; name one"):
         occ_lab.load(directory)
-    with pytest.raises(UserError, match="no screw"):
+    with pytest.raises(InputError, match="no screw"):
         occ_lab.load(directory, task="screw")
     assert occ_lab.load(directory, task="nut").task == "nut"
 
 
 def test_no_run_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no trained detector"):
+    with pytest.raises(InputError, match="holds no trained detector"):
         occ_lab.load(tmp_path)
 
 
@@ -158,18 +158,18 @@ def test_other_weights_are_refused(closed: Path, tmp_path: Path) -> None:
     cfg = OmegaConf.load(directory / "config.yaml")
     cfg.backbone.weights = "random"
     OmegaConf.save(cfg, directory / "config.yaml")
-    with pytest.raises(UserError, match="another backbone or other weights"):
+    with pytest.raises(InputError, match="another backbone or other weights"):
         occ_lab.load(directory)
     cfg.backbone.weights = str(tmp_path / "gone.safetensors")
     OmegaConf.save(cfg, directory / "config.yaml")
-    with pytest.raises(UserError, match="needs the backbone efficientnet_lite0"):
+    with pytest.raises(InputError, match="needs the backbone efficientnet_lite0"):
         occ_lab.load(directory)
 
 
 def test_a_damaged_checkpoint_is_told(closed: Path, tmp_path: Path) -> None:
     directory = shutil.copytree(closed, tmp_path / "run")
     (directory / "tasks" / "bolt" / "checkpoints" / "last.ckpt").write_bytes(b"no checkpoint")
-    with pytest.raises(UserError, match="cannot be read safely"):
+    with pytest.raises(InputError, match="cannot be read safely"):
         occ_lab.load(directory)
 
 

@@ -27,7 +27,7 @@ from occ_lab.metrics.metrics import (
     PixelMetrics,
     best_f1,
 )
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 IMAGE_METRICS = [ImageAUROC, ImageAP, ImageF1Max]
 PIXEL_METRICS = [PixelAUROC, PixelAUPRO]
@@ -279,7 +279,7 @@ def test_half_precision_and_reset(metric: type[Metric]) -> None:
 def test_refuses_nan_and_other_shapes(metric: type[Metric]) -> None:
     shape = (3,) if metric in IMAGE_METRICS else (3, 2, 2)
     truth = torch.zeros(shape, dtype=torch.bool)
-    with pytest.raises(UserError, match="hold NaN"):
+    with pytest.raises(InputError, match="hold NaN"):
         metric().update(torch.full(shape, torch.nan), truth)
     with pytest.raises(ValueError, match=r"^(labels|masks) must be \(3,.* got \(2,"):
         metric().update(torch.zeros(shape), truth[:2])

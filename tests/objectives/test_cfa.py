@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from occ_lab.objectives.cfa import CFA, clustered, distinct_nearest
 from occ_lab.objectives.neighbours import NearestDistances, rows
 from occ_lab.projectors import CoordConv1x1
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 SETTINGS = pytest.mark.parametrize(("setting", "compression"), [("gc1_gd1", 1), ("gc1_gd4", 4)])
 
@@ -300,9 +300,9 @@ def test_half_precision_maps_are_scored_in_full() -> None:
 
 
 def test_too_small_a_bank_is_the_users_to_mend() -> None:
-    with pytest.raises(UserError, match=r"the memory bank has 4 centres, fewer than k \+ j = 6"):
+    with pytest.raises(InputError, match=r"the memory bank has 4 centres, fewer than k \+ j = 6"):
         CFA(3, [3], bank_compression=4).setup([some_maps(0)])
-    with pytest.raises(UserError, match="structured"):
+    with pytest.raises(InputError, match="structured"):
         CFA(3, [3]).setup([some_maps(0, side=1)])
 
 

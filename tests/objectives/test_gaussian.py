@@ -16,7 +16,7 @@ from sklearn.mixture import GaussianMixture
 from occ_lab.config.composition import composed
 from occ_lab.objectives.gaussian import Gaussian, inverse_factor
 from occ_lab.projectors import Conv1x1, Identity
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.models.test_closed_form import CHANNELS, positions, toy_levels
 from tests.objectives.runs import run_and_load
 
@@ -105,13 +105,13 @@ def test_single_precision_is_near() -> None:
 def test_singular_covariance_is_the_users_to_mend(shrinkage: float) -> None:
     same = torch.ones(5, 12, 1, 1)
     few = torch.randn(5, 12, 1, 1, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(UserError, match="covariance of the features is singular"):
+    with pytest.raises(InputError, match="covariance of the features is singular"):
         fitted([[same if shrinkage else few]], [12], shrinkage=shrinkage)
 
 
 def test_what_rounding_left_of_a_direction_is_no_variance() -> None:
     covariance = torch.diag(torch.tensor([1.0, 1e-17], dtype=torch.float64))
-    with pytest.raises(UserError, match="singular"):
+    with pytest.raises(InputError, match="singular"):
         inverse_factor(covariance, 0.0, torch.tensor(0.5))
 
 
@@ -128,7 +128,7 @@ def test_inverse_factor_of_many_is_that_of_each() -> None:
 def test_needs_a_projector_that_can_be_set() -> None:
     objective = Gaussian(9, CHANNELS)
     objective.observe(toy_levels(0))
-    with pytest.raises(UserError, match="projector=conv1x1"):
+    with pytest.raises(InputError, match="projector=conv1x1"):
         objective.finish(Identity(CHANNELS))
 
 

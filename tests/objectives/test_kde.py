@@ -15,7 +15,7 @@ from occ_lab.features.levels import join
 from occ_lab.objectives.kde import KDE
 from occ_lab.objectives.neighbours import rows
 from occ_lab.projectors import Conv1x1, Identity
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.models.test_knn import CHANNELS, as_set
 from tests.models.test_knn import some_levels as single_levels
 from tests.objectives.runs import in_two_processes, run_and_load
@@ -152,14 +152,14 @@ def test_state_dict_round_trip() -> None:
 def test_features_of_one_value_are_the_users_to_mend(lengths: torch.Tensor, channels: int) -> None:
     objective = KDE(channels, [channels])
     objective.observe([lengths[:, None, None, None].expand(9, channels, 1, 1)])
-    with pytest.raises(UserError, match=r"^loss\.scale: .* same value in every channel"):
+    with pytest.raises(InputError, match=r"^loss\.scale: .* same value in every channel"):
         objective.finish(Identity([channels]))
 
 
 def test_another_projector_is_refused() -> None:
     objective = KDE(7, CHANNELS)
     objective.observe(some_levels(0))
-    with pytest.raises(UserError, match="take projector=identity"):
+    with pytest.raises(InputError, match="take projector=identity"):
         objective.finish(Conv1x1(CHANNELS))
 
 

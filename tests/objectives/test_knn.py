@@ -15,7 +15,7 @@ from occ_lab.features.levels import join
 from occ_lab.objectives.knn import KNN
 from occ_lab.objectives.neighbours import rows
 from occ_lab.projectors import Conv1x1, Identity
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.processes import all_gathered
 from tests.objectives.runs import in_two_processes, run_and_load
 
@@ -121,14 +121,14 @@ def test_state_dict_round_trip() -> None:
 
 
 def test_too_few_vectors_are_the_users_to_mend() -> None:
-    with pytest.raises(UserError, match="has 2 feature vectors, fewer than k = 3"):
+    with pytest.raises(InputError, match="has 2 feature vectors, fewer than k = 3"):
         fitted(some_levels(0, images=2, side=1), k=3)
 
 
 def test_another_projector_is_refused() -> None:
     objective = KNN(7, CHANNELS)
     objective.observe(some_levels(0))
-    with pytest.raises(UserError, match="take projector=identity"):
+    with pytest.raises(InputError, match="take projector=identity"):
         objective.finish(Conv1x1(CHANNELS))
 
 

@@ -16,7 +16,7 @@ from occ_lab.objectives.coreset import Reservoir
 from occ_lab.objectives.neighbours import rows
 from occ_lab.objectives.ocsvm import OCSVM
 from occ_lab.projectors import Conv1x1, Identity
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.processes import all_gathered
 from tests.models.test_kde import some_levels
 from tests.models.test_knn import CHANNELS
@@ -129,14 +129,14 @@ def test_state_dict_round_trip(kernel: str) -> None:
 def test_features_of_one_value_are_the_users_to_mend() -> None:
     objective = OCSVM(12, [12])
     objective.observe([torch.ones(5, 12, 1, 1)])
-    with pytest.raises(UserError, match=r"^loss\.scale: .* same value in every channel"):
+    with pytest.raises(InputError, match=r"^loss\.scale: .* same value in every channel"):
         objective.finish(Identity([12]))
 
 
 def test_another_projector_is_refused() -> None:
     objective = OCSVM(7, CHANNELS)
     objective.observe(some_levels(0))
-    with pytest.raises(UserError, match="take projector=identity"):
+    with pytest.raises(InputError, match="take projector=identity"):
         objective.finish(Conv1x1(CHANNELS))
 
 

@@ -14,7 +14,7 @@ from scipy.spatial.distance import mahalanobis
 from occ_lab.features.levels import join
 from occ_lab.objectives.padim import PaDiM
 from occ_lab.projectors import Conv1x1, Identity
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.objectives.runs import in_two_processes, run_and_load
 
 CHANNELS = [4, 3]
@@ -79,7 +79,7 @@ def test_without_shrinkage_enough_images_do() -> None:
     objective = fitted(train, shrinkage=0.0)
     expected = plain(train, test, objective.chosen, 0.0)
     np.testing.assert_allclose(objective.score(join(test)), expected, rtol=1e-4)
-    with pytest.raises(UserError, match="covariance of the features is singular"):
+    with pytest.raises(InputError, match="covariance of the features is singular"):
         fitted(some_levels(0, images=5), shrinkage=0.0)
 
 
@@ -88,7 +88,7 @@ def test_a_position_where_nothing_varies_has_a_distance() -> None:
     for level in train:
         level[:, :, :2, :2] = 3.0
     assert torch.isfinite(fitted(train).score(join(test))).all()
-    with pytest.raises(UserError, match="more training images"):
+    with pytest.raises(InputError, match="more training images"):
         fitted(some_levels(0, images=1))
 
 
@@ -131,7 +131,7 @@ def test_state_dict_round_trip() -> None:
 def test_another_projector_is_refused() -> None:
     objective = PaDiM(7, CHANNELS)
     objective.observe(some_levels(0))
-    with pytest.raises(UserError, match="take projector=identity"):
+    with pytest.raises(InputError, match="take projector=identity"):
         objective.finish(Conv1x1(CHANNELS))
 
 

@@ -7,7 +7,7 @@ import torch
 
 from occ_lab.objectives.rotation_score import RotationScore
 from occ_lab.projectors import Conv1x1, Identity
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 def answers(seed: int = 0) -> torch.Tensor:
@@ -34,10 +34,10 @@ def test_it_learns_nothing() -> None:
     objective.observe([answers()])
     objective.finish(Identity([4]))
     assert objective.state_dict() == {}
-    with pytest.raises(UserError, match="projector=identity"):
+    with pytest.raises(InputError, match="projector=identity"):
         objective.finish(Conv1x1([4]))
 
 
 def test_other_features_are_refused() -> None:
-    with pytest.raises(UserError, match=r"backbone=file:PATH backbone\.features=turns"):
+    with pytest.raises(InputError, match=r"backbone=file:PATH backbone\.features=turns"):
         RotationScore(512, [512]).observe([torch.zeros(2, 512, 1, 1)])

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from occ_lab.reporting.record import RunRecord, mean_metrics, to_csv, to_json
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 CFG = OmegaConf.create({"resume": False, "seed": 0, "dataset": {"category": "all", "crop": 8}})
 HEADER = {"dataset": "d", "loss": "l", "backbone": "b", "seed": 0, "version": "1"}
@@ -52,12 +52,12 @@ def test_a_failed_task_leaves_nothing(tmp_path: Path) -> None:
 
 def test_earlier_results_are_kept_only_on_request(tmp_path: Path) -> None:
     finish(RunRecord(tmp_path, HEADER, CFG), "bolt", image_auroc=0.7)
-    with pytest.raises(UserError, match="resume=true"):
+    with pytest.raises(InputError, match="resume=true"):
         RunRecord(tmp_path, HEADER, CFG)
     again = OmegaConf.merge(CFG, {"resume": True, "dataset": {"category": ["bolt"]}})
     assert list(RunRecord(tmp_path, HEADER, again).finished) == ["bolt"]
     changed = OmegaConf.merge(again, {"seed": 1, "dataset": {"crop": 4}})
-    with pytest.raises(UserError, match=r"another seed, dataset\.crop"):
+    with pytest.raises(InputError, match=r"another seed, dataset\.crop"):
         RunRecord(tmp_path, HEADER, changed)
 
 

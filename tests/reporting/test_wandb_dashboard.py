@@ -7,7 +7,7 @@ import json
 import pytest
 
 from occ_lab.reporting import wandb_dashboard
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 def test_the_panels_show_what_runs_log() -> None:
@@ -28,6 +28,6 @@ def test_without_a_network_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
             raise ConnectionError("no route")
 
     monkeypatch.setattr(wandb_dashboard, "dashboard", lambda *_: Refused())
-    with pytest.raises(UserError, match=r"did not take it \(no route\).*wandb login"):
+    with pytest.raises(InputError, match=r"did not take it \(no route\).*wandb login"):
         wandb_dashboard.create("me", "p", "n")
     assert wandb_dashboard.main(["--entity", "me"]) == 1

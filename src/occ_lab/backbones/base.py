@@ -58,7 +58,7 @@ class Frozen(nn.Module, ABC):
             ``[B,C,1,1]``.
 
         Raises:
-            UserError: images of this size cannot be taken.
+            InputError: images of this size cannot be taken.
         """
         self.check_size(*image.shape[-2:])
         if self.precision == "float32":
@@ -72,10 +72,10 @@ class Frozen(nn.Module, ABC):
 
     @abstractmethod
     def check_size(self, height: int, width: int) -> None:
-        """Raise a ``UserError`` where an image of this size, in pixels, cannot be taken."""
+        """Raise a ``InputError`` where an image of this size, in pixels, cannot be taken."""
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
-        """Raise a ``UserError`` where a task lacks a network of its own that it should have."""
+        """Raise a ``InputError`` where a task lacks a network of its own that it should have."""
 
     def of(self, task: str) -> Frozen:
         """The network of a task: one for all, unless each task has learned its own."""

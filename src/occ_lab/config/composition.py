@@ -13,7 +13,8 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from occ_lab.utils.errors import UserError, check_number
+from occ_lab.config.errors import UserError
+from occ_lab.utils.errors import check_number
 
 FILE = "file:"  # before the path of a learned backbone
 TRUSTED = ("occ_lab.", "lightning.pytorch.", "torch.optim.", "torchmetrics.")

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from occ_lab.utils.errors import UserError
+from occ_lab.config.errors import UserError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _held: list[FileLock] = []  # for as long as the process lives

@@ -17,7 +17,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from occ_lab.utils.errors import UserError
+from occ_lab.config.errors import UserError
 from occ_lab.utils.files import FAILURE, write_whole
 
 log = logging.getLogger(__name__)

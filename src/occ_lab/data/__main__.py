@@ -15,7 +15,7 @@ from rich.table import Table
 
 from occ_lab.config.composition import build, composed, conf_dir
 from occ_lab.data.base import Benchmark
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.command == "download":
             return download(asked.name, asked.root, console)
         return check(asked.name, asked.overrides, console)
-    except UserError as error:
+    except InputError as error:
         console.print(str(error))
         return 1
 

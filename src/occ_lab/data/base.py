@@ -15,7 +15,7 @@ import numpy as np
 
 from occ_lab.data.items import Counts, Item, Split
 from occ_lab.data.sampling import contaminated, few
-from occ_lab.utils.errors import UserError, check_number
+from occ_lab.utils.errors import InputError, check_number
 
 Kind = Literal["structured", "semantic"]
 
@@ -111,7 +111,7 @@ class Benchmark(ABC):
         """The images of ``task``: the published ones, as far as they are asked for.
 
         Raises:
-            UserError: more are asked for than there are.
+            InputError: more are asked for than there are.
         """
         split = self.published_split(task)
         if self.train_limit is not None:
@@ -146,11 +146,11 @@ class Benchmark(ABC):
         """Names of the tasks that ``category`` selects, each of them present.
 
         Raises:
-            UserError: no data under ``root``, or an unknown category.
+            InputError: no data under ``root``, or an unknown category.
         """
         available = self.available()
         if not available:
-            raise UserError(
+            raise InputError(
                 f"dataset.root: no {self.name} data in {self.root.absolute()}\n"
                 f"  looked for: {self.layout}\n"
                 f"  get it:     {self.source}\n"
@@ -161,7 +161,7 @@ class Benchmark(ABC):
             return available
         unknown = [name for name in self.category if name not in available]
         if unknown:
-            raise UserError(
+            raise InputError(
                 f"dataset.category: no {', '.join(unknown)} in {self.root.absolute()}; "
                 f"found: {', '.join(available)}"
             )

@@ -16,7 +16,7 @@ from occ_lab.data.base import Benchmark
 from occ_lab.data.images import preprocess, random_preprocess, read_mask
 from occ_lab.data.items import Item, Split
 from occ_lab.data.validation import check_split
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 Drawn = Literal["anew", "once", "never"]
 
@@ -166,11 +166,11 @@ class TaskData(LightningDataModule):
             equal: whether all must have as many training images.
 
         Raises:
-            UserError: there are fewer images than processes.
+            InputError: there are fewer images than processes.
         """
         fewest = min(len(self.train_images), len(self.test_images))
         if processes > fewest:
-            raise UserError(f"trainer.devices: {processes} processes for {fewest} images")
+            raise InputError(f"trainer.devices: {processes} processes for {fewest} images")
         self.rank, self.processes, self.equal_shares = rank, processes, equal
 
     def prepare_data(self) -> None:

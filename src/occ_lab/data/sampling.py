@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from occ_lab.data.items import Item, Split
-from occ_lab.utils.errors import UserError, check_number
+from occ_lab.utils.errors import InputError, check_number
 
 
 def check_hold_out(train_share: float, split_seed: int) -> None:
@@ -32,10 +32,10 @@ def few(split: Split, task: str, limit: int, seed: int) -> Split:
     """The split with ``limit`` of its training images; by one seed, fewer are part of more.
 
     Raises:
-        UserError: there are fewer.
+        InputError: there are fewer.
     """
     if limit > len(split.train):
-        raise UserError(
+        raise InputError(
             f"dataset.train_limit: {limit} is more than the {len(split.train)} training images "
             f"of {task}"
         )
@@ -49,13 +49,13 @@ def contaminated(split: Split, task: str, share: float, seed: int) -> Split:
     These are no longer tested on. The share is rounded to whole images.
 
     Raises:
-        UserError: no anomalous image would be left to test on.
+        InputError: no anomalous image would be left to test on.
     """
     random = np.random.default_rng(seed)
     anomalous = [place for place, item in enumerate(split.test) if item.label == 1]
     count = round(share * len(split.train))
     if count >= len(anomalous) > 0 or count > len(anomalous):
-        raise UserError(
+        raise InputError(
             f"dataset.contamination: {share:g} of {len(split.train)} training images takes "
             f"{count} anomalous ones, but {task} has {len(anomalous)} and must test on some"
         )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from occ_lab.data.images import read_image
 from occ_lab.data.items import Item, Split
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 SHOWN = 20
 
@@ -20,17 +20,17 @@ def check_split(task: str, split: Split) -> None:
     """Stop with one message if any file of ``split`` could not be used.
 
     Raises:
-        UserError: an empty split; unreadable images or masks; a mask of another size than its
+        InputError: an empty split; unreadable images or masks; a mask of another size than its
             image; a defective image without a mask where others have one. Each with its path.
     """
     for part in ("train", "test"):
         if not getattr(split, part):
-            raise UserError(f"{task}: no image to {part} on; add some or leave the category out")
+            raise InputError(f"{task}: no image to {part} on; add some or leave the category out")
     problems = file_problems(split)
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:SHOWN])
         more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise UserError(
+        raise InputError(
             f"{task}: {len(problems)} file(s) cannot be used; mend or remove them:\n{shown}{more}"
         )
 

@@ -20,7 +20,7 @@ from occ_lab.deploy.formats import METADATA, Run, require
 from occ_lab.deploy.graph import Deployed
 from occ_lab.inference.predict import set_overkill
 from occ_lab.inference.predictor import TrainedDetector, load
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import whole_files
 
 INPUTS = ("raw", "tensor")
@@ -42,14 +42,14 @@ def export(cfg: DictConfig) -> Path:
         The file.
 
     Raises:
-        UserError: a value out of range, no such run, a package that is not installed, a detector
+        InputError: a value out of range, no such run, a package that is not installed, a detector
             that cannot be exported, or a file that scores otherwise than the detector, which is not
             kept.
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
     form = require(str(cfg.format))
     if cfg.input not in INPUTS:
-        raise UserError(f"input: must be {' or '.join(INPUTS)}, got {cfg.input!r}")
+        raise InputError(f"input: must be {' or '.join(INPUTS)}, got {cfg.input!r}")
     check_value(cfg, "batch_size", at_least=1, integer=True)
     trained = load(str(cfg.run), None if cfg.task is None else str(cfg.task))
     set_overkill(cfg, trained)
@@ -57,7 +57,7 @@ def export(cfg: DictConfig) -> Path:
     raw, count = cfg.input == "raw", int(cfg.batch_size)
     path = Path(cfg.output).expanduser() if cfg.output else default_path(cfg, trained, form.suffix)
     if path.suffix != form.suffix:
-        raise UserError(f"output: a file of format={cfg.format} ends in {form.suffix}, got {path}")
+        raise InputError(f"output: a file of format={cfg.format} ends in {form.suffix}, got {path}")
     with whole_files(path.parent) as scratch:
         file = scratch / path.name
         console.print(f"{trained.task}: tracing {trained.cfg.loss.name}")
@@ -66,7 +66,7 @@ def export(cfg: DictConfig) -> Path:
         try:
             form.write(program, metadata(trained, str(cfg.input), count), file)
         except Exception as error:  # a translator fails in any way
-            raise UserError(
+            raise InputError(
                 f"format: {trained.cfg.loss.name} on {trained.cfg.backbone.name} cannot be written "
                 f"as {cfg.format} ({type(error).__name__}: {first_line(error)}); "
                 "format=torch_export takes any detector"
@@ -90,11 +90,11 @@ def check_precision(trained: TrainedDetector) -> None:
     """Refuse a backbone in half precision.
 
     Raises:
-        UserError: it is one.
+        InputError: it is one.
     """
     backbone = trained.detector.backbone
     if isinstance(backbone, Frozen) and backbone.precision != "float32":
-        raise UserError(
+        raise InputError(
             f"run: its backbone computes in {backbone.precision}, which files cannot be checked "
             "in; train with backbone.precision=float32 to export"
         )
@@ -188,12 +188,12 @@ def check_differences(found: dict[str, float]) -> None:
     """Compare with `TOLERANCE`.
 
     Raises:
-        UserError: some difference is larger, or no number.
+        InputError: some difference is larger, or no number.
     """
     beyond = [name for name, value in found.items() if not value <= TOLERANCE[name]]
     if beyond:
         told = ", ".join(f"{name} by {found[name]:.1e}" for name in beyond)
-        raise UserError(
+        raise InputError(
             f"format: the file differs from the detector: {told} (at most "
             f"{TOLERANCE[beyond[0]]:g}); it is not kept. Take another format, or input=tensor"
         )

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 Run: TypeAlias = Callable[[np.ndarray], dict[str, np.ndarray]]
 METADATA = "occ_lab.json"  # inside a .pt2 file
@@ -46,15 +46,15 @@ def require(name: str) -> Format:
     """The format of that name.
 
     Raises:
-        UserError: there is none, or what it needs is not installed.
+        InputError: there is none, or what it needs is not installed.
     """
     if name not in FORMATS:
-        raise UserError(f"format: must be one of {', '.join(FORMATS)}, got {name!r}")
+        raise InputError(f"format: must be one of {', '.join(FORMATS)}, got {name!r}")
     form = FORMATS[name]
     if not form.installed:
         lacking = ", ".join(each for each in form.needs if not find_spec(each))
         extra = "openvino" if name == "openvino" else "export"
-        raise UserError(
+        raise InputError(
             f"format: {name} needs {lacking}, not installed; pip install 'occ-lab[{extra}]'"
         )
     return form

@@ -14,7 +14,7 @@ from torch import Tensor
 from occ_lab.config.composition import check_value
 from occ_lab.metrics.calibration import Calibration, fewest
 from occ_lab.reporting.record import to_json
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import write_whole
 
 
@@ -22,19 +22,19 @@ def check_calibration(cfg: DictConfig) -> None:
     """Check what ``cfg.calibration`` asks for.
 
     Raises:
-        UserError: a value out of range, or two ways to calibrate at once.
+        InputError: a value out of range, or two ways to calibrate at once.
     """
     check_value(cfg, "calibration.share", at_least=0, at_most=0.9)
     check_value(cfg, "calibration.folds", at_least=0, integer=True)
     check_value(cfg, "calibration.overkill", above=0, at_most=0.5)
     share, folds = cfg.calibration.share, cfg.calibration.folds
     if folds == 1 or (folds and share):
-        raise UserError(
+        raise InputError(
             "calibration: set share (split-conformal), or folds of at least 2 (cross-fitted), "
             f"got share={share} folds={folds}"
         )
     if (share or folds) and cfg.ensemble is not None:
-        raise UserError("calibration: an ensemble of views has no single detector to calibrate")
+        raise InputError("calibration: an ensemble of views has no single detector to calibrate")
 
 
 def held_out(cfg: DictConfig, images: int) -> list[list[int]]:
@@ -45,7 +45,7 @@ def held_out(cfg: DictConfig, images: int) -> list[list[int]]:
         images: how many training images there are.
 
     Raises:
-        UserError: too few would be left, or too few held out for the rate of false alarms.
+        InputError: too few would be left, or too few held out for the rate of false alarms.
     """
     share, folds = cfg.calibration.share, cfg.calibration.folds
     if not share and not folds:
@@ -55,14 +55,16 @@ def held_out(cfg: DictConfig, images: int) -> list[list[int]]:
     needed = fewest(cfg.calibration.overkill)
     if count < needed:
         way = "folds" if folds else f"share={share:g}"
-        raise UserError(
+        raise InputError(
             f"calibration.overkill: {cfg.calibration.overkill:g} needs at least {needed} images to "
             f"calibrate on; {way} gives {count} of {images}. Take a larger share, "
             "calibration.folds=5 (all of them, cross-fitted), or a higher rate"
         )
     parts = np.array_split(order, folds) if folds else [order[:count]]
     if len(parts[0]) >= images or not len(parts[-1]):
-        raise UserError(f"calibration: {images} training images are too few for {len(parts)} folds")
+        raise InputError(
+            f"calibration: {images} training images are too few for {len(parts)} folds"
+        )
     return [part.tolist() for part in parts]
 
 

@@ -20,7 +20,7 @@ from occ_lab.explain.nearest import nearest_images
 from occ_lab.features.extraction import image_batches
 from occ_lab.reporting.explanations import explanation
 from occ_lab.reporting.pictures import pixels_of, subject, worst_first
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 CANDIDATES = 1000  # training images among which the nearest is sought
 TOGETHER = 64  # images it is sought for in one pass over them
@@ -30,17 +30,17 @@ def check_explanations(cfg: DictConfig) -> None:
     """Check what ``cfg.explain`` asks for.
 
     Raises:
-        UserError: a value out of range, no method, or a score that is not of a single image.
+        InputError: a value out of range, no method, or a score that is not of a single image.
     """
     if not cfg.explain.count:
         return
     if "_target_" not in cfg.explain:
-        raise UserError(
+        raise InputError(
             "explain.count: by no method; take explain=occlusion or explain=integrated_gradients"
         )
     attribution(cfg.explain)
     if cfg.ensemble is not None:
-        raise UserError(
+        raise InputError(
             "explain: the score of an ensemble is of several views of an image, not of one; take "
             "explain=none, or one view (ensemble=null)"
         )

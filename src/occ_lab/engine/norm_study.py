@@ -36,7 +36,7 @@ from occ_lab.reporting.norm_plots import Cloud, save_curve, save_histograms, sav
 from occ_lab.reporting.record import to_csv, to_json
 from occ_lab.reporting.tables.norm_study import study_table
 from occ_lab.utils.allocator import keep_freed_memory
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import whole_folder, write_whole
 
 DROP = 0.01  # of the AUROC: where it has fallen so far, the domain has ended in truth
@@ -80,7 +80,7 @@ def study(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
         The figures of each task, as in ``norm_study.json``.
 
     Raises:
-        UserError: a value out of range, absent data, results already there, a file that cannot be
+        InputError: a value out of range, absent data, results already there, a file that cannot be
             used.
     """
     keep_freed_memory()
@@ -88,7 +88,9 @@ def study(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
     parts = check(cfg)
     summary = directory / "norm_study.json"
     if summary.is_file():
-        raise UserError(f"hydra.run.dir: {directory} already holds a study; name another directory")
+        raise InputError(
+            f"hydra.run.dir: {directory} already holds a study; name another directory"
+        )
     write_whole(directory / "config.yaml", OmegaConf.to_yaml(cfg))
     header = {
         "dataset": cfg.dataset.name,
@@ -127,11 +129,11 @@ def check(cfg: DictConfig) -> Parts:
     ):
         values = OmegaConf.select(cfg, key)
         if not isinstance(values, ListConfig) or not values:
-            raise UserError(f"{key} must be a list of numbers like [1,10], got {values!r}")
+            raise InputError(f"{key} must be a list of numbers like [1,10], got {values!r}")
         for place in range(len(values)):
             check_value(cfg, f"{key}[{place}]", **rule)
     if list(cfg.norms) != sorted(set(cfg.norms)):
-        raise UserError(f"norms must rise, got {list(cfg.norms)}")
+        raise InputError(f"norms must rise, got {list(cfg.norms)}")
     check_value(cfg, "pictures.time", at_least=0)
     check_value(cfg, "seed", at_least=0, integer=True)
     check_value(cfg, "loader.eval_batch_size", at_least=1, integer=True)
@@ -154,7 +156,7 @@ def study_task(cfg: DictConfig, parts: Parts, task: str, folder: Path) -> dict[s
     data = TaskData(parts.benchmark, task, cfg.loader.eval_batch_size, **cfg.loader)
     data.prepare_data()
     if len(data.split.train) < 4:
-        raise UserError(f"{task}: the domain needs at least 4 training images, for two halves")
+        raise InputError(f"{task}: the domain needs at least 4 training images, for two halves")
     if parts.cache.enabled:
         use_features(data, parts.cache, parts.backbone, parts.device)
     parts.backbone.to(parts.device)

@@ -13,7 +13,7 @@ from torch import Tensor
 from occ_lab.detector import Detector
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.projectors import Conv1x1
-from occ_lab.utils.errors import UserError, check_number
+from occ_lab.utils.errors import InputError, check_number
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Online:
         fresh: the part of it that the projector does not know yet.
 
     Raises:
-        UserError: another objective.
+        InputError: another objective.
         ValueError: a number out of range; the message begins with its name.
     """
 
@@ -57,12 +57,12 @@ class Online:
         self, detector: Detector, half_life: float | None = None, refresh: float = 0.0
     ) -> None:
         if not (isinstance(detector.objective, Norm) and detector.objective.one_pass):
-            raise UserError(
+            raise InputError(
                 "loss: only the closed form learns image by image; take loss=norm "
                 "loss.solver=closed_form"
             )
         if not isinstance(detector.projector, Conv1x1):
-            raise UserError("projector: the closed form sets its weights; take projector=conv1x1")
+            raise InputError("projector: the closed form sets its weights; take projector=conv1x1")
         if half_life is not None:
             check_number("half_life", half_life, above=0)
         check_number("refresh", refresh, at_least=0, at_most=1)

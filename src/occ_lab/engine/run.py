@@ -29,7 +29,7 @@ from occ_lab.reporting.record import METRICS, RunRecord, leads, to_csv, to_json
 from occ_lab.reporting.tables.results import TITLES, calibration_table, percent, results_table
 from occ_lab.reporting.tracking import Tracking, tracked
 from occ_lab.utils.allocator import keep_freed_memory
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.memory import peak_mb, reset_peak
 
@@ -79,7 +79,7 @@ def run(cfg: DictConfig, directory: Path, fit: Fit = fitted) -> dict[str, dict[s
         The figures of each task, as in ``metrics.json``; nothing in a process that does not lead.
 
     Raises:
-        UserError: a value out of range, absent data, a file that cannot be used; all before any
+        InputError: a value out of range, absent data, a file that cannot be used; all before any
             work on the task concerned.
     """
     keep_freed_memory()
@@ -164,7 +164,7 @@ def check(cfg: DictConfig) -> Parts:
     views = views_of(cfg)
     objective = build(without_fit(cfg.loss), "loss", channels=1, levels=[1])
     if cfg.oracle and objective.one_pass:
-        raise UserError(f"oracle: loss={cfg.loss.name} learns in one pass; it has no best epoch")
+        raise InputError(f"oracle: loss={cfg.loss.name} learns in one pass; it has no best epoch")
     check_explanations(cfg)
     check_calibration(cfg)
     postprocess = build(cfg.scoring, "scoring")
@@ -173,7 +173,7 @@ def check(cfg: DictConfig) -> Parts:
     for view in views:
         backbone.check_size(view.crop, view.crop)
     if cfg.pretrain.epochs and not backbone.trained:
-        raise UserError(
+        raise InputError(
             f"pretrain: the backbone {backbone.name} is frozen; leave pretrain out, "
             "or take backbone=lenet"
         )
@@ -194,7 +194,7 @@ def views_of(cfg: DictConfig) -> list[Benchmark]:
     ]
     whole = [view for view in views if view.crop == view.resize]
     if len(views) < max(2, len(given)) or not whole:
-        raise UserError(
+        raise InputError(
             "ensemble must be null, or two or more views of which one shows the whole image, "
             f"such as [{{resize:224,crop:224}},{{resize:256,crop:224}}], got {cfg.ensemble}"
         )

@@ -30,7 +30,7 @@ from occ_lab.inference.predictor import CHECKPOINT, TrainedDetector
 from occ_lab.reporting.record import keep_settings, to_csv, to_json
 from occ_lab.reporting.tables.stream import stream_table
 from occ_lab.utils.allocator import keep_freed_memory
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import write_whole
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def stream(cfg: DictConfig, directory: Path) -> None:
     directory as ``occ_lab.train`` does, with the detector as it is after the last image.
 
     Raises:
-        UserError: a value out of range, absent data, results already there; before any work.
+        InputError: a value out of range, absent data, results already there; before any work.
         SystemExit: 1 if images of ``cfg.input`` could not be read; 130 on Ctrl-C, what was saved
             stays.
     """
@@ -80,10 +80,10 @@ def check_stream(cfg: DictConfig) -> None:
     """Check what is asked of the stream itself; `Online` checks its own numbers.
 
     Raises:
-        UserError: a value out of range, or what a stream cannot do.
+        InputError: a value out of range, or what a stream cannot do.
     """
     if cfg.loss.name != "norm" or cfg.loss.solver != "closed_form":
-        raise UserError(
+        raise InputError(
             f"loss: only the closed form learns image by image, not {cfg.loss.name}; take "
             "loss=norm loss.solver=closed_form"
         )
@@ -94,12 +94,12 @@ def check_stream(cfg: DictConfig) -> None:
         check_value(cfg, "half_life", above=0)
     check_value(cfg, "refresh", at_least=0, at_most=1)
     if cfg.calibration.share or cfg.calibration.folds or cfg.ensemble is not None:
-        raise UserError(
+        raise InputError(
             "calibration, ensemble: a stream learns from all images by one detector; its p-values "
             "are in streams/*.csv"
         )
     if on_several_processes(cfg):
-        raise UserError(
+        raise InputError(
             "trainer.devices: a stream is one process; start several on parts of the images and "
             "merge what they have learned, state=[A.safetensors,B.safetensors]"
         )
@@ -205,7 +205,7 @@ def follow(
     passage.position = len(sources)
     save(passage, place, settings)
     if not passage.online.weight:
-        raise UserError(f"{place.name}: no image could be learned from")
+        raise InputError(f"{place.name}: no image could be learned from")
     if passage.online.fresh:
         passage.online.solve()
     write_whole(place.with_name(f"{place.name}.json"), to_json(passage.figures()))

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from occ_lab.engine.online import OnlineState
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import whole_file
 
 FACTS = "occ_lab"  # the key of the metadata
@@ -63,14 +63,14 @@ def read_state(path: Path, settings: dict[str, Any]) -> StreamState:
         settings: those of the stream that is to go on with it.
 
     Raises:
-        UserError: it is no such file, or it was learned with other settings.
+        InputError: it is no such file, or it was learned with other settings.
     """
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()[FACTS])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise UserError(
+        raise InputError(
             f"state: {path} is not the state of a stream ({type(error).__name__}); name a file "
             "that `python -m occ_lab.stream` has written, streams/*.safetensors"
         ) from error
@@ -79,7 +79,7 @@ def read_state(path: Path, settings: dict[str, Any]) -> StreamState:
         told = ", ".join(
             f"{name} {facts['settings'].get(name)}, not {settings[name]}" for name in other
         )
-        raise UserError(f"state: {path} was learned with {told}; repeat its settings")
+        raise InputError(f"state: {path} was learned with {told}; repeat its settings")
     scores = tensors.pop("scores").to(torch.float64)
     learned = OnlineState(tensors, facts["learned"])
     return StreamState(learned, scores, facts["position"], facts["rows"], facts["settings"])

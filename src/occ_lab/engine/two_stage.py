@@ -21,7 +21,7 @@ from occ_lab.reporting.record import UNTOLD, keep_settings, leads, mean_metrics,
 from occ_lab.reporting.tables.two_stage import stages_table
 from occ_lab.reporting.tracking import tracked
 from occ_lab.utils.allocator import keep_freed_memory
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import write_whole
 
 FEATURES = ("pooled", "head")
@@ -43,7 +43,7 @@ def both_stages(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
         The figures of each density, by its name: as in ``metrics.json`` of a run.
 
     Raises:
-        UserError: a value out of range, absent data, results already there; before any training.
+        InputError: a value out of range, absent data, results already there; before any training.
     """
     keep_freed_memory()
     cfg = resolved(cfg)
@@ -92,19 +92,19 @@ def check(cfg: DictConfig, benchmark: Benchmark) -> dict[str, DictConfig]:
     representation = make_representation(cfg)
     side = representation.encoder.side
     if representation.patches and side > benchmark.crop:
-        raise UserError(
+        raise InputError(
             f"representation.encoder.side: patches of {side} px are larger than the images "
             f"(dataset.crop={benchmark.crop})"
         )
     if not representation.patches and side != benchmark.crop:
-        raise UserError(
+        raise InputError(
             f"representation.encoder.side must be dataset.crop={benchmark.crop} where it learns "
             f"from whole images (patches=0), got {side}"
         )
     plans: dict[str, DictConfig] = {}
     for features in several(cfg, "features"):
         if features not in FEATURES:
-            raise UserError(f"features must be of {', '.join(FEATURES)}, got {features!r}")
+            raise InputError(f"features must be of {', '.join(FEATURES)}, got {features!r}")
         for density in several(cfg, "density"):
             plans[f"{density}_{features}".replace(" ", "_")] = plan(cfg, density, features)
     if cfg.representation.own_score:
@@ -123,12 +123,12 @@ def several(cfg: DictConfig, key: str) -> list[str]:
     """The values of a key that is one or a list.
 
     Raises:
-        UserError: there is none.
+        InputError: there is none.
     """
     given = cfg[key]
     values = [str(value) for value in (given if isinstance(given, ListConfig) else [given])]
     if not values or "" in values or given is None:
-        raise UserError(f"{key} must be a name or a list of names, got {given!r}")
+        raise InputError(f"{key} must be a name or a list of names, got {given!r}")
     return values
 
 
@@ -137,7 +137,7 @@ def plan(cfg: DictConfig, density: str, features: str) -> DictConfig:
     loss, *settings = density.split()
     known = sorted(path.stem for path in Path(conf_dir(), "loss").glob("*.yaml"))
     if loss not in known:
-        raise UserError(f"density must be of {', '.join(known)}, got {loss!r}")
+        raise InputError(f"density must be of {', '.join(known)}, got {loss!r}")
     train = unresolved("train", [f"loss={loss}", "backbone=file", *settings])
     with open_dict(train):
         for key in SHARED:

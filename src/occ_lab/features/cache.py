@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.lib import format as npy
 
-from occ_lab.utils.errors import UserError, check_number
+from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import whole_folder
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class FeatureCache:
             The levels as read-only memory maps, float16 ``[N, H, W, C]``.
 
         Raises:
-            UserError: the disk is full, or a feature is too large for float16.
+            InputError: the disk is full, or a feature is too large for float16.
         """
         folder = self.dir / digest(key)
         self.dir.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ class FeatureCache:
                     json.dumps({**key, "files": checksums}), encoding="utf-8"
                 )
         except OSError as error:
-            raise UserError(
+            raise InputError(
                 f"cache.dir: cannot write features to {self.dir} ({error.strerror or error}); "
                 "make room, name another folder, or say cache.enabled=false"
             ) from error
@@ -201,7 +201,7 @@ class LevelFile:
             half = np.ascontiguousarray(level, dtype="<f2")
         exponents = half.view("<u2") & 0x7C00  # all its bits are set in inf and nan
         if (exponents == 0x7C00).any():
-            raise UserError(
+            raise InputError(
                 "cache: a feature is not finite or too large for float16; say cache.enabled=false"
             )
         self._write(half.data)

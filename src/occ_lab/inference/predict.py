@@ -25,7 +25,7 @@ from occ_lab.features.extraction import one_ahead
 from occ_lab.inference.predictor import TrainedDetector, load
 from occ_lab.metrics.calibration import fewest
 from occ_lab.reporting.pictures import strip
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import whole_file
 
 COLUMNS = ("path", "score", "p_value", "anomalous")
@@ -57,7 +57,7 @@ def predict(cfg: DictConfig, directory: Path) -> dict[Path, str]:
         The files that could not be read, and why.
 
     Raises:
-        UserError: a value out of range, no such run, no images; before any work.
+        InputError: a value out of range, no such run, no images; before any work.
     """
     check_value(cfg, "batch_size", at_least=1, integer=True)
     check_value(cfg, "workers", at_least=0, integer=True)
@@ -97,7 +97,7 @@ def image_paths(given: str) -> list[Path]:
     """The image files that a path or pattern names, sorted; folders are searched to the bottom.
 
     Raises:
-        UserError: there are none.
+        InputError: there are none.
     """
     place = Path(given).expanduser()
     if place.is_file():
@@ -109,7 +109,7 @@ def image_paths(given: str) -> list[Path]:
         if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
     )
     if not paths:
-        raise UserError(
+        raise InputError(
             f"input: no images in {place.absolute()}; name a file, a folder or a pattern. Images "
             f"end in {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
@@ -131,13 +131,13 @@ def set_overkill(cfg: DictConfig, detector: TrainedDetector) -> None:
     """Let the detector decide at the rate of false alarms that is asked for.
 
     Raises:
-        UserError: a decision or mask is asked for that the run cannot give.
+        InputError: a decision or mask is asked for that the run cannot give.
     """
     calibration = detector.calibration
     if calibration is None:
         asked = [key for key in ("overkill", "masks") if cfg.get(key)]
         if asked:
-            raise UserError(
+            raise InputError(
                 f"{asked[0]}: {cfg.run} was not calibrated; train it with calibration.share=0.1"
             )
         return
@@ -147,7 +147,7 @@ def set_overkill(cfg: DictConfig, detector: TrainedDetector) -> None:
     overkill = detector.overkill
     assert overkill is not None
     if len(calibration.scores) < fewest(overkill):
-        raise UserError(
+        raise InputError(
             f"overkill: {overkill:g} needs at least {fewest(overkill)} calibration images, "
             f"{cfg.run} has {len(calibration.scores)}; take a higher rate"
         )

@@ -19,7 +19,7 @@ from occ_lab.detector import Detector
 from occ_lab.engine.calibrate import read_calibration
 from occ_lab.engine.fit import Parts, make_detector
 from occ_lab.metrics.calibration import Calibration
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 AnyImage: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -139,14 +139,14 @@ def load(
         device: where it computes.
 
     Raises:
-        UserError: no such run or task, or the weights of its backbone are not there or not those
+        InputError: no such run or task, or the weights of its backbone are not there or not those
             it was trained with.
     """
     directory = Path(run).expanduser()
     settings = directory / "config.yaml"
     tasks = sorted(path.parents[1].name for path in directory.glob(f"tasks/*/{CHECKPOINT}"))
     if not settings.is_file() or not tasks:
-        raise UserError(
+        raise InputError(
             f"run: {directory.absolute()} holds no trained detector; name the run directory that "
             "`python -m occ_lab.train` prints at its end"
         )
@@ -154,12 +154,12 @@ def load(
         (task,) = tasks
     if task not in tasks:
         asked = "" if task is None else f"no {task}; "
-        raise UserError(f"task: {asked}this run has {', '.join(tasks)}; name one")
+        raise InputError(f"task: {asked}this run has {', '.join(tasks)}; name one")
     folder = directory / "tasks" / task
     cfg = OmegaConf.load(settings)
     assert isinstance(cfg, DictConfig)
     if cfg.ensemble is not None:
-        raise UserError(f"run: {directory} is an ensemble of views, which cannot be loaded as one")
+        raise InputError(f"run: {directory} is an ensemble of views, which cannot be loaded as one")
     detector = restored(cfg, task, folder / CHECKPOINT, directory)
     return TrainedDetector(task, cfg, detector.to(device), read_calibration(folder / CALIBRATION))
 
@@ -168,13 +168,13 @@ def restored(cfg: DictConfig, task: str, path: Path, directory: Path) -> Detecto
     """The detector of a task with what its checkpoint holds.
 
     Raises:
-        UserError: the backbone's weights cannot be had, or are others.
+        InputError: the backbone's weights cannot be had, or are others.
     """
     benchmark = build(cfg.dataset, "dataset")
     try:
         backbone = build(cfg.backbone, "backbone").of(task)
-    except UserError as error:
-        raise UserError(
+    except InputError as error:
+        raise InputError(
             f"run: {directory} needs the backbone {cfg.backbone.name}, as it was trained with\n"
             f"{error}"
         ) from error
@@ -185,7 +185,7 @@ def restored(cfg: DictConfig, task: str, path: Path, directory: Path) -> Detecto
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in any way
-        raise UserError(f"run: {path} cannot be read safely ({type(error).__name__})") from error
+        raise InputError(f"run: {path} cannot be read safely ({type(error).__name__})") from error
     detector.on_load_checkpoint(checkpoint)
     detector.load_state_dict(checkpoint["state_dict"])
     return detector

@@ -2,7 +2,7 @@
 
 All depend on the order of the scores alone: no squashing, no scaling, no binning. Where one of the
 two classes is missing there is no order to judge, and every metric is NaN. A score that is NaN
-itself has no place in an order: ``update`` raises `UserError`.
+itself has no place in an order: ``update`` raises `InputError`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from occ_lab.metrics.packing import pack, unpack
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 class _OrderMetric(Metric, ABC):
@@ -54,7 +54,7 @@ class _ImageMetric(_OrderMetric):
             labels: 0 normal, 1 anomalous, ``[B]``.
 
         Raises:
-            UserError: A score is NaN.
+            InputError: A score is NaN.
             ValueError: The shapes differ.
         """
         self.scores.append(_checked(scores, labels, "labels"))
@@ -156,7 +156,7 @@ class _PixelMetric(_OrderMetric):
             masks: True where a pixel is anomalous, bool ``[B, h, w]``.
 
         Raises:
-            UserError: A score is NaN.
+            InputError: A score is NaN.
             ValueError: The shapes differ, or the dtype is another than before.
         """
         maps = _checked(maps, masks, "masks")
@@ -329,7 +329,7 @@ def _checked(scores: Tensor, truth: Tensor, name: str) -> Tensor:
             f"{name} must be {tuple(scores.shape)} like the scores, got {tuple(truth.shape)}"
         )
     if scores.isnan().any():
-        raise UserError(
+        raise InputError(
             "The anomaly scores hold NaN, which has no place in their order. "
             "The training has probably diverged: try a lower learning rate or full precision."
         )

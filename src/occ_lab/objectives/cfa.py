@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from occ_lab.objectives.base import Objective
 from occ_lab.objectives.neighbours import NearestDistances, lengths, rows
-from occ_lab.utils.errors import UserError, check_number
+from occ_lab.utils.errors import InputError, check_number
 
 Memory = Literal["official", "algorithm1"]
 
@@ -108,7 +108,7 @@ class CFA(Objective):
         """Build the memory bank from maps ``[B, C, H, W]`` of the untrained projector.
 
         Raises:
-            UserError: it has fewer than k + j centres.
+            InputError: it has fewer than k + j centres.
         """
         images = (rows(image[None]).to(self.bank.dtype) for z in feature_maps for image in z)
         if self.memory == "official":
@@ -116,7 +116,7 @@ class CFA(Objective):
         else:
             bank = algorithm1_bank(images, self.bank_compression, self.ema, self.seed)
         if len(bank) < self.k + self.j:
-            raise UserError(
+            raise InputError(
                 f"loss: the memory bank has {len(bank)} centres, fewer than k + j = "
                 f"{self.k + self.j}; CFA needs a structured dataset, and bank_compression low "
                 "enough for its maps"

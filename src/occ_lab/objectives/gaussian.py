@@ -10,7 +10,7 @@ from torch import Tensor
 from occ_lab.objectives.base import Objective
 from occ_lab.objectives.norm.moments import Moments
 from occ_lab.projectors import Conv1x1
-from occ_lab.utils.errors import UserError, check_number
+from occ_lab.utils.errors import InputError, check_number
 
 
 class Gaussian(Objective):
@@ -50,7 +50,7 @@ class Gaussian(Objective):
         """Set the projector to ``[W, −W μ]``.
 
         Raises:
-            UserError: the covariance is singular, or the projector cannot be set.
+            InputError: the covariance is singular, or the projector cannot be set.
         """
         self.moments.reduce()
         mean, covariance = mean_and_covariance(self.moments.mean.cpu())
@@ -84,7 +84,7 @@ def inverse_factor(covariance: Tensor, shrinkage: float, scale: Tensor) -> Tenso
         Lower triangular, float64 ``[..., C, C]``.
 
     Raises:
-        UserError: some Σ_s is singular to rounding.
+        InputError: some Σ_s is singular to rounding.
     """
     identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
     shrunk = (1 - shrinkage) * covariance + shrinkage * scale * identity
@@ -92,7 +92,7 @@ def inverse_factor(covariance: Tensor, shrinkage: float, scale: Tensor) -> Tenso
     # Where Σ_s is singular, rounding may still leave a tiny pivot above zero.
     pivots = factor.diagonal(dim1=-2, dim2=-1).square()
     if failed.any() or pivots.min() <= len(identity) * torch.finfo(factor.dtype).eps * scale:
-        raise UserError(
+        raise InputError(
             "loss.shrinkage: the covariance of the features is singular; take a larger one, or "
             "more training images if it is above 0"
         )

@@ -6,7 +6,7 @@ from torch import nn
 
 from occ_lab.objectives.base import Objective
 from occ_lab.projectors import Identity
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 class JoinedObjective(Objective):
@@ -18,9 +18,9 @@ class JoinedObjective(Objective):
         """Refuse a projector that would change what was learned from.
 
         Raises:
-            UserError: it is not `Identity`.
+            InputError: it is not `Identity`.
         """
         if not isinstance(projector, Identity):
-            raise UserError(
+            raise InputError(
                 "projector: this loss compares the features themselves; take projector=identity"
             )

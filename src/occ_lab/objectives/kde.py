@@ -61,7 +61,7 @@ class KDE(SampledObjective):
         """Keep the sample, and take γ from it.
 
         Raises:
-            UserError: γ has no value, or the projector is not `Identity`.
+            InputError: γ has no value, or the projector is not `Identity`.
         """
         super().finish(projector)
         self.bank = self._vectors(self.sample.taken())

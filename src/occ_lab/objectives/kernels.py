@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 def kernel_gamma(vectors: Tensor, scale: float) -> Tensor:
@@ -18,11 +18,11 @@ def kernel_gamma(vectors: Tensor, scale: float) -> Tensor:
         A scalar.
 
     Raises:
-        UserError: the entries are all alike.
+        InputError: the entries are all alike.
     """
     spread = vectors.var(correction=0) * vectors.shape[1]
     if spread <= torch.finfo(vectors.dtype).eps:  # rounding leaves up to 10⁻⁴ of that where none is
-        raise UserError(
+        raise InputError(
             f"loss.scale: γ = scale / (variance · C) has no value: at length 1 the {len(vectors)} "
             "training features kept have the same value in every channel; look at the training "
             "images and the backbone's weights, or take loss=knn"

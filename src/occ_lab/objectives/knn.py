@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from occ_lab.objectives.coreset import farthest_first, projected
 from occ_lab.objectives.neighbours import NearestDistances, lengths, rows
 from occ_lab.objectives.sampled import SampledObjective
-from occ_lab.utils.errors import UserError, check_number
+from occ_lab.utils.errors import InputError, check_number
 
 Coreset = Literal["random", "greedy"]
 Metric = Literal["euclidean", "cosine"]
@@ -75,14 +75,14 @@ class KNN(SampledObjective):
         """Take the sample, or its coreset, as the bank.
 
         Raises:
-            UserError: there are fewer than k feature vectors, or the projector is not `Identity`.
+            InputError: there are fewer than k feature vectors, or the projector is not `Identity`.
         """
         super().finish(projector)
         bank = self._vectors(self.sample.taken())
         if self.greedy and len(bank) > self.size:
             bank = bank[farthest_first(projected(bank, PROJECTED, self.seed), self.size)]
         if len(bank) < self.k:
-            raise UserError(
+            raise InputError(
                 f"loss.k: the training set has {len(bank)} feature vectors, fewer than k = {self.k}"
             )
         self.bank = bank

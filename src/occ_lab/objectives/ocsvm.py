@@ -83,7 +83,7 @@ class OCSVM(SampledObjective):
         """Fit the machine to the sample.
 
         Raises:
-            UserError: γ has no value, or the projector is not `Identity`.
+            InputError: γ has no value, or the projector is not `Identity`.
         """
         super().finish(projector)
         vectors = self._vectors(self.sample.taken())

@@ -82,7 +82,7 @@ class PaDiM(JoinedObjective):
         """Take mean and inverse factor of every position.
 
         Raises:
-            UserError: some covariance is singular, or the projector is not `Identity`.
+            InputError: some covariance is singular, or the projector is not `Identity`.
         """
         super().finish(projector)
         assert self.moments is not None

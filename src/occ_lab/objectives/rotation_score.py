@@ -8,7 +8,7 @@ from torch import Tensor
 
 from occ_lab.objectives.joined import JoinedObjective
 from occ_lab.pretraining.augmentations import TURNS
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 class RotationScore(JoinedObjective):
@@ -22,7 +22,7 @@ class RotationScore(JoinedObjective):
         levels: the channels of each level; of no use here.
 
     Raises:
-        UserError: the features are no answers of a rotation classifier.
+        InputError: the features are no answers of a rotation classifier.
     """
 
     def __init__(self, channels: int, levels: Sequence[int]) -> None:
@@ -33,10 +33,10 @@ class RotationScore(JoinedObjective):
         """Nothing is to be learned from levels ``[B, 4, H, W]``.
 
         Raises:
-            UserError: they have other channels.
+            InputError: they have other channels.
         """
         if self.channels != TURNS:
-            raise UserError(
+            raise InputError(
                 "loss=rotation_classifier takes the answers of a rotation classifier: "
                 "backbone=file:PATH backbone.features=turns, of representation=rotation"
             )

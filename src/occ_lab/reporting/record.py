@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import whole_folder, write_whole
 
 # Keys that change no figure of a task.
@@ -38,7 +38,7 @@ class RunRecord:
         cfg: the whole configuration, resolved; it is kept as ``config.yaml``.
 
     Raises:
-        UserError: ``directory`` has finished tasks and ``cfg.resume`` is off, or they were made
+        InputError: ``directory`` has finished tasks and ``cfg.resume`` is off, or they were made
             with another configuration.
     """
 
@@ -103,18 +103,18 @@ def keep_settings(
         untold: keys that change nothing of it.
 
     Raises:
-        UserError: work has begun and ``cfg.resume`` is off, or it had other settings.
+        InputError: work has begun and ``cfg.resume`` is off, or it had other settings.
     """
     settings = directory / "config.yaml"
     if begun:
         if not cfg.resume:
-            raise UserError(
+            raise InputError(
                 f"hydra.run.dir: {directory} already holds results; "
                 "add resume=true to go on there, or name another directory"
             )
         changed = differences(OmegaConf.load(settings), cfg, untold)
         if changed:
-            raise UserError(
+            raise InputError(
                 f"resume: {directory} holds a run with another {', '.join(changed)}; "
                 "repeat its command, or name another directory"
             )

@@ -14,7 +14,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from occ_lab.metrics.curves import thinned
 from occ_lab.reporting.record import METRICS, mean_metrics
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 POINTS = 200  # of a curve
 
@@ -118,7 +118,7 @@ def tracked(cfg: DictConfig, directory: Path, leads: bool, job: str) -> Iterator
         job: the W&B run's job type: the name of the loss.
 
     Raises:
-        UserError: W&B is asked for and not installed.
+        InputError: W&B is asked for and not installed.
     """
     if cfg.logger.wandb is None or not leads:
         yield Tracking(cfg.logger.csv, None)
@@ -126,7 +126,7 @@ def tracked(cfg: DictConfig, directory: Path, leads: bool, job: str) -> Iterator
     try:
         import wandb
     except ImportError as error:
-        raise UserError("logger: wandb is not installed; pip install 'occ-lab[wandb]'") from error
+        raise InputError("logger: wandb is not installed; pip install 'occ-lab[wandb]'") from error
     in_sweep = (directory.parent / "multirun.yaml").is_file()
     group = directory.parent.name if in_sweep else directory.name
     config = OmegaConf.to_container(cfg, resolve=True)

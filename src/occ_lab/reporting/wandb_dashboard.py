@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     try:
         console.print(create(asked.entity, asked.project, asked.name))
-    except UserError as error:
+    except InputError as error:
         console.print(str(error))
         return 1
     return 0
@@ -45,18 +45,18 @@ def create(entity: str, project: str, name: str) -> str:
     """Save the dashboard on the account that ``wandb login`` knows; its address.
 
     Raises:
-        UserError: wandb-workspaces is not installed, or W&B cannot be reached or refuses.
+        InputError: wandb-workspaces is not installed, or W&B cannot be reached or refuses.
     """
     try:
         workspace = dashboard(entity, project, name)
     except ImportError as error:
-        raise UserError(
+        raise InputError(
             "wandb_dashboard: wandb-workspaces is not installed; pip install 'occ-lab[wandb]'"
         ) from error
     try:
         workspace.save()
     except Exception as error:  # of the network, the login, or the service: many kinds
-        raise UserError(
+        raise InputError(
             f"wandb_dashboard: W&B did not take it ({error}); is this machine online, and have you "
             "called wandb login?"
         ) from error

@@ -1,16 +1,33 @@
-"""The one kind of error that a user is meant to read, and the check that most often raises it."""
+"""The errors that a caller can correct, and the check that most often raises one."""
 
 from __future__ import annotations
 
-from hydra.errors import CompactHydraException
 
+class InputError(ValueError):
+    """Something that the caller can correct: absent data, a value out of range, a damaged file.
 
-class UserError(CompactHydraException):
-    """Something the user can mend: a missing dataset, a value out of range, a corrupt file.
+    The message says what is wrong, where, and what to do, in the terms of the class or function
+    that raises it. The commands add the configuration key and print it without a traceback.
 
-    The message says what is wrong, where, and what to do. Hydra prints compact exceptions
-    without a traceback (``HYDRA_FULL_ERROR=1`` brings it back).
+    Args:
+        message: begins with ``argument``, if there is one: ``root: no mvtec data in /data``.
+        part: the part of a detector or of a run whose argument it is, such as ``dataset``,
+            ``backbone``, ``projector``, ``objective``, ``cache``, ``postprocessing`` or
+            ``trainer``; empty where the message needs no such context.
+
+    Example:
+        >>> raise InputError("root: no mvtec data in /data", part="dataset")
+        Traceback (most recent call last):
+        occ_lab.utils.errors.InputError: root: no mvtec data in /data
     """
+
+    def __init__(self, message: str, part: str = "") -> None:
+        super().__init__(message)
+        self.part = part
+
+
+class MissingError(InputError, FileNotFoundError):
+    """A file or folder that the caller has named is not there."""
 
 
 def check_number(
@@ -25,8 +42,13 @@ def check_number(
     """Raise unless ``value`` is a number within the bounds that are given.
 
     Raises:
-        ValueError: the message begins with ``name``, so that the configuration can put the
-            group's name before it: ``loss.norm must be a number > 0, got -1``.
+        ValueError: the message begins with ``name``: ``norm must be a number > 0, got -1``.
+
+    Example:
+        >>> check_number("norm", 1.0, above=0)
+        >>> check_number("norm", -1, above=0)
+        Traceback (most recent call last):
+        ValueError: norm must be a number and > 0, got -1
     """
     rules = [
         "an integer" if integer else "a number",

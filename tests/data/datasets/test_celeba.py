@@ -8,7 +8,7 @@ import pytest
 
 from occ_lab.data.datamodule import TaskData
 from occ_lab.data.datasets.celeba import CelebA
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.data.trees import noise, save
 
 # file, partition, Eyeglasses, Smiling
@@ -51,7 +51,7 @@ def test_another_attribute(faces: Path) -> None:
     split = benchmark.split("Smiling")
     assert [item.path.name for item in split.train] == ["000001.jpg", "000002.jpg"]
     assert [item.label for item in split.test] == [1, 0]
-    with pytest.raises(UserError, match=r"no Hat; there are Eyeglasses, Smiling"):
+    with pytest.raises(InputError, match=r"no Hat; there are Eyeglasses, Smiling"):
         CelebA(faces, "Hat", name="c").split("no_Hat")
     with pytest.raises(ValueError, match=r"^normal must be absent or present"):
         CelebA(faces, normal="no", name="c")  # type: ignore[arg-type]

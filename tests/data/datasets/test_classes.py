@@ -10,7 +10,7 @@ import pytest
 from occ_lab.data.datamodule import TaskData
 from occ_lab.data.datasets.class_folder import ClassFolder
 from occ_lab.data.datasets.mnist import MNIST, FashionMNIST, read_idx
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.data.trees import noise, save
 
 
@@ -103,5 +103,5 @@ def test_a_damaged_packed_file_is_told(tmp_path: Path) -> None:
     for part in ("train", "t10k"):
         for kind in ("images-idx3", "labels-idx1"):
             (raw / f"{part}-{kind}-ubyte").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"^dataset.root: .*no whole IDX file.*get the data again"):
+    with pytest.raises(InputError, match=r"^dataset.root: .*no whole IDX file.*get the data again"):
         MNIST(tmp_path, name="m").split("3")

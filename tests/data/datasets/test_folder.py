@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from occ_lab.data.datasets.folder import Folder
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.data.trees import noise, save
 
 
@@ -44,13 +44,13 @@ def test_abnormal_images_and_masks(images: Path) -> None:
 
 
 def test_bad_arguments_are_told(images: Path) -> None:
-    with pytest.raises(UserError, match=r"^dataset.normal: name a folder"):
+    with pytest.raises(InputError, match=r"^dataset.normal: name a folder"):
         Folder("p")
-    with pytest.raises(UserError, match=r"^dataset.abnormal: no folder .*nowhere"):
+    with pytest.raises(InputError, match=r"^dataset.abnormal: no folder .*nowhere"):
         Folder("p", images / "good parts", images / "nowhere")
-    with pytest.raises(UserError, match=r"^dataset.masks: there are no images to mask"):
+    with pytest.raises(InputError, match=r"^dataset.masks: there are no images to mask"):
         Folder("p", images / "good parts", masks=images / "masks")
     with pytest.raises(ValueError, match=r"^train_share must be"):
         Folder("p", images, train_share=1)
-    with pytest.raises(UserError, match=r"no p data in .*empty"):
+    with pytest.raises(InputError, match=r"no p data in .*empty"):
         Folder("p", images / "empty").tasks()

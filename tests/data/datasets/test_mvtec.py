@@ -8,7 +8,7 @@ import pytest
 
 from occ_lab.data.base import image_files
 from occ_lab.data.datasets.mvtec import MVTec
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.data.trees import mvtec_tree, noise, save
 
 
@@ -58,7 +58,7 @@ def test_other_files_in_a_folder_of_images_are_passed_over(tmp_path: Path) -> No
 
 
 def test_absent_data_says_what_where_how_and_licence(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         MVTec("mvtec", tmp_path / "nothing").tasks()
     text = str(caught.value)
     assert str(tmp_path / "nothing") in text
@@ -73,7 +73,7 @@ def test_category_selects_and_refuses(tmp_path: Path) -> None:
     assert MVTec("mvtec", tmp_path).tasks() == ["bolt", "nut"]
     assert MVTec("mvtec", tmp_path, category="nut").tasks() == ["nut"]
     assert MVTec("mvtec", tmp_path, category=["nut", "bolt", "nut"]).tasks() == ["nut", "bolt"]
-    with pytest.raises(UserError, match=r"dataset\.category: no cap in .*found: bolt, nut"):
+    with pytest.raises(InputError, match=r"dataset\.category: no cap in .*found: bolt, nut"):
         MVTec("mvtec", tmp_path, category=["bolt", "cap"]).tasks()
 
 

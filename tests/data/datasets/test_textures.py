@@ -15,7 +15,7 @@ from PIL import Image
 from occ_lab.data.datasets import textures
 from occ_lab.data.datasets.defects import DEFECTS
 from occ_lab.data.datasets.textures import CATEGORIES, COLUMNS, SIDE, Textures
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 SMALL = {"train": 2, "normal": 2, "defective": 10}
 
@@ -54,7 +54,7 @@ def test_every_category_is_there_before_anything_is_written(tmp_path: Path) -> N
 
 
 def test_unknown_category(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no sand .* found: brick, grass, gravel"):
+    with pytest.raises(InputError, match="no sand .* found: brick, grass, gravel"):
         Textures("textures", tmp_path, category="sand").tasks()
 
 
@@ -247,7 +247,7 @@ def test_killed_leaves_no_half_category(tmp_path: Path) -> None:
 
 def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"^dataset\.root: cannot make the textures images in"):
+    with pytest.raises(InputError, match=r"^dataset\.root: cannot make the textures images in"):
         small(tmp_path / "file").split("brick")
 
 

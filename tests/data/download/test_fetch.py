@@ -22,7 +22,7 @@ from rich.progress import Progress
 
 from occ_lab.data.download import fetch as download
 from occ_lab.data.download.fetch import Archive, fetch, install
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.data.download.archives import BODY, HALF, names, tar_of, tree, zip_of
 
 
@@ -200,7 +200,7 @@ def test_a_file_always_cut_at_one_place_is_given_up(
 ) -> None:
     server.faults = [fault] * 20
     archive = server.archive("a.zip")
-    with pytest.raises(UserError, match=rf"{archive.url}: the connection was lost"):
+    with pytest.raises(InputError, match=rf"{archive.url}: the connection was lost"):
         fetch(archive, tmp_path)
     assert len(server.ranges) <= download.ATTEMPTS + 1
 
@@ -229,7 +229,7 @@ def test_a_wrong_checksum_is_said_and_the_part_removed(server: Server, tmp_path:
     archive = server.archive("a.zip")
     server.files["/a.zip"] = BODY[::-1]
     found = hashlib.sha256(BODY[::-1]).hexdigest()
-    with pytest.raises(UserError) as error:
+    with pytest.raises(InputError) as error:
         fetch(archive, tmp_path)
     for said in (archive.url, archive.checksum, found, "same command"):
         assert said in str(error.value)
@@ -245,7 +245,7 @@ def test_a_server_that_stalls_is_given_up_and_the_part_kept(
     monkeypatch.setattr(download, "ATTEMPTS", 1)
     server.faults = ["stall"]
     archive = server.archive("a.zip")
-    with pytest.raises(UserError, match=r"nothing came for 0\.1 s\n.*goes on where") as error:
+    with pytest.raises(InputError, match=r"nothing came for 0\.1 s\n.*goes on where") as error:
         fetch(archive, tmp_path)
     assert str(tmp_path / "a.zip") in str(error.value)
     assert 0 < (tmp_path / "a.zip.part").stat().st_size <= HALF
@@ -257,7 +257,7 @@ def test_a_server_that_stalls_is_given_up_and_the_part_kept(
 def test_no_such_file_is_asked_for_once(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.zip.part").write_bytes(BODY[:HALF])
     archive = Archive(server.url("a.zip"), "md5:0")
-    with pytest.raises(UserError, match=rf"{archive.url}: HTTP 404 Not Found"):
+    with pytest.raises(InputError, match=rf"{archive.url}: HTTP 404 Not Found"):
         fetch(archive, tmp_path)
     assert len(server.ranges) == 1
     assert names(tmp_path) == ["a.zip.part"]
@@ -265,7 +265,7 @@ def test_no_such_file_is_asked_for_once(server: Server, tmp_path: Path) -> None:
 
 def test_a_server_in_trouble_is_asked_again(server: Server, tmp_path: Path) -> None:
     server.faults = [503] * 20
-    with pytest.raises(UserError, match="HTTP 503"):
+    with pytest.raises(InputError, match="HTTP 503"):
         fetch(server.archive("a.zip"), tmp_path)
     assert len(server.ranges) == download.ATTEMPTS
 
@@ -275,7 +275,7 @@ def test_no_connection_says_how_to_get_it_by_hand(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/a.zip"
-    with pytest.raises(UserError) as error:
+    with pytest.raises(InputError) as error:
         fetch(Archive(url, "md5:0"), tmp_path)
     for said in (f"{url}: Connection refused", "get the file elsewhere", str(tmp_path / "a.zip")):
         assert said in str(error.value)
@@ -283,14 +283,14 @@ def test_no_connection_says_how_to_get_it_by_hand(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_said_before(server: Server, tmp_path: Path) -> None:
     archive = server.archive("a.zip", size=10**18)
-    with pytest.raises(UserError, match=r"1000000000\.00 GB are needed"):
+    with pytest.raises(InputError, match=r"1000000000\.00 GB are needed"):
         fetch(archive, tmp_path)
     assert server.ranges == []
 
 
 def test_a_folder_that_cannot_be_made_is_said(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write to"):
+    with pytest.raises(InputError, match="cannot write to"):
         fetch(server.archive("a.zip"), tmp_path / "file")
 
 
@@ -341,7 +341,7 @@ def test_what_is_there_is_not_overwritten_and_archives_are_kept(
 ) -> None:
     (tmp_path / "all").mkdir()
     (tmp_path / "all" / "2").write_bytes(b"mine")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(InputError, match="is there already"):
         install(several(server), tmp_path)
     (tmp_path / "all" / "2").unlink()
     install(several(server), tmp_path)
@@ -350,7 +350,7 @@ def test_what_is_there_is_not_overwritten_and_archives_are_kept(
 
 def test_two_archives_must_not_hold_the_same_file(server: Server, tmp_path: Path) -> None:
     twice = [server.archive(name, zip_of({"all/1": b""})) for name in ("a.zip", "b.zip")]
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(InputError, match="is there already"):
         install(twice, tmp_path)
     assert names(tmp_path) == [".download"]
 
@@ -374,7 +374,7 @@ def test_room_is_wanted_for_the_unpacked_too(
     archive = server.archive("a.zip", zip_of({"a": BODY}), size=1_000)
     usage = download.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage._replace(free=1_999))
-    with pytest.raises(UserError, match="are needed"):
+    with pytest.raises(InputError, match="are needed"):
         install([archive], tmp_path)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage._replace(free=2_000))
     install([archive], tmp_path)
@@ -384,7 +384,7 @@ def test_one_process_at_a_time(server: Server, tmp_path: Path) -> None:
     (tmp_path / ".download").mkdir()
     with (
         FileLock(tmp_path / ".download" / "lock"),
-        pytest.raises(UserError, match="another process is downloading"),
+        pytest.raises(InputError, match="another process is downloading"),
     ):
         install(several(server), tmp_path)
 

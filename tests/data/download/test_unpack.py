@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from occ_lab.data.download.unpack import unpack
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.data.download.archives import BODY, HALF, names, tar_of, tree, zip_of
 
 FILES = {"images/1.png": b"one", "images/deep/2.png": b"two", "readme": b"read"}
@@ -45,14 +45,14 @@ def test_a_single_file_loses_its_suffix(tmp_path: Path) -> None:
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.rar").write_bytes(BODY)
-    with pytest.raises(UserError, match=r"a\.rar: neither"):
+    with pytest.raises(InputError, match=r"a\.rar: neither"):
         unpack(tmp_path / "a.rar", tmp_path / "to")
 
 
 def refused(tmp_path: Path, name: str, content: bytes, match: str) -> None:
     """Nothing is written, neither within nor outside of the folder."""
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=match):
+    with pytest.raises(InputError, match=match):
         unpack(tmp_path / name, tmp_path / "to")
     assert names(tmp_path) == [name, "to"]
     assert names(tmp_path / "to") == []
@@ -142,7 +142,7 @@ def test_nothing_is_overwritten(tmp_path: Path, clash: str) -> None:
     there.parent.mkdir(parents=True)
     there.write_bytes(b"mine")
     (tmp_path / "a.zip").write_bytes(zip_of({"a": b"", "x/first": b"", "x/last": b"theirs"}))
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(InputError, match="is there already"):
         unpack(tmp_path / "a.zip", tmp_path / "to")
     assert tree(tmp_path / "to") == {clash: b"mine"}
 
@@ -151,7 +151,7 @@ def test_a_link_that_leads_nowhere_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "to").mkdir()
     (tmp_path / "to" / "a").symlink_to(tmp_path / "nowhere")
     (tmp_path / "a.zip").write_bytes(zip_of({"a": b""}))
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(InputError, match="is there already"):
         unpack(tmp_path / "a.zip", tmp_path / "to")
 
 
@@ -164,7 +164,7 @@ def test_a_failure_on_the_way_leaves_nothing(
         raise error
 
     monkeypatch.setattr("occ_lab.data.download.unpack.extract_zip", broken)
-    with pytest.raises(UserError if isinstance(error, OSError) else MemoryError) as raised:
+    with pytest.raises(InputError if isinstance(error, OSError) else MemoryError) as raised:
         unpack(tmp_path / "a.zip", tmp_path / "to")
     assert names(tmp_path / "to") == []
     if isinstance(error, OSError):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occ_lab.objectives.norm.domain import domain_end, measured_end
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 SPECTRUM = torch.tensor([3.0, 1.0, 0.3, 0.1], dtype=torch.float64)
 
@@ -51,7 +51,7 @@ def test_separation_by_a_blind_constant_falls_as_derived() -> None:
 def test_scores_that_do_not_vary_have_no_domain() -> None:
     spread, constant = toy_parts(10)
     for parts in ((torch.ones(10), constant), (spread, torch.zeros(10))):
-        with pytest.raises(UserError, match=r"^times: "):
+        with pytest.raises(InputError, match=r"^times: "):
             domain_end(*parts)
 
 

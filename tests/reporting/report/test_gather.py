@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from occ_lab.reporting.report.gather import gather
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.reporting.example_runs import write_run
 
 
@@ -62,7 +62,7 @@ def test_a_run_without_its_hydra_folder_has_no_command(tmp_path: Path) -> None:
 
 
 def test_an_absent_directory_is_the_users_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none is no directory"):
+    with pytest.raises(InputError, match=r"none is no directory"):
         gather([tmp_path / "none"])
 
 

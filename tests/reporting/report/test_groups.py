@@ -12,7 +12,7 @@ import pytest
 from occ_lab.reporting.report.compare import all_comparisons, choose_baselines, compare
 from occ_lab.reporting.report.gather import gather
 from occ_lab.reporting.report.groups import Grouped, grouped
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 def found_in(folder: Path) -> Grouped:
@@ -135,7 +135,7 @@ def test_baselines(write: Any, tmp_path: Path) -> None:
     assert chosen("run2") == "norm loss.norm=2"
     assert chosen("loss.norm") == "norm loss.norm=10"  # of several the first-ranked
     assert "nothing here matches" in choose_baselines(found, "run2")["mvtec"][1]
-    with pytest.raises(UserError, match=r"nothing matches '§'; the groups are"):
+    with pytest.raises(InputError, match=r"nothing matches '§'; the groups are"):
         choose_baselines(found, "§")
 
 

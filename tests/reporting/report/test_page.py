@@ -30,7 +30,7 @@ from occ_lab.reporting.report.page import Report, page, require_extra, runs_tabl
 from occ_lab.reporting.report.pictures import worst_misses
 from occ_lab.reporting.report.plots import norm_curves, score_charts
 from occ_lab.reporting.report.tables import csv_rows, markdown, points
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from tests.reporting.example_runs import write_run
 
 NASTY = "<script>alert(1)</script>&amp;\"'</script><!--|"
@@ -263,7 +263,7 @@ def test_the_page_stays_small(runs: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("absent", ["plotly", "jinja2"])
 def test_the_extra_is_asked_for(monkeypatch: pytest.MonkeyPatch, absent: str) -> None:
     monkeypatch.setattr(report_page, "find_spec", lambda name: None if name == absent else object())
-    with pytest.raises(UserError, match=rf"{absent} is not installed; pip install 'occ-lab\[rep"):
+    with pytest.raises(InputError, match=rf"{absent} is not installed; pip install 'occ-lab\[rep"):
         require_extra()
 
 

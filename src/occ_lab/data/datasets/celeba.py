@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from occ_lab.data.base import Benchmark
 from occ_lab.data.items import Item, Split
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 Normal = Literal["absent", "present"]
 TRAIN, TEST = "0", "2"  # of the published partition; 1 is for validation
@@ -56,12 +56,12 @@ class CelebA(Benchmark):
         """The published partition, by the attribute.
 
         Raises:
-            UserError: there is no such attribute.
+            InputError: there is no such attribute.
         """
         lines = (self.folder / "list_attr_celeba.txt").read_text(encoding="utf-8").splitlines()
         attributes = lines[1].split()  # the first line counts the images
         if self.attribute not in attributes:
-            raise UserError(
+            raise InputError(
                 f"dataset.attribute: no {self.attribute}; there are {', '.join(attributes)}"
             )
         column = 1 + attributes.index(self.attribute)

@@ -12,7 +12,7 @@ import numpy as np
 from occ_lab.data.datasets.class_folder import ClassFolder
 from occ_lab.data.datasets.classes import Classified, Part
 from occ_lab.data.items import Item
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 Classes = Literal["super", "fine"]
 
@@ -99,13 +99,13 @@ def read_pickle(path: Path) -> dict[str, Any]:
     """One of the pickles that CIFAR comes in, without running any code in it.
 
     Raises:
-        UserError: it is damaged, or holds more than arrays, lists and text.
+        InputError: it is damaged, or holds more than arrays, lists and text.
     """
     try:
         with path.open("rb") as file:
             return ArraysOnly(file, encoding="latin1").load()
     except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise UserError(f"{path}: no whole CIFAR file ({error}); download it again") from error
+        raise InputError(f"{path}: no whole CIFAR file ({error}); download it again") from error
 
 
 class ArraysOnly(pickle.Unpickler):

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from occ_lab.data.base import Benchmark
 from occ_lab.data.items import Counts, Item, Split
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 Part = Literal["train", "test"]
 Protocol = Literal["one_vs_rest", "leave_one_out"]
@@ -48,7 +48,7 @@ class ClassBenchmark(Benchmark):
         as well, with ``leave_one_out``, all of these are the pool.
 
         Raises:
-            UserError: a file that holds many images is damaged.
+            InputError: a file that holds many images is damaged.
         """
 
         def label(name: str) -> int:
@@ -67,7 +67,7 @@ class ClassBenchmark(Benchmark):
         try:
             return self.classified("train"), self.classified("test")
         except OSError as error:
-            raise UserError(f"dataset.root: {error}; get the data again") from error
+            raise InputError(f"dataset.root: {error}; get the data again") from error
 
     def class_sizes(self) -> Mapping[str, tuple[int, int]]:
         """How many images each class is published with, to train and to test on; maybe none."""

@@ -8,7 +8,7 @@ from typing import Any
 from occ_lab.data.base import Benchmark, image_files
 from occ_lab.data.items import Item, Split
 from occ_lab.data.sampling import check_hold_out, hold_out
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 class Folder(Benchmark):
@@ -28,7 +28,7 @@ class Folder(Benchmark):
         common: the other arguments of every benchmark; ``root`` is the normal folder.
 
     Raises:
-        UserError: ``abnormal`` or ``masks`` is no folder, or ``masks`` comes alone.
+        InputError: ``abnormal`` or ``masks`` is no folder, or ``masks`` comes alone.
     """
 
     layout = "dataset.normal=DIR with images; dataset.abnormal=DIR and dataset.masks=DIR if any"
@@ -49,15 +49,15 @@ class Folder(Benchmark):
     ) -> None:
         check_hold_out(train_share, split_seed)
         if normal is None:
-            raise UserError("dataset.normal: name a folder of normal images, dataset.normal=DIR")
+            raise InputError("dataset.normal: name a folder of normal images, dataset.normal=DIR")
         if masks is not None and abnormal is None:
-            raise UserError("dataset.masks: there are no images to mask without dataset.abnormal")
+            raise InputError("dataset.masks: there are no images to mask without dataset.abnormal")
         super().__init__(name, normal, **common)
         self.abnormal = None if abnormal is None else Path(abnormal)
         self.masks = None if masks is None else Path(masks)
         for key, folder in (("abnormal", self.abnormal), ("masks", self.masks)):
             if folder is not None and not folder.is_dir():
-                raise UserError(f"dataset.{key}: no folder {folder.absolute()}")
+                raise InputError(f"dataset.{key}: no folder {folder.absolute()}")
         self.train_share = train_share
         self.split_seed = split_seed
 

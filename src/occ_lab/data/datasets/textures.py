@@ -16,7 +16,7 @@ from PIL import Image
 from occ_lab.data.datasets.defects import DEFECTS, draw
 from occ_lab.data.datasets.mvtec import MVTec
 from occ_lab.data.items import Counts, Split
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import whole_folder
 
 log = logging.getLogger(__name__)
@@ -87,13 +87,13 @@ class Textures(MVTec):
         """The images of ``task``, written first where they are not there yet.
 
         Raises:
-            UserError: the folder cannot be written.
+            InputError: the folder cannot be written.
         """
         if not (self.root / task).is_dir():
             try:
                 self._write(task)
             except OSError as error:
-                raise UserError(
+                raise InputError(
                     f"dataset.root: cannot make the {self.name} images in "
                     f"{self.root.absolute()}: {error}\n"
                     "Say where they may be made with dataset.root=FOLDER."

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from occ_lab.data.base import Benchmark, image_files
 from occ_lab.data.items import Counts, Item, Split
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 Protocol = Literal["last_100", "official"]
 
@@ -70,7 +70,7 @@ class VisA(Benchmark):
         """By name, or by the official table.
 
         Raises:
-            UserError: the table is absent.
+            InputError: the table is absent.
         """
         return self._by_table(task) if self.protocol == "official" else self._by_name(task)
 
@@ -86,7 +86,7 @@ class VisA(Benchmark):
     def _by_table(self, task: str) -> Split:
         table = self.root / "split_csv" / "1cls.csv"
         if not table.is_file():
-            raise UserError(
+            raise InputError(
                 f"dataset.protocol: official needs {table.absolute()}, which is part of the "
                 "archive; get it, or say dataset.protocol=last_100"
             )

@@ -27,7 +27,7 @@ from rich.progress import (
 from urllib3.exceptions import HTTPError, IncompleteRead
 
 from occ_lab.data.download.unpack import merge, unpack, writing_to
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 TIMEOUT = 30.0  # seconds without a connection, or without a byte
 ATTEMPTS = 4  # in a row that bring nothing new
@@ -68,7 +68,7 @@ def install(archives: Sequence[Archive], root: Path) -> None:
         root: the folder that their content goes into; it is made.
 
     Raises:
-        UserError: as ``fetch`` and ``unpack`` do; or another process is at it.
+        InputError: as ``fetch`` and ``unpack`` do; or another process is at it.
     """
     names = [archive.name for archive in archives]
     if len(set(names)) < len(names):
@@ -85,7 +85,7 @@ def install(archives: Sequence[Archive], root: Path) -> None:
             with writing_to(root):
                 unpack_all(archives, paths, downloads / "unpacked", root)
     except Timeout as error:
-        raise UserError(
+        raise InputError(
             f"another process is downloading into {root.absolute()}; wait until it is done"
         ) from error
     shutil.rmtree(downloads, ignore_errors=True)
@@ -119,7 +119,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
         The path of the file.
 
     Raises:
-        UserError: it cannot be had, is not what was expected, or cannot be written.
+        InputError: it cannot be had, is not what was expected, or cannot be written.
     """
     target = folder / archive.name
     part = part_of(target)
@@ -137,7 +137,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
             part.unlink(missing_ok=True)
     except ValueError as error:
         part.unlink(missing_ok=True)
-        raise UserError(
+        raise InputError(
             f"{archive.url}: not the file that was expected\n  {error}\n"
             "Run the same command again: it begins anew. If it ends like this once more, the file "
             "has changed at its source."
@@ -167,11 +167,11 @@ def check_space(folder: Path, needed: int) -> None:
     """Raise unless ``needed`` bytes fit on the disk of ``folder``.
 
     Raises:
-        UserError: they do not.
+        InputError: they do not.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise UserError(
+        raise InputError(
             f"{folder.absolute()}: {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are "
             "free; make room, or name a folder on another disk"
         )
@@ -194,7 +194,7 @@ def download(url: str, part: Path) -> None:
     """Gather the file at ``url`` in ``part``, going on from what is there.
 
     Raises:
-        UserError: the server refuses, or ``ATTEMPTS`` attempts in a row brought nothing new.
+        InputError: the server refuses, or ``ATTEMPTS`` attempts in a row brought nothing new.
     """
     furthest, in_vain = size(part), 0
     with progress_bar() as bar:
@@ -206,7 +206,7 @@ def download(url: str, part: Path) -> None:
             except (requests.RequestException, HTTPError) as error:
                 in_vain = 1 if size(part) > furthest else in_vain + 1
                 if in_vain >= ATTEMPTS or is_refusal(error):
-                    raise UserError(how_to_go_on(url, part, reason(error))) from error
+                    raise InputError(how_to_go_on(url, part, reason(error))) from error
             furthest = max(furthest, size(part))
             time.sleep(PAUSE * in_vain)
 

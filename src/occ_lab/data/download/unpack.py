@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz")
 DAMAGED = (
@@ -42,7 +42,7 @@ def unpack(path: Path, folder: Path) -> None:
         folder: where its content goes; it is made.
 
     Raises:
-        UserError: it is damaged, a member would leave ``folder``, a file is there already, or
+        InputError: it is damaged, a member would leave ``folder``, a file is there already, or
             nothing can be written there.
     """
     extract = extractor(path)
@@ -52,7 +52,7 @@ def unpack(path: Path, folder: Path) -> None:
             try:
                 extract(path, Path(scratch))
             except DAMAGED as error:
-                raise UserError(
+                raise InputError(
                     f"{path.absolute()}: cannot be unpacked ({error}); remove it and run the same "
                     "command again"
                 ) from error
@@ -63,7 +63,7 @@ def extractor(path: Path) -> Callable[[Path, Path], None]:
     """What unpacks a file of such a name.
 
     Raises:
-        UserError: nothing does.
+        InputError: nothing does.
     """
     name = path.name.lower()
     if name.endswith(".zip"):
@@ -72,21 +72,21 @@ def extractor(path: Path) -> Callable[[Path, Path], None]:
         return extract_tar
     if name.endswith(".gz"):
         return extract_gz
-    raise UserError(f"{path.absolute()}: neither {', '.join(TARS)}, .zip nor .gz")
+    raise InputError(f"{path.absolute()}: neither {', '.join(TARS)}, .zip nor .gz")
 
 
 def extract_zip(path: Path, folder: Path) -> None:
     """Unpack a zip file.
 
     Raises:
-        UserError: a member is a link or would leave ``folder``.
+        InputError: a member is a link or would leave ``folder``.
     """
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             place = PureWindowsPath(member.filename)  # knows both slashes, and drives
             is_link = stat.S_ISLNK(member.external_attr >> 16)
             if place.drive or place.root or ".." in place.parts or is_link:
-                raise UserError(
+                raise InputError(
                     f"{path.absolute()}: refused, since {member.filename!r} in it "
                     f"{'is a link' if is_link else 'would leave the folder'}"
                 )
@@ -97,10 +97,10 @@ def extract_tar(path: Path, folder: Path) -> None:
     """Unpack a tar file, packed or not.
 
     Raises:
-        UserError: a member would leave ``folder``, or this Python cannot tell.
+        InputError: a member would leave ``folder``, or this Python cannot tell.
     """
     if not hasattr(tarfile, "data_filter"):
-        raise UserError(
+        raise InputError(
             f"{path.absolute()}: this Python cannot unpack tar files safely; use 3.10.12, 3.11.4 "
             "or newer"
         )
@@ -108,7 +108,7 @@ def extract_tar(path: Path, folder: Path) -> None:
         try:
             archive.extractall(folder, filter="data")
         except tarfile.FilterError as error:
-            raise UserError(f"{path.absolute()}: refused, since {error}") from error
+            raise InputError(f"{path.absolute()}: refused, since {error}") from error
 
 
 def extract_gz(path: Path, folder: Path) -> None:
@@ -121,7 +121,7 @@ def merge(source: Path, target: Path) -> None:
     """Move what is in ``source`` into ``target``, folders into those of the same name.
 
     Raises:
-        UserError: a file is there already; then nothing is moved.
+        InputError: a file is there already; then nothing is moved.
     """
     for ours, theirs in list(moves(source, target)):
         ours.rename(theirs)
@@ -136,7 +136,7 @@ def moves(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
         elif entry.is_dir() and not entry.is_symlink() and there.is_dir():
             yield from moves(entry, there)
         else:
-            raise UserError(
+            raise InputError(
                 f"{there.absolute()} is there already and is not overwritten; move it away, or "
                 "name another folder"
             )
@@ -147,12 +147,12 @@ def writing_to(folder: Path) -> Iterator[None]:
     """Say to the user what keeps us from writing into ``folder``.
 
     Raises:
-        UserError: in place of an OSError.
+        InputError: in place of an OSError.
     """
     try:
         yield
     except OSError as error:
-        raise UserError(
+        raise InputError(
             f"cannot write to {folder.absolute()} ({error}); make room, or name another folder; "
             "the same command goes on where it stopped"
         ) from error

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 def domain_end(spread: Tensor, constant: Tensor) -> float:
@@ -41,11 +41,11 @@ def domain_end(spread: Tensor, constant: Tensor) -> float:
         constant: image scores of the maps s₁², of the same images ``[N]``.
 
     Raises:
-        UserError: one of them does not vary, so that no norm can be told.
+        InputError: one of them does not vary, so that no norm can be told.
     """
     ratio = float(spread.double().std() / constant.double().std())
     if not 0 < ratio < math.inf:
-        raise UserError(
+        raise InputError(
             "times: scores of normal images do not vary, so that no domain can be estimated; "
             "take smaller times, or more training images"
         )

@@ -11,7 +11,7 @@ import numpy as np
 from occ_lab.metrics.bootstrap import Difference, PairedTask, paired_difference
 from occ_lab.reporting.report.gather import Task
 from occ_lab.reporting.report.groups import Group, Grouped
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def choose_baselines(found: Grouped, text: str | None) -> dict[str, tuple[Group,
         text: a group's label or a run's directory, or a part of one; None is the first-ranked.
 
     Raises:
-        UserError: no group matches ``text``.
+        InputError: no group matches ``text``.
     """
     first = {name: (groups[0], "the first-ranked") for name, groups in found.datasets.items()}
     if text is None:
@@ -53,7 +53,7 @@ def choose_baselines(found: Grouped, text: str | None) -> dict[str, tuple[Group,
     }
     if not named:
         labels = "\n  ".join(group.label for group in found.groups)
-        raise UserError(f"--baseline: nothing matches {text!r}; the groups are\n  {labels}")
+        raise InputError(f"--baseline: nothing matches {text!r}; the groups are\n  {labels}")
     unnamed = f"the first-ranked: nothing here matches --baseline {text}"
     return {name: named.get(name, (group, unnamed)) for name, (group, _) in first.items()}
 

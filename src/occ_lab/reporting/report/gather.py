@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from occ_lab.metrics.bootstrap import auroc
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import FAILURE
 
 MARKS = ("metrics.json", "config.yaml", ".hydra")  # by any of these a folder may be a run's
@@ -105,7 +105,7 @@ def gather(directories: Sequence[Path]) -> Gathered:
     """Read every run in the directories and below.
 
     Raises:
-        UserError: one of the directories does not exist.
+        InputError: one of the directories does not exist.
     """
     found = Gathered()
     for folder in run_folders(directories):
@@ -121,7 +121,7 @@ def run_folders(directories: Sequence[Path]) -> Iterator[Path]:
     seen = set()
     for directory in directories:
         if not directory.is_dir():
-            raise UserError(f"report: {directory} is no directory; name one that holds runs")
+            raise InputError(f"report: {directory} is no directory; name one that holds runs")
         for folder, inside, files in os.walk(directory):
             is_run = any(mark in files or mark in inside for mark in MARKS)
             inside[:] = sorted((name for name in inside if name[0] != "."), key=natural)

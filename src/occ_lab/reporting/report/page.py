@@ -29,7 +29,7 @@ from occ_lab.reporting.report.tables import (
     verdict,
 )
 from occ_lab.reporting.tables.results import TITLES
-from occ_lab.utils.errors import UserError
+from occ_lab.utils.errors import InputError
 
 TEMPLATES = Path(__file__).parent / "templates"
 LIMIT = 14_500_000  # characters of the page
@@ -100,11 +100,11 @@ def require_extra() -> None:
     """Check that what draws the page is installed.
 
     Raises:
-        UserError: it is not.
+        InputError: it is not.
     """
     for name in ("plotly", "jinja2"):
         if find_spec(name) is None:
-            raise UserError(f"report: {name} is not installed; pip install 'occ-lab[report]'")
+            raise InputError(f"report: {name} is not installed; pip install 'occ-lab[report]'")
 
 
 def page(report: Report) -> str:

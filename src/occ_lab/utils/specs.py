@@ -1,0 +1,151 @@
+"""Objects as plain data: the class of each and the arguments that it was made with.
+
+A checkpoint holds its parts in this form, so that it can be read without running anything that it
+does not name openly, and so that only known classes are made of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from occ_lab.utils.errors import InputError
+from occ_lab.utils.trusted import MOVED, TRUSTED
+
+
+class Recorded:
+    """A base class whose objects remember the arguments that they were made with.
+
+    Attributes:
+        arguments: by name, without those that were left to their defaults.
+
+    Example:
+        >>> class Circle(Recorded):
+        ...     def __init__(self, radius: float, colour: str = "red") -> None:
+        ...         self.radius = radius
+        >>> Circle(2.0).arguments
+        {'radius': 2.0}
+    """
+
+    arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make the object and note the arguments of its constructor."""
+        made = super().__new__(cls)
+        try:
+            bound = inspect.signature(cls.__init__).bind(made, *args, **kwargs)
+        except TypeError:  # a copy is made without arguments; a wrong call fails in the constructor
+            return made
+        noted = dict(bound.arguments)
+        noted.pop(next(iter(noted)))  # self
+        for name, parameter in inspect.signature(cls.__init__).parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                noted.update(noted.pop(name, {}))
+        object.__setattr__(made, "arguments", noted)  # a torch module is not set up yet
+        return made
+
+
+def spec_of(made: Any) -> dict[str, Any]:
+    """An object, or a `functools.partial` of a class, as plain data.
+
+    Args:
+        made: an object that has ``arguments`` (see `Recorded`), or a partial of a class.
+
+    Returns:
+        ``{"class": name, "arguments": {...}}``, with ``"partial": True`` for a partial.
+
+    Raises:
+        TypeError: it cannot be expressed so.
+
+    Example:
+        >>> from functools import partial
+        >>> from torch.optim import AdamW
+        >>> spec_of(partial(AdamW, lr=0.1))
+        {'class': 'torch.optim.adamw.AdamW', 'arguments': {'lr': 0.1}, 'partial': True}
+    """
+    if isinstance(made, functools.partial) and inspect.isclass(made.func) and not made.args:
+        return {"class": _name(made.func), "arguments": _plain(made.keywords), "partial": True}
+    arguments = getattr(made, "arguments", None)
+    if not isinstance(arguments, dict):
+        raise TypeError(f"{type(made).__name__} does not remember the arguments it was made with")
+    return {"class": _name(type(made)), "arguments": _plain(arguments)}
+
+
+def made_of(spec: Mapping[str, Any], trust: Sequence[str] = ()) -> Any:
+    """The object that `spec_of` has described.
+
+    Only classes on an exact list of ours are made, and those of packages that are trusted by name:
+    a specification may come from anybody.
+
+    Args:
+        spec: what `spec_of` has returned.
+        trust: names of further packages or modules whose classes may be made.
+
+    Raises:
+        InputError: the class is not on the list, or does not take the arguments.
+
+    Example:
+        >>> made_of({"class": "os.system", "arguments": {"command": "true"}})
+        Traceback (most recent call last):
+        occ_lab.utils.errors.InputError: os.system is not a class that OCC Lab makes from ...
+    """
+    known = _known_class(str(spec.get("class")), trust)
+    arguments = spec.get("arguments") or {}
+    if not isinstance(arguments, Mapping):
+        raise InputError(f"the arguments of {spec['class']} must be a mapping")
+    values = {str(name): _made(value, trust) for name, value in arguments.items()}
+    if spec.get("partial"):
+        return functools.partial(known, **values)
+    try:
+        return known(**values)
+    except TypeError as error:
+        raise InputError(f"{spec['class']} does not take these arguments: {error}") from error
+
+
+def _known_class(name: str, trust: Sequence[str]) -> Any:
+    name = MOVED.get(name, name)
+    module, _, attribute = name.rpartition(".")
+    trusted = any(module == each or module.startswith(f"{each}.") for each in trust)
+    if name not in TRUSTED and not trusted:
+        raise InputError(
+            f"{name} is not a class that OCC Lab makes from a file of a run; if the file is yours "
+            f"and the class too, name its package with trust=[{module.split('.')[0] or name}]"
+        )
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{name} cannot be imported ({error})") from error
+    # The name may lead to what another module has imported: the object itself must be the class.
+    if not inspect.isclass(found) or _name(found) != name:
+        raise InputError(f"{name} is not the name of a class where it is defined")
+    return found
+
+
+def _made(value: Any, trust: Sequence[str]) -> Any:
+    if isinstance(value, Mapping):
+        if "class" in value:
+            return made_of(value, trust)
+        return {name: _made(each, trust) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_made(each, trust) for each in value]
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(each) for each in value]
+    return spec_of(value)
+
+
+def _name(found: type) -> str:
+    return f"{found.__module__}.{found.__qualname__}"

@@ -1,0 +1,50 @@
+"""The classes that may be made from a file of a run, whoever wrote it: an exact list."""
+
+from __future__ import annotations
+
+TRUSTED = frozenset(
+    {
+        "occ_lab.backbones.encoder.Encoder",
+        "occ_lab.backbones.learned.LearnedBackbone",
+        "occ_lab.backbones.lenet.LeNet",
+        "occ_lab.backbones.timm.TimmBackbone",
+        "occ_lab.objectives.cfa.CFA",
+        "occ_lab.objectives.deep_svdd.DeepSVDD",
+        "occ_lab.objectives.gaussian.Gaussian",
+        "occ_lab.objectives.kde.KDE",
+        "occ_lab.objectives.knn.KNN",
+        "occ_lab.objectives.norm.objective.Norm",
+        "occ_lab.objectives.ocsvm.LinearOCSVM",
+        "occ_lab.objectives.ocsvm.RBFOCSVM",
+        "occ_lab.objectives.padim.PaDiM",
+        "occ_lab.objectives.rotation_score.RotationClassifier",
+        "occ_lab.postprocessing.postprocess.PostProcess",
+        "occ_lab.projectors.Conv1x1",
+        "occ_lab.projectors.CoordConv1x1",
+        "occ_lab.projectors.Identity",
+        "torch.optim.adam.Adam",
+        "torch.optim.adamw.AdamW",
+        "torch.optim.sgd.SGD",
+        "torch.optim.lr_scheduler.CosineAnnealingLR",
+        "torch.optim.lr_scheduler.MultiStepLR",
+        "torch.optim.lr_scheduler.StepLR",
+    }
+)
+
+# Names that runs of earlier versions have stored.
+MOVED = {
+    "occ_lab.features.backbone.Backbone": "occ_lab.backbones.timm.TimmBackbone",
+    "occ_lab.features.learned.LearnedBackbone": "occ_lab.backbones.learned.LearnedBackbone",
+    "occ_lab.features.lenet.LeNet": "occ_lab.backbones.lenet.LeNet",
+    "occ_lab.models.cfa.CFA": "occ_lab.objectives.cfa.CFA",
+    "occ_lab.models.coordconv.CoordConv1x1": "occ_lab.projectors.CoordConv1x1",
+    "occ_lab.models.gaussian.Gaussian": "occ_lab.objectives.gaussian.Gaussian",
+    "occ_lab.models.kde.KDE": "occ_lab.objectives.kde.KDE",
+    "occ_lab.models.knn.KNN": "occ_lab.objectives.knn.KNN",
+    "occ_lab.models.norm.Norm": "occ_lab.objectives.norm.objective.Norm",
+    "occ_lab.models.padim.PaDiM": "occ_lab.objectives.padim.PaDiM",
+    "occ_lab.models.projector.Conv1x1": "occ_lab.projectors.Conv1x1",
+    "occ_lab.models.projector.Identity": "occ_lab.projectors.Identity",
+    "occ_lab.models.svdd.DeepSVDD": "occ_lab.objectives.deep_svdd.DeepSVDD",
+    "occ_lab.scoring.postprocess.PostProcess": "occ_lab.postprocessing.postprocess.PostProcess",
+}

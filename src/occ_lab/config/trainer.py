@@ -1,0 +1,165 @@
+"""Lightning's Trainer, its callbacks and its loggers, as the configuration names them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+
+from occ_lab.config.composition import build
+from occ_lab.config.errors import UserError
+from occ_lab.utils.quiet import quiet_lightning
+
+TASK_LOGGER = "occ_lab.reporting.tracking.TaskLogger"
+BROUGHT = ("callbacks", "logger")  # arguments of the Trainer that have groups of their own
+
+
+def make_callbacks(cfg: DictConfig, task: str, folder: Path) -> list[Callback]:
+    """The callbacks of a task: all of the group ``callbacks`` and of ``trainer.callbacks``.
+
+    They are made for each training; Lightning's callbacks keep a state.
+
+    Args:
+        cfg: the whole configuration.
+        task: the name of the task, which values can refer to as ``${task.name}``.
+        folder: the folder of its outputs, ``${task.folder}``.
+
+    Returns:
+        The callbacks, the group's first. Where any of them monitors a metric, a check comes before
+        them: training stops with a message after the first epoch if there is no such metric.
+
+    Raises:
+        UserError: a class that cannot be imported or is no callback, or a value that it refuses.
+    """
+    found = _named(_of_task(cfg, task, folder), "callbacks", Callback)
+    monitored = {key: name for key, each in found if (name := getattr(each, "monitor", None))}
+    checks: list[Callback] = [MonitorCheck(monitored)] if monitored else []
+    return [*checks, *(each for _, each in found)]
+
+
+def make_loggers(cfg: DictConfig, task: str, folder: Path) -> list[Logger]:
+    """The loggers of a task: all of the group ``logger`` and of ``trainer.logger``.
+
+    Arguments, errors and references to the task are those of `make_callbacks`.
+    """
+    return [each for _, each in _named(_of_task(cfg, task, folder), "logger", Logger)]
+
+
+def make_trainer(
+    cfg: DictConfig, loggers: Sequence[Logger], callbacks: Sequence[Callback], max_epochs: int
+) -> Trainer:
+    """Lightning's Trainer as ``cfg.trainer`` describes it.
+
+    Checkpointing is on where one of the callbacks writes checkpoints.
+
+    Raises:
+        UserError: arguments that the Trainer refuses.
+    """
+    arguments = [str(name) for name in cfg.trainer if name not in BROUGHT]
+    saves = any(isinstance(each, Checkpoint) for each in callbacks)
+    with quiet_lightning():
+        try:
+            made: Trainer = build(
+                OmegaConf.masked_copy(cfg.trainer, arguments),
+                "trainer",
+                logger=list(loggers),
+                callbacks=list(callbacks),
+                max_epochs=max_epochs,
+                enable_checkpointing=saves or bool(cfg.trainer.get("enable_checkpointing")),
+            )
+        except MisconfigurationException as error:
+            raise UserError(f"trainer: {error}") from error
+    return made
+
+
+def check_trainer(cfg: DictConfig) -> None:
+    """Make all callbacks and loggers once, so that errors in them are found before any work.
+
+    Raises:
+        UserError: as of `make_callbacks`, or a metric of held-out images is monitored and no images
+            are held out.
+    """
+    for each in make_callbacks(cfg, "task", Path("task")):
+        for key, name in each.monitored.items() if isinstance(each, MonitorCheck) else ():
+            if name.startswith("val_") and not OmegaConf.select(cfg, "loader.validation"):
+                raise UserError(
+                    f"{key}: {name} is computed on held-out normal images; set "
+                    "loader.validation to a fraction of the training images, such as 0.1"
+                )
+    make_loggers(cfg, "task", Path("task"))
+
+
+def wandb_settings(cfg: DictConfig) -> dict[str, Any] | None:
+    """The arguments of ``wandb.init`` where the configuration logs to W&B, else None."""
+    for node in (cfg.get("logger") or {}).values():
+        if isinstance(node, DictConfig) and node.get("_target_") == TASK_LOGGER:
+            settings = OmegaConf.masked_copy(
+                node, [str(name) for name in node if name not in ("_target_", "prefix")]
+            )
+            found = OmegaConf.to_container(settings, resolve=True)
+            assert isinstance(found, dict)
+            return {str(name): value for name, value in found.items()}
+    return None
+
+
+class MonitorCheck(Callback):
+    """Stops a training whose callbacks monitor what is not there.
+
+    Args:
+        monitored: the name of a metric, by the configuration key of its callback.
+    """
+
+    def __init__(self, monitored: Mapping[str, str]) -> None:
+        self.monitored = dict(monitored)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Compare with the metrics that have been logged by then.
+
+        Raises:
+            UserError: one is not among them.
+        """
+        every = trainer.check_val_every_n_epoch or 1
+        if trainer.enable_validation and trainer.current_epoch + 1 < every:
+            return  # the first validation is still to come
+        logged = trainer.callback_metrics
+        for key, name in self.monitored.items():
+            if name not in logged:
+                known = ", ".join(sorted(logged)) or "none"
+                raise UserError(f"{key}: no metric {name!r} is logged; there are: {known}")
+
+
+def _of_task(cfg: DictConfig, task: str, folder: Path) -> DictConfig:
+    filled = cfg.copy()
+    with open_dict(filled):
+        filled.task = {"name": task, "folder": str(folder)}
+    return filled
+
+
+def _named(cfg: DictConfig, group: str, kind: type[Any]) -> list[tuple[str, Any]]:
+    """The objects of a group and of the trainer's argument of that name, by their keys."""
+    nodes = {f"{group}.{name}": node for name, node in (cfg.get(group) or {}).items()}
+    more = cfg.trainer.get(group)
+    if isinstance(more, ListConfig):
+        nodes |= {f"trainer.{group}[{index}]": node for index, node in enumerate(more)}
+    elif more is not None:
+        nodes[f"trainer.{group}"] = more
+    found = []
+    for key, node in nodes.items():
+        if node is None or (node is False and not key.startswith("trainer.")):
+            continue  # switched off
+        if not isinstance(node, DictConfig) or "_target_" not in node:
+            raise UserError(
+                f"{key}: {node} names no class; give its arguments and the class as _target_, or "
+                f"choose from the group with {group}=NAME"
+            )
+        made = build(node, key)
+        if not isinstance(made, kind):
+            raise UserError(f"{key}._target_: {node._target_} is not a Lightning {kind.__name__}")
+        found.append((key, made))
+    return found

@@ -87,7 +87,7 @@ def features_of(encoder: Encoder, image: Tensor, features: str) -> Tensor:
 def test_embeddings_are_those_of_the_encoder(
     encoder: Encoder, whole: Path, features: Any, channels: int
 ) -> None:
-    backbone = LearnedBackbone("mine", whole, "pooled", features)
+    backbone = LearnedBackbone(whole, "pooled", features)
     image = images(3, SIDE, SIDE)
     (found,) = backbone(image)
     assert backbone.channels == [channels]
@@ -98,7 +98,7 @@ def test_embeddings_are_those_of_the_encoder(
 
 def test_it_is_frozen_and_leaves_the_global_generator_alone(whole: Path) -> None:
     before = torch.get_rng_state()
-    backbone = LearnedBackbone("mine", whole, "pooled").train()
+    backbone = LearnedBackbone(whole, "pooled").train()
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(module.training for module in backbone.modules())
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
@@ -162,7 +162,7 @@ def test_the_grid_is_the_encoder_at_every_position(
     features: Any,
 ) -> None:
     monkeypatch.setattr(learned, "PATCHES", 7)  # in several goes, the last one smaller
-    backbone = LearnedBackbone("mine", patchy, "levels", features, stride=stride)
+    backbone = LearnedBackbone(patchy, "levels", features, stride=stride)
     image = images(2, 16, 24)
     (found,) = backbone(image)
     assert found.shape == (2, *backbone.channels, 16 // stride, 24 // stride)
@@ -173,13 +173,13 @@ def test_from_patches_an_image_of_any_size_has_one_embedding(
     encoder: Encoder, patchy: Path
 ) -> None:
     image = images(2, 12, 16)
-    (found,) = LearnedBackbone("mine", patchy, "pooled")(image)
+    (found,) = LearnedBackbone(patchy, "pooled")(image)
     assert_same(found.flatten(1), encoder.pooled(image))
 
 
 @pytest.mark.parametrize("pool", [1, 3])
 def test_from_whole_images_levels_are_the_stages(encoder: Encoder, whole: Path, pool: int) -> None:
-    backbone = LearnedBackbone("mine", whole, "levels", strides=[4, 1, 2], pool=pool)
+    backbone = LearnedBackbone(whole, "levels", strides=[4, 1, 2], pool=pool)
     image = images(2, SIDE, SIDE)
     levels = backbone(image)
     assert backbone.channels == [16, 16, WIDTH]
@@ -201,7 +201,7 @@ def test_identity_tells_apart_all_that_changes_the_features(
     save_file(state, tmp_path / "other.safetensors", metadata)
 
     def identity(path: Path = patchy, output: Any = "levels", **changes: Any) -> str:
-        return LearnedBackbone("mine", path, output, **changes).identity
+        return LearnedBackbone(path, output, **changes).identity
 
     distinct = [
         identity(),
@@ -225,7 +225,7 @@ def test_identity_knows_how_large_patches_are(patchy: Path, tmp_path: Path) -> N
     larger = {"format": learned.FORMAT, "encoder": json.dumps({**facts, "side": 16})}
     save_file(load_file(patchy), tmp_path / "larger.safetensors", larger)
     one, other = (
-        LearnedBackbone("mine", path, "levels", stride=8)
+        LearnedBackbone(path, "levels", stride=8)
         for path in (patchy, tmp_path / "larger.safetensors")
     )
     assert not torch.equal(one(images(1, 16, 16))[0], other(images(1, 16, 16))[0])
@@ -239,7 +239,7 @@ def test_the_cache_knows_an_encoder_by_its_content(whole: Path, tmp_path: Path) 
     cache = FeatureCache(tmp_path / "cache")
 
     def found(path: Path, **settings: Any) -> tuple[np.ndarray, int]:
-        backbone = LearnedBackbone("mine", path, "pooled", **settings)
+        backbone = LearnedBackbone(path, "pooled", **settings)
         device = torch.device("cpu")
         (level,) = cached_features(cache, backbone, shown, device, 4, 1, "")
         return level, len(list(cache.entries()))
@@ -256,7 +256,7 @@ def test_the_cache_knows_an_encoder_by_its_content(whole: Path, tmp_path: Path) 
 
 def test_autocast_is_near(encoder: Encoder, whole: Path) -> None:
     image = images(4, SIDE, SIDE)
-    (half,) = LearnedBackbone("mine", whole, "pooled", "turns", precision="bfloat16")(image)
+    (half,) = LearnedBackbone(whole, "pooled", "turns", precision="bfloat16")(image)
     wanted = answers(encoder, image)
     assert half.dtype == torch.float32
     assert not torch.equal(half.flatten(1), wanted)
@@ -269,12 +269,12 @@ def test_a_folder_has_a_backbone_for_each_task(whole: Path, patchy: Path, tmp_pa
         (tmp_path / "bolt.safetensors", patchy),
     ):
         shutil.copy(path, place)
-    backbone = LearnedBackbone("mine", tmp_path, "pooled", "head", precision="bfloat16")
-    ring = backbone.of("ring")
+    backbone = LearnedBackbone(tmp_path, "pooled", "head", precision="bfloat16", name="mine")
+    ring = backbone.for_task("ring")
     assert (ring.path, ring.name) == (tmp_path / "ring.safetensors", "mine")
-    alone = LearnedBackbone("mine", whole, "pooled", "head", precision="bfloat16")
-    assert ring.identity == alone.identity != backbone.of("bolt").identity
-    assert ring.of("bolt") is ring  # one file is for all
+    alone = LearnedBackbone(whole, "pooled", "head", precision="bfloat16")
+    assert ring.identity == alone.identity != backbone.for_task("bolt").identity
+    assert ring.for_task("bolt") is ring  # one file is for all
     backbone.check_tasks(["bolt", "ring"])
     ring.check_tasks(["bolt", "nut"])
     with pytest.raises(
@@ -300,7 +300,7 @@ def test_a_pickle_is_refused_and_runs_nothing(tmp_path: Path) -> None:
     path, trace = tmp_path / "bolt.safetensors", tmp_path / "trace"
     torch.save({"encoder": Bomb(trace)}, path)
     with pytest.raises(InputError, match=r"^backbone\.path: .*bolt\.safetensors cannot be used"):
-        LearnedBackbone("mine", path, "pooled")
+        LearnedBackbone(path, "pooled")
     assert not trace.exists()
     torch.load(shutil.copy(path, tmp_path / "bolt.pt"), weights_only=False)
     assert trace.exists(), "the test itself: it would have run"
@@ -311,7 +311,7 @@ def test_a_truncated_file_is_refused(whole: Path, tmp_path: Path) -> None:
     for length in (0, 100, len(content) // 2):
         (tmp_path / "cut.safetensors").write_bytes(content[:length])
         with pytest.raises(InputError, match=r"cut\.safetensors cannot be used"):
-            LearnedBackbone("mine", tmp_path, "pooled")
+            LearnedBackbone(tmp_path, "pooled")
 
 
 FACTS = {"model": TINY, "side": 8, "head": [10, 6], "classes": 4, "patches": 0}
@@ -340,24 +340,24 @@ def test_another_safetensors_file_is_refused(
     with pytest.raises(
         InputError, match=rf"other\.safetensors cannot be used \(.*{reason}.*two_stage"
     ):
-        LearnedBackbone("mine", path, "pooled")
+        LearnedBackbone(path, "pooled")
 
 
 @pytest.mark.parametrize("name", ["", "bolt.safetensors"])
 def test_no_file_is_told(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^backbone\.path: no learned backbone in .*two_stage"):
-        LearnedBackbone("mine", tmp_path / name, "pooled")
+        LearnedBackbone(tmp_path / name, "pooled")
 
 
 def test_an_image_of_another_size_is_refused(whole: Path, patchy: Path) -> None:
     for output in ("pooled", "levels"):
-        backbone = LearnedBackbone("mine", whole, output, strides=[1])  # type: ignore[arg-type]
+        backbone = LearnedBackbone(whole, output, strides=[1])  # type: ignore[arg-type]
         with pytest.raises(InputError, match=r"images of 8x8 px, not 8x12: .*dataset\.crop=8"):
             backbone(images(1, 8, 12))
-    grid = LearnedBackbone("mine", patchy, "levels", stride=4)
+    grid = LearnedBackbone(patchy, "levels", stride=4)
     with pytest.raises(InputError, match=r"10x12 px have no grid of patches every 4 px"):
         grid(images(1, 10, 12))
-    fine = LearnedBackbone("mine", patchy, "levels", stride=2)
+    fine = LearnedBackbone(patchy, "levels", stride=2)
     assert fine(images(1, 4, 4))[0].shape == (1, WIDTH, 2, 2)
     with pytest.raises(InputError, match=r"2x4 px are too small to be mirrored by the 3 px"):
         fine(images(1, 2, 4))
@@ -382,7 +382,7 @@ def test_a_bad_argument_is_named(patchy: Path, arguments: dict[str, Any], messag
 
 def test_what_an_encoder_lacks_is_told(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^strides must be some of \[1, 2, 4, 8\]"):
-        LearnedBackbone("mine", whole, "levels", strides=[16])
+        LearnedBackbone(whole, "levels", strides=[16])
     save_encoder(Encoder(TINY, SIDE, head=[4]), 0, tmp_path / "bare.safetensors")
     with pytest.raises(ValueError, match="^features=turns needs an encoder that has learned rot"):
-        LearnedBackbone("mine", tmp_path, "pooled", "turns")
+        LearnedBackbone(tmp_path, "pooled", "turns")

@@ -17,7 +17,7 @@ def images(count: int, side: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_shapes_are_those_of_the_authors(variant: str) -> None:
-    net = LeNet("lenet", variant)  # type: ignore[arg-type]
+    net = LeNet(variant)  # type: ignore[arg-type]
     shape = SHAPES[variant]
     (z,) = net(images(4, shape.side))
     assert z.shape == (4, shape.dim, 1, 1)
@@ -29,22 +29,22 @@ def test_shapes_are_those_of_the_authors(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_bias_anywhere(variant: str) -> None:
-    net = LeNet("lenet", variant)  # type: ignore[arg-type]
+    net = LeNet(variant)  # type: ignore[arg-type]
     names = [name for name, _ in net.named_parameters()]
     assert all(name.endswith("weight") for name in names)
     assert not any("norms" in name for name in names)  # batch-norm without an affine part
 
 
 def test_parameters_are_as_many_as_the_authors_have() -> None:
-    mnist, cifar = LeNet("a", "mnist"), LeNet("b", "cifar10")
+    mnist, cifar = LeNet("mnist"), LeNet("cifar10")
     count = {net: sum(p.numel() for p in net.parameters()) for net in (mnist, cifar)}
     assert count[mnist] == 25 * (1 * 8 + 8 * 4) + 4 * 7 * 7 * 32
     assert count[cifar] == 25 * (3 * 32 + 32 * 64 + 64 * 128) + 128 * 4 * 4 * 128
 
 
 def test_contrast_is_normalised_and_brought_to_the_training_range() -> None:
-    net, x = LeNet("lenet"), images(6, 28)
-    net.calibrate(x.split(4))
+    net, x = LeNet(), images(6, 28)
+    net.prepare(x.split(4))
     seen = net.normalized(x)
     assert float(seen.min()) == pytest.approx(0, abs=1e-6)
     assert float(seen.max()) == pytest.approx(1, abs=1e-6)
@@ -60,10 +60,10 @@ def test_first_filters_are_atoms_of_training_patches() -> None:
     bars = torch.zeros(40, 3, 28, 28)
     for place in range(40):  # one bright column each: patches of but five kinds, and dark ones
         bars[place, :, :, place % 28] = 1
-    net, again = LeNet("lenet", seed=3), LeNet("lenet", seed=3)
+    net, again = LeNet(seed=3), LeNet(seed=3)
     drawn = net.convs[0].weight.clone()
     for each in (net, again):
-        each.calibrate(bars.split(7))
+        each.prepare(bars.split(7))
     filters = net.convs[0].weight
     assert filters.shape == drawn.shape
     assert not torch.equal(filters, drawn)
@@ -75,7 +75,7 @@ def test_first_filters_are_atoms_of_training_patches() -> None:
 
 def test_weights_depend_on_the_seed_alone() -> None:
     state = torch.get_rng_state()
-    first, again, other = LeNet("a", seed=1), LeNet("a", seed=1), LeNet("a", seed=2)
+    first, again, other = LeNet(seed=1), LeNet(seed=1), LeNet(seed=2)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first.linear.weight, again.linear.weight)
     assert not torch.equal(first.linear.weight, other.linear.weight)
@@ -83,6 +83,6 @@ def test_weights_depend_on_the_seed_alone() -> None:
 
 def test_another_size_or_variant_is_refused() -> None:
     with pytest.raises(InputError, match=r"takes images of 28x28 px, not 32x32"):
-        LeNet("lenet")(images(1, 32))
+        LeNet()(images(1, 32))
     with pytest.raises(ValueError, match=r"^variant must be one of mnist, cifar10"):
-        LeNet("lenet", "svhn")  # type: ignore[arg-type]
+        LeNet("svhn")  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 
-from occ_lab.backbones.timm import Backbone
+from occ_lab.backbones.timm import TimmBackbone
 from occ_lab.backbones.weights import load_weights
 from occ_lab.utils.errors import InputError
 
@@ -154,7 +154,7 @@ def test_folded_batch_norm_changes_nothing(
     resnet: tuple[torch.nn.Module, Path], image: torch.Tensor
 ) -> None:
     net, path = resnet
-    backbone = Backbone("a", "resnet18", str(path), "levels", pool=1)
+    backbone = TimmBackbone("resnet18", str(path), "levels", pool=1)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in backbone.modules())
     assert_same_levels(backbone(image), plain_levels(net, ["layer1", "layer2", "layer3"], image))
 
@@ -163,14 +163,14 @@ def test_pooled_is_what_the_classifier_gets(
     resnet: tuple[torch.nn.Module, Path], image: torch.Tensor
 ) -> None:
     net, path = resnet
-    (pooled,) = Backbone("a", "resnet18", str(path), "pooled")(image)
+    (pooled,) = TimmBackbone("resnet18", str(path), "pooled")(image)
     (wanted,) = plain_levels(net, ["global_pool"], image)
     assert_same_levels([pooled], [wanted[:, :, None, None]])
 
 
 def test_layers_behind_the_last_level_are_dropped() -> None:
     def parameters(*strides: int) -> int:
-        backbone = Backbone("a", "resnet18", "random", "levels", strides=strides)
+        backbone = TimmBackbone("resnet18", "random", "levels", strides=strides)
         return sum(parameter.numel() for parameter in backbone.parameters())
 
     plain = timm.create_model("resnet18", num_classes=0)
@@ -185,21 +185,21 @@ def test_pool_averages_each_neighbourhood(
     resnet: tuple[torch.nn.Module, Path], image: torch.Tensor, pool: int
 ) -> None:
     path = str(resnet[1])
-    plain = Backbone("a", "resnet18", path, "levels", strides=[8], pool=1)(image)[0]
-    pooled = Backbone("a", "resnet18", path, "levels", strides=[8], pool=pool)(image)[0]
+    plain = TimmBackbone("resnet18", path, "levels", strides=[8], pool=1)(image)[0]
+    pooled = TimmBackbone("resnet18", path, "levels", strides=[8], pool=pool)(image)[0]
     padded = F.pad(plain, [pool // 2] * 4)
     windows = padded.unfold(2, pool, 1).unfold(3, pool, 1)  # [B, C, H, W, pool, pool]
     assert_same_levels([pooled], [windows.mean((-1, -2))])
 
 
 def test_levels_come_finest_first_whatever_the_order(image: torch.Tensor) -> None:
-    backbone = Backbone("a", "resnet18", "random", "levels", strides=[16, 4])
+    backbone = TimmBackbone("resnet18", "random", "levels", strides=[16, 4])
     assert [level.shape[-1] for level in backbone(image)] == [16, 4]
     assert backbone.channels == [64, 256]
 
 
 def test_it_is_frozen_and_stays_in_eval_mode(image: torch.Tensor) -> None:
-    backbone = Backbone("a", "resnet18", "random", "pooled").train()
+    backbone = TimmBackbone("resnet18", "random", "pooled").train()
     assert not any(module.training for module in backbone.modules())
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
     assert not backbone(image)[0].requires_grad
@@ -236,11 +236,11 @@ def test_image_that_the_patches_do_not_tile_is_refused() -> None:
 
 def test_random_weights_depend_on_the_seed_alone() -> None:
     before = torch.get_rng_state()
-    first = Backbone("a", "resnet18", "random", "levels", strides=[4], seed=3)
+    first = TimmBackbone("resnet18", "random", "levels", strides=[4], seed=3)
     assert torch.equal(torch.get_rng_state(), before), "the global generator has moved"
     torch.rand(5)
-    again = Backbone("a", "resnet18", "random", "levels", strides=[4], seed=3)
-    other = Backbone("a", "resnet18", "random", "levels", strides=[4], seed=4)
+    again = TimmBackbone("resnet18", "random", "levels", strides=[4], seed=3)
+    other = TimmBackbone("resnet18", "random", "levels", strides=[4], seed=4)
     assert first.identity == again.identity != other.identity
     for one, two in zip(first.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, two)
@@ -252,7 +252,7 @@ def test_identity_tells_apart_all_that_changes_the_features(
     net, path = resnet
 
     def identity(weights: Path = path, output: Any = "levels", **changes: Any) -> str:
-        return Backbone("a", "resnet18", str(weights), output, **changes).identity
+        return TimmBackbone("resnet18", str(weights), output, **changes).identity
 
     state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     state["layer1.0.conv1.weight"][0, 0, 0, 0] += 1e-3
@@ -296,7 +296,7 @@ def test_identity_knows_the_blocks() -> None:
 def test_argument_out_of_range_is_named(changes: dict[str, Any], message: str) -> None:
     arguments = {"name": "a", "model": "resnet18", "weights": "random", "output": "levels"}
     with pytest.raises(ValueError, match=f"^{message}"):
-        Backbone(**{**arguments, **changes})
+        TimmBackbone(**{**arguments, **changes})
 
 
 def test_autocast_is_near_and_told_apart(image: torch.Tensor) -> None:
@@ -311,4 +311,4 @@ def test_autocast_is_near_and_told_apart(image: torch.Tensor) -> None:
         assert not torch.equal(ours, level)
         assert (ours - level).norm() < 0.03 * level.norm()
     with pytest.raises(ValueError, match=r"^precision must be one of"):
-        Backbone("small", "resnet18", "random", "levels", precision="int8")
+        TimmBackbone("resnet18", "random", "levels", precision="int8")

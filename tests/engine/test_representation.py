@@ -134,7 +134,7 @@ def test_what_is_told_and_left(toys: Path, tmp_path: Path) -> None:
     curve = (tmp_path / "metrics.csv").read_text().splitlines()
     assert set(curve[0].split(",")) == {"chance", "epoch", "loss", "step"}
     assert len(curve) == 1 + 4
-    backbone = LearnedBackbone("mine", tmp_path / "dot.safetensors", "pooled")
+    backbone = LearnedBackbone(tmp_path / "dot.safetensors", "pooled")
     assert backbone(torch.rand(2, 3, 8, 8))[0].shape == (2, 32, 1, 1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from occ_lab.backbones.timm import Backbone
+from occ_lab.backbones.timm import TimmBackbone
 from occ_lab.data.datamodule import TaskData
 from occ_lab.data.datasets.class_folder import ClassFolder
 from occ_lab.data.datasets.mvtec import MVTec
@@ -21,8 +21,8 @@ from tests.data.trees import mvtec_tree, noise, save
 SMALL = {"name": "small", "model": "resnet18", "weights": "random", "output": "levels"}
 
 
-def backbone(**changes: object) -> Backbone:
-    return Backbone(**{**SMALL, **changes})
+def backbone(**changes: object) -> TimmBackbone:
+    return TimmBackbone(**{**SMALL, **changes})
 
 
 def data(root: Path, **geometry: int) -> TaskData:

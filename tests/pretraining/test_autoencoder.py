@@ -12,9 +12,9 @@ from occ_lab.utils.optimizers import optimizing
 
 
 def test_the_loss_is_the_squared_error_of_an_image_and_trains_both() -> None:
-    net = LeNet("lenet")
+    net = LeNet()
     image = torch.rand(5, 3, 28, 28)
-    net.calibrate([image])
+    net.prepare([image])
     stage = Autoencoder(net, partial(torch.optim.Adam, lr=0.01), None).eval()
     loss = stage.training_step({"image": image}, 0)
     x = net.normalized(image)
@@ -26,9 +26,9 @@ def test_the_loss_is_the_squared_error_of_an_image_and_trains_both() -> None:
 
 def test_it_learns() -> None:
     torch.manual_seed(0)
-    net = LeNet("lenet")
+    net = LeNet()
     image = torch.rand(8, 3, 28, 28)
-    net.calibrate([image])
+    net.prepare([image])
     stage = Autoencoder(net, partial(torch.optim.Adam, lr=0.01), None)
     optimizer = stage.configure_optimizers()
     assert isinstance(optimizer, torch.optim.Adam)

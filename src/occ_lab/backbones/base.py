@@ -1,101 +1,250 @@
-"""What every network whose features are used, and not trained, offers."""
+"""What every network offers whose features a detector uses, whether it is trained or frozen."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+import inspect
+import itertools
+import json
+import textwrap
+from abc import ABC, ABCMeta, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from occ_lab.utils.specs import Recorded, spec_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
-class Frozen(nn.Module, ABC):
-    """A feature extractor: several levels, or one embedding of the whole image.
+class Backbone(Recorded, nn.Module, ABC):
+    """A network that turns images into one or more levels of features.
 
-    The parameters need no gradient and the module stays in eval mode whatever ``train`` says.
+    A subclass sets ``channels`` in its constructor and implements ``forward``. It is trained
+    together with the objective unless it is a `FrozenBackbone`. Its constructor's arguments must be
+    plain (numbers, strings, lists, paths), since a checkpoint keeps them to rebuild it.
 
     Args:
         name: what it is called in results.
-        output: ``levels`` (maps), or what makes one embedding of an image.
-        precision: what the network computes in: ``float32``, or by autocast ``bfloat16`` or
-            ``float16``, which GPUs are faster with; features then differ by some 1e-2 or 1e-3.
 
     Attributes:
-        trained: whether the method trains it: no.
-        channels: channels of each level.
-        identity: hex digest of the weights and of all else that decides what ``forward`` returns.
-            Two of one identity have the same features: a cache key.
+        name: what it is called in results.
+        channels: the number of channels of each level.
+        trained: whether the detector trains it.
 
-    Raises:
-        ValueError: an unknown precision.
+    Example:
+        >>> class Small(Backbone):
+        ...     def __init__(self) -> None:
+        ...         super().__init__("small")
+        ...         self.channels = [8]
+        ...         self.conv = nn.Conv2d(3, 8, kernel_size=4, stride=4)
+        ...
+        ...     def forward(self, image: Tensor) -> list[Tensor]:
+        ...         return [self.conv(image).relu()]
+        >>> [level.shape for level in Small()(torch.rand(2, 3, 32, 32))]
+        [torch.Size([2, 8, 8, 8])]
     """
 
-    trained = False
+    trained: bool = True
     channels: list[int]
-    identity: str
 
-    def __init__(self, name: str, output: str, precision: Precision) -> None:
-        if precision not in get_args(Precision):
-            known = ", ".join(get_args(Precision))
-            raise ValueError(f"precision must be one of {known}, got {precision!r}")
+    def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self.output = output
-        self.precision = precision
 
+    @abstractmethod
     def forward(self, image: Tensor) -> list[Tensor]:
         """Extract the features of a batch.
 
         Args:
-            image: float ``[B,3,h,w]`` in 0..1, RGB.
+            image: float ``[B, 3, h, w]`` in 0..1, RGB.
 
         Returns:
-            The levels, finest first, each ``[B,C_l,H_l,W_l]``; an embedding is one of
-            ``[B,C,1,1]``.
+            The levels, finest first, each ``[B, C_l, H_l, W_l]``; an embedding of the whole image
+            is one level of ``[B, C, 1, 1]``.
 
         Raises:
-            InputError: images of this size cannot be taken.
+            InputError: the network cannot take images of this size.
         """
-        self.check_size(*image.shape[-2:])
-        if self.precision == "float32":
-            return self._levels(image)
-        with torch.autocast(image.device.type, getattr(torch, self.precision)):
-            return [level.float() for level in self._levels(image)]
 
-    @abstractmethod
-    def _levels(self, image: Tensor) -> list[Tensor]:
-        """What ``forward`` returns, in the network's own number format."""
-
-    @abstractmethod
     def check_size(self, height: int, width: int) -> None:
-        """Raise a ``InputError`` where an image of this size, in pixels, cannot be taken."""
+        """Raise an ``InputError`` if the network cannot take images of this size in pixels."""
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
-        """Raise a ``InputError`` where a task lacks a network of its own that it should have."""
+        """Raise an ``InputError`` if the network of one of these tasks is missing."""
 
-    def of(self, task: str) -> Frozen:
-        """The network of a task: one for all, unless each task has learned its own."""
+    def for_task(self, task: str) -> Backbone:
+        """The backbone of a task: this one, unless each task has a network of its own."""
         return self
 
-    def train(self, mode: bool = True) -> Frozen:
+    def prepare(self, images: Iterable[Tensor]) -> None:
+        """Look at the training images once, before the first step.
+
+        Args:
+            images: batches ``[B, 3, h, w]`` in 0..1 of all training images.
+        """
+
+
+class _FrozenAfterInit(ABCMeta):
+    """Freezes an object when its constructor, including those of subclasses, has finished."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__call__(*args, **kwargs)
+        made.requires_grad_(False)
+        made.train(False)
+        return made
+
+
+class FrozenBackbone(Backbone, metaclass=_FrozenAfterInit):
+    """A backbone that is not trained, so that its features can be cached.
+
+    A subclass sets ``channels`` in its constructor and implements ``levels``. Once it is made, its
+    parameters need no gradient, and it stays in eval mode whatever ``train`` is given.
+
+    Args:
+        name: what it is called in results.
+        precision: what the network computes in: ``float32``, or by autocast ``bfloat16`` or
+            ``float16``, which are faster on GPUs; features then differ by about 1e-2 or 1e-3.
+
+    Raises:
+        ValueError: the precision is unknown.
+
+    Example:
+        >>> class Colours(FrozenBackbone):
+        ...     def __init__(self, cell: int = 8) -> None:
+        ...         super().__init__("colours")
+        ...         self.channels = [3]
+        ...         self.mean = nn.AvgPool2d(cell)
+        ...
+        ...     def levels(self, image: Tensor) -> list[Tensor]:
+        ...         return [self.mean(image)]
+        >>> [level.shape for level in Colours()(torch.rand(2, 3, 32, 32))]
+        [torch.Size([2, 3, 4, 4])]
+        >>> Colours().identity == Colours(cell=8).identity
+        False
+        >>> Colours(cell=8).identity == Colours(cell=8).identity
+        True
+    """
+
+    trained = False
+
+    def __init__(self, name: str, precision: Precision = "float32") -> None:
+        if precision not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise ValueError(f"precision must be one of {known}, got {precision!r}")
+        super().__init__(name)
+        self.precision = precision
+        self._identity: str | None = None
+        self._known: type = FrozenBackbone  # the class whose facts `_network_digest` covers
+        self._network = ""  # the attribute whose weights it covers
+        self._network_digest = ""
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Extract the features of a batch, see `Backbone.forward`."""
+        self.check_size(*image.shape[-2:])
+        if self.precision == "float32":
+            return self.levels(image)
+        with torch.autocast(image.device.type, getattr(torch, self.precision)):
+            return [level.float() for level in self.levels(image)]
+
+    @abstractmethod
+    def levels(self, image: Tensor) -> list[Tensor]:
+        """Compute what ``forward`` returns, for images of a size that has been checked.
+
+        Args:
+            image: float ``[B, 3, h, w]`` in 0..1, RGB.
+
+        Returns:
+            The levels, finest first, each ``[B, C_l, H_l, W_l]``.
+        """
+
+    @property
+    def identity(self) -> str:
+        """A hex digest of the weights, the code and the arguments: what decides the features.
+
+        Two backbones of one identity have the same features: the feature cache relies on it, and a
+        checkpoint stores it in place of the weights. It is computed when it is first asked for;
+        weights loaded after that do not change it. The code is the source of the class, without
+        comments; a class that depends on further code or files should override this property.
+        """
+        if self._identity is None:
+            own = list(
+                itertools.takewhile(lambda each: each is not self._known, type(self).__mro__)
+            )
+            self._identity = self._digest_beyond(own) if own else self._network_digest
+        return self._identity
+
+    def _identify(self, known: type, network: str, *facts: Any) -> None:
+        """Digest the network of one of our own classes before its weights are rearranged.
+
+        Args:
+            known: the class that calls this: ``facts`` cover its arguments and code.
+            network: the name of the attribute that holds the network.
+            facts: whatever decides the features beside the weights.
+        """
+        self._known = known
+        self._network = network
+        self._network_digest = digest(getattr(self, network).state_dict(), repr(facts))
+
+    def _digest_beyond(self, classes: Sequence[type]) -> str:
+        """A digest that also covers what a user's own ``classes`` add."""
+        tensors = {
+            name: tensor
+            for name, tensor in {**self.state_dict(), **dict(self.named_buffers())}.items()
+            if isinstance(tensor, Tensor) and name.split(".")[0] != self._network
+        }
+        arguments = {name: value for name, value in self.arguments.items() if name != "name"}
+        code = [code_of(each) for each in classes]
+        facts = [self._network_digest, self.precision, code, arguments]
+        return digest(tensors, json.dumps(facts, sort_keys=True, default=described))
+
+    def train(self, mode: bool = True) -> Self:
         """Stay in eval mode."""
         return super().train(False)
 
-    def _freeze(self, net: Any, *facts: Any) -> None:
-        """Take the network's identity and let nothing train it."""
-        self.identity = digest(net, repr(facts))
-        net.requires_grad_(False)
-        self.eval()
 
+def digest(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """SHA-256 of ``facts`` and of every tensor: its name, dtype, shape and bytes.
 
-def digest(net: nn.Module, facts: str) -> str:
-    """SHA-256 of ``facts`` and of every tensor of ``net``: its name, type, shape and bytes."""
+    Args:
+        tensors: by name, on any device.
+        facts: whatever else counts.
+
+    Returns:
+        64 hex digits.
+    """
     sha = hashlib.sha256(facts.encode())
-    for name, tensor in net.state_dict().items():
+    for name, tensor in tensors.items():
         sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        sha.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+        sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return sha.hexdigest()
+
+
+def code_of(found: type) -> str:
+    """The name of a class and, if it can be had, its source without comments and layout."""
+    name = f"{found.__module__}.{found.__qualname__}"
+    try:
+        source = textwrap.dedent(inspect.getsource(found))
+        return f"{name}\n{ast.unparse(ast.parse(source))}"
+    except (OSError, TypeError, SyntaxError):  # typed into an interpreter, or compiled
+        return name
+
+
+def described(value: Any) -> Any:
+    """What stands for an argument that JSON cannot hold.
+
+    Raises:
+        TypeError: nothing can, so that the class has to override ``identity``.
+    """
+    if isinstance(value, nn.Module) and not isinstance(value, Recorded):
+        return str(value)  # its structure; its weights are among the backbone's own
+    if isinstance(value, Sequence):
+        return list(value)
+    return str(value) if isinstance(value, Path) else spec_of(value)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from occ_lab.backbones.base import Frozen, Precision
+from occ_lab.backbones.base import FrozenBackbone, Precision
 from occ_lab.backbones.encoder import Encoder, turned
 from occ_lab.backbones.timm import choose_strides, fold_batch_norm
 from occ_lab.utils.errors import InputError, check_number
@@ -27,7 +27,7 @@ FORMAT = "occ_lab.encoder.1"
 PATCHES = 256  # through the network at once
 
 
-class LearnedBackbone(Frozen):
+class LearnedBackbone(FrozenBackbone):
     """An encoder from a file of `save_encoder`, frozen.
 
     An encoder that has learned from patches and is asked for ``levels`` gives one: the features of
@@ -53,14 +53,14 @@ class LearnedBackbone(Frozen):
 
     def __init__(
         self,
-        name: str,
         path: str | Path,
-        output: Output,
+        output: Output = "levels",
         features: Features = "pooled",
         stride: int = 8,
         strides: Sequence[int] = (2, 4, 8),
         pool: int = 3,
         precision: Precision = "float32",
+        name: str = "learned",
     ) -> None:
         for key, value, choices in (("output", output, Output), ("features", features, Features)):
             if value not in get_args(choices):
@@ -69,7 +69,7 @@ class LearnedBackbone(Frozen):
         check_number("stride", stride, at_least=1, integer=True)
         if pool < 1 or pool % 2 == 0:
             raise ValueError(f"pool must be odd and at least 1, got {pool}")
-        super().__init__(name, output, precision)
+        super().__init__(name, precision)
         self.path = Path(path).expanduser()
         self.settings = (output, features, stride, tuple(strides), pool, precision)
         self.features = features
@@ -97,7 +97,7 @@ class LearnedBackbone(Frozen):
             )
         self.margin = (encoder.side - stride) // 2  # of a patch around its cell
         self.encoder = encoder
-        self._freeze(encoder, FORMAT, facts, self.settings)
+        self._identify(LearnedBackbone, "encoder", FORMAT, facts, self.settings)
         fold_batch_norm(encoder.net)
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
@@ -109,11 +109,11 @@ class LearnedBackbone(Frozen):
                 f"{', '.join(lacking)}"
             )
 
-    def of(self, task: str) -> LearnedBackbone:
+    def for_task(self, task: str) -> LearnedBackbone:
         """The backbone of a task: from its file, where each task has one."""
         if not self.path.is_dir():
             return self
-        return LearnedBackbone(self.name, self._file(task), *self.settings)
+        return LearnedBackbone(self._file(task), *self.settings, name=self.name)
 
     def _file(self, task: str) -> Path:
         return self.path / f"{task}{SUFFIX}" if self.path.is_dir() else self.path
@@ -137,7 +137,8 @@ class LearnedBackbone(Frozen):
                 f"not {height}x{width}: set dataset.resize={self.size} dataset.crop={self.size}"
             )
 
-    def _levels(self, image: Tensor) -> list[Tensor]:
+    def levels(self, image: Tensor) -> list[Tensor]:
+        """Compute the levels, see `Backbone.forward`."""
         if self.by_patch:
             return [self._grid(image)]
         if self.stages:

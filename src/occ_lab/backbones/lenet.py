@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from sklearn.decomposition import MiniBatchDictionaryLearning
 from torch import Tensor, nn
 
+from occ_lab.backbones.base import Backbone
 from occ_lab.utils.errors import InputError, check_number
 
 Variant = Literal["mnist", "cifar10"]
@@ -47,7 +48,7 @@ SHAPES: dict[str, Shape] = {
 }
 
 
-class LeNet(nn.Module):
+class LeNet(Backbone):
     """The network of Deep SVDD (Ruff et al. 2018, section 4.2), as its authors' code has it.
 
     Convolutions of 5 × 5, batch-norm without an affine part, leaky ReLU and max-pooling, then one
@@ -55,7 +56,7 @@ class LeNet(nn.Module):
     (proposition 2 of the paper).
 
     An image is brought to zero mean and mean absolute value one (global contrast normalisation),
-    then to 0..1 by the extremes of the training set, which `calibrate` finds. There the filters of
+    then to 0..1 by the extremes of the training set, which `prepare` finds. There the filters of
     the first layer become the atoms of a dictionary of training patches, as in the code of the
     published figures; all other weights begin as Glorot and Bengio (2010) have it.
 
@@ -70,17 +71,15 @@ class LeNet(nn.Module):
         channels: length of the embedding, as the only level.
     """
 
-    trained = True
     low: Tensor
     high: Tensor
 
-    def __init__(self, name: str, variant: Variant = "mnist", seed: int = 0) -> None:
+    def __init__(self, variant: Variant = "mnist", seed: int = 0, name: str = "lenet") -> None:
         if variant not in get_args(Variant):
             known = ", ".join(get_args(Variant))
             raise ValueError(f"variant must be one of {known}, got {variant!r}")
         check_number("seed", seed, at_least=0, integer=True)
-        super().__init__()
-        self.name = name
+        super().__init__(name)
         self.shape = SHAPES[variant]
         self.seed = seed
         self.channels = [self.shape.dim]
@@ -128,20 +127,13 @@ class LeNet(nn.Module):
         return centred / scale.clamp_min(torch.finfo(scale.dtype).tiny)
 
     @torch.no_grad()
-    def calibrate(self, images: Iterable[Tensor]) -> None:
+    def prepare(self, images: Iterable[Tensor]) -> None:
         """Find the extremes and the first filters of the training set, batches ``[B, 3, h, w]``."""
         training = torch.cat([self._contrast(x) for x in images])
         self.low, self.high = training.aminmax()
         filters = next(self.convs.parameters())
         training = (training - self.low) / (self.high - self.low)
         filters.copy_(patch_atoms(training, filters.shape, self.seed))
-
-    def of(self, task: str) -> LeNet:
-        """The untrained network of a task, the same for all."""
-        return self
-
-    def check_tasks(self, tasks: Sequence[str]) -> None:
-        """No task needs a file."""
 
     def check_size(self, height: int, width: int) -> None:
         """Raise a ``InputError`` where an image of this size, in pixels, cannot be taken."""

@@ -16,14 +16,14 @@ from timm.models import EfficientNet, ResNet
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from occ_lab.backbones.base import Frozen, Precision
+from occ_lab.backbones.base import FrozenBackbone, Precision
 from occ_lab.backbones.weights import load_weights
 from occ_lab.utils.errors import InputError
 
 Output = Literal["levels", "pooled"]
 
 
-class Backbone(Frozen):
+class TimmBackbone(FrozenBackbone):
     """A timm model as a frozen feature extractor: several levels, or one pooled embedding.
 
     Layers behind the last level are dropped.
@@ -59,38 +59,39 @@ class Backbone(Frozen):
 
     def __init__(
         self,
-        name: str,
         model: str,
-        weights: str,
-        output: Output,
+        weights: str = "hub",
+        output: Output = "levels",
         strides: Sequence[int] = (4, 8, 16),
         blocks: Sequence[int] | None = None,
         pool: int = 3,
         seed: int = 0,
         precision: Precision = "float32",
         joined: Sequence[int] | None = None,
+        name: str = "",
     ) -> None:
-        super().__init__(name, output, precision)
+        super().__init__(name or model, precision)
         if output not in ("levels", "pooled"):
             raise ValueError(f"output must be levels or pooled, got {output!r}")
         if joined is not None and (len(joined) != len(strides) or min(joined) < 1):
             raise ValueError(f"joined must be null, or a count for each stride, got {list(joined)}")
         if pool < 1 or pool % 2 == 0:
             raise ValueError(f"pool must be odd and at least 1, got {pool}")
-        net = create(model, seed)
+        net = timm_model(model, seed)
         reductions = [layer["reduction"] for layer in net.feature_info]
+        self.output = output
         self.pool = pool
         # a transformer's blocks share one stride, the side of its patches
         self.patch: int | None = reductions[0] if len(set(reductions)) == 1 else None
-        self.levels: list[int] = []  # indices of the levels among the model's layers
+        self.layers: list[int] = []  # indices of the levels among the model's layers
         self.channels: list[int] = [net.head_hidden_size]
         if output == "levels":
-            self.levels = (
+            self.layers = (
                 choose_strides(strides, blocks, reductions)
                 if self.patch is None
                 else choose_blocks(blocks, len(reductions))
             )
-            self.channels = [net.feature_info[level]["num_chs"] for level in self.levels]
+            self.channels = [net.feature_info[level]["num_chs"] for level in self.layers]
         self.joined = None if joined is None or output == "pooled" else list(joined)
         if self.joined:
             if not isinstance(net, EfficientNet):
@@ -100,18 +101,19 @@ class Backbone(Frozen):
             ]
         load_weights(net, weights)
         if output == "levels":
-            net.prune_intermediate_layers(self.levels, prune_norm=True)
+            net.prune_intermediate_layers(self.layers, prune_norm=True)
         for statistic in ("mean", "std"):
             value = torch.tensor(net.pretrained_cfg[statistic])[:, None, None]
             self.register_buffer(statistic, value, persistent=False)
-        facts = [model, output, self.levels, pool if output == "levels" else None, precision]
+        facts = [model, output, self.layers, pool if output == "levels" else None, precision]
         facts += [self.joined] if self.joined else []
         self.net: Any = net
-        self._freeze(net, *facts, self.mean.tolist(), self.std.tolist())
+        self._identify(TimmBackbone, "net", *facts, self.mean.tolist(), self.std.tolist())
         fold_batch_norm(net)
         net.to(memory_format=torch.channels_last)  # convolutions on CPU take half the time
 
-    def _levels(self, image: Tensor) -> list[Tensor]:
+    def levels(self, image: Tensor) -> list[Tensor]:
+        """Compute the levels, see `Backbone.forward`."""
         image = (image - self.mean) / self.std
         if self.output == "pooled":
             return [self.net(image)[:, :, None, None]]
@@ -119,7 +121,7 @@ class Backbone(Frozen):
             levels = self._joined_blocks(image, self.joined)
         else:
             levels = self.net.forward_intermediates(
-                image, indices=self.levels, stop_early=True, intermediates_only=True
+                image, indices=self.layers, stop_early=True, intermediates_only=True
             )
         if self.pool == 1:
             return levels
@@ -127,7 +129,7 @@ class Backbone(Frozen):
 
     def _joined_blocks(self, image: Tensor, counts: Sequence[int]) -> list[Tensor]:
         """The last blocks of each level's stage side by side, divided by their channels."""
-        wanted = [self.net.feature_info[level]["module"] for level in self.levels]
+        wanted = [self.net.feature_info[level]["module"] for level in self.layers]
         x = self.net.bn1(self.net.conv_stem(image))
         levels: list[Tensor] = []
         for place, stage in enumerate(self.net.blocks):
@@ -152,7 +154,7 @@ class Backbone(Frozen):
         )
 
 
-def create(model: str, seed: int) -> Any:
+def timm_model(model: str, seed: int) -> Any:
     """The timm model without its classifier, its random weights drawn from ``seed``."""
     if not timm.is_model(model):
         close = difflib.get_close_matches(model.split(".")[0], timm.list_models(), n=5)
@@ -210,6 +212,7 @@ def fold_batch_norm(net: nn.Module) -> None:
     """
     if not isinstance(net, EfficientNet | ResNet):
         return
+    net.eval()
     for parent in list(net.modules()):
         children: list[tuple[str, Any]] = list(parent.named_children())
         for (before, conv), (name, norm) in itertools.pairwise(children):

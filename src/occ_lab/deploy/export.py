@@ -13,7 +13,7 @@ from rich.console import Console
 from torch.export import Dim, ExportedProgram
 
 import occ_lab
-from occ_lab.backbones.base import Frozen
+from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.config.composition import check_value
 from occ_lab.data.generated import made_image
 from occ_lab.deploy.formats import METADATA, Run, require
@@ -93,7 +93,7 @@ def check_precision(trained: TrainedDetector) -> None:
         InputError: it is one.
     """
     backbone = trained.detector.backbone
-    if isinstance(backbone, Frozen) and backbone.precision != "float32":
+    if isinstance(backbone, FrozenBackbone) and backbone.precision != "float32":
         raise InputError(
             f"run: its backbone computes in {backbone.precision}, which files cannot be checked "
             "in; train with backbone.precision=float32 to export"
@@ -132,7 +132,7 @@ def metadata(trained: TrainedDetector, given: str, count: int) -> dict[str, str]
         "resize": cfg.dataset.resize,
         "crop": cfg.dataset.crop,
     }
-    if isinstance(backbone, Frozen):
+    if isinstance(backbone, FrozenBackbone):
         told["backbone_identity"] = backbone.identity
     if given == "raw":
         told["resize_as"] = f"Pillow {PIL.__version__}, Lanczos"

@@ -1,11 +1,9 @@
-"""One detector for one task: features, pre-training, fit, test."""
+"""One detector for one task: features, pre-training, fit, calibration, test."""
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,64 +11,25 @@ from pathlib import Path
 
 import torch
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from occ_lab.backbones.base import Frozen
-from occ_lab.backbones.lenet import LeNet
-from occ_lab.config.composition import build
+from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.data.base import Benchmark
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
-from occ_lab.engine.calibrate import held_out
-from occ_lab.features.cache import FeatureCache
+from occ_lab.engine.job import Job
+from occ_lab.engine.recorder import Oracle, Recorder
 from occ_lab.features.dataset import held
 from occ_lab.features.extraction import use_features
 from occ_lab.metrics.calibration import Calibration
-from occ_lab.postprocessing.postprocess import PostProcess
+from occ_lab.utils.quiet import quiet_lightning
 
 log = logging.getLogger(__name__)
 
 IMAGES = 32  # whose scores are upsampled at once
-QUIET = (  # what Lightning warns of that is as it should be here
-    ".*does not have many workers.*",
-    ".*number of training batches.*",
-    ".*but have no `val_dataloader`.*",
-    ".*in eval mode at the start of training.*",
-    ".*LeafSpec.*",
-    ".*Grad strides do not match.*",  # of a 1×1 convolution, where strides mean nothing
-    ".*sync_dist=True.*",  # what is logged of a test is the same in every process
-    ".*configure_optimizers` returned `None`.*",
-    ".*training_step` returned `None`.*",
-    ".*exists and is not empty.*",  # a training that goes on
-)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the tasks of a run share.
-
-    Attributes:
-        views: the benchmark as each input of the detector shows it: one, or those of an ensemble.
-        backbone: frozen; of one that is trained, the untrained state.
-        cache: of features.
-        postprocess: scores to image scores and maps.
-        one_pass: whether the objective learns in one pass.
-    """
-
-    views: list[Benchmark]
-    backbone: Frozen | LeNet
-    cache: FeatureCache
-    postprocess: PostProcess
-    one_pass: bool
-
-    @property
-    def benchmark(self) -> Benchmark:
-        """The benchmark, as the first view shows it."""
-        return self.views[0]
 
 
 @dataclass
@@ -79,103 +38,150 @@ class Fitted:
 
     Attributes:
         data: the task.
-        detector: with what the test kept.
-        trainer: which did it.
+        detector: the module.
+        trainer: which fitted and tested it.
+        recorder: keeps the scores and metrics of the test.
         seconds: of each stage.
         calibration: the scores of normal images it was not fitted to; None without any.
+        best_epochs: the best epoch of each metric by the test set; None unless asked for.
     """
 
-    data: TaskData
+    data: AnomalyDataModule
     detector: Detector
     trainer: Trainer
+    recorder: Recorder
     seconds: dict[str, float]
     calibration: Calibration | None = None
+    best_epochs: dict[str, dict[str, float]] | None = None
+
+    def test(self) -> None:
+        """Test the detector; the recorder keeps the scores."""
+        with timed(self.seconds, "test"), quiet_lightning():
+            self.trainer.test(self.detector, datamodule=self.data, verbose=False)
 
     def training_scores(self) -> Tensor:
-        """The scores ``[N, H, W]`` of the training images."""
-        return self._scores(self.data.setup_dataloader())
+        """The patch scores ``[N, H, W]`` of the training images."""
+        return self._patch_scores(self.data.setup_dataloader())
 
-    def scores_aside(self) -> tuple[Tensor, Tensor]:
+    def calibration_scores(self) -> tuple[Tensor, Tensor]:
         """Image scores ``[n]`` of the images set aside, and the peaks ``[n]`` of their maps."""
         scores, peaks = [], []
-        for some in self._scores(self.data.calibration_dataloader()).split(IMAGES):
+        for some in self._patch_scores(self.data.calibration_dataloader()).split(IMAGES):
             maps, found = self.detector.maps_and_scores(some)
             scores.append(found)
             peaks.append(found if maps is None else maps.flatten(1).amax(dim=1))
         return torch.cat(scores), torch.cat(peaks)
 
-    def _scores(self, batches: DataLoader) -> Tensor:
-        predicted = self.trainer.predict(self.detector, batches)
-        assert predicted is not None
-        return torch.cat([scores for scores in predicted if isinstance(scores, Tensor)])
+    def _patch_scores(self, batches: DataLoader) -> Tensor:
+        """The test is not kept any more after this: the recorder keeps one pass."""
+        kept, self.recorder._parts = self.recorder._parts, []
+        with quiet_lightning():
+            self.trainer.predict(self.detector, batches, return_predictions=False)
+        found = self.recorder.kept("patch_scores")
+        self.recorder._parts = kept
+        return found
 
 
 def fitted(
-    cfg: DictConfig,
-    parts: Parts,
+    job: Job,
     benchmark: Benchmark,
     task: str,
-    loggers: list[Logger],
+    loggers: Sequence[Logger],
+    callbacks: Sequence[Callback],
     checkpoint: Path,
+    state: Path | None = None,
 ) -> Fitted:
     """Fit a detector to the task as ``benchmark`` shows it, save it, calibrate and test it.
 
     Where it is calibrated by folds, a detector is fitted without each of them first.
+
+    Args:
+        job: what is fitted.
+        benchmark: one of the job's views.
+        task: one of its tasks.
+        loggers: of the fit and the test.
+        callbacks: of the fit and the test.
+        checkpoint: the file that the detector is saved to.
+        state: the file that a training by gradient keeps its state in while it goes on, and is
+            resumed from; None keeps none.
     """
-    calibrated = cfg.calibration.share or cfg.calibration.folds
-    aside = held_out(cfg, len(benchmark.split(task).train)) if calibrated else []
+    aside = job.calibration.held_out(len(benchmark.split(task).train))
     scored = []
-    if cfg.calibration.folds:
-        folds = (fit_without(fold, cfg, parts, benchmark, task, []) for fold in aside)
-        scored = [fold.scores_aside() for fold in folds]
+    if job.calibration.folds:
+        folds = (fit_without(fold, job, benchmark, task) for fold in aside)
+        scored = [fold.calibration_scores() for fold in folds]
         aside = []
-    member = fit_without(aside[0] if aside else [], cfg, parts, benchmark, task, loggers)
+    member = fit_without(
+        aside[0] if aside else [], job, benchmark, task, loggers, callbacks, state
+    )
     member.trainer.save_checkpoint(checkpoint, weights_only=True)
     if aside:
-        scored = [member.scores_aside()]
+        scored = [member.calibration_scores()]
     if scored:
         member.calibration = Calibration.of(*map(torch.cat, zip(*scored, strict=True)))
-    with timed(member.seconds, "test"):
-        member.trainer.test(member.detector, member.data.test_dataloader(), verbose=False)
+    member.test()
     return member
 
 
 def fit_without(
     aside: Sequence[int],
-    cfg: DictConfig,
-    parts: Parts,
+    job: Job,
     benchmark: Benchmark,
     task: str,
-    loggers: list[Logger],
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[Callback] = (),
+    state: Path | None = None,
 ) -> Fitted:
-    """Fit a detector to the task's training images but for those at the places ``aside``."""
-    data = TaskData(benchmark, task, cfg.loss.fit.batch_size, **cfg.loader)
+    """Fit a detector to the task's training images but for those at the indices ``aside``."""
+    data = AnomalyDataModule(
+        benchmark, task, job.batch_size, job.eval_batch_size, job.workers, job.validation
+    )
     data.prepare_data()
     if aside:
         data.set_aside(aside)
-    trainer = make_trainer(cfg, loggers, 1 if parts.one_pass else cfg.trainer.max_epochs)
-    data.share(trainer.global_rank, trainer.world_size, equal=not parts.one_pass)
+    recorder, oracle = Recorder(), Oracle()
+    one_pass = job.objective().one_pass
+    kept_state = state if job.checkpoint_every and not one_pass else None
+    every = [recorder, *([oracle] if job.oracle else []), *callbacks]
+    if kept_state:
+        every.append(saving(kept_state, job.checkpoint_every))
+    trainer = job.trainer(loggers, every, 1 if one_pass else job.max_epochs)
     seconds = {"features": 0.0}
     with timed(seconds, "features"):
-        use_fast_samples(data, parts, trainer.strategy.root_device)
+        use_fast_samples(data, job, trainer.strategy.root_device)
     # Not before: a pass for the cache draws random numbers, a hit draws none.
-    seed_everything(cfg.seed, workers=True, verbose=False)
-    detector = make_detector(cfg, parts, benchmark)
-    if detector.backbone.trained:
+    seed_everything(job.seed, workers=True, verbose=False)
+    detector = job.detector(benchmark)
+    resumed = str(kept_state) if kept_state and kept_state.is_file() else None
+    if detector.backbone.trained and not resumed:
         with timed(seconds, "pretrain"):
-            pretrain(cfg, detector.backbone, data, loggers)
-    with timed(seconds, "fit"):
-        fit(trainer, detector, data, cfg.oracle)
-    return Fitted(data, detector, trainer, seconds)
+            pretrain(job, detector, data, loggers)
+    with timed(seconds, "fit"), quiet_lightning():
+        trainer.fit(detector, datamodule=data, ckpt_path=resumed, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    best = oracle.best_epochs() if job.oracle else None
+    return Fitted(data, detector, trainer, recorder, seconds, best_epochs=best)
 
 
-def use_fast_samples(data: TaskData, parts: Parts, device: torch.device) -> None:
+def saving(state: Path, epochs: int) -> ModelCheckpoint:
+    """Keeps the state of a training in one file, written every so many epochs."""
+    return ModelCheckpoint(
+        state.parent,
+        state.stem,
+        every_n_epochs=epochs,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+def use_fast_samples(data: AnomalyDataModule, job: Job, device: torch.device) -> None:
     """Let ``data`` give what is the same every epoch without reading images again."""
-    if isinstance(parts.backbone, Frozen):
-        if parts.cache.enabled:
-            use_features(data, parts.cache, parts.backbone, device)
+    if isinstance(job.backbone, FrozenBackbone):
+        if job.cache is not None:
+            use_features(data, job.cache, job.backbone, device)
         return
-    if parts.cache.enabled:
+    if job.cache is not None:
         log.info("cache: off, since the backbone is trained")
     data.train_set = held(data.train_images)
     data.test_set = held(data.test_images)
@@ -189,62 +195,13 @@ def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
     seconds[part] = time.perf_counter() - started
 
 
-def make_detector(cfg: DictConfig, parts: Parts, benchmark: Benchmark) -> Detector:
-    """An untrained detector; its random weights come from the global seed."""
-    projector = build(cfg.projector, "projector", channels=parts.backbone.channels)
-    scheduler = cfg.loss.fit.scheduler
-    return Detector(
-        copy.deepcopy(parts.backbone) if parts.backbone.trained else parts.backbone,
-        projector,
-        build(
-            without_fit(cfg.loss),
-            "loss",
-            channels=projector.out_channels,
-            levels=parts.backbone.channels,
-        ),
-        build(cfg.loss.fit.optimizer, "loss.fit.optimizer"),
-        build(scheduler, "loss.fit.scheduler") if scheduler else None,
-        parts.postprocess,
-        size=(benchmark.crop, benchmark.crop),
-    )
-
-
-def without_fit(loss: DictConfig) -> DictConfig:
-    """The arguments of the objective itself: ``loss`` less its name and how it is fitted."""
-    return OmegaConf.masked_copy(loss, [str(key) for key in loss if key not in ("name", "fit")])
-
-
-def make_trainer(
-    cfg: DictConfig, loggers: list[Logger], epochs: int, watchers: Sequence[Callback] = ()
-) -> Trainer:
-    """Lightning's trainer, with less to read in the terminal."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for harmless in QUIET:
-        warnings.filterwarnings("ignore", message=harmless)
-    return build(
-        cfg.trainer,
-        "trainer",
-        logger=loggers,
-        max_epochs=epochs,
-        callbacks=[RichProgressBar(), *watchers],
-    )
-
-
 def pretrain(
-    cfg: DictConfig, backbone: Frozen | LeNet, data: TaskData, loggers: list[Logger]
+    job: Job, detector: Detector, data: AnomalyDataModule, loggers: Sequence[Logger]
 ) -> None:
     """Bring a backbone that is trained to where the fit begins."""
-    assert isinstance(backbone, LeNet)
-    backbone.calibrate(batch["image"] for batch in data.setup_dataloader())
-    if cfg.pretrain.epochs:
-        arguments = OmegaConf.masked_copy(cfg.pretrain, ["_target_", "optimizer", "scheduler"])
-        stage = build(arguments, "pretrain", backbone=backbone)
-        make_trainer(cfg, loggers, cfg.pretrain.epochs).fit(stage, data.train_dataloader())
-
-
-def fit(trainer: Trainer, detector: Detector, data: TaskData, oracle: bool) -> None:
-    """Fit; with ``oracle``, look at the test set after every epoch as well."""
-    watched = data.test_dataloader() if oracle else None
-    detector.setup_batches = data.setup_dataloader
-    trainer.fit(detector, data.train_dataloader(), watched)
+    detector.prepare_backbone(data.setup_dataloader)
+    if job.pretraining:
+        stage = job.pretraining.module(detector.backbone)
+        trainer = job.trainer(loggers, [], job.pretraining.epochs)
+        with quiet_lightning():
+            trainer.fit(stage, datamodule=data)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import occ_lab
-from occ_lab.backbones.base import Frozen
+from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.data.base import Benchmark
 from occ_lab.data.datamodule import TaskData
@@ -48,7 +48,7 @@ class Parts:
     """What the tasks of a study share."""
 
     benchmark: Benchmark
-    backbone: Frozen
+    backbone: FrozenBackbone
     cache: FeatureCache
     postprocess: PostProcess
     device: torch.device
@@ -152,7 +152,7 @@ def check(cfg: DictConfig) -> Parts:
 def study_task(cfg: DictConfig, parts: Parts, task: str, folder: Path) -> dict[str, Any]:
     """Study one task and save its pictures into ``folder``."""
     started = time.perf_counter()
-    parts = replace(parts, backbone=parts.backbone.of(task))
+    parts = replace(parts, backbone=parts.backbone.for_task(task))
     data = TaskData(parts.benchmark, task, cfg.loader.eval_batch_size, **cfg.loader)
     data.prepare_data()
     if len(data.split.train) < 4:

@@ -206,7 +206,7 @@ def run_task(
 ) -> None:
     """Fit and test one task and write its outputs into ``folder``."""
     reset_peak()
-    parts = replace(parts, backbone=parts.backbone.of(task))
+    parts = replace(parts, backbone=parts.backbone.for_task(task))
     loggers = tracking.loggers(task, folder)
     members = []
     for place, benchmark in enumerate(parts.views):

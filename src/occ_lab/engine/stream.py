@@ -144,7 +144,7 @@ def stream_files(cfg: DictConfig, directory: Path, streams: dict[str, Passage]) 
     backbone.check_tasks([GIVEN])
     backbone.check_size(benchmark.crop, benchmark.crop)
     scoring, cache = build(cfg.scoring, "scoring"), build(cfg.cache, "cache")
-    parts = Parts([benchmark], backbone.of(GIVEN), cache, scoring, one_pass=True)
+    parts = Parts([benchmark], backbone.for_task(GIVEN), cache, scoring, one_pass=True)
     trainer = make_trainer(cfg, [], 1)
     passage = begun(cfg, parts, benchmark, trainer)
     streams[GIVEN] = passage

@@ -16,7 +16,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from occ_lab.backbones.base import Frozen
+from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.data.datamodule import TaskData, TaskImages
 from occ_lab.features.cache import FeatureCache, Levels
 from occ_lab.features.dataset import TaskFeatures
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def use_features(
-    data: TaskData, cache: FeatureCache, backbone: Frozen, device: torch.device
+    data: TaskData, cache: FeatureCache, backbone: FrozenBackbone, device: torch.device
 ) -> None:
     """Let ``data`` give cached features in place of images that are the same every epoch."""
 
@@ -55,7 +55,7 @@ def use_features(
 
 def cached_features(
     cache: FeatureCache,
-    backbone: Frozen,
+    backbone: FrozenBackbone,
     images: TaskImages,
     device: torch.device,
     batch_size: int,
@@ -127,7 +127,7 @@ def one_ahead(batches: Iterator[list[T]]) -> Iterator[list[T]]:
     return (batch for batch, _ in itertools.pairwise(itertools.chain(batches, [[]])))
 
 
-def cache_key(backbone: Frozen, images: TaskImages) -> dict[str, Any]:
+def cache_key(backbone: FrozenBackbone, images: TaskImages) -> dict[str, Any]:
     """All that decides the features of a split.
 
     The files stand in it by path, size and time of change; the libraries that decode and compute

@@ -172,7 +172,7 @@ def restored(cfg: DictConfig, task: str, path: Path, directory: Path) -> Detecto
     """
     benchmark = build(cfg.dataset, "dataset")
     try:
-        backbone = build(cfg.backbone, "backbone").of(task)
+        backbone = build(cfg.backbone, "backbone").for_task(task)
     except InputError as error:
         raise InputError(
             f"run: {directory} needs the backbone {cfg.backbone.name}, as it was trained with\n"

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from occ_lab.postprocessing.maps import image_score, upsample_and_smooth
 from occ_lab.utils.errors import check_number
+from occ_lab.utils.specs import Recorded
 
 
-class PostProcess:
+class PostProcess(Recorded):
     """Upsample, smooth, and reduce to one score an image.
 
     Args:

@@ -1,0 +1,77 @@
+"""Backbones by the names of their presets, the files in ``conf/backbone``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from occ_lab.backbones.base import Backbone
+from occ_lab.utils.conf import conf_dir
+from occ_lab.utils.errors import InputError
+
+
+def create(name: str, **overrides: Any) -> Backbone:
+    """Make a backbone from a preset.
+
+    Args:
+        name: of the preset: see `preset_files`.
+        overrides: arguments of the backbone's class in place of the preset's, such as ``weights``,
+            ``output`` or ``precision``.
+
+    Returns:
+        A `TimmBackbone`, `LearnedBackbone` or `LeNet`.
+
+    Raises:
+        InputError: there is no such preset, an argument is missing or unknown, or the weights
+            cannot be had.
+        ValueError: an argument is out of range; the message begins with its name.
+
+    Example:
+        >>> from occ_lab.backbones import create
+        >>> create("resnet18", weights="random", strides=[4, 8]).channels
+        [64, 128]
+        >>> create("resnet81")
+        Traceback (most recent call last):
+        occ_lab.utils.errors.InputError: no backbone preset 'resnet81'; did you mean resnet18, ...?
+    """
+    files = preset_files()
+    if name not in files:
+        close = difflib.get_close_matches(name, files)
+        hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(files)}"
+        raise InputError(f"no backbone preset {name!r}; {hint}", part="backbone")
+    content = yaml.safe_load(files[name].read_text(encoding="utf-8"))
+    given = {
+        key: value
+        for key, value in content.items()
+        if key not in ("_target_", "defaults") and not composed(value)
+    }
+    arguments = {**given, **overrides}
+    missing = [key for key, value in arguments.items() if value == "???"]
+    if missing:
+        raise InputError(f"{missing[0]}: the preset {name} needs a value", part="backbone")
+    module, _, found = content["_target_"].rpartition(".")
+    try:
+        made: Backbone = getattr(importlib.import_module(module), found)(**arguments)
+    except TypeError as error:
+        raise InputError(f"the preset {name} does not take this: {error}") from error
+    return made
+
+
+def preset_files() -> Mapping[str, Path]:
+    """The preset files by name, in alphabetical order.
+
+    Example:
+        >>> list(preset_files())[:3]
+        ['dinov2_small', 'dinov3_small', 'efficientnet_b5']
+    """
+    return {path.stem: path for path in sorted((conf_dir() / "backbone").glob("*.yaml"))}
+
+
+def composed(value: object) -> bool:
+    """Whether Hydra takes the value from elsewhere: the class's own default applies here."""
+    return isinstance(value, str) and value.startswith("${")

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.mvtec import MVTec
 from occ_lab.data.images import read_image, read_mask
 from tests.data.trees import mvtec_tree, save
 
 
-def data(root: Path) -> TaskData:
+def data(root: Path) -> AnomalyDataModule:
     mvtec_tree(root, train=5, good=2, bad=3)
-    return TaskData(MVTec("mvtec", root, resize=64, crop=48), "bolt", 2, eval_batch_size=4)
+    return AnomalyDataModule(MVTec("mvtec", root, resize=64, crop=48), "bolt", 2, eval_batch_size=4)
 
 
 def test_samples_follow_the_contract(tmp_path: Path) -> None:
@@ -57,14 +57,14 @@ def test_a_task_without_masks_has_none(tmp_path: Path) -> None:
     folder = mvtec_tree(tmp_path)
     for path in (folder / "ground_truth" / "dent").iterdir():
         path.unlink()
-    task = TaskData(MVTec("mvtec", tmp_path, resize=64, crop=48), "bolt", 2)
+    task = AnomalyDataModule(MVTec("mvtec", tmp_path, resize=64, crop=48), "bolt", 2)
     assert "mask" not in next(iter(task.test_dataloader()))
 
 
 def test_random_rotation_follows_torchs_seed_and_leaves_the_test_set(tmp_path: Path) -> None:
     mvtec_tree(tmp_path)
-    task = TaskData(MVTec("mvtec", tmp_path, resize=64, crop=48, rotate=20), "bolt", 2)
-    still = TaskData(MVTec("mvtec", tmp_path, resize=64, crop=48), "bolt", 2)
+    task = AnomalyDataModule(MVTec("mvtec", tmp_path, resize=64, crop=48, rotate=20), "bolt", 2)
+    still = AnomalyDataModule(MVTec("mvtec", tmp_path, resize=64, crop=48), "bolt", 2)
     torch.manual_seed(0)
     first, second = task.train_images[0]["image"], task.train_images[0]["image"]
     torch.manual_seed(0)
@@ -80,8 +80,8 @@ def test_a_test_set_drawn_once_is_the_same_for_all_runs(tmp_path: Path) -> None:
     mvtec_tree(tmp_path, side=96)
     settings = {"resize": 64, "crop": 40, "rotate": 10.0, "random_crop": True}
 
-    def test_set(seed: int) -> TaskData:
-        return TaskData(MVTec("m", tmp_path, test_seed=seed, **settings), "bolt", 2)  # type: ignore[arg-type]
+    def test_set(seed: int) -> AnomalyDataModule:
+        return AnomalyDataModule(MVTec("m", tmp_path, test_seed=seed, **settings), "bolt", 2)  # type: ignore[arg-type]
 
     first, again, other = test_set(0), test_set(0), test_set(1)
     torch.manual_seed(5)  # has no say in it
@@ -103,7 +103,7 @@ def test_image_and_mask_are_drawn_alike(tmp_path: Path) -> None:
         pixels = np.repeat(mask[..., None], 3, axis=-1).astype(np.uint8) * 255
         save(folder / "test" / "dent" / f"{place:03d}.png", pixels)
     benchmark = MVTec("m", tmp_path, resize=96, crop=64, rotate=10, random_crop=True, test_seed=0)
-    data = TaskData(benchmark, "bolt", 2)
+    data = AnomalyDataModule(benchmark, "bolt", 2)
     for index in range(6):
         sample = data.test_images[index]
         bright = sample["image"][0] > 0.5
@@ -112,7 +112,7 @@ def test_image_and_mask_are_drawn_alike(tmp_path: Path) -> None:
         assert agree > 0.98  # edges are interpolated in the one and not in the other
 
 
-def order_of(task: TaskData, seed: int, epoch: int) -> list[list[int]]:
+def order_of(task: AnomalyDataModule, seed: int, epoch: int) -> list[list[int]]:
     """The batches of an epoch, from a new loader, as after a stop."""
     loader = task.resumable_dataloader(seed)
     loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]

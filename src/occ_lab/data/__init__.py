@@ -1,1 +1,65 @@
-"""Benchmarks: which images a one-class task has, and how they are read."""
+"""Benchmarks, and data modules over them: which images a task has, and how they are read.
+
+The data modules are imported when they are used, since they import torch, which takes seconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from occ_lab.data.base import Benchmark
+from occ_lab.data.items import Counts, Item, Split
+
+if TYPE_CHECKING:
+    from occ_lab.data.datamodule import AnomalyDataModule
+    from occ_lab.data.modules import (
+        BTAD,
+        CIFAR10,
+        CIFAR100,
+        MNIST,
+        MPDD,
+        CatsAndDogs,
+        CelebA,
+        ClassFolder,
+        FashionMNIST,
+        Folder,
+        MagneticTile,
+        MVTecAD,
+        RDMVTecAD,
+        Textures,
+        VisA,
+    )
+    from occ_lab.data.transforms import Preprocessing
+
+__all__ = [
+    "BTAD",
+    "CIFAR10",
+    "CIFAR100",
+    "MNIST",
+    "MPDD",
+    "AnomalyDataModule",
+    "Benchmark",
+    "CatsAndDogs",
+    "CelebA",
+    "ClassFolder",
+    "Counts",
+    "FashionMNIST",
+    "Folder",
+    "Item",
+    "MVTecAD",
+    "MagneticTile",
+    "Preprocessing",
+    "RDMVTecAD",
+    "Split",
+    "Textures",
+    "VisA",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """A data module, imported when it is used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = {"AnomalyDataModule": "datamodule", "Preprocessing": "transforms"}.get(name, "modules")
+    return getattr(import_module(f"{__name__}.{module}"), name)

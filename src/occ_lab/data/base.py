@@ -5,11 +5,12 @@ Nothing here imports torch, so that a missing dataset is reported at once.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -18,52 +19,83 @@ from occ_lab.data.sampling import contaminated, few
 from occ_lab.utils.errors import InputError, check_number
 
 Kind = Literal["structured", "semantic"]
+WORD = re.compile(r"(?<=[a-z])(?=[A-Z]{2}|[A-Z][a-z])")  # where the next word of a name begins
+
+
+def check_size(resize: int, crop: int) -> None:
+    """Raise a ``ValueError`` unless ``1 <= crop <= resize``, both in pixels."""
+    if resize < 1:
+        raise ValueError(f"resize must be at least 1 pixel, got {resize}")
+    if not 1 <= crop <= resize:
+        raise ValueError(f"crop must be between 1 and resize={resize}, got {crop}")
 
 
 class Benchmark(ABC):
     """A dataset seen as a set of one-class tasks.
 
-    A subclass says which tasks lie under ``root`` and which files each has. The text that a user
-    gets to read where the data is absent comes from ``layout``, ``source`` and ``licence``.
+    A subclass implements `available`, which names the tasks found under ``root``, and
+    `published_split`, which lists the images of one of them. All else has defaults, which class
+    attributes may replace.
 
     Args:
-        name: what the benchmark is called in results.
-        root: the folder that holds the data.
-        category: a task's name, a list of them, or ``all``.
+        name: what the benchmark is called in results; by default the name of the class in small
+            letters, such as ``magnetic_tile`` for ``MagneticTile``.
+        root: the folder that holds the data; by default ``home``.
+        category: the name of a task, a list of names, or ``all``.
         kind: ``structured`` (local defects, scored by patch) or ``semantic`` (another class,
             scored by image).
         resize: images are resized to this many pixels a side.
         crop: then cropped at the centre to this many pixels a side.
-        rotate: images are rotated at random by up to this many degrees.
-        random_crop: they are cropped at random in place of the centre.
-        test_seed: of the rotation and crop of each test image; None leaves the test images as they
-            are. Those of training images are drawn anew each epoch.
-        train_limit: how many of the training images of a task are taken; None is all of them.
-        contamination: share of the training images that is replaced by anomalous images, taken out
-            of the test set; at least 0, below 1.
-        sample_seed: of the choice of either.
+        rotate: images are rotated at random by up to this many degrees, in 0..180.
+        random_crop: they are cropped at random instead of at the centre.
+        test_seed: seed of the rotation and crop of each test image; None leaves test images as
+            they are. Those of training images are drawn again each epoch.
+        train_limit: how many of a task's training images are used; None uses all of them.
+        contamination: fraction of the training images that is replaced by anomalous images, which
+            are removed from the test set; in 0..0.99.
+        sample_seed: seed of the choice of both.
 
     Attributes:
+        kind: the default of ``kind`` if set on the class; likewise ``resize`` and ``crop``.
+        home: the default of ``root``; empty stands for ``data/`` and the name.
+        layout: the files that are looked for, for people to read where the data is absent.
+        source: where the data can be had, for people.
+        licence: of the data, for people.
         size: of the download, for people.
         task_count: how many tasks there are, for people.
         published: the counts of every task, where they are fixed.
+
+    Example:
+        >>> class Bolts(Benchmark):
+        ...     def available(self):
+        ...         return ["short", "long"]
+        ...     def published_split(self, task):
+        ...         paths = [self.root / task / f"{number}.png" for number in range(3)]
+        ...         return Split([Item(path, 0) for path in paths[:2]], [Item(paths[2], 1)])
+        >>> bolts = Bolts(root="data/bolts", category="short")
+        >>> bolts.name, bolts.tasks(), len(bolts.split("short").train)
+        ('bolts', ['short'], 2)
     """
 
-    layout: ClassVar[str]
-    source: ClassVar[str]
-    licence: ClassVar[str]
-    size: ClassVar[str]
-    task_count: ClassVar[str]
+    kind: Kind = "structured"
+    resize: int = 256
+    crop: int = 224
+    home: ClassVar[str] = ""
+    layout: ClassVar[str] = "see the class that reads it"
+    source: ClassVar[str] = "your own images"
+    licence: ClassVar[str] = "yours"
+    size: ClassVar[str] = "any"
+    task_count: ClassVar[str] = "any"
     published: ClassVar[Mapping[str, Counts]] = MappingProxyType({})
 
     def __init__(
         self,
-        name: str,
-        root: str | Path,
+        name: str | None = None,
+        root: str | Path | None = None,
         category: str | int | Sequence[str | int] = "all",
-        kind: Kind = "structured",
-        resize: int = 256,
-        crop: int = 224,
+        kind: Kind | None = None,
+        resize: int | None = None,
+        crop: int | None = None,
         rotate: float = 0.0,
         random_crop: bool = False,
         test_seed: int | None = None,
@@ -71,22 +103,19 @@ class Benchmark(ABC):
         contamination: float = 0.0,
         sample_seed: int = 0,
     ) -> None:
-        if kind not in ("structured", "semantic"):
+        if kind is not None:
+            self.kind = kind
+        if resize is not None:
+            self.resize = resize
+        if crop is not None:
+            self.crop = crop
+        if self.kind not in get_args(Kind):
             raise ValueError(f"kind must be structured or semantic, got {kind!r}")
-        if resize < 1:
-            raise ValueError(f"resize must be at least 1 pixel, got {resize}")
-        if not 1 <= crop <= resize:
-            raise ValueError(f"crop must be between 1 and resize={resize}, got {crop}")
+        check_size(self.resize, self.crop)
         # A digit, as MNIST's classes are, comes as a number from the command line.
         names = [category] if isinstance(category, str | int) else list(category)
         if not names or "" in names:
             raise ValueError("category is empty: give a name, a list of names, or all")
-        self.name = name
-        self.root = Path(root)
-        self.category = [str(name) for name in names]
-        self.kind = kind
-        self.resize = resize
-        self.crop = crop
         if not 0 <= rotate <= 180:
             raise ValueError(f"rotate must be between 0 and 180 degrees, got {rotate}")
         if test_seed is not None:
@@ -95,6 +124,9 @@ class Benchmark(ABC):
             check_number("train_limit", train_limit, at_least=1, integer=True)
         check_number("contamination", contamination, at_least=0, at_most=0.99)
         check_number("sample_seed", sample_seed, at_least=0, integer=True)
+        self.name = name or WORD.sub("_", type(self).__name__).lower()
+        self.root = Path(root if root is not None else self.home or Path("data", self.name))
+        self.category = [str(name) for name in names]
         self.rotate = rotate
         self.random_crop = random_crop
         self.test_seed = test_seed
@@ -104,14 +136,14 @@ class Benchmark(ABC):
 
     @property
     def random(self) -> bool:
-        """Whether training images are drawn anew each epoch."""
+        """Whether training images are rotated or cropped at random, differently each epoch."""
         return self.rotate > 0 or self.random_crop
 
     def split(self, task: str) -> Split:
-        """The images of ``task``: the published ones, as far as they are asked for.
+        """The images of ``task`` after ``train_limit`` and ``contamination``.
 
         Raises:
-            InputError: more are asked for than there are.
+            InputError: these ask for more images than there are.
         """
         split = self.published_split(task)
         if self.train_limit is not None:
@@ -151,19 +183,21 @@ class Benchmark(ABC):
         available = self.available()
         if not available:
             raise InputError(
-                f"dataset.root: no {self.name} data in {self.root.absolute()}\n"
+                f"root: no {self.name} data in {self.root.absolute()}\n"
                 f"  looked for: {self.layout}\n"
                 f"  get it:     {self.source}\n"
                 f"  licence:    {self.licence}\n"
-                "Unpack it there, or say where it lies with dataset.root=FOLDER."
+                "Unpack it there, or set root to the folder that holds it.",
+                part="dataset",
             )
         if self.category == ["all"]:
             return available
         unknown = [name for name in self.category if name not in available]
         if unknown:
             raise InputError(
-                f"dataset.category: no {', '.join(unknown)} in {self.root.absolute()}; "
-                f"found: {', '.join(available)}"
+                f"category: no {', '.join(unknown)} in {self.root.absolute()}; "
+                f"found: {', '.join(available)}",
+                part="dataset",
             )
         return list(dict.fromkeys(self.category))
 
@@ -172,7 +206,7 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files directly in ``folder`` (by suffix), sorted by name; hidden ones left out."""
+    """The image files directly in ``folder`` (by suffix), sorted by name, without hidden ones."""
     if not folder.is_dir():
         return []
     return sorted(

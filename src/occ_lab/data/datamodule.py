@@ -1,231 +1,277 @@
-"""The LightningDataModule of one task of any benchmark."""
+"""The LightningDataModule of one task of a benchmark."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
-from occ_lab.data.base import Benchmark
-from occ_lab.data.images import preprocess, random_preprocess, read_mask
+from occ_lab.data.base import Benchmark, Kind
+from occ_lab.data.images_dataset import Drawn, TaskImages
 from occ_lab.data.items import Item, Split
+from occ_lab.data.loading import EveryNth, collate
+from occ_lab.data.transforms import Preprocessing
 from occ_lab.data.validation import check_split
-from occ_lab.utils.errors import InputError
+from occ_lab.utils.errors import InputError, check_number
 
-Drawn = Literal["anew", "once", "never"]
-
-
-class TaskImages(Dataset):
-    """The images of one split as samples.
-
-    A sample holds ``image`` (float32 ``[3, h, w]`` in 0..1), ``label`` (0 normal, 1 anomalous),
-    ``index`` (its place in the split), ``path`` and, if ``masks``, ``mask`` (bool ``[h, w]``).
-
-    Args:
-        benchmark: reads the images and says how they are sized.
-        items: the images, in order.
-        masks: whether samples hold a mask; all false for images that have none.
-        drawn: the benchmark's random rotation and crop: ``anew`` from torch's generator whenever an
-            image is read, ``once`` for each image by the benchmark's ``test_seed``, or ``never``.
-    """
-
-    def __init__(
-        self, benchmark: Benchmark, items: list[Item], masks: bool, drawn: Drawn = "never"
-    ) -> None:
-        self.benchmark = benchmark
-        self.items = items
-        self.masks = masks
-        self.drawn = drawn
-        self.still = preprocess(benchmark.resize, benchmark.crop)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @property
-    def drawing(self) -> list[float] | None:
-        """All that decides what is drawn once; None where nothing is."""
-        given = self.benchmark
-        seed = float(given.test_seed or 0)
-        return [given.rotate, float(given.random_crop), seed] if self.drawn == "once" else None
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        image = torch.from_numpy(self.pixels(index)).permute(2, 0, 1).contiguous().float() / 255
-        return {"image": image, **self.facts(index)}
-
-    def pixels(self, index: int) -> np.ndarray:
-        """The preprocessed image alone, uint8 ``[h, w, 3]``."""
-        return self._transform(index)(image=self.benchmark.read(self.items[index]))["image"]
-
-    def _transform(self, index: int) -> Callable[..., dict[str, np.ndarray]]:
-        """What an image goes through; a random one is made for it, since threads read images."""
-        if self.drawn == "never":
-            return self.still
-        seeds = [self.benchmark.test_seed or 0, index]
-        if self.drawn == "anew":
-            seeds = torch.randint(2**31, (1,)).tolist()
-        return random_preprocess(
-            self.benchmark.resize,
-            self.benchmark.crop,
-            self.benchmark.rotate,
-            self.benchmark.random_crop,
-            int(np.random.SeedSequence(seeds).generate_state(1)[0]),
-        )
-
-    def facts(self, index: int) -> dict[str, Any]:
-        """The sample but for its image."""
-        item = self.items[index]
-        facts = {"label": item.label, "index": index, "path": str(item)}
-        return {**facts, "mask": self._mask(index)} if self.masks else facts
-
-    def _mask(self, index: int) -> Tensor:
-        item = self.items[index]
-        if item.mask is None:
-            return torch.zeros(self.benchmark.crop, self.benchmark.crop, dtype=torch.bool)
-        mask = read_mask(item.mask).astype("uint8")
-        return torch.from_numpy(self._transform(index)(image=mask, mask=mask)["mask"]).bool()
+Loader = DataLoader[dict[str, Any]]
 
 
-class TaskData(LightningDataModule):
-    """Loaders over one task of a benchmark; training batches hold normal images only.
+class AnomalyDataModule(LightningDataModule):
+    """Loaders over one task of a benchmark: batches of normal images to train on, then the test.
 
-    They go over ``train_set`` and ``test_set``: the images, unless their features are put there.
+    A batch holds ``image`` (float32 ``[B, 3, h, w]`` in 0..1), ``label`` (int ``[B]``: 0 normal,
+    1 anomalous), ``index`` (int ``[B]``, in the dataset), ``path`` and, in tests of a task that
+    has masks, ``mask`` (bool ``[B, h, w]``).
+
+    The processes of a `lightning.Trainer` share the images. No test image is seen twice.
 
     Args:
-        benchmark: where the images come from and how they are sized.
-        task: one of the benchmark's tasks.
-        batch_size: images in a training batch.
+        benchmark: where the images come from and how they are resized and cropped.
+        task: one of the benchmark's tasks; None is the one that its ``category`` selects.
+        batch_size: images in a training batch of a process.
         eval_batch_size: images in a batch of any pass without gradients.
         workers: processes that read images; 0 reads them in the main process.
+        validation: fraction of the normal training images that is held out for validation, at
+            least 0 and below 1. They are chosen by the benchmark's ``sample_seed``.
+
+    Attributes:
+        split: the images to train and to test on, those held out excepted.
+        train_images: the training images as a dataset; likewise ``validation_images``,
+            ``calibration_images`` and ``test_images``.
+        train_set: what the training batches are made of: ``train_images``, or a dataset of the
+            same length put in their place, such as one of cached features; likewise
+            ``validation_set``, ``calibration_set`` and ``test_set``.
+
+    Raises:
+        InputError: the data is absent, or there are several tasks and none is named.
+        ValueError: a value is out of range.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from occ_lab.data.datasets.textures import Textures
+        >>> with TemporaryDirectory() as folder:
+        ...     few = {"train": 3, "normal": 1, "defective": 2}
+        ...     bricks = Textures(root=folder, category="brick", resize=64, crop=64, **few)
+        ...     data = AnomalyDataModule(bricks, batch_size=2)
+        ...     [len(batch["label"]) for batch in data.train_dataloader()]
+        ...     next(iter(data.test_dataloader()))["image"].shape
+        [2, 1]
+        torch.Size([3, 3, 64, 64])
     """
 
     def __init__(
         self,
         benchmark: Benchmark,
-        task: str,
-        batch_size: int,
+        task: str | None = None,
+        batch_size: int = 16,
         eval_batch_size: int = 32,
         workers: int = 0,
+        validation: float = 0.0,
     ) -> None:
         super().__init__()
+        check_number("batch_size", batch_size, at_least=1, integer=True)
+        check_number("eval_batch_size", eval_batch_size, at_least=1, integer=True)
+        check_number("workers", workers, at_least=0, integer=True)
+        check_number("validation", validation, at_least=0, at_most=0.99)
         self.benchmark = benchmark
-        self.task = task
+        self.task = only_task(benchmark) if task is None else task
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.workers = workers
-        self.split: Split = benchmark.split(task)
-        fixed = benchmark.random and benchmark.test_seed is not None
-        self.train_images = TaskImages(
-            benchmark, self.split.train, masks=False, drawn="anew" if benchmark.random else "never"
-        )
+        self.split: Split = benchmark.split(self.task)
+        self._checked = False
+        drawn: Drawn = "once" if benchmark.random and benchmark.test_seed is not None else "never"
+        self._drawn = drawn  # of the images that are not trained on
         self.test_images = TaskImages(
-            benchmark, self.split.test, self.split.has_masks, drawn="once" if fixed else "never"
+            benchmark, self.split.test, masks=self.split.has_masks, drawn=self._drawn
         )
-        self.calibration_images = TaskImages(benchmark, [], masks=False)
-        self.rank, self.processes, self.equal_shares = 0, 1, True
-        self.train_set: Dataset = self.train_images
-        self.test_set: Dataset = self.test_images
-        self.calibration_set: Dataset = self.calibration_images
+        self.test_set: Dataset[Any] = self.test_images
+        self._train_on(self.split.train)
+        self._calibrate_on([])
+        self._validate_on(self._take(held_out(self.split, validation, benchmark.sample_seed)))
 
-    def set_aside(self, places: Sequence[int]) -> None:
-        """Keep some of the training images out of training, to calibrate on.
+    @property
+    def kind(self) -> Kind:
+        """``structured`` or ``semantic``, see `Benchmark`."""
+        return self.benchmark.kind
 
-        They are shown as test images are. To be called before features are put in their place.
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How test images are brought to the size of a batch."""
+        return Preprocessing(self.benchmark.resize, self.benchmark.crop)
+
+    def set_aside(self, indices: Collection[int]) -> None:
+        """Take images out of the training images, to calibrate on them.
+
+        They are preprocessed as test images are. Call it before features take their place.
 
         Args:
-            places: of these images in the split.
+            indices: of these images in ``split.train``.
+
+        Raises:
+            ValueError: an index is out of range, or no training image would be left.
         """
-        aside = set(places)
-        every = self.split.train
-        kept = [item for place, item in enumerate(every) if place not in aside]
+        self._calibrate_on(self._take(indices))
+
+    def _take(self, indices: Collection[int]) -> list[Item]:
+        """Take images out of the training images, in order."""
+        every, taken = self.split.train, set(indices)
+        if not taken:
+            return []
+        if not taken < set(range(len(every))):
+            raise ValueError(
+                f"indices must lie in 0..{len(every) - 1} and leave some training images, "
+                f"got {len(taken)} from {min(taken)} to {max(taken)}"
+            )
+        kept = [item for index, item in enumerate(every) if index not in taken]
         self.split = replace(self.split, train=kept, pool=self.split.pool or every)
-        self.train_images = TaskImages(
-            self.benchmark, kept, masks=False, drawn=self.train_images.drawn
-        )
-        self.train_set = self.train_images
-        items = [every[place] for place in sorted(aside)]
-        self.calibration_images = TaskImages(
-            self.benchmark, items, masks=False, drawn=self.test_images.drawn
-        )
-        self.calibration_set = self.calibration_images
+        self._train_on(kept)
+        return [every[index] for index in sorted(taken)]
+
+    def _train_on(self, items: list[Item]) -> None:
+        drawn: Drawn = "always" if self.benchmark.random else "never"
+        self.train_images = TaskImages(self.benchmark, items, drawn=drawn)
+        self.train_set: Dataset[Any] = self.train_images
+
+    def _calibrate_on(self, items: list[Item]) -> None:
+        self.calibration_images = TaskImages(self.benchmark, items, drawn=self._drawn)
+        self.calibration_set: Dataset[Any] = self.calibration_images
+
+    def _validate_on(self, items: list[Item]) -> None:
+        self.validation_images = TaskImages(self.benchmark, items, drawn=self._drawn)
+        self.validation_set: Dataset[Any] = self.validation_images
+
+    @property
+    def processes(self) -> int:
+        """How many processes share the images: those of the trainer, or one without a trainer."""
+        return self.trainer.world_size if self.trainer else 1
+
+    @property
+    def rank(self) -> int:
+        """The rank of this process among them."""
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def equal(self) -> bool:
+        """Whether each process must have as many training images, as gradient steps require."""
+        if self._equal is not None:
+            return self._equal
+        module = self.trainer.lightning_module if self.trainer else None
+        return module is None or module.automatic_optimization
+
+    _equal: bool | None = None
 
     def share(self, rank: int, processes: int, equal: bool) -> None:
-        """Let this process have its share of the training and of the test images.
+        """Stand-in until callers have followed: set ``trainer`` instead."""
+        from types import SimpleNamespace
 
-        No test image is in two shares. Where ``equal``, as steps by gradient want it, a training
-        image may be in two to make shares equal; else none is.
+        self.trainer = SimpleNamespace(  # type: ignore[assignment]
+            world_size=processes, global_rank=rank, lightning_module=None
+        )
+        self._equal = equal
+        self.setup("fit")
 
-        Args:
-            rank: of this process, from 0.
-            processes: how many share the images.
-            equal: whether all must have as many training images.
+    def prepare_data(self) -> None:
+        """Check every file before any work, see `check_split`; another call does nothing.
+
+        Raises:
+            InputError: some files cannot be used.
+        """
+        if not self._checked:
+            train = (self.train_images, self.validation_images, self.calibration_images)
+            every = [item for images in train for item in images.items]
+            check_split(self.task, Split(every, self.split.test))
+            self._checked = True
+
+    def setup(self, stage: str) -> None:
+        """Check that every process has images.
 
         Raises:
             InputError: there are fewer images than processes.
         """
-        fewest = min(len(self.train_images), len(self.test_images))
-        if processes > fewest:
-            raise InputError(f"trainer.devices: {processes} processes for {fewest} images")
-        self.rank, self.processes, self.equal_shares = rank, processes, equal
+        parts = (self.train_images, self.test_images, self.validation_images)
+        fewest = min(len(images) for images in parts if len(images))
+        if self.processes > fewest:
+            raise InputError(f"devices: {self.processes} processes for {fewest} images", "trainer")
 
-    def prepare_data(self) -> None:
-        """Look at every file before any work; see `check_split`."""
-        check_split(self.task, self.split)
-
-    def train_dataloader(self) -> DataLoader:
-        """Shuffled batches of normal images, of this process's share."""
+    def train_dataloader(self) -> Loader:
+        """Shuffled batches of the training images, which the processes share."""
         if self.processes == 1:
             return self._loader(self.train_set, self.batch_size, shuffle=True)
-        sampler: Sampler = (
+        sampler = (
             DistributedSampler(self.train_set, self.processes, self.rank, shuffle=True)
-            if self.equal_shares
-            else EveryNth(len(self.train_images), self.rank, self.processes)
+            if self.equal
+            else self._share(len(self.train_images))
         )
         return self._loader(self.train_set, self.batch_size, sampler)
 
-    def resumable_dataloader(self, seed: int) -> DataLoader:
-        """Shuffled batches of one size, the same whenever an epoch is begun again.
+    def resumable_dataloader(self, seed: int) -> Loader:
+        """Shuffled batches of one size, the same ones whenever an epoch is started again.
 
-        Lightning tells the sampler the epoch, which with ``seed`` decides the order. Of fewer
-        images than a batch has, all are in one batch. A pass that begins draws nothing from torch's
-        global generator: Lightning begins the first one of a training, resumed or not, at another
-        time than those after it. (Not the same is what worker processes draw of images that are
-        drawn anew.)
+        Lightning sets the epoch of the sampler, which together with ``seed`` decides the order. If
+        there are fewer images than a batch has, all are in one batch. The start of a pass draws
+        nothing from torch's global generator: Lightning starts the first one of a training,
+        resumed or not, at another time than those after it. (What worker processes draw of images
+        that are drawn at random each epoch does differ.)
+
+        Args:
+            seed: of the order of the images.
         """
-        sampler: Sampler = DistributedSampler(
+        sampler: DistributedSampler[Any] = DistributedSampler(
             self.train_set, self.processes, self.rank, shuffle=True, seed=seed
         )
-        size = min(self.batch_size, len(sampler))  # type: ignore[arg-type]
-        loader = self._loader(self.train_set, size, sampler, drop_last=True)
-        loader.generator = torch.Generator().manual_seed(seed)
-        return loader
+        size = min(self.batch_size, len(sampler))
+        generator = torch.Generator().manual_seed(seed)
+        return self._loader(self.train_set, size, sampler, drop_last=True, generator=generator)
 
-    def setup_dataloader(self) -> DataLoader:
-        """One pass over the training images in order, all of them in every process."""
-        return self._loader(self.train_set, self.eval_batch_size)
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """The held-out normal images in order, which the processes share; an empty list if none."""
+        if not len(self.validation_images):
+            return []
+        return self._quiet_loader(self.validation_set, self._share(len(self.validation_images)))
 
-    def calibration_dataloader(self) -> DataLoader:
-        """One pass over the images that were set aside, in order, all of them in every process."""
-        return self._loader(self.calibration_set, self.eval_batch_size)
+    def test_dataloader(self) -> Loader:
+        """The test images in order, which the processes share."""
+        return self._quiet_loader(self.test_set, self._share(len(self.test_images)))
 
-    def test_dataloader(self) -> DataLoader:
-        """The test images in order, of this process's share."""
-        sampler = EveryNth(len(self.test_images), self.rank, self.processes)
-        return self._loader(self.test_set, self.eval_batch_size, sampler)
+    def predict_dataloader(self) -> Loader:
+        """The same as `test_dataloader`."""
+        return self.test_dataloader()
+
+    def setup_dataloader(self) -> Loader:
+        """One pass over all training images in order, in every process."""
+        sampler = EveryNth(len(self.train_images))
+        return self._loader(self.train_set, self.eval_batch_size, sampler)
+
+    def calibration_dataloader(self) -> Loader:
+        """One pass over all images that were set aside, in order, in every process."""
+        return self._quiet_loader(self.calibration_set, EveryNth(len(self.calibration_images)))
+
+    def _share(self, count: int) -> EveryNth:
+        return EveryNth(count, self.rank, self.processes)
+
+    def _quiet_loader(self, images: Dataset[Any], sampler: EveryNth) -> Loader:
+        """Batches in order; a pass draws nothing from torch's global generator.
+
+        Otherwise the training batches would depend on whether other images are looked at.
+        """
+        return self._loader(images, self.eval_batch_size, sampler, generator=torch.Generator())
 
     def _loader(
         self,
-        images: Dataset,
+        images: Dataset[Any],
         batch_size: int,
-        sampler: Sampler | None = None,
+        sampler: Sampler[int] | None = None,
         shuffle: bool = False,
         drop_last: bool = False,
-    ) -> DataLoader:
+        generator: torch.Generator | None = None,
+    ) -> Loader:
         return DataLoader(
             images,
             batch_size=batch_size,
@@ -235,25 +281,42 @@ class TaskData(LightningDataModule):
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             collate_fn=collate,
+            generator=generator,
         )
 
 
-class EveryNth(Sampler):
-    """Every n-th index, from a first one on: a share with nothing twice and nothing left out.
+def only_task(benchmark: Benchmark) -> str:
+    """The task that the benchmark's ``category`` selects.
 
-    (`torch.utils.data.DistributedSampler` repeats images to make shares equal.)
+    Raises:
+        InputError: the data is absent, or ``category`` selects several tasks.
     """
+    tasks = benchmark.tasks()
+    if len(tasks) > 1:
+        raise InputError(
+            f"category: {benchmark.name} has {len(tasks)} tasks here ({', '.join(tasks)}), and a "
+            "data module holds one: name it",
+            part="dataset",
+        )
+    return tasks[0]
 
-    def __init__(self, count: int, first: int, step: int) -> None:
-        self.indices = range(first, count, step)
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.indices)
+def held_out(split: Split, fraction: float, seed: int) -> list[int]:
+    """Indices of normal training images to validate on: a random fraction, at least one image.
 
-    def __len__(self) -> int:
-        return len(self.indices)
+    Raises:
+        InputError: no image would be left to train on.
+    """
+    normal = [index for index, item in enumerate(split.train) if item.label == 0]
+    count = max(1, round(fraction * len(split.train))) if fraction else 0
+    if count and count >= len(normal):
+        raise InputError(
+            f"validation: {fraction:g} of {len(split.train)} training images leaves none to train "
+            "on",
+            part="dataset",
+        )
+    return [normal[place] for place in np.random.default_rng(seed).permutation(len(normal))[:count]]
 
 
-def collate(samples: list[dict[str, Any]] | dict[str, Any]) -> dict[str, Any]:
-    """Samples to a batch; a dataset that reads whole batches has done it already."""
-    return samples if isinstance(samples, dict) else default_collate(samples)
+# Names of before, until their callers have followed.
+TaskData = AnomalyDataModule

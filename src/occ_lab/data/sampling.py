@@ -36,8 +36,8 @@ def few(split: Split, task: str, limit: int, seed: int) -> Split:
     """
     if limit > len(split.train):
         raise InputError(
-            f"dataset.train_limit: {limit} is more than the {len(split.train)} training images "
-            f"of {task}"
+            f"train_limit: {limit} is more than the {len(split.train)} training images of {task}",
+            part="dataset",
         )
     order = np.random.default_rng(seed).permutation(len(split.train))
     return replace(split, train=[split.train[place] for place in sorted(order[:limit].tolist())])
@@ -56,8 +56,9 @@ def contaminated(split: Split, task: str, share: float, seed: int) -> Split:
     count = round(share * len(split.train))
     if count >= len(anomalous) > 0 or count > len(anomalous):
         raise InputError(
-            f"dataset.contamination: {share:g} of {len(split.train)} training images takes "
-            f"{count} anomalous ones, but {task} has {len(anomalous)} and must test on some"
+            f"contamination: {share:g} of {len(split.train)} training images takes "
+            f"{count} anomalous ones, but {task} has {len(anomalous)} and must test on some",
+            part="dataset",
         )
     moved = random.choice(anomalous, count, replace=False).tolist() if count else []
     train = list(split.train)

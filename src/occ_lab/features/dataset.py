@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
-from occ_lab.data.datamodule import TaskImages
+from occ_lab.data.images_dataset import TaskImages
 from occ_lab.features.cache import Levels
 
 IN_MEMORY = 2**30  # bytes of pixels that the images of a split may take up

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.btad import BTAD
 from occ_lab.data.datasets.mpdd import MPDD
 from occ_lab.data.datasets.mvtec import MVTec
@@ -33,7 +33,7 @@ def test_products_with_their_own_formats(tmp_path: Path, folder: str) -> None:
     benchmark = BTAD("btad", tmp_path, resize=48, crop=48)
     assert benchmark.tasks() == ["01", "02", "03"]
     for product in benchmark.tasks():
-        data = TaskData(benchmark, product, 2)
+        data = AnomalyDataModule(benchmark, product, 2)
         data.prepare_data()
         assert [item.label for item in data.split.test] == [1, 0, 0, 0]
         assert data.test_images[0]["mask"].sum() == 16

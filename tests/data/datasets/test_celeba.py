@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.celeba import CelebA
 from occ_lab.utils.errors import InputError
 from tests.data.trees import noise, save
@@ -39,7 +39,7 @@ def test_no_glasses_are_normal(faces: Path) -> None:
     benchmark = CelebA(faces, name="celeba", resize=32, crop=32)
     assert benchmark.kind == "semantic"
     assert benchmark.tasks() == ["no_Eyeglasses"]
-    data = TaskData(benchmark, "no_Eyeglasses", 2)
+    data = AnomalyDataModule(benchmark, "no_Eyeglasses", 2)
     data.prepare_data()
     assert [item.path.name for item in data.split.train] == ["000001.jpg", "000003.jpg"]
     assert [item.label for item in data.split.test] == [1, 0]

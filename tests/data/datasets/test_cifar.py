@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.cifar import CIFAR10, CIFAR100, read_pickle
 from occ_lab.utils.errors import InputError
 from tests.data.trees import noise, save
@@ -40,7 +40,7 @@ def cifar10(tmp_path: Path) -> Path:
 def test_packed_files(cifar10: Path) -> None:
     benchmark = CIFAR10(cifar10, name="cifar10", resize=32, crop=32)
     assert benchmark.tasks() == CLASSES
-    data = TaskData(benchmark, "bird", 2)
+    data = AnomalyDataModule(benchmark, "bird", 2)
     data.prepare_data()
     assert len(data.train_images) == 5
     assert [item.label for item in data.split.test] == [1, 0, 1, 1]

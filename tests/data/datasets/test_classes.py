@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.class_folder import ClassFolder
 from occ_lab.data.datasets.mnist import MNIST, FashionMNIST, read_idx
 from occ_lab.utils.errors import InputError
@@ -55,7 +55,7 @@ def test_real_mnist(shared_data: Path) -> None:
     train = [name for name, _, _ in benchmark.classified("train")]
     test = [name for name, _, _ in benchmark.classified("test")]
     assert (len(train), len(test)) == (60_000, 10_000)
-    task = TaskData(benchmark, "3", batch_size=8)
+    task = AnomalyDataModule(benchmark, "3", batch_size=8)
     assert len(task.train_images) == train.count("3")
     sample = task.test_images[7]
     assert sample["path"].endswith("t10k-images-idx3-ubyte#7")

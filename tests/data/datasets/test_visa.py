@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.visa import VisA
 from occ_lab.data.images import read_mask
 from occ_lab.data.items import Counts
@@ -42,7 +42,7 @@ def test_the_last_hundred_are_tested_on(visa: Path) -> None:
     mask = split.test[-1].mask
     assert mask is not None
     assert read_mask(mask).sum() == 5
-    data = TaskData(benchmark, "pcb1", 2)
+    data = AnomalyDataModule(benchmark, "pcb1", 2)
     data.prepare_data()
     assert data.test_images[102]["mask"].sum() == 5
 

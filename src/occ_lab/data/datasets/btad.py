@@ -30,6 +30,10 @@ class BTAD(MVTec):
         "03": Counts(1000, 400, 41),
     }
 
-    def __init__(self, name: str, root: str | Path, **common: Any) -> None:
-        folder = Path(root) / ARCHIVE_FOLDER  # as the archive has it
-        super().__init__(name, folder if folder.is_dir() else root, **common)
+    def __init__(
+        self, name: str | None = None, root: str | Path | None = None, **common: Any
+    ) -> None:
+        super().__init__(name, root, **common)
+        unpacked = self.root / ARCHIVE_FOLDER  # as the archive has it
+        if unpacked.is_dir():
+            self.root = unpacked

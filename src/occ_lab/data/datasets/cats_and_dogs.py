@@ -16,9 +16,9 @@ TRAINED = 10_000  # the first of the 12,500 images of either kind
 class CatsAndDogs(ClassFolder):
     """The Asirra images (Elson et al. 2007) as Kaggle has them, or in folders by class.
 
-    Kaggle's flat ``train/cat.0.jpg`` has labels in that one folder alone. Of each class its first
-    10,000 images by number are trained on and the other 2,500 tested on, as in PANDA (Reiss et al.
-    2021), whose split later work uses.
+    Kaggle's flat ``train/cat.0.jpg`` has labels in that one folder only. The first 10,000 images of
+    each class by number are the training images and the other 2,500 the test images, as in PANDA
+    (Reiss et al. 2021), whose split later work uses.
     """
 
     layout = "train/{cat,dog}.<number>.jpg, or {train,test}/<class>/*.jpg"
@@ -26,6 +26,8 @@ class CatsAndDogs(ClassFolder):
     licence = "for research; see the competition's rules"
     size = "0.8 GB"
     task_count = "2"
+    home = "data/cats_and_dogs"
+    resize = 256
 
     def available(self) -> list[str]:
         """Both classes, where there are images of both."""

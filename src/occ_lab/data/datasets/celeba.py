@@ -30,17 +30,20 @@ class CelebA(Benchmark):
     licence = "for research alone; see its agreement"
     size = "1.4 GB"
     task_count = "1"
+    home = "data"
+    kind = "semantic"
+    resize = 224
 
     def __init__(
         self,
-        root: str | Path,
+        root: str | Path | None = None,
         attribute: str = "Eyeglasses",
         normal: Normal = "absent",
         **common: Any,
     ) -> None:
         if normal not in get_args(Normal):
             raise ValueError(f"normal must be {' or '.join(get_args(Normal))}, got {normal!r}")
-        super().__init__(root=root, **{"kind": "semantic", **common})
+        super().__init__(root=root, **common)
         self.attribute = attribute
         self.normal = normal
         self.folder = self.root / "celeba"
@@ -62,7 +65,8 @@ class CelebA(Benchmark):
         attributes = lines[1].split()  # the first line counts the images
         if self.attribute not in attributes:
             raise InputError(
-                f"dataset.attribute: no {self.attribute}; there are {', '.join(attributes)}"
+                f"attribute: no {self.attribute}; there are {', '.join(attributes)}",
+                part="dataset",
             )
         column = 1 + attributes.index(self.attribute)
         normal = "1" if self.normal == "present" else "-1"

@@ -25,6 +25,7 @@ class CIFAR10(ClassFolder):
     licence = "for research; cite Krizhevsky 2009"
     size = "170 MB"
     task_count = "10"
+    home = "data"
     folder: ClassVar[str] = "cifar-10-batches-py"
     files: ClassVar[dict[Part, tuple[str, ...]]] = {
         "train": tuple(f"data_batch_{number}" for number in range(1, 6)),
@@ -85,7 +86,9 @@ class CIFAR100(CIFAR10):
     files: ClassVar[dict[Part, tuple[str, ...]]] = {"train": ("train",), "test": ("test",)}
     meta = "meta"
 
-    def __init__(self, root: str | Path, classes: Classes = "super", **common: Any) -> None:
+    def __init__(
+        self, root: str | Path | None = None, classes: Classes = "super", **common: Any
+    ) -> None:
         if classes not in get_args(Classes):
             raise ValueError(f"classes must be {' or '.join(get_args(Classes))}, got {classes!r}")
         super().__init__(root=root, **common)

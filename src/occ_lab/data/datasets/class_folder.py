@@ -14,6 +14,7 @@ class ClassFolder(ClassBenchmark):
     licence = "yours"
     size = "any"
     task_count = "1 a class"
+    home = "data/classes"
 
     def available(self) -> list[str]:
         """The classes that have a folder to train on."""

@@ -29,12 +29,20 @@ class ClassBenchmark(Benchmark):
         common: the arguments of every benchmark.
     """
 
-    def __init__(self, root: str | Path, protocol: Protocol = "one_vs_rest", **common: Any) -> None:
+    kind = "semantic"
+    resize = 224
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        protocol: Protocol = "one_vs_rest",
+        **common: Any,
+    ) -> None:
         if protocol not in get_args(Protocol):
             raise ValueError(
                 f"protocol must be {' or '.join(get_args(Protocol))}, got {protocol!r}"
             )
-        super().__init__(root=root, **{"kind": "semantic", **common})
+        super().__init__(root=root, **common)
         self.protocol = protocol
 
     @abstractmethod
@@ -67,7 +75,7 @@ class ClassBenchmark(Benchmark):
         try:
             return self.classified("train"), self.classified("test")
         except OSError as error:
-            raise InputError(f"dataset.root: {error}; get the data again") from error
+            raise InputError(f"root: {error}; get the data again", part="dataset") from error
 
     def class_sizes(self) -> Mapping[str, tuple[int, int]]:
         """How many images each class is published with, to train and to test on; maybe none."""

@@ -8,7 +8,7 @@ from typing import Any
 from occ_lab.data.base import Benchmark, image_files
 from occ_lab.data.items import Item, Split
 from occ_lab.data.sampling import check_hold_out, hold_out
-from occ_lab.utils.errors import InputError
+from occ_lab.utils.errors import InputError, MissingError
 
 
 class Folder(Benchmark):
@@ -39,7 +39,7 @@ class Folder(Benchmark):
 
     def __init__(
         self,
-        name: str,
+        name: str | None = None,
         normal: str | Path | None = None,
         abnormal: str | Path | None = None,
         masks: str | Path | None = None,
@@ -49,15 +49,15 @@ class Folder(Benchmark):
     ) -> None:
         check_hold_out(train_share, split_seed)
         if normal is None:
-            raise InputError("dataset.normal: name a folder of normal images, dataset.normal=DIR")
+            raise InputError("normal: name a folder of normal images", part="dataset")
         if masks is not None and abnormal is None:
-            raise InputError("dataset.masks: there are no images to mask without dataset.abnormal")
+            raise InputError("masks: there are no images to mask without abnormal", part="dataset")
         super().__init__(name, normal, **common)
         self.abnormal = None if abnormal is None else Path(abnormal)
         self.masks = None if masks is None else Path(masks)
         for key, folder in (("abnormal", self.abnormal), ("masks", self.masks)):
             if folder is not None and not folder.is_dir():
-                raise InputError(f"dataset.{key}: no folder {folder.absolute()}")
+                raise MissingError(f"{key}: no folder {folder.absolute()}", part="dataset")
         self.train_share = train_share
         self.split_seed = split_seed
 

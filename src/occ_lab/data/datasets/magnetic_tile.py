@@ -29,10 +29,15 @@ class MagneticTile(Benchmark):
     size = "0.1 GB"
     task_count = "1"
     published: ClassVar[Mapping[str, Counts]] = {"magnetic_tile": Counts(762, 190, 392)}
+    crop = 256
     licence = "free to use; cite Huang, Qiu, Yuan: Surface defect saliency of magnetic tile, 2018"
 
     def __init__(
-        self, root: str | Path, train_share: float = 0.8, split_seed: int = 0, **common: Any
+        self,
+        root: str | Path | None = None,
+        train_share: float = 0.8,
+        split_seed: int = 0,
+        **common: Any,
     ) -> None:
         check_hold_out(train_share, split_seed)
         super().__init__(root=root, **common)

@@ -35,6 +35,7 @@ class MNIST(ClassBenchmark):
     licence = "CC BY-SA 3.0"
     size = "12 MB"
     task_count = "10"
+    home = "data"
     folder: ClassVar[str] = "MNIST"
     classes: ClassVar[tuple[str, ...]] = tuple("0123456789")
     sizes: ClassVar[tuple[tuple[int, int], ...]] = DIGITS  # to train and to test on

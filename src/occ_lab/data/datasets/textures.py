@@ -39,8 +39,6 @@ class Textures(MVTec):
     Args:
         name: what the benchmark is called in results.
         root: the folder to write to.
-        resize: images (160 pixels a side) are resized to this many pixels a side.
-        crop: then cropped at the centre to this many pixels a side.
         seed: another seed draws other crops and other defects.
         train: normal training images per category.
         normal: normal test images per category.
@@ -54,20 +52,20 @@ class Textures(MVTec):
     size = "embedded"
     task_count = "3"
     published: ClassVar[Mapping[str, Counts]] = {}
+    home = "data"
+    resize = 224
 
     def __init__(
         self,
-        name: str,
-        root: str | Path,
-        resize: int = 224,
-        crop: int = 224,
+        name: str | None = None,
+        root: str | Path | None = None,
         seed: int = 0,
         train: int = 60,
         normal: int = 20,
         defective: int = 40,
         **common: Any,
     ) -> None:
-        super().__init__(name, root, resize=resize, crop=crop, **common)
+        super().__init__(name, root, **common)
         counts = {"train": train, "normal": normal, "defective": defective}
         for key, count in counts.items():
             if count < 1:
@@ -94,9 +92,9 @@ class Textures(MVTec):
                 self._write(task)
             except OSError as error:
                 raise InputError(
-                    f"dataset.root: cannot make the {self.name} images in "
-                    f"{self.root.absolute()}: {error}\n"
-                    "Say where they may be made with dataset.root=FOLDER."
+                    f"root: cannot write the {self.name} images to {self.root.absolute()}: "
+                    f"{error}\nSet root to a folder that can be written.",
+                    part="dataset",
                 ) from error
         return super().published_split(task)
 

@@ -46,7 +46,9 @@ class VisA(Benchmark):
     size = "1.9 GB"
     task_count = "12"
 
-    def __init__(self, root: str | Path, protocol: Protocol = "last_100", **common: Any) -> None:
+    def __init__(
+        self, root: str | Path | None = None, protocol: Protocol = "last_100", **common: Any
+    ) -> None:
         if protocol not in get_args(Protocol):
             raise ValueError(
                 f"protocol must be {' or '.join(get_args(Protocol))}, got {protocol!r}"
@@ -87,8 +89,9 @@ class VisA(Benchmark):
         table = self.root / "split_csv" / "1cls.csv"
         if not table.is_file():
             raise InputError(
-                f"dataset.protocol: official needs {table.absolute()}, which is part of the "
-                "archive; get it, or say dataset.protocol=last_100"
+                f"protocol: official needs {table.absolute()}, which is part of the archive; "
+                "get it, or set protocol to last_100",
+                part="dataset",
             )
         train: list[Item] = []
         test: list[Item] = []

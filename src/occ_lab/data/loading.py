@@ -1,0 +1,41 @@
+"""Samplers and batches of the data loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DistributedSampler, default_collate
+
+
+class EveryNth(DistributedSampler[int]):
+    """The indices of one process: no index is left out, and no two processes have the same one.
+
+    (`torch.utils.data.DistributedSampler` itself repeats indices to give every process as many.
+    Lightning replaces any sampler that is no subclass of it.)
+
+    Args:
+        count: the number of indices that the processes share.
+        rank: of this process, from 0; its first index.
+        processes: how many processes there are.
+
+    Example:
+        >>> list(EveryNth(5, rank=1, processes=2))
+        [1, 3]
+    """
+
+    def __init__(self, count: int, rank: int = 0, processes: int = 1) -> None:
+        super().__init__(range(count), processes, rank, shuffle=False)  # type: ignore[arg-type]
+        self.indices = range(rank, count, processes)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def collate(samples: list[dict[str, Any]] | dict[str, Any]) -> dict[str, Any]:
+    """A batch of samples; a dataset that reads whole batches has made it already."""
+    batch: dict[str, Any] = samples if isinstance(samples, dict) else default_collate(samples)
+    return batch

@@ -94,14 +94,14 @@ def first(times: Callable[[float], bool]) -> float:
 
 def principles(features: Features) -> dict[str, float]:
     """The t that each principle picks."""
-    chooser = FlowTime(features.channels, features.normalize)
-    moments = HalvedMoments(features.channels, features.normalize)
+    chooser = FlowTime(features.normalize)
+    moments = HalvedMoments(features.normalize)
     for batch in features.batches("train"):
         _, held_out_images = moments.update(batch["levels"])
         chooser.observe(held_out_images)
     count = sum(features.channels)
     held_out, half = np.concatenate(chooser.held_out), moments.half_mean(0)
-    picked = {"cut and paste": chooser.choose(half, count, 1.0)[0]}
+    picked = {"cut and paste": chooser.choose(half, features.channels, count, 1.0)[0]}
 
     rng = np.random.default_rng(0)
     shuffled = np.stack([rng.permutation(column) for column in held_out.T], axis=1)
@@ -143,7 +143,7 @@ def main() -> None:
     results = {}
     for name, overrides in sets(arguments.data):
         features = Features(overrides, FeatureCache(arguments.cache))
-        whole = Moments(features.channels, features.normalize)
+        whole = Moments(features.normalize)
         for batch in features.batches("train"):
             whole.update(batch["levels"])
         metrics = {f"{t:g}": test_metrics(features, whole.mean, t) for t in TIMES}

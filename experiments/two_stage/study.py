@@ -185,10 +185,10 @@ class Watch(Callback):
 
 def kde_auroc(train: Tensor, test: Tensor, labels: list[int]) -> float:
     """Image AUROC of the project's kernel density on features ``[N, C]``."""
-    density = KDE(train.shape[1], [train.shape[1]])
+    density = KDE()
     density.observe([train[:, :, None, None]])
     density.finish(build(composed("train", ["projector=identity"]).projector, "p", channels=[1]))
-    return float(roc_auc_score(labels, density.score(test[:, :, None, None]).flatten()))
+    return float(roc_auc_score(labels, density(test[:, :, None, None]).flatten()))
 
 
 def uniformity(features: Tensor) -> float:

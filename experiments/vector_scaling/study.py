@@ -72,12 +72,7 @@ def compared(overrides: list[str]) -> dict[str, Any]:
     maps, times = [], {}
     for label, normalize in (("as they are", False), ("scaled", True)):
         projector = Conv1x1(parts.backbone.channels, normalize=normalize)
-        norm = Norm(
-            projector.out_channels,
-            parts.backbone.channels,
-            solver="closed_form",
-            normalize=normalize,
-        )
+        norm = Norm(solver="closed_form", normalize=normalize)
         for levels in batches(data, "setup"):
             norm.observe(levels)
         norm.finish(projector)
@@ -86,11 +81,7 @@ def compared(overrides: list[str]) -> dict[str, Any]:
         def scores(part: str, projector: Conv1x1 = projector, norm: Norm = norm) -> Tensor:
             with torch.inference_mode():
                 return torch.cat(
-                    [
-                        norm.score(projector(x))
-                        for levels in batches(data, part)
-                        for x in pieces(levels)
-                    ]
+                    [norm(projector(x)) for levels in batches(data, part) for x in pieces(levels)]
                 )
 
         maps.append(standardized(scores("test"), scores("setup")))

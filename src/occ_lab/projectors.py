@@ -1,7 +1,8 @@
-"""From the levels of a backbone to one feature map."""
+"""Projectors: from the levels of a backbone to one feature map."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,41 +12,90 @@ from torch import Tensor, nn
 
 from occ_lab.features.levels import join, unit_scale
 from occ_lab.utils.errors import InputError, check_number
+from occ_lab.utils.specs import Recorded
 
 
-class Conv1x1(nn.Module):
+class Projector(Recorded, nn.Module, ABC):
+    """A module that turns the levels of a backbone into the feature map of an objective.
+
+    A subclass takes the channels of the levels as its first argument; all its arguments are plain
+    values, so that a checkpoint can hold them.
+
+    Attributes:
+        channels: the channels C_l of each level.
+        out_channels: the channels C of the feature map.
+    """
+
+    channels: list[int]
+
+    @property
+    @abstractmethod
+    def out_channels(self) -> int:
+        """The channels C of the feature map."""
+
+    @abstractmethod
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """The feature map ``[B, C, H, W]`` of levels ``[B, C_l, H_l, W_l]``, finest first."""
+
+    def assign(self, factor: Tensor) -> None:
+        """Set the weights so that the output is ``L [f; 1]`` of the joined levels f.
+
+        Args:
+            factor: L, ``[R, ΣC_l + 1]``; the output has R channels from now on.
+
+        Raises:
+            InputError: the projector cannot be set so.
+        """
+        raise InputError(
+            f"a closed form sets the weights of a Conv1x1 projector, not of {type(self).__name__}",
+            part="projector",
+        )
+
+
+class Conv1x1(Projector):
     """A 1×1 convolution with bias over the joined levels, applied before they are joined.
 
     To join levels is to upsample each to the finest grid and to concatenate channels. Both are
     linear and act on positions and channels separately, so that the convolution commutes with
-    them: each level is projected at its own resolution by its share of the weight, upsampled and
+    them: each level is projected at its own resolution by its part of the weight, upsampled and
     added. The result is the same for about a quarter of the arithmetic.
 
     Args:
         channels: the channels of each level.
-        compression: the output has ``sum(channels) // compression`` channels.
-        normalize: whether the joined feature vector of each position is scaled to length √C first;
-            a scale a position, it commutes with the convolution too, but for the bias.
+        compression: the output has ``sum(channels) // compression`` channels; at least 1 and at
+            most ``sum(channels)``.
+        normalize: whether the joined feature vector of each position is scaled to length √C first.
+            One scale for each position commutes with the convolution too, except for the bias.
+
+    Raises:
+        ValueError: ``compression`` is out of range.
+
+    Example:
+        >>> projector = Conv1x1([16, 32], compression=2)
+        >>> levels = [torch.rand(2, 16, 8, 8), torch.rand(2, 32, 4, 4)]
+        >>> projector(levels).shape
+        torch.Size([2, 24, 8, 8])
     """
 
     def __init__(
         self, channels: Sequence[int], compression: int = 1, normalize: bool = False
     ) -> None:
-        check_number("compression", compression, at_least=1, integer=True)
+        total = sum(channels)
+        check_number("compression", compression, at_least=1, at_most=total, integer=True)
         super().__init__()
         self.channels = list(channels)
         self.normalize = normalize
-        self.conv = nn.Conv2d(sum(channels), sum(channels) // compression, kernel_size=1)
+        self.conv = nn.Conv2d(total, total // compression, kernel_size=1)
 
     @property
     def out_channels(self) -> int:
-        """Channels of the feature map."""
+        """The channels C of the feature map."""
         return self.conv.out_channels
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Levels ``[B, C_l, H_l, W_l]``, finest first, to a feature map ``[B, C, H, W]``."""
+        """The feature map ``[B, C, H, W]`` of levels ``[B, C_l, H_l, W_l]``, finest first."""
         size = levels[0].shape[-2:]
-        weights = self.conv.weight.split(self.channels, dim=1)
+        weights = torch.split(self.conv.weight, self.channels, dim=1)
         assert self.conv.bias is not None
         bias = None if self.normalize else self.conv.bias
         z = F.conv2d(levels[0], weights[0], bias)
@@ -54,7 +104,7 @@ class Conv1x1(nn.Module):
         return z * unit_scale(levels) + self.conv.bias[:, None, None] if self.normalize else z
 
     def assign(self, factor: Tensor) -> None:
-        """Let the output be ``L [f; 1]``.
+        """Set the weights so that the output is ``L [f; 1]`` of the joined levels f.
 
         Args:
             factor: L, ``[R, ΣC_l + 1]``; the output has R channels from now on.
@@ -75,17 +125,30 @@ class Conv1x1(nn.Module):
 
 
 class CoordConv1x1(Conv1x1):
-    """A 1×1 CoordConv (Liu et al. 2018) over the joined levels, the patch descriptor of CFA.
+    """A 1×1 CoordConv over the joined levels, the patch descriptor of CFA.
 
-    Two channels are appended to the joined levels: the coordinate along the first spatial axis and
-    the one along the second, each from −1 to 1. Their share of the convolution is the same for
-    every image, and linear: it is computed once a batch and added.
+    (Liu et al. 2018, arXiv 1807.03247.) Two channels are appended to the joined levels: the
+    coordinates along the first and the second spatial axis, each from −1 to 1. Their part of the
+    convolution is linear and the same for every image: it is computed once for a batch and added.
 
     Args:
         channels: the channels of each level.
-        compression: γ_d; the output has ``sum(channels) // compression`` channels.
+        compression: γ_d; the output has ``sum(channels) // compression`` channels; at least 1 and
+            at most ``sum(channels)``.
         normalize: whether the joined feature vector of each position, without its coordinates, is
             scaled to length √C first.
+
+    Raises:
+        ValueError: ``compression`` is out of range.
+
+    Example:
+        >>> projector = CoordConv1x1([16, 32])
+        >>> levels = [torch.zeros(1, 16, 8, 8), torch.zeros(1, 32, 4, 4)]
+        >>> z = projector(levels)
+        >>> z.shape
+        torch.Size([1, 48, 8, 8])
+        >>> bool((z[..., 0, 0] == z[..., 7, 7]).all())  # the same features at other coordinates
+        False
     """
 
     def __init__(
@@ -98,45 +161,48 @@ class CoordConv1x1(Conv1x1):
         nn.init.uniform_(self.coordinates.weight, -bound, bound)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Levels ``[B, C_l, H_l, W_l]``, finest first, to a feature map ``[B, C, H, W]``."""
+        """The feature map ``[B, C, H, W]`` of levels ``[B, C_l, H_l, W_l]``, finest first."""
         first = levels[0]
         axes = [
             torch.linspace(-1, 1, side, dtype=first.dtype, device=first.device)
             for side in first.shape[-2:]
         ]
         grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-        return super().forward(levels) + self.coordinates(grid).permute(2, 0, 1)
+        positions: Tensor = self.coordinates(grid)
+        return super().forward(levels) + positions.permute(2, 0, 1)
 
     def assign(self, factor: Tensor) -> None:
-        """Refuse: a closed form solves for the features alone.
+        """Refuse: a closed form does not solve for the weights of the coordinates.
 
         Raises:
-            InputError: always; it names the projector to take.
+            InputError: always.
         """
-        raise InputError(
-            "projector: a closed form has no coordinates to solve for; take projector=conv1x1"
-        )
+        Projector.assign(self, factor)
 
 
-class Identity(nn.Module):
-    """No projection: the levels, joined. For a backbone that is trained itself.
+class Identity(Projector):
+    """No projection: the joined levels themselves.
+
+    It serves objectives that compare features as they are, and backbones that are trained.
 
     Args:
         channels: the channels of each level.
+
+    Example:
+        >>> projector = Identity([16, 32])
+        >>> projector([torch.rand(2, 16, 8, 8), torch.rand(2, 32, 4, 4)]).shape
+        torch.Size([2, 48, 8, 8])
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        self.out_channels = sum(channels)
+        self.channels = list(channels)
+
+    @property
+    def out_channels(self) -> int:
+        """The channels C of the feature map, those of all levels together."""
+        return sum(self.channels)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Levels ``[B, C_l, H_l, W_l]``, finest first, to a feature map ``[B, C, H, W]``."""
+        """The feature map ``[B, C, H, W]`` of levels ``[B, C_l, H_l, W_l]``, finest first."""
         return join(levels)
-
-    def assign(self, factor: Tensor) -> None:
-        """Refuse: there is nothing to set.
-
-        Raises:
-            InputError: always; it names the projector to take.
-        """
-        raise InputError("projector: a closed form sets its weights; take projector=conv1x1")

@@ -160,7 +160,7 @@ def study_task(cfg: DictConfig, parts: Parts, task: str, folder: Path) -> dict[s
     if parts.cache.enabled:
         use_features(data, parts.cache, parts.backbone, parts.device)
     parts.backbone.to(parts.device)
-    moments = HalvedMoments(parts.backbone.channels, cfg.normalize).to(parts.device)
+    moments = HalvedMoments(cfg.normalize).to(parts.device)
     for batch in data.setup_dataloader():
         moments.update(levels_of(parts, batch))
     domains = domain_ends(cfg, parts, data, moments)

@@ -96,7 +96,7 @@ class Online:
     def solve(self) -> None:
         """Set the projector to what follows from all that was learned."""
         if self.images >= 2 * self.chosen_at:
-            self.objective.choose_time()
+            self.objective.choose_time(self.projector)
             self.chosen_at = self.images
         self.objective.solve(self.projector)
         self.fresh = 0.0
@@ -147,7 +147,7 @@ class Online:
     def _add(self, state: OnlineState) -> None:
         moments = self.objective.moments
         for name, half in zip(("even", "odd"), moments.halves, strict=True):
-            half.total += state.tensors[name].to(half.total.device)
+            half.add(state.tensors[name])
         moments.seen += state.facts["seen"]
         self.weight += state.facts["weight"]
         if self.objective.flow_time:

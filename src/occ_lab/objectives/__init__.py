@@ -1,1 +1,25 @@
 """One-class objectives, one file a method."""
+
+from occ_lab.objectives.base import Objective
+from occ_lab.objectives.cfa import CFA
+from occ_lab.objectives.deep_svdd import DeepSVDD
+from occ_lab.objectives.gaussian import Gaussian
+from occ_lab.objectives.kde import KDE
+from occ_lab.objectives.knn import KNN
+from occ_lab.objectives.norm.objective import Norm
+from occ_lab.objectives.ocsvm import OCSVM
+from occ_lab.objectives.padim import PaDiM
+from occ_lab.objectives.rotation_score import RotationScore
+
+__all__ = [
+    "CFA",
+    "KDE",
+    "KNN",
+    "OCSVM",
+    "DeepSVDD",
+    "Gaussian",
+    "Norm",
+    "Objective",
+    "PaDiM",
+    "RotationScore",
+]

@@ -12,7 +12,8 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from occ_lab.objectives.base import Objective
-from occ_lab.objectives.neighbours import NearestDistances, lengths, rows
+from occ_lab.objectives.neighbours import lengths, nearest_distances, rows
+from occ_lab.projectors import CoordConv1x1, Projector
 from occ_lab.utils.errors import InputError, check_number
 
 Memory = Literal["official", "algorithm1"]
@@ -28,8 +29,6 @@ class CFA(Objective):
     in scores are not squared.
 
     Args:
-        channels: channels of the feature map.
-        levels: the channels of each level that the projector takes; of no use here.
         k: how many of the nearest centres attract, at least 1.
         j: how many of the next ones repel, at least 1.
         attract: whether the first term is there.
@@ -57,8 +56,6 @@ class CFA(Objective):
 
     def __init__(
         self,
-        channels: int,
-        levels: Sequence[int],
         k: int = 3,
         j: int = 3,
         attract: bool = True,
@@ -102,7 +99,11 @@ class CFA(Objective):
         self.one_pass = not (attract or repel)
         self.radius = nn.Parameter(torch.tensor(float(radius)), requires_grad=learnable_radius)
         self.repelled = torch.tensor(0.0)
-        self.register_buffer("bank", torch.empty(0, channels))
+        self.register_buffer("bank", torch.empty(0, 0))
+
+    def default_projector(self, channels: Sequence[int]) -> Projector:
+        """`CoordConv1x1`."""
+        return CoordConv1x1(channels)
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
         """Build the memory bank from maps ``[B, C, H, W]`` of the untrained projector.
@@ -117,9 +118,9 @@ class CFA(Objective):
             bank = algorithm1_bank(images, self.bank_compression, self.ema, self.seed)
         if len(bank) < self.k + self.j:
             raise InputError(
-                f"loss: the memory bank has {len(bank)} centres, fewer than k + j = "
-                f"{self.k + self.j}; CFA needs a structured dataset, and bank_compression low "
-                "enough for its maps"
+                f"the memory bank has {len(bank)} centres, fewer than k + j = {self.k + self.j}; "
+                "CFA needs maps of many positions, and a bank_compression that leaves enough",
+                part="objective",
             )
         self.bank = bank
 
@@ -140,20 +141,25 @@ class CFA(Objective):
         """The radius r, and the share of the distances to the j next centres that repel."""
         return {"radius": self.radius.detach(), "repelled": self.repelled}
 
-    def score(self, z: Tensor) -> Tensor:
-        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``."""
+    def forward(self, z: Tensor) -> Tensor:
+        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``, at least 0.
+
+        Raises:
+            RuntimeError: there is no memory bank yet.
+        """
         d = lengths(self._distances(z, self.k))
         score = d[:, 0]
         if self.certainty:
             score = score * F.softmin(d, dim=1)[:, 0]
-        return score.unflatten(0, (z.shape[0], *z.shape[-2:]))
+        return score.reshape(len(z), *z.shape[-2:])
 
     def _distances(self, z: Tensor, count: int) -> Tensor:
+        self._check_fitted()
         with torch.autocast(z.device.type, enabled=False):
             features = rows(z).to(self.bank.dtype)
             # Few runtimes multiply bfloat16; what is exported selects in full precision.
             half = self.half_selection and not torch.compiler.is_exporting()
-            return NearestDistances.apply(features, self.bank, count, self.chunk, half)
+            return nearest_distances(features, self.bank, count, self.chunk, half)
 
 
 def official_bank(images: Iterable[Tensor], compression: int, seed: int) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.processes import all_gathered, distributed
 
 
@@ -45,8 +46,12 @@ class Reservoir:
         """The sample ``[M, C]`` over all processes, in random order; the reservoir is empty then.
 
         M is its size, or how many vectors there were.
+
+        Raises:
+            InputError: there were none.
         """
-        assert self.vectors is not None
+        if self.vectors is None:
+            raise InputError("the training set has no images", part="dataset")
         vectors, keys = self.vectors, torch.from_numpy(self.keys)
         self.vectors = None
         if distributed():

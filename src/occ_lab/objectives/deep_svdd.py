@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
 
 from occ_lab.objectives.base import Objective, mean_feature
 from occ_lab.utils.errors import check_number
@@ -25,26 +26,23 @@ class DeepSVDD(Objective):
     it is set to the (1 − ν)-quantile of the distances of every batch.
 
     Args:
-        channels: channels of the feature map.
-        levels: the channels of each level that the projector takes; of no use here.
         boundary: ``hard`` or ``soft``.
         nu: ν of the soft boundary, the share of normal positions to lie outside, above 0 and at
             most 1.
         warmup: epochs before R is set for the first time, at least 0.
 
     Attributes:
-        centre: ``[C]``.
+        centre: ``[C]``; none before `setup`.
         radius: R, a scalar.
     """
 
     centre: Tensor
     radius: Tensor
     needs_setup = True
+    learned = ("centre",)
 
     def __init__(
         self,
-        channels: int,
-        levels: Sequence[int],
         boundary: Boundary = "hard",
         nu: float = 0.1,
         warmup: int = 10,
@@ -58,8 +56,12 @@ class DeepSVDD(Objective):
         self.nu = nu
         self.warmup = warmup
         self.warm = warmup == 0
-        self.register_buffer("centre", torch.zeros(channels))
+        self.register_buffer("centre", torch.empty(0))
         self.register_buffer("radius", torch.tensor(0.0))
+
+    def configure_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        """Adam with nearly no weight decay, as in the paper."""
+        return Adam(parameters, lr=1e-3, weight_decay=5e-7)
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
         """Put the centre at the mean feature of maps ``[B, C, H, W]``."""
@@ -85,10 +87,11 @@ class DeepSVDD(Objective):
         """The radius R of the soft boundary."""
         return {"radius": self.radius} if self.soft else {}
 
-    def score(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor) -> Tensor:
         """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``: d², less R² with the soft boundary."""
         squared = self._squared(z)
         return squared - self.radius**2 if self.soft else squared
 
     def _squared(self, z: Tensor) -> Tensor:
+        self._check_fitted()
         return (z - self.centre[:, None, None]).square().sum(dim=1)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from occ_lab.objectives.base import Objective
 from occ_lab.objectives.norm.moments import Moments
-from occ_lab.projectors import Conv1x1
+from occ_lab.projectors import Conv1x1, Projector
 from occ_lab.utils.errors import InputError, check_number
 
 
@@ -22,44 +22,42 @@ class Gaussian(Objective):
     projector computes it at each level's own resolution.
 
     Args:
-        channels: channels of the feature map; of no use here.
-        levels: the channels of each level that the projector takes, C in all.
         shrinkage: s, from 0 to 1; at 1 only Euclidean distance to the mean is left.
         normalize: whether the projector scales each feature vector to length √C.
     """
 
     one_pass = True
 
-    def __init__(
-        self,
-        channels: int,
-        levels: Sequence[int],
-        shrinkage: float = 0.01,
-        normalize: bool = False,
-    ) -> None:
+    def __init__(self, shrinkage: float = 0.01, normalize: bool = False) -> None:
         check_number("shrinkage", shrinkage, at_least=0, at_most=1)
         super().__init__()
         self.shrinkage = shrinkage
-        self.moments = Moments(levels, normalize)
+        self.moments = Moments(normalize)
+
+    def default_projector(self, channels: Sequence[int]) -> Projector:
+        """`Conv1x1`, which `finish` sets."""
+        return Conv1x1(channels, normalize=self.moments.normalize)
 
     def observe(self, levels: Sequence[Tensor]) -> None:
         """Add a batch of levels ``[B, C_l, H_l, W_l]`` to the second moments."""
         self.moments.update(levels)
 
-    def finish(self, projector: Conv1x1) -> None:
+    def finish(self, projector: Projector) -> None:
         """Set the projector to ``[W, −W μ]``.
 
         Raises:
             InputError: the covariance is singular, or the projector cannot be set.
         """
+        self.moments.build(projector.channels)
         self.moments.reduce()
         mean, covariance = mean_and_covariance(self.moments.mean.cpu())
         factor = inverse_factor(covariance, self.shrinkage, covariance.diagonal().mean())
         projector.assign(torch.cat([factor, -factor @ mean[:, None]], dim=1))
 
-    def score(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor) -> Tensor:
         """The length ``[B, H, W]`` of maps ``[B, C, H, W]``: the distance, once finished."""
-        return torch.linalg.vector_norm(z, dim=1)
+        distance: Tensor = torch.linalg.vector_norm(z, dim=1)
+        return distance
 
 
 def mean_and_covariance(moments: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,7 +91,9 @@ def inverse_factor(covariance: Tensor, shrinkage: float, scale: Tensor) -> Tenso
     pivots = factor.diagonal(dim1=-2, dim2=-1).square()
     if failed.any() or pivots.min() <= len(identity) * torch.finfo(factor.dtype).eps * scale:
         raise InputError(
-            "loss.shrinkage: the covariance of the features is singular; take a larger one, or "
-            "more training images if it is above 0"
+            "shrinkage: the covariance of the features is singular; set a larger one, or use more "
+            "training images if it is above 0",
+            part="objective",
         )
-    return torch.linalg.solve_triangular(factor, identity, upper=False)
+    inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+    return inverse

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from occ_lab.objectives.kernels import kernel_gamma, log_kernel_sum
 from occ_lab.objectives.neighbours import rows
 from occ_lab.objectives.sampled import SampledObjective
+from occ_lab.projectors import Projector
 from occ_lab.utils.errors import check_number
 
 
@@ -23,8 +22,6 @@ class KDE(SampledObjective):
     ``−(1/γ) log Σ_j exp(2 γ x · x_j)``, plus ``2 + (log N)/γ``.
 
     Args:
-        channels: channels of the feature map.
-        levels: the channels of each level that the projector takes; of no use here.
         samples: how many training positions are kept, at least 1; all of them if there are fewer.
         scale: of γ, above 0; 10 in the paper's code.
         chunk: positions whose kernels with all that are kept are computed at a time, at least 1.
@@ -41,8 +38,6 @@ class KDE(SampledObjective):
 
     def __init__(
         self,
-        channels: int,
-        levels: Sequence[int],
         samples: int = 20_000,
         scale: float = 10.0,
         chunk: int = 1024,
@@ -54,10 +49,10 @@ class KDE(SampledObjective):
         super().__init__(samples, seed)
         self.scale = scale
         self.chunk = chunk
-        self.register_buffer("bank", torch.empty(0, channels))
+        self.register_buffer("bank", torch.empty(0, 0))
         self.register_buffer("gamma", torch.tensor(0.0))
 
-    def finish(self, projector: nn.Module) -> None:
+    def finish(self, projector: Projector) -> None:
         """Keep the sample, and take γ from it.
 
         Raises:
@@ -67,13 +62,18 @@ class KDE(SampledObjective):
         self.bank = self._vectors(self.sample.taken())
         self.gamma = kernel_gamma(self.bank, self.scale)
 
-    def score(self, z: Tensor) -> Tensor:
-        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``."""
+    def forward(self, z: Tensor) -> Tensor:
+        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``.
+
+        Raises:
+            RuntimeError: it is not fitted.
+        """
+        self._check_fitted()
         weights = self.bank.new_full((len(self.bank),), 1 / len(self.bank))
         with torch.autocast(z.device.type, enabled=False):
             x = self._vectors(rows(z))
             density = log_kernel_sum(x, self.bank, weights, self.gamma, self.chunk)
-        return (-density / self.gamma).unflatten(0, (len(z), *z.shape[-2:]))
+        return (-density / self.gamma).reshape(len(z), *z.shape[-2:])
 
     def _vectors(self, features: Tensor) -> Tensor:
         return F.normalize(features.to(self.bank.dtype))

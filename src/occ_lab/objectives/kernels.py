@@ -23,9 +23,10 @@ def kernel_gamma(vectors: Tensor, scale: float) -> Tensor:
     spread = vectors.var(correction=0) * vectors.shape[1]
     if spread <= torch.finfo(vectors.dtype).eps:  # rounding leaves up to 10⁻⁴ of that where none is
         raise InputError(
-            f"loss.scale: γ = scale / (variance · C) has no value: at length 1 the {len(vectors)} "
-            "training features kept have the same value in every channel; look at the training "
-            "images and the backbone's weights, or take loss=knn"
+            f"scale: γ = scale / (variance · C) has no value: at length 1 the {len(vectors)} "
+            "training features kept have the same value in every channel; check the training "
+            "images and the backbone's weights",
+            part="objective",
         )
     return scale / spread
 
@@ -51,7 +52,7 @@ def log_kernel_sum(
     centres = centres - origin
     constant = weights.log() - gamma * centres.square().sum(dim=1)
     sums = []
-    for part in features.split(chunk):
+    for part in torch.split(features, chunk):
         x = part - origin
         # ‖x‖² is the same in all terms, and stays outside the sum.
         exponents = torch.addmm(constant, 2 * gamma * x, centres.T)

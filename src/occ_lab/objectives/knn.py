@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from occ_lab.objectives.coreset import farthest_first, projected
-from occ_lab.objectives.neighbours import NearestDistances, lengths, rows
+from occ_lab.objectives.neighbours import lengths, nearest_distances, rows
 from occ_lab.objectives.sampled import SampledObjective
+from occ_lab.projectors import Projector
 from occ_lab.utils.errors import InputError, check_number
 
 Coreset = Literal["random", "greedy"]
@@ -28,8 +28,6 @@ class KNN(SampledObjective):
     of all positions but of a sample ten times as large as the bank, so that memory is bounded.
 
     Args:
-        channels: channels of the feature map.
-        levels: the channels of each level that the projector takes; of no use here.
         bank: how many feature vectors are kept, at least 1; all of them if there are fewer.
         coreset: ``random`` or ``greedy``.
         k: of how many neighbours the distance is averaged, at least 1 and at most ``bank``.
@@ -46,8 +44,6 @@ class KNN(SampledObjective):
 
     def __init__(
         self,
-        channels: int,
-        levels: Sequence[int],
         bank: int = 10_000,
         coreset: Coreset = "random",
         k: int = 1,
@@ -69,9 +65,9 @@ class KNN(SampledObjective):
         self.cosine = metric == "cosine"
         self.chunk = chunk
         self.seed = seed
-        self.register_buffer("bank", torch.empty(0, channels))
+        self.register_buffer("bank", torch.empty(0, 0))
 
-    def finish(self, projector: nn.Module) -> None:
+    def finish(self, projector: Projector) -> None:
         """Take the sample, or its coreset, as the bank.
 
         Raises:
@@ -83,19 +79,23 @@ class KNN(SampledObjective):
             bank = bank[farthest_first(projected(bank, PROJECTED, self.seed), self.size)]
         if len(bank) < self.k:
             raise InputError(
-                f"loss.k: the training set has {len(bank)} feature vectors, fewer than k = {self.k}"
+                f"k: the training set has {len(bank)} feature vectors, fewer than k = {self.k}",
+                part="objective",
             )
         self.bank = bank
 
-    def score(self, z: Tensor) -> Tensor:
-        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``."""
+    def forward(self, z: Tensor) -> Tensor:
+        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``.
+
+        Raises:
+            RuntimeError: it is not fitted.
+        """
+        self._check_fitted()
         with torch.autocast(z.device.type, enabled=False):
-            squared = NearestDistances.apply(
-                self._vectors(rows(z)), self.bank, self.k, self.chunk, False
-            )
+            squared = nearest_distances(self._vectors(rows(z)), self.bank, self.k, self.chunk)
         # Of unit vectors ‖u − v‖² = 2 (1 − cos).
         distances = squared / 2 if self.cosine else lengths(squared)
-        return distances.mean(dim=1).unflatten(0, (len(z), *z.shape[-2:]))
+        return distances.mean(dim=1).reshape(len(z), *z.shape[-2:])
 
     def _vectors(self, features: Tensor) -> Tensor:
         features = features.to(self.bank.dtype)

@@ -20,6 +20,30 @@ def lengths(squared: Tensor) -> Tensor:
     return squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt()
 
 
+def nearest_distances(
+    features: Tensor, bank: Tensor, count: int, chunk: int, half: bool = False
+) -> Tensor:
+    """Squared distances of features to their nearest centres, nearest first.
+
+    Args:
+        features: ``[N, C]``; the only argument that gets a gradient.
+        bank: the centres ``[M, C]``.
+        count: how many of the nearest, from 1 to M.
+        chunk: features whose distances to all centres are held at a time.
+        half: whether the nearest are selected in bfloat16, see `NearestDistances`.
+
+    Returns:
+        ``[N, count]``, of the dtype of ``features``.
+
+    Example:
+        >>> bank = torch.tensor([[0.0, 0.0], [3.0, 0.0], [9.0, 0.0]])
+        >>> nearest_distances(torch.tensor([[1.0, 0.0]]), bank, count=2, chunk=1024)
+        tensor([[1., 4.]])
+    """
+    distances: Tensor = NearestDistances.apply(features, bank, count, chunk, half)
+    return distances
+
+
 class NearestDistances(torch.autograd.Function):
     """Squared distances ``[N, count]`` of features to their nearest centres, nearest first.
 
@@ -43,7 +67,7 @@ class NearestDistances(torch.autograd.Function):
         lengths = centres.square().sum(dim=1).to(dtype)
         centres = centres.to(dtype)
         distances, selected = [], []
-        for part in features.split(chunk):
+        for part in torch.split(features, chunk):
             # ‖c‖² − 2 f·c orders the centres c as ‖f − c‖² does. The distances themselves are
             # taken from differences: near a centre the expanded form is mostly rounding error.
             order = torch.addmm(lengths, (part - origin).to(dtype), centres.T, alpha=-2)

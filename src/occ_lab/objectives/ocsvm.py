@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from sklearn.svm import OneClassSVM
-from torch import Tensor, nn
+from torch import Tensor
 
 from occ_lab.objectives.kernels import kernel_gamma, log_kernel_sum
 from occ_lab.objectives.neighbours import rows
 from occ_lab.objectives.sampled import SampledObjective
+from occ_lab.projectors import Projector
 from occ_lab.utils.errors import check_number
 
 Kernel = Literal["linear", "rbf"]
@@ -27,8 +27,6 @@ class OCSVM(SampledObjective):
     vectors x_j the score is ``−Σ_j α_j k(x, x_j)``. The offset, the same for all x, is left out.
 
     Args:
-        channels: channels of the feature map.
-        levels: the channels of each level that the projector takes; of no use here.
         kernel: ``linear`` or ``rbf``.
         nu: ν, above 0 and below 1: at most this share of the training features lies outside, and
             at least this share are support vectors.
@@ -53,8 +51,6 @@ class OCSVM(SampledObjective):
 
     def __init__(
         self,
-        channels: int,
-        levels: Sequence[int],
         kernel: Kernel = "rbf",
         nu: float = 0.5,
         samples: int = 20_000,
@@ -75,11 +71,11 @@ class OCSVM(SampledObjective):
         self.nu = nu
         self.scale = scale
         self.chunk = chunk
-        self.register_buffer("support", torch.empty(0, channels))
+        self.register_buffer("support", torch.empty(0, 0))
         self.register_buffer("weights", torch.empty(0))
         self.register_buffer("gamma", torch.tensor(0.0))
 
-    def finish(self, projector: nn.Module) -> None:
+    def finish(self, projector: Projector) -> None:
         """Fit the machine to the sample.
 
         Raises:
@@ -97,8 +93,13 @@ class OCSVM(SampledObjective):
             support, weights = weights[None] @ support, weights.new_ones(1)
         self.support, self.weights = support.to(vectors), weights.to(vectors)
 
-    def score(self, z: Tensor) -> Tensor:
-        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``."""
+    def forward(self, z: Tensor) -> Tensor:
+        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``.
+
+        Raises:
+            RuntimeError: it is not fitted.
+        """
+        self._check_fitted()
         with torch.autocast(z.device.type, enabled=False):
             x = self._vectors(rows(z))
             if self.kernel == "linear":
@@ -106,7 +107,7 @@ class OCSVM(SampledObjective):
             else:
                 logs = log_kernel_sum(x, self.support, self.weights, self.gamma, self.chunk)
                 sums = logs.exp()
-        return (-sums).unflatten(0, (len(z), *z.shape[-2:]))
+        return -sums.reshape(len(z), *z.shape[-2:])
 
     def _vectors(self, features: Tensor) -> Tensor:
         features = features.to(self.support.dtype)

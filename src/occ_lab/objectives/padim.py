@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from occ_lab.features.levels import join, pieces
+from occ_lab.objectives.base import check_same
 from occ_lab.objectives.gaussian import inverse_factor, mean_and_covariance
 from occ_lab.objectives.joined import JoinedObjective
-from occ_lab.utils.errors import check_number
+from occ_lab.projectors import Projector
+from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.processes import all_reduced
 
 POSITIONS = 256  # solved at once
@@ -33,15 +35,13 @@ class PaDiM(JoinedObjective):
     550.
 
     Args:
-        channels: channels of the feature map.
-        levels: the channels of each level that the projector takes; of no use here.
         dims: how many channels are kept, at least 1; all of them if there are fewer. The paper has
             100 for ResNet-18 and 550 for WideResNet-50-2.
         shrinkage: s of `inverse_factor`, from 0 to 1.
         seed: of the choice of channels.
 
     Attributes:
-        chosen: the channels, rising, int64 ``[D]``.
+        chosen: the channels, rising, int64 ``[D]``; empty before `build`.
         mean: ``[H·W, D]``; empty before `finish`.
         factor: an inverse Cholesky factor of each position, ``[H·W, D, D]``; empty likewise.
     """
@@ -49,49 +49,64 @@ class PaDiM(JoinedObjective):
     chosen: Tensor
     mean: Tensor
     factor: Tensor
-    learned = ("mean", "factor")
+    learned = ("chosen", "mean", "factor")
 
-    def __init__(
-        self,
-        channels: int,
-        levels: Sequence[int],
-        dims: int = 100,
-        shrinkage: float = 0.01,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, dims: int = 100, shrinkage: float = 0.01, seed: int = 0) -> None:
         check_number("dims", dims, at_least=1, integer=True)
         check_number("shrinkage", shrinkage, at_least=0, at_most=1)
         super().__init__()
+        self.dims = dims
         self.shrinkage = shrinkage
+        self.seed = seed
+        self.channels: int | None = None
         self.moments: Tensor | None = None
-        chosen = np.random.default_rng(seed).permutation(channels)[:dims]
-        self.register_buffer("chosen", torch.from_numpy(np.sort(chosen)))
-        self.register_buffer("mean", torch.empty(0, len(chosen)))
-        self.register_buffer("factor", torch.empty(0, len(chosen), len(chosen)))
+        self.register_buffer("chosen", torch.empty(0, dtype=torch.long))
+        self.register_buffer("mean", torch.empty(0, 0))
+        self.register_buffer("factor", torch.empty(0, 0, 0))
+
+    def build(self, channels: int) -> None:
+        """Draw the channels that are kept.
+
+        Args:
+            channels: C, at least 1.
+
+        Raises:
+            ValueError: it has been built for another number of channels.
+        """
+        check_number("channels", channels, at_least=1, integer=True)
+        check_same(self.channels, channels)
+        self.channels = channels
+        if not len(self.chosen):  # else its state has been loaded
+            chosen = np.random.default_rng(self.seed).permutation(channels)[: self.dims]
+            self.chosen = torch.from_numpy(np.sort(chosen)).to(self.chosen)
 
     @torch.no_grad()
     def observe(self, levels: Sequence[Tensor]) -> None:
         """Add a batch of levels ``[B, C_l, H_l, W_l]`` to the second moments of each position."""
+        if not len(self.chosen):
+            self.build(sum(level.shape[1] for level in levels))
         x = torch.cat([self._positions(join(piece)) for piece in pieces(levels)], dim=1).double()
         x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], dim=2)
         if self.moments is None:
             self.moments = x.new_zeros(len(x), x.shape[2], x.shape[2])
         self.moments.baddbmm_(x.mT, x)
 
-    def finish(self, projector: nn.Module) -> None:
+    def finish(self, projector: Projector) -> None:
         """Take mean and inverse factor of every position.
 
         Raises:
-            InputError: some covariance is singular, or the projector is not `Identity`.
+            InputError: some covariance is singular, nothing was observed, or the projector is not
+                `Identity`.
         """
         super().finish(projector)
-        assert self.moments is not None
+        if self.moments is None:
+            raise InputError("the training set has no images", part="dataset")
         total = all_reduced(self.moments)
         moments = total.div_(total[0, -1, -1].clone())
         squares = moments.diagonal(dim1=1, dim2=2)[:, :-1]
         scale = (squares - moments[:, :-1, -1].square()).mean().cpu()
         means, factors = [], []
-        for part in moments.split(POSITIONS):
+        for part in torch.split(moments, POSITIONS):
             mean, covariance = mean_and_covariance(part.cpu())
             means.append(mean.float())
             factors.append(inverse_factor(covariance, self.shrinkage, scale).float())
@@ -99,12 +114,17 @@ class PaDiM(JoinedObjective):
         self.factor = torch.cat(factors).to(moments.device)
         self.moments = None
 
-    def score(self, z: Tensor) -> Tensor:
-        """Distance ``[B, H, W]`` of maps ``[B, C, H, W]`` to the Gaussians of their positions."""
+    def forward(self, z: Tensor) -> Tensor:
+        """Distance ``[B, H, W]`` of maps ``[B, C, H, W]`` to the Gaussians of their positions.
+
+        Raises:
+            RuntimeError: it is not fitted.
+        """
+        self._check_fitted()
         with torch.autocast(z.device.type, enabled=False):
             x = self._positions(z).to(self.mean.dtype) - self.mean[:, None]
-            distance = torch.linalg.vector_norm(x @ self.factor.mT, dim=2)
-        return distance.T.unflatten(1, z.shape[-2:])
+            distance: Tensor = torch.linalg.vector_norm(x @ self.factor.mT, dim=2)
+        return distance.T.reshape(len(z), *z.shape[-2:])
 
     def _positions(self, z: Tensor) -> Tensor:
         """The chosen channels of maps ``[B, C, H, W]``, ``[H·W, B, D]``."""

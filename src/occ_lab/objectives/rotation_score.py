@@ -1,4 +1,4 @@
-"""The score of the classifier that has learned to predict rotations."""
+"""The score of a classifier that has learned to predict rotations."""
 
 from __future__ import annotations
 
@@ -7,40 +7,47 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from occ_lab.objectives.joined import JoinedObjective
-from occ_lab.pretraining.augmentations import TURNS
 from occ_lab.utils.errors import InputError
+
+TURNS = 4  # quarter turns of an image
 
 
 class RotationScore(JoinedObjective):
-    """How unsure the classifier is of the turns an image was given (Golan & El-Yaniv 2018).
+    """How unsure a classifier is of the turns that an image was given.
 
-    ``−Σ_k log p(k | image turned k times)``, over the four quarter turns: what two-stage detection
+    (Golan & El-Yaniv 2018, arXiv 1805.10917.) The score is
+    ``−Σ_k log p(k | image turned k times)`` over the four quarter turns: what two-stage detection
     is compared with in Sohn et al. 2021. It learns nothing.
 
-    Args:
-        channels: channels of the feature map, the log-probability of each turn.
-        levels: the channels of each level; of no use here.
-
-    Raises:
-        InputError: the features are no answers of a rotation classifier.
+    Example:
+        >>> import torch
+        >>> certain = torch.zeros(1, 4, 1, 1)  # log-probability 0 of every turn
+        >>> float(RotationScore()(certain)) == 0
+        True
     """
 
-    def __init__(self, channels: int, levels: Sequence[int]) -> None:
-        super().__init__()
-        self.channels = channels
-
-    def observe(self, levels: Sequence[Tensor]) -> None:
-        """Nothing is to be learned from levels ``[B, 4, H, W]``.
+    def build(self, channels: int) -> None:
+        """Check that the feature map holds the log-probability of each turn.
 
         Raises:
-            InputError: they have other channels.
+            InputError: it has other than four channels.
         """
-        if self.channels != TURNS:
+        if channels != TURNS:
             raise InputError(
-                "loss=rotation_classifier takes the answers of a rotation classifier: "
-                "backbone=file:PATH backbone.features=turns, of representation=rotation"
+                f"features: RotationScore takes the {TURNS} log-probabilities that a rotation "
+                f"classifier gives, got {channels} channels; use an encoder that has learned to "
+                'predict rotations, with features "turns"',
+                part="backbone",
             )
 
-    def score(self, z: Tensor) -> Tensor:
+    def observe(self, levels: Sequence[Tensor]) -> None:
+        """Check levels ``[B, 4, H, W]``; there is nothing to learn.
+
+        Raises:
+            InputError: they have other than four channels.
+        """
+        self.build(sum(level.shape[1] for level in levels))
+
+    def forward(self, z: Tensor) -> Tensor:
         """Scores ``[B, H, W]``, at least 0, of log-probabilities ``[B, 4, H, W]``."""
         return -z.sum(dim=1)

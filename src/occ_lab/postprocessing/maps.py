@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
+
+from occ_lab.utils.interpolation import upsampling_matrix
 
 
 def upsample_and_smooth(scores: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
@@ -60,8 +61,7 @@ def axis_matrix(source: int, target: int, sigma: float) -> np.ndarray:
 
     Its columns are what becomes of the unit vectors.
     """
-    units = torch.eye(source, dtype=torch.float64)[None]
-    columns = F.interpolate(units, size=target, mode="linear", align_corners=False)[0].numpy()
+    columns = upsampling_matrix(source, target).T
     if sigma > 0:
         columns = gaussian_filter1d(columns, sigma, axis=1, mode="reflect", truncate=4.0)
     return columns.T

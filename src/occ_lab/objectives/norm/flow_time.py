@@ -30,16 +30,24 @@ class FlowTime:
     it can tell.
 
     Args:
-        channels: the channels of each level.
         normalize: whether each feature vector is scaled to length √C.
-        seed: of what is drawn.
+        seed: of what is drawn at random.
+
+    Example:
+        >>> from occ_lab.objectives.norm.moments import HalvedMoments
+        >>> levels = [torch.rand(6, 3, 4, 4), torch.rand(6, 5, 2, 2)]
+        >>> moments, chooser = HalvedMoments(), FlowTime()
+        >>> _, held_out = moments.update(levels)
+        >>> chooser.observe(held_out)
+        >>> time, aurocs = chooser.choose(moments.half_mean(0), [3, 5], outputs=8, norm=1.0)
+        >>> time in aurocs
+        True
     """
 
-    def __init__(self, channels: Sequence[int], normalize: bool, seed: int = 0) -> None:
-        self.channels = list(channels)
+    def __init__(self, normalize: bool = False, seed: int = 0) -> None:
         self.normalize = normalize
         self.random = np.random.default_rng(seed)
-        self._rows = np.empty((0, sum(self.channels)))
+        self._rows = np.empty((0, 0))
         self._count = 0
 
     @property
@@ -63,30 +71,40 @@ class FlowTime:
         front of what the next image's moments were freed from, which then do not fit there: where
         freed memory is kept, a stream of 6,000 images had grown by 18 GB.
         """
+        if not len(rows):
+            return
         count = self._count + len(rows)
-        if count > len(self._rows):
+        if count > len(self._rows) or not self._count:
             grown = np.empty((max(count, 2 * len(self._rows)), rows.shape[1]))
             grown[: self._count] = self.held_out
             self._rows = grown
         self._rows[self._count : count] = rows
         self._count = count
 
-    def choose(self, sigma: Tensor, outputs: int, norm: float) -> tuple[float, dict[float, float]]:
-        """The t, and for each that was tried how well it tells the outliers (AUROC in 0..1).
+    def choose(
+        self, sigma: Tensor, channels: Sequence[int], outputs: int, norm: float
+    ) -> tuple[float, dict[float, float]]:
+        """Choose t.
 
         Args:
             sigma: Σ of the fitted half, float64 ``[C + 1, C + 1]``.
+            channels: the channels of each level, C in all.
             outputs: the channels of the projected map.
             norm: ‖c‖₂ of the target.
+
+        Returns:
+            t, and for each of `TIMES` how well it separates the outliers, as an AUROC in 0..1.
+            Without held-out positions t is 10 and the second is empty.
         """
         normal = self.held_out
         if not len(normal):  # a single training image
             return 10.0, {}
-        pasted = cut_and_paste(normal, self.channels, self.random)
+        pasted = cut_and_paste(normal, channels, self.random)
         curve = separations(normal, pasted, sigma, outputs, norm)
         *total, processes = all_reduced(torch.tensor([*curve, 1.0])).tolist()
-        told = {t: auroc / processes for t, auroc in zip(TIMES, total, strict=True)}
-        return next(t for t in TIMES if told[t] >= max(told.values()) - TOLERANCE), told
+        aurocs = {t: auroc / processes for t, auroc in zip(TIMES, total, strict=True)}
+        best = max(aurocs.values())
+        return next(t for t in TIMES if aurocs[t] >= best - TOLERANCE), aurocs
 
 
 def cut_and_paste(

@@ -1,4 +1,4 @@
-"""The second moments of features: all that the closed form must know of the training set."""
+"""The second moments of features: all that the closed form uses of the training set."""
 
 from __future__ import annotations
 
@@ -9,42 +9,64 @@ import torch
 from torch import Tensor, nn
 
 from occ_lab.features.levels import join, unit_scale
-from occ_lab.postprocessing.maps import axis_matrix
+from occ_lab.objectives.base import SizedByData
+from occ_lab.utils.interpolation import upsampling_matrix
 from occ_lab.utils.processes import all_reduced
 
 
-class Moments(nn.Module):
+class Moments(SizedByData):
     """The sum of f̃ f̃ᵀ over positions, f̃ = [f; 1], f the joined levels at a position.
 
     A sum: it grows image by image, and those of two sets or two processes add up exactly.
 
     Args:
-        channels: the channels of each level.
         normalize: whether each f is scaled to length √C first.
 
     Attributes:
-        total: float64 ``[C + 1, C + 1]``; its last entry is the number of positions.
+        total: float64 ``[C + 1, C + 1]``; its last entry is the number of positions. Empty before
+            the first batch.
+
+    Example:
+        >>> moments = Moments()
+        >>> moments.update([torch.ones(1, 2, 4, 4)])
+        >>> moments.total
+        tensor([[16., 16., 16.],
+                [16., 16., 16.],
+                [16., 16., 16.]], dtype=torch.float64)
     """
 
     total: Tensor
+    learned = ("total",)
 
-    def __init__(self, channels: Sequence[int], normalize: bool) -> None:
+    def __init__(self, normalize: bool = False) -> None:
         super().__init__()
-        size = sum(channels) + 1
         self.normalize = normalize
-        self.register_buffer("total", torch.zeros(size, size, dtype=torch.float64))
+        self.register_buffer("total", torch.empty(0, 0, dtype=torch.float64))
+
+    def build(self, channels: Sequence[int]) -> None:
+        """Begin with a sum of zero for levels of these channels, unless it has begun before."""
+        if not len(self.total):
+            size = sum(channels) + 1
+            self.total = self.total.new_zeros(size, size)
 
     @torch.no_grad()
     def update(self, levels: Sequence[Tensor]) -> None:
-        """Add every position of levels ``[B, C_l, H_l, W_l]``, finest first."""
+        """Add every position of levels ``[B, C_l, H_l, W_l]``, finest first; B may be 0."""
+        self.build([level.shape[1] for level in levels])
         # A batch is summed up in the precision of its features, batches in double precision.
         if not len(levels[0]):
             return
         added = normalized_moments(levels) if self.normalize else joint_moments(levels)
         self.total += added.double().to(self.total.device)
 
+    def add(self, total: Tensor) -> None:
+        """Add the total ``[C + 1, C + 1]`` of other moments, or an empty one."""
+        if len(total):
+            self.build([len(total) - 1])
+            self.total += total.to(self.total.device)
+
     def scale(self, factor: float) -> None:
-        """Let all that was added so far count so many times as much."""
+        """Multiply the weight of all that was added so far."""
         self.total *= factor
 
     def reduce(self) -> None:
@@ -61,23 +83,36 @@ class HalvedMoments(nn.Module):
     """The moments of every other image, and those of the rest: each half can be held out.
 
     Args:
-        channels: the channels of each level.
         normalize: whether each f is scaled to length √C first.
+
+    Attributes:
+        even: of the images with an even index in the order they come.
+        odd: of the others.
+        seen: the number of images so far.
     """
 
-    def __init__(self, channels: Sequence[int], normalize: bool) -> None:
+    def __init__(self, normalize: bool = False) -> None:
         super().__init__()
-        self.even = Moments(channels, normalize)
-        self.odd = Moments(channels, normalize)
+        self.even = Moments(normalize)
+        self.odd = Moments(normalize)
         self.seen = 0
+
+    def build(self, channels: Sequence[int]) -> None:
+        """Begin with sums of zero for levels of these channels, unless they have begun before."""
+        for half in self.halves:
+            half.build(channels)
 
     @property
     def halves(self) -> tuple[Moments, Moments]:
-        """Those of the images at even places, and at odd ones."""
+        """Those of the images with even and with odd index."""
         return self.even, self.odd
 
     def update(self, levels: Sequence[Tensor]) -> list[list[Tensor]]:
-        """Add levels ``[B, C_l, H_l, W_l]``, finest first; give them as they went to the halves."""
+        """Add levels ``[B, C_l, H_l, W_l]``, finest first.
+
+        Returns:
+            The levels of the images that were added to each half.
+        """
         turn = self.seen % 2
         self.seen += len(levels[0])
         parts = [[level[start::2] for level in levels] for start in (turn, 1 - turn)]
@@ -86,7 +121,7 @@ class HalvedMoments(nn.Module):
         return parts
 
     def scale(self, factor: float) -> None:
-        """Let all that was added so far count so many times as much."""
+        """Multiply the weight of all that was added so far."""
         for half in self.halves:
             half.scale(factor)
 
@@ -95,9 +130,9 @@ class HalvedMoments(nn.Module):
         for half in self.halves:
             half.reduce()
 
-    def half_mean(self, place: int) -> Tensor:
-        """Σ of one half, float64 ``[C + 1, C + 1]`` on the CPU; place 0 or 1."""
-        return self.halves[place].mean.cpu()
+    def half_mean(self, index: int) -> Tensor:
+        """Σ of one half, 0 (even) or 1 (odd), float64 ``[C + 1, C + 1]`` on the CPU."""
+        return self.halves[index].mean.cpu()
 
     @property
     def mean(self) -> Tensor:
@@ -149,7 +184,7 @@ def joint_moments(levels: Sequence[Tensor]) -> Tensor:
 
 def upsampling(source: int, target: int, like: Tensor) -> Tensor:
     """Bilinear upsampling along an axis, as a matrix ``[target, source]``."""
-    return torch.as_tensor(axis_matrix(source, target, 0.0), dtype=like.dtype, device=like.device)
+    return torch.as_tensor(upsampling_matrix(source, target), dtype=like.dtype, device=like.device)
 
 
 def resampled(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

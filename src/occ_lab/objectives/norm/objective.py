@@ -3,53 +3,71 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from occ_lab.objectives.base import Objective, mean_feature
+from occ_lab.objectives.base import Objective, check_same, mean_feature
 from occ_lab.objectives.norm.closed_form import expected_factor
 from occ_lab.objectives.norm.flow_time import FlowTime
 from occ_lab.objectives.norm.moments import HalvedMoments
-from occ_lab.projectors import Conv1x1
+from occ_lab.projectors import Conv1x1, Projector
 from occ_lab.utils.errors import check_number
 
 log = logging.getLogger(__name__)
 
 Target = Literal["randn", "rand", "ones", "mean"]
 Solver = Literal["gradient", "closed_form"]
+LARGEST_NORM = 1e12  # squared distances to a target stay far within float32
+LONGEST_TIME = 1e4  # a longer flow follows the rounding of float32 features
 
 
 class Norm(Objective):
     """Distance to a fixed target ``c = norm · v/‖v‖_p`` (Gao et al. 2023, arXiv 2308.11898).
 
-    Of the structured form, the loss is ``(1/ν) · mean relu(‖z − c‖₂ − r^p)`` and the score
+    In the structured form the loss is ``(1/ν) · mean relu(‖z − c‖₂ − r^p)`` and the score
     ``‖z − c‖₂``; the semantic form (``squared``) takes the squared distance in both. Either adds
     ``radius_weight · r``. The radius r is learned.
 
     The closed form (``solver="closed_form"``) is the limit of small steps on the squared distance,
-    averaged over the projector's initial weights; ν and r play no part in it. It needs one pass for
+    averaged over the projector's initial weights; ν and r do not enter it. It needs one pass for
     the second moments of the features, sets the projector to a factor of the score, and the target
     to zero.
 
     Args:
-        channels: channels of the feature map.
-        levels: the channels of each level that the projector takes.
+        channels: channels of the feature map; None leaves them to `build`.
         solver: ``gradient`` or ``closed_form``.
         time: how far the closed form follows the gradient flow, in units of the mean diagonal of
-            the second moments, at least 0; or ``auto``, see `FlowTime`.
+            the second moments, from 0 to 1e4; or ``auto``, see `FlowTime`.
         normalize: whether the projector scales each feature vector to length √C.
-        norm: the p-norm of the target, above 0.
-        p: which norm, at least 1; ``inf`` is the largest component.
+        norm: the p-norm of the target, above 0 and at most 1e12.
+        p: which norm, at least 1; ``inf`` (a number or a string) is the largest component.
         target: what ``v`` is: ``randn``, ``rand`` or ``ones``, or ``mean``, the mean projected
-            training feature.
+            training feature (only with ``solver="gradient"``).
         squared: whether the distance is squared.
         nu: ν, above 0.
-        radius: what r starts from, at least 0.
-        radius_weight: how much r itself costs, at least 0.
+        radius: the initial value of r, at least 0.
+        radius_weight: the weight of r itself in the loss, at least 0.
         seed: seed of ``v``.
+
+    Attributes:
+        target: c ``[C]``; empty before `build`.
+        radius: r, a scalar.
+        channels: C, None before `build`.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> objective = Norm(channels=176, norm=2.0)
+        >>> z = torch.randn(2, 176, 14, 14)  # feature maps of two images
+        >>> objective(z).shape
+        torch.Size([2, 14, 14])
+        >>> float(objective.target.norm().round(decimals=4))
+        2.0
     """
 
     target: Tensor
@@ -57,13 +75,12 @@ class Norm(Objective):
 
     def __init__(
         self,
-        channels: int,
-        levels: Sequence[int],
+        channels: int | None = None,
         solver: Solver = "gradient",
         time: float | Literal["auto"] = "auto",
         normalize: bool = False,
         norm: float = 1.0,
-        p: float = 2.0,
+        p: float | Literal["inf", ".inf"] = 2.0,
         target: Target = "randn",
         squared: bool = False,
         nu: float = 1e-3,
@@ -74,41 +91,82 @@ class Norm(Objective):
         if solver not in get_args(Solver):
             raise ValueError(f"solver must be one of {', '.join(get_args(Solver))}, got {solver!r}")
         if time != "auto":
-            check_number("time", time, at_least=0)
-        check_number("norm", norm, above=0)
-        check_number("p", p, at_least=1)
+            check_number("time", time, at_least=0, at_most=LONGEST_TIME)
+        check_number("norm", norm, above=0, at_most=LARGEST_NORM)
+        order = math.inf if p in ("inf", ".inf") else p  # YAML's .inf is a string in some places
+        check_number("p", order, at_least=1)
         if target not in get_args(Target):
             raise ValueError(f"target must be one of {', '.join(get_args(Target))}, got {target!r}")
+        if target == "mean" and solver == "closed_form":
+            raise ValueError(
+                "target must be randn, rand or ones with solver=closed_form, got 'mean': only the "
+                "target's norm enters the closed form"
+            )
         check_number("nu", nu, above=0)
         check_number("radius", radius, at_least=0)
         check_number("radius_weight", radius_weight, at_least=0)
+        check_number("seed", seed, at_least=0, integer=True)
         super().__init__()
+        self.channels: int | None = None
+        self.time = time
+        self.normalize = normalize
         self.norm = norm
-        self.p = p
+        self.p = float(order)
+        self.direction = target
         self.squared = squared
         self.nu = nu
         self.radius_weight = radius_weight
-        self.channels = channels
-        self.time = time
+        self.seed = seed
         self.one_pass = solver == "closed_form"
-        self.needs_setup = target == "mean" and not self.one_pass
+        self.needs_setup = target == "mean"
         if self.one_pass:
-            self.moments = HalvedMoments(levels, normalize)
-            self.flow_time = FlowTime(levels, normalize, seed) if time == "auto" else None
+            self.moments = HalvedMoments(normalize)
+            self.flow_time = FlowTime(normalize, seed) if time == "auto" else None
         self.radius = nn.Parameter(torch.tensor(float(radius)))
+        self.register_buffer("target", torch.empty(0))
+        if channels is not None:
+            self.build(channels)
+
+    def build(self, channels: int) -> None:
+        """Draw the target.
+
+        Args:
+            channels: C, at least 1.
+
+        Raises:
+            ValueError: it has been built for another number of channels.
+        """
+        check_number("channels", channels, at_least=1, integer=True)
+        check_same(self.channels, channels)
+        if len(self.target) and not self.one_pass:  # its state has been loaded
+            check_same(len(self.target), channels)
+        if self.channels is not None:
+            return
+        self.channels = channels
         direction = torch.ones(channels)
-        if target in ("randn", "rand"):
-            generator = torch.Generator().manual_seed(seed)
-            draw = torch.randn if target == "randn" else torch.rand
+        if self.direction in ("randn", "rand"):
+            generator = torch.Generator().manual_seed(self.seed)
+            draw = torch.randn if self.direction == "randn" else torch.rand
             direction = draw(channels, generator=generator)
-        self.register_buffer("target", self._scaled(direction))
-        self.length = float(torch.linalg.vector_norm(self.target))  # ‖c‖₂, all the closed form asks
+        target = self._scaled(direction)
+        self.length = float(torch.linalg.vector_norm(target))  # ‖c‖₂, all the closed form asks
+        if not len(self.target):
+            self.target = target.to(self.target)
 
     def _scaled(self, direction: Tensor) -> Tensor:
-        return self.norm * direction / torch.linalg.vector_norm(direction, ord=self.p)
+        scaled: Tensor = self.norm * direction / torch.linalg.vector_norm(direction, ord=self.p)
+        return scaled
+
+    def default_projector(self, channels: Sequence[int]) -> Projector:
+        """`Conv1x1`, which scales features where ``normalize`` asks for it."""
+        return Conv1x1(channels, normalize=self.normalize)
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
-        """Point the target to the mean feature of maps ``[B, C, H, W]``."""
+        """Point the target to the mean feature of maps ``[B, C, H, W]``.
+
+        Raises:
+            InputError: there are no maps.
+        """
         self.target = self._scaled(mean_feature(feature_maps)).to(self.target)
 
     def observe(self, levels: Sequence[Tensor]) -> None:
@@ -117,44 +175,71 @@ class Norm(Objective):
         if self.flow_time:
             self.flow_time.observe(held_out)
 
-    def finish(self, projector: Conv1x1) -> None:
-        """Solve, and set the projector so that its distance to a target of zero is the score."""
+    def finish(self, projector: Projector) -> None:
+        """Solve, and set the projector so that its distance to a target of zero is the score.
+
+        Raises:
+            InputError: the projector cannot be set, or nothing is left of the features at ``time``.
+        """
+        self.moments.build(projector.channels)  # of a process that has seen no image
         self.moments.reduce()
-        if told := self.choose_time():
-            tried = ", ".join(f"{t:g}: {auroc:.3f}" for t, auroc in told.items())
+        if aurocs := self.choose_time(projector):
+            tried = ", ".join(f"{t:g}: {auroc:.3f}" for t, auroc in aurocs.items())
             log.info(
                 "time=auto: t = %g (AUROC of cut-and-pasted features by t: %s)", self.time, tried
             )
         self.solve(projector)
 
-    def choose_time(self) -> dict[float, float]:
-        """Choose t by what was observed, where it is ``auto``; see `FlowTime.choose`."""
+    def choose_time(self, projector: Projector) -> dict[float, float]:
+        """Choose t by what was observed, where it is ``auto``.
+
+        Returns:
+            The AUROC of each time that was tried, see `FlowTime.choose`; empty where t is given.
+        """
         if not self.flow_time:
             return {}
+        channels = self._built_for(projector)
         half = self.moments.half_mean(0)
-        self.time, told = self.flow_time.choose(half, self.channels, self.length)
-        return told
+        self.time, aurocs = self.flow_time.choose(half, projector.channels, channels, self.length)
+        return aurocs
 
-    def solve(self, projector: Conv1x1) -> None:
-        """Set projector and target by the moments of what was observed, at the time as it is."""
-        factor = expected_factor(self.moments.mean, self.channels, self.length, float(self.time))
+    def solve(self, projector: Projector) -> None:
+        """Set projector and target by the moments of what was observed, at the present time t.
+
+        Raises:
+            InputError: the projector cannot be set, or nothing is left of the features at ``time``.
+        """
+        channels = self._built_for(projector)
+        factor = expected_factor(self.moments.mean, channels, self.length, float(self.time))
         projector.assign(factor)
         self.target = self.target.new_zeros(len(factor))
+
+    def _built_for(self, projector: Projector) -> int:
+        if self.channels is None:
+            self.build(projector.out_channels)
+        assert self.channels is not None
+        return self.channels
 
     def loss(self, z: Tensor) -> Tensor:
         """``(1/ν) · mean relu(d − r^p) + radius_weight · r``, d the distance to the target."""
         # r^p → 0 as p → ∞ for r < 1, where it starts; the limit itself would have no gradient.
-        margin = 0 * self.radius if self.p == float("inf") else self.radius**self.p
-        excess = torch.relu(self.score(z) - margin).mean()
+        margin = 0 * self.radius if self.p == math.inf else self.radius**self.p
+        excess = torch.relu(self.forward(z) - margin).mean()
         return excess / self.nu + self.radius_weight * self.radius
 
     def facts(self) -> dict[str, Tensor]:
         """The radius r."""
         return {"radius": self.radius.detach()}
 
-    def score(self, z: Tensor) -> Tensor:
-        """Distance ``[B, H, W]`` to the target, squared in the semantic form."""
+    def forward(self, z: Tensor) -> Tensor:
+        """The distance ``[B, H, W]`` to the target, squared in the semantic form.
+
+        Raises:
+            RuntimeError: there is no target before `build`.
+        """
+        self._check_fitted()
         difference = z - self.target[:, None, None]
         if self.squared:
             return difference.square().sum(dim=1)
-        return torch.linalg.vector_norm(difference, dim=1)
+        distance: Tensor = torch.linalg.vector_norm(difference, dim=1)
+        return distance

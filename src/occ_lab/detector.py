@@ -1,71 +1,170 @@
-"""The LightningModule of every method: backbone, projector, objective, scores."""
+"""The LightningModule of every method: backbone, projector, objective and postprocessing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
 
-from occ_lab.backbones.base import Frozen
-from occ_lab.backbones.lenet import LeNet
+from occ_lab import backbones
+from occ_lab.backbones.base import Backbone, FrozenBackbone
+from occ_lab.data.any_image import AnyImage, as_images, as_rgb
+from occ_lab.data.transforms import Preprocessing
 from occ_lab.features.levels import pieces
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.objectives.base import Objective
+from occ_lab.objectives.norm.objective import Norm
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.utils.errors import InputError
-from occ_lab.utils.optimizers import Scheduler, optimizing
-from occ_lab.utils.processes import distributed
+from occ_lab.utils.specs import made_of, spec_of
 
-Batch = dict[str, Any]
+Batch: TypeAlias = dict[str, Any]
+AnyBatch: TypeAlias = Batch | Sequence[Tensor] | Tensor
+MakeProjector: TypeAlias = Callable[[Sequence[int]], nn.Module]
+MakeOptimizer: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
+MakeScheduler: TypeAlias = Callable[[Optimizer], LRScheduler]
+
+
+class Scores(NamedTuple):
+    """What a detector says of N images.
+
+    Attributes:
+        score: image scores, larger is more anomalous, float ``[N]``.
+        map: anomaly maps of the images as the network sees them, float ``[N, h, w]``; None where
+            the detector scores whole images.
+    """
+
+    score: Tensor
+    map: Tensor | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What ``trainer.predict`` returns for a batch of B images, on the CPU.
+
+    Attributes:
+        score: image scores, larger is more anomalous, float ``[B]``.
+        map: anomaly maps at the size of the input, float ``[B, h, w]``; None where the detector
+            scores whole images.
+        label: 0 normal, 1 anomalous, int ``[B]``; None where the batch has no labels.
+        path: of each image; None where the batch has no paths.
+        index: of each image in its dataset, int ``[B]``; None likewise.
+        patch_scores: scores ``[B, H, W]`` on the grid of the features, of which the map is made.
+    """
+
+    score: Tensor
+    map: Tensor | None
+    label: Tensor | None
+    path: list[str] | None
+    index: Tensor | None
+    patch_scores: Tensor
 
 
 class Detector(LightningModule):
     """A backbone, a projector over its levels and an objective over the projected map.
 
+    A batch is a dictionary with ``image`` ``[B, 3, h, w]`` in 0..1 or the cached ``levels`` of a
+    frozen backbone, to test also ``label`` ``[B]``, and maybe ``mask`` ``[B, h, w]``, ``path`` and
+    ``index``; or a pair of images and labels; or images alone. Training batches hold normal images.
+
+    A checkpoint is enough to build the detector again: ``Detector.load_from_checkpoint(path)``. It
+    holds what was learned and the name and identity of a frozen backbone, not its weights.
+
     Args:
-        backbone: images to levels; it is trained with the rest where it says so.
-        projector: levels to a feature map.
-        objective: feature maps to a loss and to scores.
-        optimizer: makes an optimizer of the parameters to train.
-        scheduler: makes a schedule of the learning rate, a step an epoch; None keeps it.
+        backbone: images to levels; or the name of a preset, see `occ_lab.backbones.create`.
+        objective: feature maps to a loss and to scores; by default the norm-space objective in
+            closed form.
+        projector: levels to a feature map, or what makes one for the channels of the levels; by
+            default the objective's own choice.
+        optimizer: makes an optimizer of the parameters to train; by default the objective's.
+        scheduler: makes a schedule of the learning rate, one step an epoch.
         postprocess: scores to image scores and anomaly maps.
-        size: height and width of the anomaly maps in pixels, those of the input.
+        preprocessing: how `score` resizes and crops images; by default as the data module of the
+            fit does.
+        trust: packages whose classes a checkpoint may name, beside those of OCC Lab.
+
+    Raises:
+        InputError: an unknown preset, weights that cannot be had, or a class in a checkpoint that
+            is neither ours nor trusted.
+
+    Example:
+        >>> from occ_lab.backbones import TimmBackbone
+        >>> backbone = TimmBackbone("tiny", "resnet10t", weights="random", output="levels")
+        >>> detector = Detector(backbone, Norm()).eval()
+        >>> scores = detector(torch.rand(2, 3, 64, 64))
+        >>> scores.score.shape, scores.map.shape
+        (torch.Size([2]), torch.Size([2, 64, 64]))
     """
+
+    backbone: Backbone
+    projector: Any
+    objective: Objective
 
     def __init__(
         self,
-        backbone: Frozen | LeNet,
-        projector: nn.Module,
-        objective: Objective,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-        scheduler: Scheduler | None,
-        postprocess: PostProcess,
-        size: tuple[int, int],
+        backbone: Backbone | str | Mapping[str, Any] = "efficientnet_lite0",
+        objective: Objective | Mapping[str, Any] | None = None,
+        projector: nn.Module | MakeProjector | Mapping[str, Any] | None = None,
+        optimizer: MakeOptimizer | Mapping[str, Any] | None = None,
+        scheduler: MakeScheduler | Mapping[str, Any] | None = None,
+        postprocess: PostProcess | Mapping[str, Any] | None = None,
+        preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+        trust: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.projector = projector
-        self.objective = objective
-        self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.automatic_optimization = not objective.one_pass
-        if objective.one_pass:
-            # Of several processes each steps as often as its share of images has batches. DDP wants
-            # something to train, and would wait for all at every step to send its buffers.
+
+        def part(given: Any) -> Any:
+            return made_of(given, trust) if isinstance(given, Mapping) else given
+
+        given = part(backbone)
+        self.backbone = backbones.create(given) if isinstance(given, str) else given
+        chosen = part(projector)
+        self.objective = part(objective) or Norm(solver="closed_form")
+        if chosen is None:
+            chosen = self.objective.default_projector
+        self.projector = chosen if isinstance(chosen, nn.Module) else chosen(self.backbone.channels)
+        self.objective.build(self.projector.out_channels)
+        self.optimizer: MakeOptimizer | None = part(optimizer)
+        self.scheduler: MakeScheduler | None = part(scheduler)
+        self.postprocess: PostProcess = part(postprocess) or PostProcess()
+        if isinstance(preprocessing, Mapping):
+            preprocessing = Preprocessing(**preprocessing)
+        self.preprocessing: Preprocessing | None = preprocessing
+        self.automatic_optimization = not self.objective.one_pass
+        if self.objective.one_pass:
+            # Of several processes each steps as often as its part of the images has batches. DDP
+            # wants something to train, and would wait for all at every step to send its buffers.
             self.untrained = nn.Parameter(torch.zeros(()))
             self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
-        self.postprocess = postprocess
-        self.size = size
-        self.setup_batches: Callable[[], Iterable[Batch]] = list
         self.evaluation = Evaluation()
-        self.scored: list[dict[str, Tensor]] = []
-        self.history: list[dict[str, float]] = []
-        self.figures: dict[str, float] = {}
+        self.backbone_prepared = False
+        self._test_scores: list[Tensor] = []
+        self._resumed: Mapping[str, Any] | None = None
+        self.save_hyperparameters(self._description(), logger=False)
+
+    def _description(self) -> dict[str, Any]:
+        """The arguments of the constructor as plain data, for a checkpoint."""
+        parts = {
+            "backbone": self.backbone,
+            "objective": self.objective,
+            "projector": self.projector,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "postprocess": self.postprocess,
+        }
+        described = {name: described_part(each) for name, each in parts.items()}
+        frame = self.preprocessing
+        return {**described, "preprocessing": None if frame is None else asdict(frame)}
 
     @property
     def trainable(self) -> int:
@@ -74,39 +173,162 @@ class Detector(LightningModule):
             return 0
         return sum(each.numel() for each in self.parameters() if each.requires_grad)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Scores ``[B, H, W]`` of images ``[B, 3, h, w]`` in 0..1."""
-        return self.score(self.backbone(image))
+    # Scores
 
-    def score(self, levels: Sequence[Tensor]) -> Tensor:
+    def forward(self, image: Tensor) -> Scores:
+        """Scores and maps of images.
+
+        Args:
+            image: float ``[B, 3, h, w]`` in 0..1.
+
+        Returns:
+            Scores ``[B]`` and maps ``[B, h, w]``.
+        """
+        size = (image.shape[-2], image.shape[-1])
+        maps, scores = self.maps_and_scores(self.patch_scores(image), size)
+        return Scores(scores, maps)
+
+    def patch_scores(self, image: Tensor) -> Tensor:
+        """Scores ``[B, H, W]`` on the grid of the features, of images ``[B, 3, h, w]`` in 0..1."""
+        return self.score_levels(self.backbone(image))
+
+    def score_levels(self, levels: Sequence[Tensor]) -> Tensor:
         """Scores ``[B, H, W]`` of levels ``[B, C_l, H_l, W_l]``."""
-        scores = [self.objective.score(self.projector(piece)) for piece in pieces(levels)]
+        scores = [self.objective(self.projector(piece)) for piece in pieces(levels)]
         return torch.cat(scores)
 
-    def image_scores(self, image: Tensor) -> Tensor:
-        """Image scores ``[B]`` of images ``[B, 3, h, w]`` in 0..1, differentiable."""
-        return self.maps_and_scores(self(image))[1]
+    def maps_and_scores(
+        self, patch_scores: Tensor, size: tuple[int, int] | None = None
+    ) -> tuple[Tensor | None, Tensor]:
+        """Anomaly maps, if there are any, and image scores.
 
-    def maps_and_scores(self, scores: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Anomaly maps ``[B, h, w]``, if there are any, and image scores of ``[B, H, W]``."""
-        maps = self.postprocess.maps(scores, self.size)
-        return maps, self.postprocess.image_scores(scores, maps)
+        Args:
+            patch_scores: ``[B, H, W]``.
+            size: height and width of the maps; by default those of preprocessed images.
+
+        Returns:
+            Maps ``[B, h, w]`` or None, and scores ``[B]``.
+        """
+        size = size or (self.frame.crop, self.frame.crop)
+        maps = self.postprocess.maps(patch_scores, size)
+        return maps, self.postprocess.image_scores(patch_scores, maps)
+
+    @property
+    def frame(self) -> Preprocessing:
+        """How images are resized and cropped: as in the fit, else 256 and 224 pixels."""
+        return self.preprocessing or Preprocessing()
+
+    @torch.inference_mode()
+    def score(
+        self, images: AnyImage | Iterable[AnyImage], batch_size: int = 32, maps: bool = True
+    ) -> Scores:
+        """Score images of any size, in the form in which a program has them.
+
+        Args:
+            images: one or many: paths of files, PIL images, arrays uint8 ``[h, w]`` or
+                ``[h, w, 3]``, tensors ``[3, h, w]`` (uint8, or floats in 0..1), a batch of these,
+                or any iterable of them, such as a generator or ``Path("parts").glob("*.png")``.
+            batch_size: images that go through the network at once.
+            maps: whether anomaly maps are kept: at 224 px each takes 200 kB.
+
+        Returns:
+            Scores ``[N]`` and maps ``[N, h, w]`` of the resized and cropped images, on the CPU.
+
+        Raises:
+            OSError: a file cannot be read.
+            ValueError: an array or tensor is no image, or there is none.
+
+        Example:
+            >>> from occ_lab.backbones import TimmBackbone
+            >>> backbone = TimmBackbone("tiny", "resnet10t", weights="random", output="levels")
+            >>> detector = Detector(backbone, preprocessing=Preprocessing(64, 64))
+            >>> detector.score(np.zeros((80, 100, 3), np.uint8)).map.shape
+            torch.Size([1, 64, 64])
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        was_training = self.training
+        self.eval()
+        scores, kept = [], []
+        remaining = iter(as_images(images))
+        while batch := list(islice(remaining, batch_size)):
+            pixels = np.stack([self.frame(as_rgb(image)) for image in batch])
+            found = self.score_pixels(pixels)
+            scores.append(found.score)
+            kept += [found.map] if maps and found.map is not None else []
+        self.train(was_training)
+        if not scores:
+            raise ValueError("there is no image to score")
+        return Scores(torch.cat(scores), torch.cat(kept) if kept else None)
+
+    def score_pixels(self, pixels: np.ndarray) -> Scores:
+        """Score preprocessed images, uint8 ``[N, h, w, 3]``; the result is on the CPU."""
+        image = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
+        found = self(image.to(self.dtype))
+        return Scores(
+            found.score.float().cpu(), None if found.map is None else found.map.float().cpu()
+        )
+
+    # Training
+
+    def setup(self, stage: str) -> None:
+        """Take the preprocessing of the data module that the detector is fitted to."""
+        frame = getattr(self._data, "preprocessing", None)
+        if frame is not None and (stage == "fit" or self.preprocessing is None):
+            self.preprocessing = frame
+            self.hparams["preprocessing"] = asdict(frame)
+
+    @property
+    def _data(self) -> Any:
+        """The data module of the trainer, or None."""
+        return getattr(self.trainer, "datamodule", None)
 
     def on_fit_start(self) -> None:
-        """Let the objective see the training set once, if it must."""
+        """Let the backbone and the objective see the training set once, if they must."""
+        if self._resumed is not None:  # what they have seen is in the checkpoint
+            torch.set_rng_state(self._resumed["random_state"])
+            self._resumed = None
+            return
+        self.prepare_backbone(self._training_batches)
         if self.objective.needs_setup:
             self.eval()
             self.objective.setup(self._training_maps())
             self.train()
 
-    def on_train_epoch_start(self) -> None:
-        """Tell the objective."""
-        self.objective.start_epoch(self.current_epoch)
+    def prepare_backbone(self, batches: Callable[[], Iterable[AnyBatch]]) -> None:
+        """Let a backbone that is trained see the training images once, before anything else.
+
+        Args:
+            batches: returns the training batches; it is called once, and only for such a backbone.
+        """
+        if self.backbone.trained and not self.backbone_prepared:
+            self.backbone.prepare(as_batch(batch)["image"] for batch in batches())
+            self.backbone_prepared = True
+
+    def _training_batches(self) -> Iterable[AnyBatch]:
+        """All training images in order, in every process."""
+        if hasattr(self._data, "setup_dataloader"):
+            return self._data.setup_dataloader()
+        _ = self.trainer.estimated_stepping_batches  # lets Lightning make the loader
+        given = self.trainer.train_dataloader
+        if not hasattr(given.dataset, "__getitem__"):
+            return given
+        return DataLoader(
+            given.dataset,
+            batch_size=given.batch_size or 1,
+            num_workers=given.num_workers,
+            collate_fn=given.collate_fn,
+        )
 
     @torch.no_grad()
     def _training_maps(self) -> Iterator[Tensor]:
-        for batch in self.setup_batches():
-            yield self.project(self.transfer_batch_to_device(batch, self.device, 0))
+        for batch in self._training_batches():
+            moved = self.transfer_batch_to_device(as_batch(batch), self.device, 0)
+            yield self.project(moved)
+
+    def on_train_epoch_start(self) -> None:
+        """Tell the objective which epoch begins."""
+        self.objective.start_epoch(self.current_epoch)
 
     def levels(self, batch: Batch) -> list[Tensor]:
         """The levels ``[B, C_l, H_l, W_l]`` of a batch of images, cached or computed."""
@@ -122,17 +344,42 @@ class Detector(LightningModule):
         """The optimizer of all that learns by gradient."""
         if self.objective.one_pass:
             return None
-        return optimizing(self.parameters(), self.optimizer, self.scheduler)
+        parameters = (each for each in self.parameters() if each.requires_grad)
+        make = self.optimizer or self.objective.configure_optimizer
+        optimizer = make(parameters)
+        if self.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
+    def training_step(self, batch: AnyBatch, batch_index: int) -> Tensor | None:
         """The objective's loss on a batch of normal images, if it has one."""
+        batch = as_batch(batch)
         if self.objective.one_pass:
             self.objective.observe(self.levels(batch))
             return None
+        loss = self._log_loss("loss", batch)
+        facts, size = self.objective.facts(), batch_size_of(batch)
+        self.log_dict(facts, on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: AnyBatch, batch_index: int) -> None:
+        """Log ``val_loss``, the loss on normal images that are held out."""
+        if not self.objective.one_pass:
+            self._log_loss("val_loss", as_batch(batch))
+
+    def _log_loss(self, name: str, batch: Batch) -> Tensor:
         loss = self.objective.loss(self.project(batch))
-        size = len(batch["index"])
-        self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=size)
-        self.log_dict(self.objective.facts(), on_step=False, on_epoch=True, batch_size=size)
+        size = batch_size_of(batch)
+        together = name != "loss"  # processes agree on when to stop early
+        self.log(
+            name,
+            loss,
+            prog_bar=True,
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+            sync_dist=together,
+        )
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -140,102 +387,168 @@ class Detector(LightningModule):
         if self.objective.one_pass:
             self.objective.finish(self.projector)
 
-    def test_step(self, batch: Batch, batch_index: int) -> None:
-        """Score a batch, add it to the metrics, keep its scores."""
-        scores, image_scores = self._evaluate(batch)
-        kept = {"index": batch["index"], "label": batch["label"], "score": image_scores}
-        self.scored.append({name: value.cpu() for name, value in kept.items()})
-        self.scored[-1]["map"] = scores.cpu()
+    # Test and prediction
 
-    def predict_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Scores ``[B, H, W]`` of a batch."""
-        return self.score(self.levels(batch))
-
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Score a batch of the test set after an epoch: only for the labelled oracle."""
-        self._evaluate(batch)
-
-    def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        scores = self.score(self.levels(batch))
-        maps, image_scores = self.maps_and_scores(scores)
-        self.evaluation.update(image_scores, batch["label"], maps, batch.get("mask"))
-        return scores, image_scores
-
-    def on_validation_epoch_end(self) -> None:
-        """Keep the figures of this epoch."""
-        self.history.append(self.evaluation.compute())
+    def on_test_epoch_start(self) -> None:
+        """Begin without the images of an earlier test."""
         self.evaluation.reset()
+        self._test_scores = []
 
-    def on_test_epoch_end(self) -> None:
-        """Keep the figures of the test, and log them.
+    def test_step(self, batch: AnyBatch, batch_index: int) -> Prediction:
+        """Score a batch and add it to the metrics.
 
         Raises:
-            InputError: the objective tells no image from another.
+            InputError: the batch has no labels.
         """
-        self.scored = of_all_processes(self.scored)
-        check_collapse(torch.cat([part["score"] for part in self.scored]))
-        self.figures = self.evaluation.compute()
-        self.log_dict(self.figures)
+        batch = as_batch(batch)
+        if "label" not in batch:
+            raise InputError("test batches need a label for each image: 0 normal, 1 anomalous")
+        patch_scores, maps, scores = self.batch_scores(batch)
+        self.evaluation.update(scores, batch["label"], maps, batch.get("mask"))
+        self._test_scores.append(scores.detach())
+        return prediction(batch, patch_scores, None, scores)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test.
+
+        Raises:
+            InputError: all images score the same.
+        """
+        self._check_collapse()
+        self.log_dict(self.evaluation.compute())
         self.evaluation.reset()
+        self._test_scores = []
 
-    def gathered(self, name: str) -> Tensor:
-        """What the test kept of all images, in the order of the split.
+    def _check_collapse(self) -> None:
+        scores = torch.cat(self._test_scores).double()
+        extremes = torch.stack([scores.min(), scores.max()])
+        count = torch.tensor(len(scores), device=scores.device)
+        extremes, counts = self.all_gather(extremes.cpu().float()), self.all_gather(count)
+        check_collapse(extremes.flatten(), int(counts.sum()))
 
-        Args:
-            name: ``index``, ``label`` or ``score`` ``[N]``, or ``map`` ``[N, H, W]``, the scores
-                before they are upsampled and smoothed.
-        """
-        order = torch.cat([part["index"] for part in self.scored]).argsort()
-        return torch.cat([part[name] for part in self.scored])[order]
+    def predict_step(self, batch: AnyBatch, batch_index: int) -> Prediction:
+        """Scores, maps, labels and paths of a batch."""
+        batch = as_batch(batch)
+        patch_scores, maps, scores = self.batch_scores(batch)
+        return prediction(batch, patch_scores, maps, scores)
+
+    def batch_scores(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Patch scores ``[B, H, W]``, maps ``[B, h, w]`` if any, and scores ``[B]`` of a batch."""
+        patch_scores = self.score_levels(self.levels(batch))
+        maps, scores = self.maps_and_scores(patch_scores, self._size(batch))
+        return patch_scores, maps, scores
+
+    def _size(self, batch: Batch) -> tuple[int, int] | None:
+        """Height and width of the images of a batch, as far as it or its data module knows."""
+        shown = batch.get("image", batch.get("mask"))
+        if shown is not None:
+            return (shown.shape[-2], shown.shape[-1])
+        frame = getattr(self._data, "preprocessing", None)
+        return None if frame is None else (frame.crop, frame.crop)
+
+    # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out a frozen backbone, which can be had again; keep its identity."""
-        if isinstance(self.backbone, Frozen):
+        """Leave out the weights of a frozen backbone; keep its identity."""
+        if isinstance(self.backbone, FrozenBackbone):
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {
                 name: value for name, value in state.items() if not name.startswith("backbone.")
             }
             checkpoint["backbone"] = self.backbone.identity
+        if "optimizer_states" in checkpoint:  # training may go on from here, in the same order
+            checkpoint["random_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that a frozen backbone is the one the checkpoint was trained with."""
-        if not isinstance(self.backbone, Frozen):
+        """Check that a frozen backbone is the one that the checkpoint was made with."""
+        if self._trainer is not None and "random_state" in checkpoint:
+            self._resumed = checkpoint
+        if not isinstance(self.backbone, FrozenBackbone):
             return
-        if checkpoint["backbone"] != self.backbone.identity:
+        stored = str(checkpoint.get("backbone", ""))
+        if stored != self.backbone.identity:
             raise InputError(
-                "checkpoint: it was trained with another backbone or other weights "
-                f"({checkpoint['backbone'][:12]}) than the present one "
-                f"({self.backbone.identity[:12]})"
+                "the checkpoint was made with another backbone or other weights "
+                f"({stored[:12]}) than the present one ({self.backbone.identity[:12]})",
+                part="backbone",
             )
         checkpoint["state_dict"].update(
             {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
         )
 
 
-def of_all_processes(parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """The parts of every process of a distributed run, in one process the parts."""
-    if not distributed():
-        return parts
-    gathered: list[list[dict[str, Tensor]]] = [[]] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, parts)
-    return [part for process in gathered for part in process]
+def as_batch(batch: AnyBatch) -> Batch:
+    """A batch of any of the accepted forms as a dictionary.
+
+    Raises:
+        InputError: it is none of them.
+
+    Example:
+        >>> sorted(as_batch((torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]))))
+        ['image', 'label']
+    """
+    if isinstance(batch, dict):
+        return batch
+    if isinstance(batch, Tensor):
+        return {"image": batch}
+    if isinstance(batch, Sequence) and len(batch) == 2:
+        return {"image": batch[0], "label": batch[1]}
+    raise InputError(
+        "a batch must be a dictionary with image or levels, a pair of images and labels, or a "
+        f"tensor of images; got {type(batch).__name__}"
+    )
 
 
-def check_collapse(scores: Tensor) -> None:
+def batch_size_of(batch: Batch) -> int:
+    """How many images a batch has."""
+    return len(batch["levels"][0] if "levels" in batch else batch["image"])
+
+
+def prediction(
+    batch: Batch, patch_scores: Tensor, maps: Tensor | None, scores: Tensor
+) -> Prediction:
+    """What is kept of a batch, on the CPU."""
+    label, index, path = (batch.get(name) for name in ("label", "index", "path"))
+    return Prediction(
+        scores.cpu(),
+        None if maps is None else maps.cpu(),
+        None if label is None else label.cpu(),
+        None if path is None else list(path),
+        None if index is None else index.cpu(),
+        patch_scores.cpu(),
+    )
+
+
+def described_part(part: Any) -> dict[str, Any] | None:
+    """A part as plain data, or that it cannot be expressed so."""
+    if part is None:
+        return None
+    try:
+        return spec_of(part)
+    except TypeError as error:
+        return {"class": type(part).__qualname__, "unknown": str(error)}
+
+
+def check_collapse(scores: Tensor, count: int) -> None:
     """Stop where all images score the same: the hypersphere has collapsed to a point.
 
     Args:
-        scores: image scores ``[N]``.
+        scores: image scores ``[N]``, or their extremes.
+        count: of how many images.
 
     Raises:
         InputError: they differ by no more than float32 rounds.
+
+    Example:
+        >>> check_collapse(torch.tensor([0.5, 0.7]), 2)
     """
     low, high = (float(extreme) for extreme in scores.double().aminmax())
-    if len(scores) > 1 and high - low <= 1e-6 * max(abs(low), abs(high)):
+    if count > 1 and high - low <= 1e-6 * max(abs(low), abs(high)):
         raise InputError(
-            f"loss: collapsed: all {len(scores)} test images score {high:.6g}, so that nothing can "
-            "be told apart. The usual causes: bias terms or a bounded activation in a network that "
+            f"collapsed: all {count} test images score {high:.6g}, so that no image can be told "
+            "from another. The usual causes: bias terms or a bounded activation in a network that "
             "is trained (Deep SVDD), a learning rate too high or too many epochs, a centre or "
-            "target near the origin with strong weight decay, a target so far away (loss.norm) "
-            "that rounding hides the rest, or features that are all the same"
+            "target near the origin with strong weight decay, a target so far away (norm) that "
+            "rounding hides the rest, or features that are all the same",
+            part="objective",
         )

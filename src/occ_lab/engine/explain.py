@@ -7,54 +7,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from occ_lab.config.composition import build
-from occ_lab.data.datamodule import TaskData, TaskImages
+from occ_lab.data.datamodule import AnomalyDataModule
+from occ_lab.data.images_dataset import TaskImages
 from occ_lab.engine.fit import Fitted
-from occ_lab.explain.attribution import Attribution
+from occ_lab.engine.job import Explanations
 from occ_lab.explain.nearest import nearest_images
 from occ_lab.features.extraction import image_batches
 from occ_lab.reporting.explanations import explanation
 from occ_lab.reporting.pictures import pixels_of, subject, worst_first
-from occ_lab.utils.errors import InputError
 
 CANDIDATES = 1000  # training images among which the nearest is sought
 TOGETHER = 64  # images it is sought for in one pass over them
 
 
-def check_explanations(cfg: DictConfig) -> None:
-    """Check what ``cfg.explain`` asks for.
-
-    Raises:
-        InputError: a value out of range, no method, or a score that is not of a single image.
-    """
-    if not cfg.explain.count:
-        return
-    if "_target_" not in cfg.explain:
-        raise InputError(
-            "explain.count: by no method; take explain=occlusion or explain=integrated_gradients"
-        )
-    attribution(cfg.explain)
-    if cfg.ensemble is not None:
-        raise InputError(
-            "explain: the score of an ensemble is of several views of an image, not of one; take "
-            "explain=none, or one view (ensemble=null)"
-        )
-
-
-def attribution(explain: DictConfig) -> Attribution:
-    """The method that ``cfg.explain`` describes."""
-    return build(
-        OmegaConf.masked_copy(explain, [str(key) for key in explain if key != "count"]), "explain"
-    )
-
-
 def write_explanations(
-    folder: Path, explain: DictConfig, member: Fitted, scores: np.ndarray, labels: np.ndarray
+    folder: Path,
+    wanted: Explanations,
+    member: Fitted,
+    scores: np.ndarray,
+    labels: np.ndarray,
 ) -> None:
     """Explain the scores of the worst misses, a picture each.
 
@@ -66,20 +41,20 @@ def write_explanations(
 
     Args:
         folder: where to; it is made.
-        explain: the method, and the ``count`` of images.
+        wanted: the method, and of how many images.
         member: the detector and its task.
         scores: of the test images, float ``[N]``.
         labels: ``[N]``, 1 anomalous.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    method = attribution(explain)
+    method = wanted.method
     device = member.trainer.strategy.root_device
     detector = member.detector.to(device).eval()
 
     def score(image: Tensor) -> Tensor:
-        return detector.image_scores(image.to(detector.dtype)).float()
+        return detector(image.to(detector.dtype)).score.float()
 
-    places = worst_first(scores, labels)[: explain.count].tolist()
+    places = worst_first(scores, labels)[: wanted.count].tolist()
     pairs = with_nearest(member.data, places, device)
     listed = list(enumerate(places, start=1))
     for (rank, place), (image, nearest) in zip(
@@ -99,7 +74,7 @@ def write_explanations(
 
 
 def with_nearest(
-    data: TaskData, places: Sequence[int], device: torch.device
+    data: AnomalyDataModule, places: Sequence[int], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Test images ``[3, h, w]``, each with the training image nearest to it, of a thousand at most.
 

@@ -73,13 +73,9 @@ class Fitted:
         return torch.cat(scores), torch.cat(peaks)
 
     def _patch_scores(self, batches: DataLoader) -> Tensor:
-        """The test is not kept any more after this: the recorder keeps one pass."""
-        kept, self.recorder._parts = self.recorder._parts, []
         with quiet_lightning():
             self.trainer.predict(self.detector, batches, return_predictions=False)
-        found = self.recorder.kept("patch_scores")
-        self.recorder._parts = kept
-        return found
+        return self.recorder.predicted("patch_scores")
 
 
 def fitted(
@@ -158,8 +154,6 @@ def fit_without(
             pretrain(job, detector, data, loggers)
     with timed(seconds, "fit"), quiet_lightning():
         trainer.fit(detector, datamodule=data, ckpt_path=resumed, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     best = oracle.best_epochs() if job.oracle else None
     return Fitted(data, detector, trainer, recorder, seconds, best_epochs=best)
 

@@ -5,20 +5,30 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
 
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import whole_folder, write_whole
 
-# Keys that change no figure of a task.
-UNTOLD = ("resume", "maps", "explain", "dataset.category", "save_every")
+# Configuration keys that do not affect the metrics of a task.
+NOT_COMPARED = (
+    "resume",
+    "maps",
+    "explain",
+    "dataset.category",
+    "save_every",
+    "checkpoint_every",
+    "logger",
+    "task",
+)
 METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_aupro")
 
 
@@ -35,20 +45,29 @@ class RunRecord:
         directory: the run directory.
         header: what stands above the tasks in ``metrics.json``: dataset, loss, backbone, seed,
             version.
-        cfg: the whole configuration, resolved; it is kept as ``config.yaml``.
+        settings: all that the run was made with, as plain data; it is kept as ``config.yaml``.
+        resume: whether to go on where there are finished tasks.
+
+    Attributes:
+        leads: whether this process is the one that writes.
 
     Raises:
-        InputError: ``directory`` has finished tasks and ``cfg.resume`` is off, or they were made
-            with another configuration.
+        InputError: ``directory`` has finished tasks and ``resume`` is off, or they were made with
+            other settings.
     """
 
-    def __init__(self, directory: Path, header: dict[str, Any], cfg: DictConfig) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        header: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        resume: bool = False,
+    ) -> None:
         self.directory = directory
-        self.header = header
+        self.header = dict(header)
         self.leads = leads()
-        if not self.leads:
-            return
-        keep_settings(directory, cfg, begun=bool(self.finished))
+        if self.leads:
+            keep_settings(directory, settings, resume, begun=bool(self.finished))
 
     @property
     def finished(self) -> dict[str, dict[str, Any]]:
@@ -69,6 +88,17 @@ class RunRecord:
         with whole_folder(self.directory / "tasks" / name) as folder:
             yield folder
         self._write_summary()
+
+    def state(self, task: str, name: str) -> Path:
+        """The file of the state that a training of a task is resumed from."""
+        return self.directory / "training" / task / f"{name}.ckpt"
+
+    def drop_state(self, task: str) -> None:
+        """Remove the states of a task that is finished."""
+        if self.leads:
+            shutil.rmtree(self.directory / "training" / task, ignore_errors=True)
+            if not any((self.directory / "training").glob("*")):
+                shutil.rmtree(self.directory / "training", ignore_errors=True)
 
     def _write_summary(self) -> None:
         tasks = self.finished
@@ -92,48 +122,62 @@ def leads() -> bool:
 
 
 def keep_settings(
-    directory: Path, cfg: DictConfig, begun: bool, untold: Sequence[str] = UNTOLD
+    directory: Path,
+    settings: Mapping[str, Any],
+    resume: bool,
+    begun: bool,
+    not_compared: Sequence[str] = NOT_COMPARED,
 ) -> None:
-    """Write ``cfg`` as ``config.yaml``; where work has begun, it must go on with the same.
+    """Write ``settings`` as ``config.yaml``; where work has begun, it must go on with the same.
 
     Args:
         directory: of the run.
-        cfg: the whole configuration, resolved.
+        settings: plain data.
+        resume: whether to go on with work that has begun.
         begun: whether there is anything that was made with what is written there now.
-        untold: keys that change nothing of it.
+        not_compared: keys that do not affect it.
 
     Raises:
-        InputError: work has begun and ``cfg.resume`` is off, or it had other settings.
+        InputError: work has begun and ``resume`` is off, or it had other settings.
     """
-    settings = directory / "config.yaml"
+    kept = directory / "config.yaml"
     if begun:
-        if not cfg.resume:
+        if not resume:
             raise InputError(
                 f"hydra.run.dir: {directory} already holds results; "
                 "add resume=true to go on there, or name another directory"
             )
-        changed = differences(OmegaConf.load(settings), cfg, untold)
+        earlier = yaml.safe_load(kept.read_text(encoding="utf-8"))
+        changed = differences(earlier, settings, not_compared)
         if changed:
             raise InputError(
                 f"resume: {directory} holds a run with another {', '.join(changed)}; "
                 "repeat its command, or name another directory"
             )
-    write_whole(settings, OmegaConf.to_yaml(cfg))
+    write_whole(kept, yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
 
 
 def differences(
-    earlier: Any, present: Any, untold: Sequence[str] = UNTOLD, key: str = ""
+    earlier: Any, present: Any, not_compared: Sequence[str] = NOT_COMPARED, key: str = ""
 ) -> list[str]:
-    """The keys in which two configurations differ, but for those that are ``untold``."""
-    if key in untold:
+    """The keys in which two settings differ, but for those that are ``not_compared``.
+
+    Example:
+        >>> differences({"seed": 0, "loss": {"norm": 1}}, {"seed": 0, "loss": {"norm": 2}})
+        ['loss.norm']
+    """
+    if key in not_compared:
         return []
-    if isinstance(earlier, DictConfig) and isinstance(present, DictConfig):
+    if isinstance(earlier, Mapping) and isinstance(present, Mapping):
         names = dict.fromkeys([*earlier, *present])
         return [
             found
             for name in names
             for found in differences(
-                earlier.get(name), present.get(name), untold, f"{key}.{name!s}".removeprefix(".")
+                earlier.get(name),
+                present.get(name),
+                not_compared,
+                f"{key}.{name!s}".removeprefix("."),
             )
         ]
     return [] if earlier == present else [key]

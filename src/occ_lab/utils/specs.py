@@ -93,6 +93,11 @@ def made_of(spec: Mapping[str, Any], trust: Sequence[str] = ()) -> Any:
         Traceback (most recent call last):
         occ_lab.utils.errors.InputError: os.system is not a class that OCC Lab makes from ...
     """
+    if "unknown" in spec:
+        raise InputError(
+            f"the file does not say how {spec.get('class')} was made ({spec['unknown']}); give the "
+            "object itself as an argument"
+        )
     known = _known_class(str(spec.get("class")), trust)
     arguments = spec.get("arguments") or {}
     if not isinstance(arguments, Mapping):

@@ -1,0 +1,196 @@
+"""From the configuration of a command to the objects that the engine works with."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+import occ_lab
+from occ_lab.config.composition import build, check_value, resolved
+from occ_lab.config.errors import UserError
+from occ_lab.config.trainer import check_trainer, make_trainer
+from occ_lab.config.watcher import watched
+from occ_lab.data.base import Benchmark
+from occ_lab.engine.calibrate import CalibrationPlan
+from occ_lab.engine.fit import fitted
+from occ_lab.engine.job import Explanations, Job, Pretraining
+from occ_lab.engine.run import Fit, run
+from occ_lab.reporting.record import RunRecord
+from occ_lab.utils.allocator import keep_freed_memory
+
+LEAST = {  # the least that these numbers may be
+    "seed": 0,
+    "maps": 0,
+    "explain.count": 0,
+    "checkpoint_every": 0,
+    "loader.workers": 0,
+    "loader.eval_batch_size": 1,
+    "loss.fit.epochs": 1,
+    "loss.fit.batch_size": 1,
+    "pretrain.epochs": 0,
+}
+NOT_OF_THE_OBJECT = {"loss": ("name", "fit"), "explain": ("count",), "pretrain": ("epochs",)}
+
+
+def perform_run(cfg: DictConfig, directory: Path, fit: Fit = fitted) -> dict[str, dict[str, Any]]:
+    """Fit and test every task that ``cfg.dataset`` selects; write all into ``directory``.
+
+    Args:
+        cfg: the configuration of ``occ_lab.train``.
+        directory: the run directory.
+        fit: what makes a fitted and tested detector of a task, see `occ_lab.engine.run.run`.
+
+    Returns:
+        The metrics of each task, as in ``metrics.json``; an empty dict on non-zero ranks.
+
+    Raises:
+        UserError: a value out of range, absent data, or a file that cannot be used; before any
+            work on the task concerned.
+    """
+    keep_freed_memory()
+    cfg = resolved(cfg)
+    job = make_job(cfg)
+    record = RunRecord(directory, header(cfg), settings(cfg), bool(cfg.resume))
+    with watched(cfg, directory, record.leads) as watcher:
+        return run(job, record, watcher, cfg.published, fit)
+
+
+def header(cfg: DictConfig) -> dict[str, Any]:
+    """What stands above the tasks in ``metrics.json``."""
+    return {
+        "dataset": cfg.dataset.name,
+        "loss": cfg.loss.name,
+        "backbone": cfg.backbone.name,
+        "seed": cfg.seed,
+        "train_limit": cfg.dataset.get("train_limit"),
+        "contamination": cfg.dataset.get("contamination", 0),
+        "version": occ_lab.__version__,
+    }
+
+
+def settings(cfg: DictConfig) -> dict[str, Any]:
+    """A resolved configuration as plain data."""
+    content = OmegaConf.to_container(cfg, throw_on_missing=False)
+    assert isinstance(content, dict)
+    content.pop("task", None)  # of each task anew
+    return {str(key): value for key, value in content.items()}
+
+
+def make_job(cfg: DictConfig) -> Job:
+    """What a resolved configuration of ``occ_lab.train`` asks for, checked.
+
+    Raises:
+        UserError: a value out of range, absent data, or parts that do not fit each other.
+    """
+    for key, least in LEAST.items():
+        check_value(cfg, key, at_least=least, integer=True)
+    check_trainer(cfg)
+    fit = cfg.loss.fit
+    cache = build(cfg.cache, "cache")
+    job = Job(
+        views=views_of(cfg),
+        backbone=build(cfg.backbone, "backbone"),
+        objective=partial(build, object_of(cfg, "loss"), "loss"),
+        projector=lambda channels: build(cfg.projector, "projector", channels=list(channels)),
+        optimizer=built_or_none(fit, "optimizer"),
+        scheduler=built_or_none(fit, "scheduler"),
+        postprocess=build(cfg.scoring, "scoring"),
+        pretraining=pretraining(cfg),
+        max_epochs=fit.epochs,
+        batch_size=fit.batch_size,
+        eval_batch_size=cfg.loader.eval_batch_size,
+        workers=cfg.loader.workers,
+        validation=cfg.loader.validation,
+        cache=cache if cache.enabled else None,
+        trainer=partial(make_trainer, cfg),
+        calibration=calibration_plan(cfg),
+        explanations=explanations(cfg),
+        checkpoint_every=cfg.checkpoint_every,
+        seed=cfg.seed,
+        oracle=cfg.oracle,
+        maps=cfg.maps,
+    )
+    job.check()
+    return job
+
+
+def object_of(cfg: DictConfig, group: str) -> DictConfig:
+    """The node of a group without the keys that are not arguments of its class."""
+    node = cfg[group]
+    return OmegaConf.masked_copy(
+        node, [str(key) for key in node if key not in NOT_OF_THE_OBJECT[group]]
+    )
+
+
+def built_or_none(fit: DictConfig, name: str) -> Any:
+    """What ``loss.fit`` names, or None where it leaves it out."""
+    node = fit.get(name)
+    return build(node, f"loss.fit.{name}") if node else None
+
+
+def pretraining(cfg: DictConfig) -> Pretraining | None:
+    """The training before the fit, if there is one."""
+    if not cfg.pretrain.epochs:
+        return None
+    node = object_of(cfg, "pretrain")
+
+    def module(backbone: Any) -> Any:
+        return build(node, "pretrain", backbone=backbone)
+
+    return Pretraining(module, cfg.pretrain.epochs)
+
+
+def calibration_plan(cfg: DictConfig) -> CalibrationPlan:
+    """Which images a threshold comes from.
+
+    Raises:
+        UserError: a value out of range.
+    """
+    asked = cfg.calibration
+    try:
+        return CalibrationPlan(asked.share, asked.folds, asked.overkill, cfg.seed)
+    except ValueError as error:
+        if getattr(error, "part", ""):
+            raise
+        raise UserError(f"calibration.{error}") from error
+
+
+def explanations(cfg: DictConfig) -> Explanations | None:
+    """Which scores are explained.
+
+    Raises:
+        UserError: a number of images without a method.
+    """
+    if not cfg.explain.count:
+        return None
+    if "_target_" not in cfg.explain:
+        raise UserError(
+            "explain.count: by no method; take explain=occlusion or explain=integrated_gradients"
+        )
+    return Explanations(build(object_of(cfg, "explain"), "explain"), cfg.explain.count)
+
+
+def views_of(cfg: DictConfig) -> list[Benchmark]:
+    """The benchmark as each input shows it; the one whose frame the maps have comes first.
+
+    Raises:
+        UserError: ``cfg.ensemble`` is no list of views of which one shows the whole image.
+    """
+    if cfg.ensemble is None:
+        return [build(cfg.dataset, "dataset")]
+    given = cfg.ensemble if isinstance(cfg.ensemble, ListConfig) else []
+    views = [
+        build(cfg.dataset, "dataset", **{str(key): value for key, value in view.items()})
+        for view in given
+        if isinstance(view, DictConfig)
+    ]
+    whole = [view for view in views if view.crop == view.resize]
+    if len(views) < max(2, len(given)) or not whole:
+        raise UserError(
+            "ensemble must be null, or two or more views of which one shows the whole image, "
+            f"such as [{{resize:224,crop:224}},{{resize:256,crop:224}}], got {cfg.ensemble}"
+        )
+    return [whole[0], *(view for view in views if view is not whole[0])]

@@ -1,0 +1,83 @@
+"""Images in whatever form a program has them, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from occ_lab.data.images import read_image, rgb
+
+AnyImage: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
+
+
+def as_images(images: AnyImage | Iterable[AnyImage]) -> Iterable[AnyImage]:
+    """One image or many as an iterable of images.
+
+    Args:
+        images: a path, PIL image, array or tensor; a batch of arrays or tensors with the images
+            along the first of four axes; or any iterable of images, generators and
+            ``Path.glob(...)`` among them.
+
+    Raises:
+        ValueError: a batch without images.
+
+    Example:
+        >>> len(list(as_images(np.zeros((2, 8, 8, 3), np.uint8))))
+        2
+    """
+    if isinstance(images, Tensor | np.ndarray):
+        if not images.shape or 0 in images.shape:
+            raise ValueError(f"there is no image in {describe(images)}")
+        return list(images) if images.ndim == 4 else [images]
+    if isinstance(images, str | Path | Image.Image):
+        return [images]
+    return images
+
+
+def as_rgb(image: AnyImage) -> np.ndarray:
+    """Any image as uint8 ``[h, w, 3]``.
+
+    Args:
+        image: the path of a file, a PIL image, an array ``[h, w]`` or ``[h, w, 3]`` or a tensor
+            ``[3, h, w]`` of uint8 or of floats in 0..1.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: an array or tensor is no image.
+
+    Example:
+        >>> as_rgb(np.zeros((8, 6), np.uint8)).shape
+        (8, 6, 3)
+    """
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return rgb(image)
+    if isinstance(image, Tensor):
+        pixels = image.detach().cpu().movedim(0, -1).numpy() if image.ndim == 3 else np.empty(0)
+    else:
+        pixels = image
+    if not isinstance(pixels, np.ndarray) or pixels.ndim not in (2, 3) or not pixels.size:
+        raise ValueError(f"no image: {describe(image)}; give [h, w, 3], or a tensor [3, h, w]")
+    if np.issubdtype(pixels.dtype, np.floating):
+        if not (pixels.min() >= 0 and pixels.max() <= 1):
+            raise ValueError(f"no image: {describe(image)} has values outside 0..1")
+        pixels = (pixels * 255).round().astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"no image: {describe(image)}; values must be uint8, or floats in 0..1")
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.shape[2] not in (1, 3, 4):
+        raise ValueError(f"no image: {describe(image)} has no 1, 3 or 4 colours last")
+    return np.ascontiguousarray(np.broadcast_to(pixels[..., :3], (*pixels.shape[:2], 3)))
+
+
+def describe(image: Any) -> str:
+    """Type and shape of what should have been an image."""
+    shape = list(getattr(image, "shape", ()))
+    return f"{type(image).__name__} {getattr(image, 'dtype', '')} {shape}"

@@ -1,0 +1,123 @@
+"""Callbacks that keep what the engine needs of a test, a prediction or an epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from occ_lab.detector import Detector, Prediction, as_batch
+from occ_lab.metrics.evaluation import Evaluation
+from occ_lab.utils.processes import distributed
+
+KEPT = ("index", "label", "score", "patch_scores")
+
+
+class Recorder(Callback):
+    """Keeps the scores of the last test and of the last prediction, and the metrics of the test.
+
+    Attributes:
+        metrics: of the test, in 0..1, in double precision.
+    """
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self._tested: list[dict[str, Tensor]] = []
+        self._predicted: list[dict[str, Tensor]] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the test before."""
+        self.metrics, self._tested = {}, []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the prediction before."""
+        self._predicted = []
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *batch: Any
+    ) -> None:
+        """Keep the scores of a batch."""
+        self._tested.append(kept(outputs))
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *batch: Any
+    ) -> None:
+        """Keep the scores of a batch."""
+        self._predicted.append(kept(outputs))
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the metrics, before the detector logs them in single precision and forgets them."""
+        assert isinstance(pl_module, Detector)
+        self.metrics = pl_module.evaluation.compute()
+        self._tested = of_all_processes(self._tested)
+
+    def tested(self, name: str) -> Tensor:
+        """What the test has found, in the order of the dataset.
+
+        Args:
+            name: ``index``, ``label`` or ``score`` ``[N]``, or ``patch_scores`` ``[N, H, W]``.
+        """
+        return in_order(self._tested, name)
+
+    def predicted(self, name: str) -> Tensor:
+        """What the prediction of this process has found; as `tested`."""
+        return in_order(self._predicted, name)
+
+
+class Oracle(Callback):
+    """Tests the detector after every epoch of a training, without changing anything of it.
+
+    Attributes:
+        history: the metrics after each epoch, in 0..1.
+    """
+
+    def __init__(self) -> None:
+        self.history: list[dict[str, float]] = []
+
+    @torch.no_grad()
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the metrics of this epoch."""
+        assert isinstance(pl_module, Detector)
+        evaluation = Evaluation()
+        pl_module.eval()
+        for batch in trainer.datamodule.test_dataloader():  # type: ignore[attr-defined]
+            moved = pl_module.transfer_batch_to_device(as_batch(batch), pl_module.device, 0)
+            with trainer.precision_plugin.forward_context():
+                _, maps, scores = pl_module.batch_scores(moved)
+            evaluation.update(scores, moved["label"], maps, moved.get("mask"))
+        pl_module.train()
+        self.history.append(evaluation.compute())
+
+    def best_epochs(self) -> dict[str, dict[str, float]]:
+        """The best value of each metric by the test set itself, and its epoch, counted from 1."""
+        best = {}
+        for metric in self.history[0]:
+            values = [figures[metric] for figures in self.history]
+            epoch = max(range(len(values)), key=values.__getitem__)
+            best[metric] = {"value": values[epoch], "epoch": epoch + 1}
+        return best
+
+
+def kept(outputs: Any) -> dict[str, Tensor]:
+    """What is kept of a batch."""
+    assert isinstance(outputs, Prediction)
+    found = {name: getattr(outputs, name) for name in KEPT}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def in_order(parts: list[dict[str, Tensor]], name: str) -> Tensor:
+    """The tensors of all batches in the order of the images in their dataset."""
+    order = torch.cat([part["index"] for part in parts]).argsort()
+    return torch.cat([part[name] for part in parts])[order]
+
+
+def of_all_processes(parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """The parts of every process of a distributed run, in one process the parts."""
+    if not distributed():
+        return parts
+    gathered: list[list[dict[str, Tensor]]] = [[]] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, parts)
+    return [part for process in gathered for part in process]

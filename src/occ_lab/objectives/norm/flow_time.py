@@ -74,9 +74,10 @@ class FlowTime:
         if not len(rows):
             return
         count = self._count + len(rows)
-        if count > len(self._rows) or not self._count:
+        if count > len(self._rows):
             grown = np.empty((max(count, 2 * len(self._rows)), rows.shape[1]))
-            grown[: self._count] = self.held_out
+            if self._count:
+                grown[: self._count] = self.held_out
             self._rows = grown
         self._rows[self._count : count] = rows
         self._count = count

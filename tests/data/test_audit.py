@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from occ_lab.data.__main__ import main, names
+from occ_lab.config.composition import conf_dir
+from occ_lab.data.__main__ import main
+from occ_lab.data.listing import configured
 from tests.data.trees import mvtec_tree, noise, save
+
+DATASETS = Path(conf_dir(), "dataset")
 
 
 def test_list_names_every_benchmark_and_what_is_here(
@@ -18,7 +22,7 @@ def test_list_names_every_benchmark_and_what_is_here(
     mvtec_tree(tmp_path / "mpdd", "tubes")
     assert main(["list", "--data", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    for name in names():
+    for name in configured(DATASETS):
         assert f"\n{name} " in printed
     (line,) = (line for line in printed.splitlines() if line.startswith("mpdd"))
     assert line.split()[1:] == ["6", "1.7", "GB", "1", "in", str(tmp_path / "mpdd")]
@@ -85,7 +89,7 @@ def test_real_counts_are_as_published(
 
 def test_absent_data_says_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "visa", "dataset.root=/nowhere"]) == 1
-    assert "no visa data in /nowhere" in capsys.readouterr().out
+    assert "dataset.root: no visa data in /nowhere" in capsys.readouterr().out
     assert main(["download", "mvtec", "--root", "/nowhere"]) == 1
     steps = capsys.readouterr().out
     assert "no direct download" in steps
@@ -97,7 +101,8 @@ def test_absent_data_says_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_download_is_installed_where_it_is_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from occ_lab.data.download import archives, download
+    from occ_lab.data.download import archives
+    from occ_lab.data.download import fetch as download
 
     def install(wanted: list[download.Archive], root: Path) -> None:
         assert [archive.into for archive in wanted] == ["MNIST/raw"] * 4
@@ -110,8 +115,8 @@ def test_a_download_is_installed_where_it_is_looked_for(
 
     monkeypatch.setattr(download, "install", install)
     assert main(["download", "mnist", "--root", str(tmp_path)]) == 0
-    assert "look at it: python -m occ_lab.data check mnist" in capsys.readouterr().out
+    assert "check it: python -m occ_lab.data check mnist" in capsys.readouterr().out
     assert main(["download", "mnist", "--root", str(tmp_path)]) == 0
     assert "already" in capsys.readouterr().out
-    direct = {name for name in names() if archives.archives(name)}
+    direct = {name for name in configured(DATASETS) if archives.archives(name)}
     assert direct == {"btad", "cifar10", "cifar100", "fashion_mnist", "mnist", "visa"}

@@ -36,7 +36,7 @@ def test_few_images_are_part_of_more() -> None:
     assert chosen[0] < chosen[1] < chosen[2] < chosen[3] == set(SPLIT.train)
     assert few(SPLIT, "t", 5, seed=3).test == SPLIT.test
     assert set(few(SPLIT, "t", 5, seed=4).train) != chosen[2]
-    with pytest.raises(InputError, match=r"^dataset.train_limit: 51 is more than the 50"):
+    with pytest.raises(InputError, match=r"^train_limit: 51 is more than the 50"):
         few(SPLIT, "t", 51, seed=0)
 
 

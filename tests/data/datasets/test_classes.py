@@ -103,5 +103,5 @@ def test_a_damaged_packed_file_is_told(tmp_path: Path) -> None:
     for part in ("train", "t10k"):
         for kind in ("images-idx3", "labels-idx1"):
             (raw / f"{part}-{kind}-ubyte").write_bytes(b"broken")
-    with pytest.raises(InputError, match=r"^dataset.root: .*no whole IDX file.*get the data again"):
+    with pytest.raises(InputError, match=r"^root: .*no whole IDX file.*get the data again"):
         MNIST(tmp_path, name="m").split("3")

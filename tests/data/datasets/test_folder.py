@@ -44,11 +44,11 @@ def test_abnormal_images_and_masks(images: Path) -> None:
 
 
 def test_bad_arguments_are_told(images: Path) -> None:
-    with pytest.raises(InputError, match=r"^dataset.normal: name a folder"):
+    with pytest.raises(InputError, match=r"^normal: name a folder"):
         Folder("p")
-    with pytest.raises(InputError, match=r"^dataset.abnormal: no folder .*nowhere"):
+    with pytest.raises(InputError, match=r"^abnormal: no folder .*nowhere"):
         Folder("p", images / "good parts", images / "nowhere")
-    with pytest.raises(InputError, match=r"^dataset.masks: there are no images to mask"):
+    with pytest.raises(InputError, match=r"^masks: there are no images to mask"):
         Folder("p", images / "good parts", masks=images / "masks")
     with pytest.raises(ValueError, match=r"^train_share must be"):
         Folder("p", images, train_share=1)

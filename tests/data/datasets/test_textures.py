@@ -247,7 +247,7 @@ def test_killed_leaves_no_half_category(tmp_path: Path) -> None:
 
 def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"^dataset\.root: cannot make the textures images in"):
+    with pytest.raises(InputError, match=r"^root: cannot write the textures images to"):
         small(tmp_path / "file").split("brick")
 
 

@@ -55,7 +55,7 @@ def test_the_official_table(visa: Path) -> None:
         ["pcb2", "train", "normal", "pcb2/Data/Images/Normal/0000.JPG", ""],
     ]
     benchmark = VisA(visa, "official", name="visa")
-    with pytest.raises(InputError, match=r"1cls.csv.*dataset.protocol=last_100"):
+    with pytest.raises(InputError, match=r"1cls.csv.*set protocol to last_100"):
         benchmark.split("pcb1")
     (visa / "split_csv").mkdir()
     with (visa / "split_csv" / "1cls.csv").open("w", newline="") as file:

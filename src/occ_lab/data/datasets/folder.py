@@ -31,7 +31,7 @@ class Folder(Benchmark):
         InputError: ``abnormal`` or ``masks`` is no folder, or ``masks`` comes alone.
     """
 
-    layout = "dataset.normal=DIR with images; dataset.abnormal=DIR and dataset.masks=DIR if any"
+    layout = "images in the folder normal; anomalous ones in abnormal, their masks in masks"
     source = "your own images"
     licence = "yours"
     size = "any"

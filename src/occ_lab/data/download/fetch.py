@@ -135,12 +135,14 @@ def fetch(archive: Archive, folder: Path) -> Path:
         with writing_to(folder):
             pooch.retrieve(archive.url, archive.checksum, archive.name, folder, None, downloader)
             part.unlink(missing_ok=True)
-    except ValueError as error:
+    except InputError:
+        raise
+    except ValueError as error:  # of pooch: another checksum
         part.unlink(missing_ok=True)
         raise InputError(
             f"{archive.url}: not the file that was expected\n  {error}\n"
-            "Run the same command again: it begins anew. If it ends like this once more, the file "
-            "has changed at its source."
+            "Run the same command again: it starts again. If it ends like this once more, the "
+            "file has changed at its source."
         ) from error
     return target
 

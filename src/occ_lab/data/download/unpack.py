@@ -51,6 +51,8 @@ def unpack(path: Path, folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".unpack.", dir=folder) as scratch:
             try:
                 extract(path, Path(scratch))
+            except InputError:
+                raise
             except DAMAGED as error:
                 raise InputError(
                     f"{path.absolute()}: cannot be unpacked ({error}); remove it and run the same "

@@ -27,7 +27,7 @@ from occ_lab.detector import Detector
 from occ_lab.engine.fit import Parts, fit_without, make_detector, use_fast_samples
 from occ_lab.engine.online import Online
 from occ_lab.engine.run import check
-from occ_lab.metrics.metrics import ImageAUROC, PixelAUROC
+from occ_lab.metrics import ImageAUROC, PixelAUROC
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import write_whole

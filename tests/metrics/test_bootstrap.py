@@ -1,4 +1,4 @@
-"""AUROC by ranks and the paired bootstrap: against loops, scikit-learn and known truth."""
+"""The paired bootstrap: against loops, scikit-learn and known truth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from occ_lab.metrics import bootstrap
 from occ_lab.metrics.bootstrap import (
     Difference,
     PairedTask,
-    auroc,
     drawn_counts,
     paired_difference,
     resampled_aurocs,
@@ -28,20 +27,6 @@ SCORES = st.lists(st.integers(-3, 3), min_size=1, max_size=12)
 def by_pairs(normal: np.ndarray, abnormal: np.ndarray) -> float:
     wins = [(a > n) + 0.5 * (a == n) for a in abnormal for n in normal]
     return sum(wins) / len(wins)
-
-
-@given(SCORES, SCORES)
-def test_auroc_is_the_share_of_ordered_pairs(normal: list[int], abnormal: list[int]) -> None:
-    scores = np.array([*normal, *abnormal], float)
-    labels = np.array([0] * len(normal) + [1] * len(abnormal))
-    expected = by_pairs(np.array(normal), np.array(abnormal))
-    assert auroc(scores, labels) == pytest.approx(expected, abs=1e-12)
-    assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-
-
-def test_auroc_takes_infinite_scores_and_needs_both_kinds() -> None:
-    assert auroc(np.array([-np.inf, 1.0, np.inf]), np.array([0, 0, 1])) == 1
-    assert math.isnan(auroc(np.array([1.0, 2.0]), np.array([1, 1])))
 
 
 @given(SCORES, SCORES, st.integers(0, 1000))

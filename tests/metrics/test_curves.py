@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import auc, average_precision_score, roc_auc_score
+from sklearn.metrics import auc
 
-from occ_lab.metrics.curves import histogram, operating_point, precision_recall, roc, thinned
+from occ_lab.metrics.curves import auroc, histogram, operating_point, precision_recall, roc, thinned
 
 SCORED = st.lists(st.tuples(st.integers(-4, 4), st.integers(0, 1)), min_size=2, max_size=40).filter(
     lambda rows: len({label for _, label in rows}) == 2
@@ -54,14 +54,37 @@ def test_a_rate_that_is_a_whole_number_of_images_is_reached(count: int) -> None:
 
 
 @given(SCORED)
-def test_the_areas_are_those_of_scikit_learn(rows: list[tuple[int, int]]) -> None:
+def test_the_curves_have_a_point_for_every_threshold(rows: list[tuple[int, int]]) -> None:
     scores, labels = arrays(rows)
+    normal, anomalous = scores[labels == 0], scores[labels == 1]
+    found = zip(*precision_recall(scores, labels), strict=True)
+    assert next(found) == (0, 1)  # as scikit-learn has it, where nothing is called anomalous
+    assert list(found) == [
+        (pytest.approx((anomalous >= t).mean()), pytest.approx(labels[scores >= t].mean()))
+        for t in np.unique(scores)[::-1]
+    ]
     x, y = roc(scores, labels)
     assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
-    assert auc(x, y) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    recall, precision = precision_recall(scores, labels)
-    area = (np.diff(recall) * precision[1:]).sum()
-    assert area == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+    rates = {((normal >= t).mean(), (anomalous >= t).mean()) for t in scores} | {(0, 0)}
+    assert all(
+        min(abs(a - c) + abs(b - d) for c, d in rates) < 1e-12 for a, b in zip(x, y, strict=True)
+    )
+    assert auc(x, y) == pytest.approx(auroc(scores, labels), abs=1e-12)
+
+
+@given(SCORED)
+def test_auroc_is_the_fraction_of_ordered_pairs(rows: list[tuple[int, int]]) -> None:
+    scores, labels = arrays(rows)
+    pairs = [(a > n) + 0.5 * (a == n) for a in scores[labels == 1] for n in scores[labels == 0]]
+    assert auroc(scores, labels) == pytest.approx(np.mean(pairs), abs=1e-12)
+
+
+def test_infinite_scores_are_ranked_and_one_class_has_no_auroc() -> None:
+    scores, labels = np.array([-np.inf, 1.0, np.inf]), np.array([0, 0, 1])
+    assert auroc(scores, labels) == 1
+    assert roc(scores, labels)[1].tolist() == [0, 1, 1]
+    assert precision_recall(scores, labels)[0].tolist() == [0, 1, 1, 1]
+    assert math.isnan(auroc(np.array([1.0, 2.0]), np.array([1, 1])))
 
 
 def test_thinned_keeps_the_ends() -> None:

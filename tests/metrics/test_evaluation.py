@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from occ_lab.metrics.evaluation import Evaluation
-from occ_lab.metrics.metrics import ImageAUROC, PixelAUPRO, PixelAUROC
+from occ_lab.metrics import Evaluation, ImageAUROC, PixelAUPRO, PixelAUROC
 
 IMAGE = {"image_auroc", "image_ap", "image_f1max"}
 

@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import OmegaConf
 from PIL import Image
 
-from occ_lab.metrics.bootstrap import auroc
+from occ_lab.metrics.curves import auroc
 from occ_lab.reporting.record import RunRecord, to_csv, to_json
 
 COMPOSED = {"seed": 0, "dataset": {"sample_seed": "${seed}"}, "loss": {"seed": "${seed}"}}

@@ -26,7 +26,7 @@ from occ_lab.data.datamodule import TaskData
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.extraction import use_features
 from occ_lab.features.levels import pieces
-from occ_lab.metrics.metrics import ImageAUROC, PixelAUROC
+from occ_lab.metrics import ImageAUROC, PixelAUROC
 from occ_lab.objectives.norm.domain import domain_end, measured_end
 from occ_lab.objectives.norm.drawn import DrawnMaps, length_and_cosine
 from occ_lab.objectives.norm.moments import HalvedMoments

@@ -1,1 +1,39 @@
 """How well anomalies are found."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from occ_lab.metrics.calibration import Calibration
+    from occ_lab.metrics.evaluation import Evaluation
+    from occ_lab.metrics.image import ImageAP, ImageAUROC, ImageF1Max
+    from occ_lab.metrics.pixel import PixelAUPRO, PixelAUROC
+
+__all__ = [
+    "Calibration",
+    "Evaluation",
+    "ImageAP",
+    "ImageAUROC",
+    "ImageF1Max",
+    "PixelAUPRO",
+    "PixelAUROC",
+]
+
+_MODULES = {
+    "Calibration": "calibration",
+    "Evaluation": "evaluation",
+    "ImageAP": "image",
+    "ImageAUROC": "image",
+    "ImageF1Max": "image",
+    "PixelAUPRO": "pixel",
+    "PixelAUROC": "pixel",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a class when it is first asked for: torchmetrics takes a second."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

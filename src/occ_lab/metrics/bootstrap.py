@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from occ_lab.metrics.curves import auroc
+
 RESAMPLES = 2000
 LEVEL = 0.95
 AT_ONCE = 2**22  # counts in memory at once: 32 MB
@@ -43,28 +45,6 @@ class Difference:
     def words(self) -> str:
         """What the interval says: whether 0 lies outside of it."""
         return "difference" if self.low > 0 or self.high < 0 else "not to be told apart"
-
-
-def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Share of pairs of an abnormal and a normal image that the scores order; ties count half.
-
-    Args:
-        scores: ``[N]``, without NaN.
-        labels: ``[N]``, 1 abnormal.
-
-    Returns:
-        In 0..1; NaN unless both kinds are there.
-    """
-    normal, abnormal = np.sort(scores[labels == 0]), scores[labels == 1]
-    if not len(normal) or not len(abnormal):
-        return float("nan")
-    return float(beaten(normal, abnormal).mean() / len(normal))
-
-
-def beaten(normal: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
-    """How many of the sorted scores ``normal`` each of ``abnormal`` beats, ties by half."""
-    lower = np.searchsorted(normal, abnormal, "left")
-    return (lower + np.searchsorted(normal, abnormal, "right")) / 2
 
 
 def resampled_aurocs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 POINTS = 64  # that a curve is thinned to
 BINS = 30
@@ -45,30 +46,67 @@ def operating_point(scores: np.ndarray, labels: np.ndarray, rate: float) -> Oper
     )
 
 
+def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the ROC curve: the fraction of pairs of a normal and an anomalous image in order.
+
+    Args:
+        scores: ``[N]``, without NaN; ties count half.
+        labels: ``[N]``, 1 anomalous.
+
+    Returns:
+        In 0..1; NaN unless both classes are present.
+
+    Example:
+        >>> auroc(np.array([0.1, 0.4, 0.3, 0.9]), np.array([0, 0, 1, 1]))
+        0.75
+    """
+    if len(np.unique(labels)) < 2:
+        return float("nan")
+    return float(roc_auc_score(labels, ranks(scores)))
+
+
 def roc(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False and true positive rates, from (0, 0) to (1, 1), a point for each distinct score."""
-    false, true = counts_above(scores, labels)
-    return false / max(false[-1], 1), true / max(true[-1], 1)
+    """The ROC curve as scikit-learn draws it, for scores that may be infinite.
+
+    Args:
+        scores: ``[N]``, without NaN.
+        labels: ``[N]``, 1 anomalous; both classes are present.
+
+    Returns:
+        False- and true-positive rates ``[P]``, rising from (0, 0) to (1, 1).
+
+    Example:
+        >>> roc(np.array([0.1, 0.4, 0.3, np.inf]), np.array([0, 0, 1, 1]))
+        (array([0. , 0. , 0.5, 0.5, 1. ]), array([0. , 0.5, 0.5, 1. , 1. ]))
+    """
+    false, true, _ = roc_curve(labels, ranks(scores))
+    return false, true
 
 
 def precision_recall(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Recall and precision, recall rising from 0, then a point for each distinct score.
+    """The precision-recall curve as scikit-learn draws it, for scores that may be infinite.
 
     The curve is a step: from one recall to the next it has the precision of the next; the area
-    below it is the average precision of scikit-learn.
+    below it is the average precision.
+
+    Args:
+        scores: ``[N]``, without NaN.
+        labels: ``[N]``, 1 anomalous; both classes are present.
+
+    Returns:
+        Recall and precision ``[P]``, recall rising from 0, where precision is 1.
+
+    Example:
+        >>> precision_recall(np.array([0.1, 0.4, 0.9]), np.array([0, 1, 1]))
+        (array([0. , 0.5, 1. , 1. ]), array([1.        , 1.        , 1.        , 0.66666667]))
     """
-    false, true = (counts[1:] for counts in counts_above(scores, labels))
-    precision = true / (true + false)
-    recall = true / max(true[-1], 1)
-    return np.concatenate([[0.0], recall]), np.concatenate([precision[:1], precision])
+    precision, recall, _ = precision_recall_curve(labels, ranks(scores))
+    return recall[::-1], precision[::-1]
 
 
-def counts_above(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Normal and abnormal images at or above each distinct score, highest first, after 0."""
-    distinct, ranks = np.unique(-scores, return_inverse=True)
-    each = [np.bincount(ranks[labels == kind], minlength=len(distinct)) for kind in (0, 1)]
-    normal, abnormal = (np.concatenate([[0], np.cumsum(counts)]) for counts in each)
-    return normal, abnormal
+def ranks(scores: np.ndarray) -> np.ndarray:
+    """Ranks from 0, which equal scores share: scikit-learn refuses infinite scores."""
+    return np.unique(scores, return_inverse=True)[1]
 
 
 def thinned(x: np.ndarray, y: np.ndarray, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:

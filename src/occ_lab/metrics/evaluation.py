@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from occ_lab.metrics.metrics import ImageAP, ImageAUROC, ImageF1Max, PixelMetrics
+from occ_lab.metrics.image import ImageAP, ImageAUROC, ImageF1Max
+from occ_lab.metrics.pixel import PixelMetrics
 
 
 class Evaluation(nn.Module):

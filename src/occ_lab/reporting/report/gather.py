@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from occ_lab.metrics.bootstrap import auroc
+from occ_lab.metrics.curves import auroc
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import FAILURE
 

@@ -1,132 +1,32 @@
-"""Image and pixel metrics, exact, across batches and processes.
-
-All depend on the order of the scores alone: no squashing, no scaling, no binning. Where one of the
-two classes is missing there is no order to judge, and every metric is NaN. A score that is NaN
-itself has no place in an order: ``update`` raises `InputError`.
-"""
+"""Pixel metrics, exact, over batches and processes."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy import ndimage
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from torch import Tensor
-from torchmetrics import Metric
 
+from occ_lab.metrics.base import OrderMetric, arrays, checked
 from occ_lab.metrics.packing import pack, unpack
-from occ_lab.utils.errors import InputError
-
-
-class _OrderMetric(Metric, ABC):
-    """A metric whose states are lists that grow by one tensor a batch."""
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-
-    def __init__(self, *states: str) -> None:
-        super().__init__()
-        for state in states:
-            self.add_state(state, default=[], dist_reduce_fx="cat")
-
-
-class _ImageMetric(_OrderMetric):
-    """Collects image scores and labels."""
-
-    scores: list[Tensor]
-    labels: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__("scores", "labels")
-
-    def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Adds a batch.
-
-        Args:
-            scores: Image scores, float ``[B]``, higher is more anomalous.
-            labels: 0 normal, 1 anomalous, ``[B]``.
-
-        Raises:
-            InputError: A score is NaN.
-            ValueError: The shapes differ.
-        """
-        self.scores.append(_checked(scores, labels, "labels"))
-        self.labels.append(labels)
-
-    def compute(self) -> Tensor:
-        """The metric in 0..1, a float64 scalar on the CPU; NaN unless both classes are there."""
-        labels = np.concatenate([[], *_arrays(self.labels)])
-        scores = np.concatenate([[], *_arrays(self.scores)])
-        both = len(np.unique(labels)) == 2
-        return torch.tensor(self._measure(labels, scores) if both else np.nan, dtype=torch.float64)
-
-    @abstractmethod
-    def _measure(self, labels: np.ndarray, scores: np.ndarray) -> float: ...
-
-
-class ImageAUROC(_ImageMetric):
-    """Area under the ROC curve of the image scores, in 0..1; ties count half."""
-
-    def _measure(self, labels: np.ndarray, scores: np.ndarray) -> float:
-        return roc_auc_score(labels, _ranks(scores))
-
-
-class ImageAP(_ImageMetric):
-    """Average precision of the image scores, in 0..1 (scikit-learn's step-wise definition)."""
-
-    def _measure(self, labels: np.ndarray, scores: np.ndarray) -> float:
-        return average_precision_score(labels, _ranks(scores))
-
-
-class ImageF1Max(_ImageMetric):
-    """Best F1 of the image scores over all thresholds, in 0..1."""
-
-    def _measure(self, labels: np.ndarray, scores: np.ndarray) -> float:
-        return best_f1(labels, scores)[0]
-
-
-def best_f1(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    """Finds the threshold of the best F1.
-
-    Args:
-        labels: 0 normal, 1 anomalous, ``[N]``, at least one anomalous.
-        scores: Float ``[N]``, without NaN.
-
-    Returns:
-        The best F1 (0..1), and the lowest score that counts as anomalous there.
-    """
-    distinct, ranks = np.unique(scores, return_inverse=True)
-    precision, recall, thresholds = precision_recall_curve(labels, ranks)
-    # precision + recall is 0 where no true positive is found, and so is F1.
-    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
-    best = f1[:-1].argmax()  # the curve's last point has no threshold
-    return float(f1[best]), float(distinct[int(thresholds[best])])
-
-
-def _ranks(scores: np.ndarray) -> np.ndarray:
-    """Equal scores share a rank. scikit-learn refuses infinite scores; ranks it takes."""
-    return np.unique(scores, return_inverse=True)[1]
-
 
 # In-plane neighbours only: the first axis counts the images of a batch.
 _EIGHT_NEIGHBOURS = np.zeros((3, 3, 3), dtype=bool)
 _EIGHT_NEIGHBOURS[1] = True
 
 # What `compute` works on at once: enough for few passes over the negatives, little next to them.
-_POSITIVES_AT_ONCE = 2**21
-_BYTES_AT_ONCE = 2**24  # of packed negatives: 2**23 float32
+POSITIVES_AT_ONCE = 2**21
+BYTES_AT_ONCE = 2**24  # of packed negatives: 2**23 float32
 # Bytes of state between two returns of freed memory: what was given back costs time again.
 _TRIM_EVERY = 2**27
 
 
-class _PixelMetric(_OrderMetric):
+class _PixelMetric(OrderMetric):
     """Area under a curve of weighted true positives against false positives, up to a limit.
 
     Seen over all thresholds, a positive pixel of score ``s`` and weight ``w`` raises the curve by
@@ -159,7 +59,7 @@ class _PixelMetric(_OrderMetric):
             InputError: A score is NaN.
             ValueError: The shapes differ, or the dtype is another than before.
         """
-        maps = _checked(maps, masks, "masks")
+        maps = checked(maps, masks, "masks")
         if self.positives and maps.dtype != self.positives[0].dtype:
             raise ValueError(f"maps must stay {self.positives[0].dtype}, got {maps.dtype}")
         scores = maps.cpu().numpy()
@@ -182,11 +82,11 @@ class _PixelMetric(_OrderMetric):
 
     def _areas(self, *curves: _Curve) -> list[Tensor]:
         """Each curve's area in 0..1, a float64 scalar on the CPU; NaN unless both classes exist."""
-        positives, regions = _arrays(self.positives), _arrays(self.areas)
-        n_negatives = sum(int(runs.sum(dtype=np.int64)) for runs in _arrays(self.packed_runs))
+        positives, regions = arrays(self.positives), arrays(self.areas)
+        n_negatives = sum(int(runs.sum(dtype=np.int64)) for runs in arrays(self.packed_runs))
         limits = np.array([curve.limit * n_negatives for curve in curves])
         area, total = np.zeros(len(curves)), np.zeros(len(curves))
-        for block in _blocks([len(chunk) for chunk in positives], _POSITIVES_AT_ONCE):
+        for block in _blocks([len(chunk) for chunk in positives], POSITIVES_AT_ONCE):
             scores = np.concatenate(positives[block])
             order = np.argsort(scores)
             below, up_to = self._count_negatives(scores[order])
@@ -202,10 +102,10 @@ class _PixelMetric(_OrderMetric):
 
     def _count_negatives(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How many negatives lie below, and how many at or below, each of some sorted scores."""
-        packed = [_arrays(s) for s in (self.packed_lows, self.packed_heads, self.packed_runs)]
+        packed = [arrays(s) for s in (self.packed_lows, self.packed_heads, self.packed_runs)]
         below = np.zeros(len(scores), dtype=np.int64)
         up_to = np.zeros(len(scores), dtype=np.int64)
-        for block in _blocks([len(lows) for lows in packed[0]], _BYTES_AT_ONCE):
+        for block in _blocks([len(lows) for lows in packed[0]], BYTES_AT_ONCE):
             negatives = unpack(*(np.concatenate(part[block]) for part in packed))
             if not len(negatives):
                 continue
@@ -294,12 +194,6 @@ def _area_under_ramp(start: np.ndarray, end: np.ndarray, limit: float) -> np.nda
     return np.maximum(limit - end, 0) + climbed**2 / (2 * np.maximum(end - start, 1))
 
 
-def _arrays(state: list[Tensor] | Tensor) -> list[np.ndarray]:
-    """A list state; torchmetrics makes it one tensor when it gathers several processes."""
-    chunks = [state] if isinstance(state, Tensor) else state
-    return [chunk.cpu().numpy() for chunk in chunks]
-
-
 def _blocks(sizes: list[int], at_least: int) -> Iterator[slice]:
     """Slices of consecutive chunks that together hold ``at_least`` so much, and a last one."""
     start = total = 0
@@ -320,17 +214,3 @@ def _return_freed_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
-
-
-def _checked(scores: Tensor, truth: Tensor, name: str) -> Tensor:
-    """The scores in float32 or wider: NumPy has no bfloat16, and packed float32 is no larger."""
-    if scores.shape != truth.shape:
-        raise ValueError(
-            f"{name} must be {tuple(scores.shape)} like the scores, got {tuple(truth.shape)}"
-        )
-    if scores.isnan().any():
-        raise InputError(
-            "The anomaly scores hold NaN, which has no place in their order. "
-            "The training has probably diverged: try a lower learning rate or full precision."
-        )
-    return scores.detach().to(torch.promote_types(scores.dtype, torch.float32))

@@ -1,0 +1,118 @@
+"""Pixel metrics against plain references, official values, and themselves in pieces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchmetrics import Metric
+
+from occ_lab.metrics import ImageAUROC, PixelAUPRO, PixelAUROC, pixel
+from occ_lab.metrics.image import best_f1
+from occ_lab.metrics.pixel import PixelMetrics
+from tests.metrics.plain import (
+    CLOSE,
+    measure,
+    plain_aupro,
+    plain_auroc,
+    random_maps,
+    some_maps,
+)
+
+PIXEL_METRICS = [PixelAUROC, PixelAUPRO]
+
+
+@given(sample=some_maps, limit=st.sampled_from([0.01, 0.3, 1.0]))
+@settings(deadline=None, max_examples=60)
+def test_pixel_metrics_equal_plain_references(
+    sample: tuple[np.ndarray, np.ndarray], limit: float
+) -> None:
+    maps, masks = sample
+    assert measure(PixelAUPRO(limit), sample) == pytest.approx(
+        plain_aupro(masks, maps, limit), abs=CLOSE
+    )
+    assert measure(PixelAUROC(), sample) == pytest.approx(plain_auroc(masks, maps), abs=CLOSE)
+
+
+def test_equal_the_official_values(shared_data: Path) -> None:
+    official = np.load(shared_data / "reference" / "postprocessing_official.npz")
+    maps, masks, labels = official["smoothed"], official["mask"] > 0, official["label"]
+    assert measure(ImageAUROC(), (maps.max((1, 2)), labels)) == official["image_auroc"]
+    assert measure(PixelAUROC(), (maps, masks)) == pytest.approx(official["pixel_auroc"], abs=CLOSE)
+    assert measure(PixelAUPRO(), (maps, masks)) == pytest.approx(
+        official["pixel_aupro_exact"], abs=CLOSE
+    )
+    scaled = (maps - maps.min()) / (maps.max() - maps.min())  # the official threshold is of pixels
+    _, threshold = best_f1(masks.ravel(), scaled.ravel())
+    assert threshold == pytest.approx(official["threshold_f1"], rel=1e-6)
+
+
+@pytest.mark.parametrize("metric", PIXEL_METRICS)
+def test_differences_below_float32_count(metric: type[Metric]) -> None:
+    maps, masks = random_maps(seed=0, levels=20)
+    maps = maps.astype(np.float64)
+    assert measure(metric(), (1e8 + maps / 64, masks)) == measure(metric(), (maps, masks))
+
+
+@pytest.mark.parametrize("metric", PIXEL_METRICS)
+def test_working_in_blocks_does_not_matter(
+    metric: type[Metric], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = [random_maps(seed, levels=20) for seed in range(9)]
+    at_once = measure(metric(), *samples)
+    monkeypatch.setattr(pixel, "POSITIVES_AT_ONCE", 50)
+    monkeypatch.setattr(pixel, "BYTES_AT_ONCE", 500)
+    assert measure(metric(), *samples) == pytest.approx(at_once, abs=CLOSE)
+
+
+def test_aupro_of_constant_scores_is_half_its_limit() -> None:
+    _, masks = random_maps(seed=1, levels=1)  # one straight line from (0, 0) to (1, 1)
+    assert measure(PixelAUPRO(0.3), (np.ones(masks.shape), masks)) == pytest.approx(0.15)
+
+
+def test_pixels_that_touch_by_a_corner_are_one_region() -> None:
+    masks = np.zeros((1, 4, 9), dtype=bool)
+    masks[0, [0, 1, 2], [0, 1, 2]] = True  # three pixels, missed
+    masks[0, 0, 8] = True  # one pixel, found before any false positive
+    maps = np.where(masks, -1.0, 0.0)
+    maps[0, 0, 8] = 1.0
+    assert measure(PixelAUPRO(), (maps, masks)) == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, 1.1, float("nan")])
+def test_refuses_a_limit_out_of_range(limit: float) -> None:
+    with pytest.raises(ValueError, match=r"^limit must be in \(0, 1\]"):
+        PixelAUPRO(limit)
+
+
+def test_refuses_a_change_of_dtype() -> None:
+    maps, masks = random_maps(seed=0, levels=3)
+    with pytest.raises(ValueError, match=r"^maps must stay torch.float32, got torch.float64"):
+        measure(PixelAUROC(), (maps, masks), (maps.astype(np.float64), masks))
+
+
+def test_the_state_has_little_more_than_two_bytes_a_pixel() -> None:
+    metric = PixelMetrics()
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        maps = rng.standard_normal((4, 256, 256), dtype=np.float32)  # many signs and exponents
+        masks = np.zeros(maps.shape, dtype=bool)
+        masks[0, :64, :64] = True
+        metric.update(torch.from_numpy(maps), torch.from_numpy(masks))
+    tensors = [chunk for state in metric._defaults for chunk in getattr(metric, state)]
+    assert sum(t.nbytes for t in tensors) < 2.5 * 3 * maps.size
+
+
+@given(st.integers(0, 99), st.integers(1, 9), st.floats(0.05, 1))
+def test_both_at_once_are_both(seed: int, levels: int, limit: float) -> None:
+    rng = np.random.default_rng(seed)
+    maps = torch.from_numpy(rng.integers(0, levels, (3, 9, 9)).astype(np.float32))  # many ties
+    masks = torch.from_numpy(rng.random((3, 9, 9)) < 0.2)
+    both, auroc, aupro = PixelMetrics(limit), PixelAUROC(), PixelAUPRO(limit)
+    for metric in (both, auroc, aupro):
+        metric.update(maps, masks)
+    assert both.compute() == {"pixel_auroc": auroc.compute(), "pixel_aupro": aupro.compute()}

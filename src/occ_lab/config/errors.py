@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from hydra.errors import CompactHydraException
@@ -24,10 +25,28 @@ def message(error: InputError) -> str:
     """The message of an error, begun with the configuration key that it concerns."""
     if not error.part:
         return str(error)
-    group = GROUPS.get(error.part, error.part)
-    argument, colon, _ = str(error).partition(":")
-    joined = "." if colon and argument.replace(".", "").isidentifier() else ": "
-    return f"{group}{joined}{error}"
+    return joined(GROUPS.get(error.part, error.part), error)
+
+
+def joined(key: str, error: Exception, arguments: Collection[str] = ()) -> str:
+    """A configuration key and the message of what its object refuses.
+
+    Where the message begins with an argument, ``norm must be > 0`` or ``root: no data``, the
+    argument becomes part of the key: ``loss.norm must be > 0``.
+
+    Args:
+        key: of the object.
+        error: its message.
+        arguments: names of arguments that a message may begin with; what precedes a colon and looks
+            like a name is taken for one as well.
+    """
+    text = str(error)
+    before, colon, _ = text.partition(":")
+    first = re.match(r"[\w.]*", before)
+    name = first[0] if first else ""
+    named = bool(colon) and name == before and name.replace(".", "").isidentifier()
+    separator = "." if named or name.split(".")[0] in arguments else ": "
+    return f"{key}{separator}{text}"
 
 
 @contextmanager

@@ -17,12 +17,12 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from occ_lab.config.errors import UserError
+from occ_lab.config.errors import UserError, user_messages
 from occ_lab.utils.files import FAILURE, write_whole
 
 log = logging.getLogger(__name__)
 
-SHOWN = 30  # lines of what a job's own process said last
+SHOWN = 30  # lines at the end of the output of a job's own process
 
 
 def perform(
@@ -46,18 +46,20 @@ def perform(
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
     if hydra.mode != RunMode.MULTIRUN:
-        work(cfg, directory)
+        with user_messages():
+            work(cfg, directory)
         return None
     failure = directory / FAILURE
     failure.unlink(missing_ok=True)
     try:
         if on_several_processes(cfg):
-            in_own_process(module, list(hydra.overrides.task), directory)
+            in_own_process(module, repeated(hydra), directory)
         else:
             from occ_lab.config.launchers import claim_one  # torch is imported by now or soon
 
             claim_one(Path(hydra.sweep.dir))
-            work(cfg, directory)
+            with user_messages():
+                work(cfg, directory)
     except Exception as error:
         whole = str(error) if isinstance(error, UserError) else traceback.format_exc()
         named = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
@@ -68,7 +70,8 @@ def perform(
     results = directory / "metrics.json"
     if not results.is_file():
         return math.nan
-    return json.loads(results.read_text(encoding="utf-8"))["mean"].get("image_auroc", math.nan)
+    mean = json.loads(results.read_text(encoding="utf-8"))["mean"]
+    return float(mean.get("image_auroc", math.nan))
 
 
 def on_several_processes(cfg: DictConfig) -> bool:
@@ -77,21 +80,32 @@ def on_several_processes(cfg: DictConfig) -> bool:
     return trainer.get("devices", 1) not in (1, "1") or trainer.get("num_nodes", 1) != 1
 
 
-def in_own_process(module: str, overrides: list[str], directory: Path) -> None:
+def repeated(hydra: Any) -> list[str]:
+    """The arguments of a command that does a job of a multirun again, from the same files."""
+    folders = [
+        f"--config-dir={source.path}"
+        for source in hydra.runtime.config_sources
+        if source.provider == "command-line"
+    ]
+    paths = [each for each in hydra.overrides.hydra if each.startswith("hydra.searchpath=")]
+    return [*folders, *hydra.overrides.task, *paths]
+
+
+def in_own_process(module: str, arguments: list[str], directory: Path) -> None:
     """Repeat a job as a single run into its directory.
 
     Raises:
-        RuntimeError: it failed; the message is what it said last.
+        RuntimeError: it failed; the message is the end of its output.
     """
     place = str(directory).replace("\\", "\\\\").replace("'", "\\'")
     # An experiment may make multiruns of all commands that name it; this one is a single run.
     alone = ["hydra.mode=RUN", f"hydra.run.dir='{place}'"]
-    command = [sys.executable, "-m", module, *overrides, *alone]
+    command = [sys.executable, "-m", module, *arguments, *alone]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     sys.stderr.write(done.stderr)
     if done.returncode:
-        said = "\n".join(done.stderr.splitlines()[-SHOWN:])
-        raise RuntimeError(f"exit code {done.returncode} of its process\n{said}")
+        end = "\n".join(done.stderr.splitlines()[-SHOWN:])
+        raise RuntimeError(f"exit code {done.returncode} of its process\n{end}")
 
 
 class ClosingTable(Callback):

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from occ_lab.config.composition import build
@@ -56,22 +56,26 @@ def make_trainer(
 ) -> Trainer:
     """Lightning's Trainer as ``cfg.trainer`` describes it.
 
-    Checkpointing is on where one of the callbacks writes checkpoints.
+    Checkpointing is on where one of the callbacks writes checkpoints. A training without a progress
+    bar among its callbacks has that of the configuration, if there is one.
 
     Raises:
         UserError: arguments that the Trainer refuses.
     """
     arguments = [str(name) for name in cfg.trainer if name not in BROUGHT]
     saves = any(isinstance(each, Checkpoint) for each in callbacks)
+    bars = [] if _bars(callbacks) else _bars(make_callbacks(cfg, "", Path()))
+    shown = cfg.trainer.get("enable_progress_bar", bool(bars or _bars(callbacks)))
     with quiet_lightning():
         try:
             made: Trainer = build(
                 OmegaConf.masked_copy(cfg.trainer, arguments),
                 "trainer",
                 logger=list(loggers),
-                callbacks=list(callbacks),
+                callbacks=[*callbacks, *bars],
                 max_epochs=max_epochs,
                 enable_checkpointing=saves or bool(cfg.trainer.get("enable_checkpointing")),
+                enable_progress_bar=shown,
             )
         except MisconfigurationException as error:
             raise UserError(f"trainer: {error}") from error
@@ -99,12 +103,10 @@ def wandb_settings(cfg: DictConfig) -> dict[str, Any] | None:
     """The arguments of ``wandb.init`` where the configuration logs to W&B, else None."""
     for node in (cfg.get("logger") or {}).values():
         if isinstance(node, DictConfig) and node.get("_target_") == TASK_LOGGER:
-            settings = OmegaConf.masked_copy(
-                node, [str(name) for name in node if name not in ("_target_", "prefix")]
-            )
-            found = OmegaConf.to_container(settings, resolve=True)
-            assert isinstance(found, dict)
-            return {str(name): value for name, value in found.items()}
+            given = [str(name) for name in node if name not in ("_target_", "prefix")]
+            settings = OmegaConf.to_container(OmegaConf.masked_copy(node, given), resolve=True)
+            assert isinstance(settings, dict)
+            return {str(name): value for name, value in settings.items()}
     return None
 
 
@@ -132,6 +134,10 @@ class MonitorCheck(Callback):
             if name not in logged:
                 known = ", ".join(sorted(logged)) or "none"
                 raise UserError(f"{key}: no metric {name!r} is logged; there are: {known}")
+
+
+def _bars(callbacks: Sequence[Callback]) -> list[Callback]:
+    return [each for each in callbacks if isinstance(each, ProgressBar)]
 
 
 def _of_task(cfg: DictConfig, task: str, folder: Path) -> DictConfig:

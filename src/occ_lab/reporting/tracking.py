@@ -1,15 +1,14 @@
-"""Loggers of a run: CSV files always, Weights & Biases on request."""
+"""Weights & Biases: one W&B run for each run, with a section for each task."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from omegaconf import DictConfig, OmegaConf
+from lightning.pytorch.loggers import WandbLogger
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from occ_lab.metrics.curves import thinned
@@ -20,31 +19,31 @@ POINTS = 200  # of a curve
 
 
 class TaskLogger(WandbLogger):
-    """Names begin with the task's and a slash, by which W&B makes a section of each task."""
+    """Logs a task to the W&B run that is open, else to one of its own.
+
+    Args:
+        prefix: names begin with it and a slash, by which W&B makes a section of each task.
+        settings: of ``wandb.init`` where no W&B run is open, such as ``project``, ``entity`` and
+            ``tags``.
+    """
 
     LOGGER_JOIN_CHAR = "/"
 
+    def __init__(self, prefix: str, **settings: Any) -> None:
+        import wandb
+
+        super().__init__(prefix=prefix, experiment=wandb.run, **settings)
+
 
 class Tracking:
-    """Where the tasks of a run log to.
+    """Sends the results of a run to W&B.
 
     Args:
-        csv: whether each task keeps its log as a file.
-        wandb: the W&B run, or None.
+        wandb: the W&B run; with None, nothing is sent.
     """
 
-    def __init__(self, csv: bool, wandb: Any) -> None:
-        self.csv = csv
+    def __init__(self, wandb: Any) -> None:
         self.wandb = wandb
-
-    def loggers(self, task: str, folder: Path) -> list[Logger]:
-        """The loggers of a task: a file in ``folder``; in W&B, names that begin with the task's."""
-        loggers: list[Logger] = []
-        if self.csv:
-            loggers.append(CSVLogger(folder, name="", version="", prefix=""))
-        if self.wandb is not None:
-            loggers.append(TaskLogger(experiment=self.wandb, prefix=task))
-        return loggers
 
     def task_ended(
         self, task: str, scores: np.ndarray, labels: np.ndarray, pictures: list[Path]
@@ -105,43 +104,52 @@ def line(x: np.ndarray, y: np.ndarray, x_title: str, y_title: str, task: str) ->
 
 
 @contextmanager
-def tracked(cfg: DictConfig, directory: Path, leads: bool, job: str) -> Iterator[Tracking]:
-    """The loggers of a run, closed when the block ends.
+def tracked(
+    settings: Mapping[str, Any] | None,
+    config: Mapping[str, Any],
+    directory: Path,
+    leads: bool,
+    job: str,
+) -> Iterator[Tracking]:
+    """The W&B run of a run, finished when the block ends.
 
-    A run of ours is a W&B run; those of a sweep are a group by the name of its directory.
-    ``WANDB_MODE`` says whether it goes online; an offline run lies in ``directory``.
+    The W&B runs of a sweep are a group by the name of its directory. ``WANDB_MODE`` decides whether
+    a W&B run goes online; an offline one lies in ``directory``.
 
     Args:
-        cfg: the whole configuration; ``cfg.logger`` says which loggers.
-        directory: of the run.
-        leads: whether this process is the first of those of the run, which alone has a W&B run.
-        job: the W&B run's job type: the name of the loss.
+        settings: arguments of ``wandb.init``, such as ``project``; None opens no W&B run.
+        config: what W&B shows as the configuration.
+        directory: the run directory.
+        leads: whether this is the first process of the run; the others open no W&B run.
+        job: the W&B run's job type, such as the name of the loss.
 
     Raises:
-        InputError: W&B is asked for and not installed.
+        InputError: W&B is not installed.
     """
-    if cfg.logger.wandb is None or not leads:
-        yield Tracking(cfg.logger.csv, None)
+    if settings is None or not leads:
+        yield Tracking(None)
         return
     try:
         import wandb
     except ImportError as error:
-        raise InputError("logger: wandb is not installed; pip install 'occ-lab[wandb]'") from error
+        raise InputError(
+            "wandb is not installed; pip install 'occ-lab[wandb]'", part="logger"
+        ) from error
     in_sweep = (directory.parent / "multirun.yaml").is_file()
     group = directory.parent.name if in_sweep else directory.name
-    config = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(config, dict)
     failed = True
     try:
         run = wandb.init(
-            name=f"{group}-{directory.name}" if in_sweep else directory.name,
-            group=group,
-            job_type=job,
-            dir=directory,
-            config={str(key): value for key, value in config.items()},
-            **dict(cfg.logger.wandb),
+            **{
+                "name": f"{group}-{directory.name}" if in_sweep else directory.name,
+                "group": group,
+                "job_type": job,
+                "dir": directory,
+                "config": dict(config),
+                **settings,
+            }
         )
-        yield Tracking(cfg.logger.csv, run)
+        yield Tracking(run)
         failed = False
     finally:
-        wandb.finish(exit_code=int(failed))  # else the next job would go on in this W&B run
+        wandb.finish(exit_code=int(failed))  # else the next job would continue this W&B run

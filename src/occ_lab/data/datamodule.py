@@ -84,17 +84,17 @@ class AnomalyDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.workers = workers
-        self.split: Split = benchmark.split(self.task)
+        self.validation = validation
+        self._whole: Split = benchmark.split(self.task)
         self._checked = False
-        drawn: Drawn = "once" if benchmark.random and benchmark.test_seed is not None else "never"
-        self._drawn = drawn  # of the images that are not trained on
+        self._drawn: Drawn = (  # the rotation and crop of images that are not trained on
+            "once" if benchmark.random and benchmark.test_seed is not None else "never"
+        )
         self.test_images = TaskImages(
-            benchmark, self.split.test, masks=self.split.has_masks, drawn=self._drawn
+            benchmark, self._whole.test, masks=self._whole.has_masks, drawn=self._drawn
         )
         self.test_set: Dataset[Any] = self.test_images
-        self._train_on(self.split.train)
-        self._calibrate_on([])
-        self._validate_on(self._take(held_out(self.split, validation, benchmark.sample_seed)))
+        self.set_aside([])
 
     @property
     def kind(self) -> Kind:
@@ -107,45 +107,41 @@ class AnomalyDataModule(LightningDataModule):
         return Preprocessing(self.benchmark.resize, self.benchmark.crop)
 
     def set_aside(self, indices: Collection[int]) -> None:
-        """Take images out of the training images, to calibrate on them.
+        """Keep some images out of training and validation, to calibrate on them.
 
-        They are preprocessed as test images are. Call it before features take their place.
+        They are preprocessed as test images are. A later call replaces an earlier one. Call it
+        before features take the place of images.
 
         Args:
-            indices: of these images in ``split.train``.
+            indices: of these images in ``benchmark.split(task).train``.
 
         Raises:
-            ValueError: an index is out of range, or no training image would be left.
+            InputError: no image would be left to train on.
+            ValueError: an index is out of range.
         """
-        self._calibrate_on(self._take(indices))
-
-    def _take(self, indices: Collection[int]) -> list[Item]:
-        """Take images out of the training images, in order."""
-        every, taken = self.split.train, set(indices)
-        if not taken:
-            return []
-        if not taken < set(range(len(every))):
+        every, aside = self._whole.train, sorted(set(indices))
+        if aside and not 0 <= aside[0] <= aside[-1] < len(every):
             raise ValueError(
-                f"indices must lie in 0..{len(every) - 1} and leave some training images, "
-                f"got {len(taken)} from {min(taken)} to {max(taken)}"
+                f"indices must be in 0..{len(every) - 1}, got {aside[0]} to {aside[-1]}"
             )
-        kept = [item for index, item in enumerate(every) if index not in taken]
-        self.split = replace(self.split, train=kept, pool=self.split.pool or every)
-        self._train_on(kept)
-        return [every[index] for index in sorted(taken)]
-
-    def _train_on(self, items: list[Item]) -> None:
+        rest = [every[index] for index in sorted(set(range(len(every))) - set(aside))]
+        train, validation = held_out(rest, self.validation, self.benchmark.sample_seed)
+        if every and not train:
+            raise InputError(f"indices: all {len(every)} training images are set aside")
+        self.split = (
+            replace(self._whole, train=train, pool=self._whole.pool or every)
+            if len(train) < len(every)
+            else self._whole
+        )
         drawn: Drawn = "always" if self.benchmark.random else "never"
-        self.train_images = TaskImages(self.benchmark, items, drawn=drawn)
+        self.train_images = TaskImages(self.benchmark, train, drawn=drawn)
+        self.validation_images = TaskImages(self.benchmark, validation, drawn=self._drawn)
+        self.calibration_images = TaskImages(
+            self.benchmark, [every[index] for index in aside], drawn=self._drawn
+        )
         self.train_set: Dataset[Any] = self.train_images
-
-    def _calibrate_on(self, items: list[Item]) -> None:
-        self.calibration_images = TaskImages(self.benchmark, items, drawn=self._drawn)
-        self.calibration_set: Dataset[Any] = self.calibration_images
-
-    def _validate_on(self, items: list[Item]) -> None:
-        self.validation_images = TaskImages(self.benchmark, items, drawn=self._drawn)
         self.validation_set: Dataset[Any] = self.validation_images
+        self.calibration_set: Dataset[Any] = self.calibration_images
 
     @property
     def processes(self) -> int:
@@ -184,9 +180,7 @@ class AnomalyDataModule(LightningDataModule):
             InputError: some files cannot be used.
         """
         if not self._checked:
-            train = (self.train_images, self.validation_images, self.calibration_images)
-            every = [item for images in train for item in images.items]
-            check_split(self.task, Split(every, self.split.test))
+            check_split(self.task, self._whole)
             self._checked = True
 
     def setup(self, stage: str) -> None:
@@ -301,21 +295,32 @@ def only_task(benchmark: Benchmark) -> str:
     return tasks[0]
 
 
-def held_out(split: Split, fraction: float, seed: int) -> list[int]:
-    """Indices of normal training images to validate on: a random fraction, at least one image.
+def held_out(items: list[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
+    """Images to train on, and a random fraction to validate on, normal ones; both in order.
+
+    Args:
+        items: the images to choose from.
+        fraction: of all images, rounded to whole ones; unless it is 0, one is held out at least.
+        seed: of the choice.
 
     Raises:
-        InputError: no image would be left to train on.
+        InputError: no normal image would be left to train on.
     """
-    normal = [index for index, item in enumerate(split.train) if item.label == 0]
-    count = max(1, round(fraction * len(split.train))) if fraction else 0
-    if count and count >= len(normal):
+    if not fraction:
+        return items, []
+    normal = [index for index, item in enumerate(items) if item.label == 0]
+    count = max(1, round(fraction * len(items)))
+    if count >= len(normal):
         raise InputError(
-            f"validation: {fraction:g} of {len(split.train)} training images leaves none to train "
-            "on",
-            part="dataset",
+            f"validation: {fraction:g} of {len(items)} training images leaves none to train on",
+            part="loader",
         )
-    return [normal[place] for place in np.random.default_rng(seed).permutation(len(normal))[:count]]
+    order = np.random.default_rng(seed).permutation(len(normal))
+    chosen = {normal[place] for place in order[:count]}
+    return (
+        [item for index, item in enumerate(items) if index not in chosen],
+        [item for index, item in enumerate(items) if index in chosen],
+    )
 
 
 # Names of before, until their callers have followed.

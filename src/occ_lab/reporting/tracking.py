@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers import WandbLogger
-from sklearn.metrics import precision_recall_curve, roc_curve
 
-from occ_lab.metrics.curves import thinned
+from occ_lab.metrics.curves import precision_recall, roc, thinned
 from occ_lab.reporting.record import METRICS, mean_metrics
 from occ_lab.utils.errors import InputError
 
@@ -62,11 +61,11 @@ class Tracking:
 
         logged: dict[str, Any] = {}
         if len(np.unique(labels)) == 2:
-            false, true, _ = roc_curve(labels, scores)
+            false, true = roc(scores, labels)
             logged[f"{task}/roc"] = line(false, true, "false positive rate", "recall", task)
-            precision, recall, _ = precision_recall_curve(labels, scores)
+            recall, precision = precision_recall(scores, labels)
             logged[f"{task}/precision_recall"] = line(
-                recall[::-1], precision[::-1], "recall", "precision", task
+                recall, precision, "recall", "precision", task
             )
         if pictures:
             logged[f"{task}/maps"] = [wandb.Image(str(path)) for path in pictures]

@@ -1,21 +1,66 @@
-"""OCC Lab: one-class classification and visual anomaly detection."""
+"""OCC Lab: one-class classification and visual anomaly detection.
+
+    import lightning as L, occ_lab
+
+    data = occ_lab.data.MVTecAD(root="data/mvtec", category="transistor")
+    detector = occ_lab.Detector(objective=occ_lab.objectives.CFA())
+    trainer = L.Trainer(max_epochs=1)
+    trainer.fit(detector, datamodule=data)
+    trainer.test(detector, datamodule=data)
+
+Everything is imported when it is first used: torch takes seconds.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from occ_lab.inference.predictor import load
-
-__all__ = ["__version__", "load"]
+    from occ_lab import backbones, data, metrics, objectives, postprocessing, projectors
+    from occ_lab.detector import Detector, Prediction
+    from occ_lab.engine.api import FitResult, fit
+    from occ_lab.engine.calibrate import CalibrationPlan
+    from occ_lab.inference.predictor import Predictor, load
+    from occ_lab.utils.errors import InputError
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "CalibrationPlan": "occ_lab.engine.calibrate",
+    "Detector": "occ_lab.detector",
+    "FitResult": "occ_lab.engine.api",
+    "InputError": "occ_lab.utils.errors",
+    "Prediction": "occ_lab.detector",
+    "Predictor": "occ_lab.inference.predictor",
+    "fit": "occ_lab.engine.api",
+    "load": "occ_lab.inference.predictor",
+}
+_ROOMS = ("backbones", "data", "metrics", "objectives", "postprocessing", "projectors")
+
+__all__ = [
+    "CalibrationPlan",
+    "Detector",
+    "FitResult",
+    "InputError",
+    "Prediction",
+    "Predictor",
+    "__version__",
+    "backbones",
+    "data",
+    "fit",
+    "load",
+    "metrics",
+    "objectives",
+    "postprocessing",
+    "projectors",
+]
+
 
 def __getattr__(name: str) -> Any:
-    """``occ_lab.load``, imported when it is used: it takes torch, which takes seconds."""
-    if name != "load":
-        raise AttributeError(f"module 'occ_lab' has no attribute {name!r}")
-    from occ_lab.inference.predictor import load
-
-    return load
+    """Import what is asked for."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"occ_lab.{name}")
+    raise AttributeError(f"module 'occ_lab' has no attribute {name!r}")

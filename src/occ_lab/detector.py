@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
@@ -26,6 +26,7 @@ from occ_lab.objectives.base import Objective
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.utils.errors import InputError
+from occ_lab.utils.processes import gathered_objects
 from occ_lab.utils.specs import made_of, spec_of
 
 Batch: TypeAlias = dict[str, Any]
@@ -48,8 +49,7 @@ class Scores(NamedTuple):
     map: Tensor | None
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What ``trainer.predict`` returns for a batch of B images, on the CPU.
 
     Attributes:
@@ -420,11 +420,10 @@ class Detector(LightningModule):
         self._test_scores = []
 
     def _check_collapse(self) -> None:
-        scores = torch.cat(self._test_scores).double()
-        extremes = torch.stack([scores.min(), scores.max()])
-        count = torch.tensor(len(scores), device=scores.device)
-        extremes, counts = self.all_gather(extremes.cpu().float()), self.all_gather(count)
-        check_collapse(extremes.flatten(), int(counts.sum()))
+        scores = torch.cat(self._test_scores).double().cpu()
+        found = gathered_objects([(scores.min(), scores.max(), len(scores))])
+        low, high, counts = zip(*found, strict=True)
+        check_collapse(torch.stack([*low, *high]), sum(counts))
 
     def predict_step(self, batch: AnyBatch, batch_index: int) -> Prediction:
         """Scores, maps, labels and paths of a batch."""

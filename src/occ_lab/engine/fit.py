@@ -107,9 +107,7 @@ def fitted(
         folds = (fit_without(fold, job, benchmark, task) for fold in aside)
         scored = [fold.calibration_scores() for fold in folds]
         aside = []
-    member = fit_without(
-        aside[0] if aside else [], job, benchmark, task, loggers, callbacks, state
-    )
+    member = fit_without(aside[0] if aside else [], job, benchmark, task, loggers, callbacks, state)
     member.trainer.save_checkpoint(checkpoint, weights_only=True)
     if aside:
         scored = [member.calibration_scores()]

@@ -154,7 +154,7 @@ class Job:
     validation: float = 0.0
     cache: FeatureCache | None = None
     trainer: MakeTrainer = plain_trainer
-    calibration: CalibrationPlan = CalibrationPlan()
+    calibration: CalibrationPlan = field(default_factory=CalibrationPlan)
     explanations: Explanations | None = None
     checkpoint_every: int = 0
     seed: int = 0

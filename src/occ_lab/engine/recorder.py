@@ -11,7 +11,7 @@ from torch import Tensor
 
 from occ_lab.detector import Detector, Prediction, as_batch
 from occ_lab.metrics.evaluation import Evaluation
-from occ_lab.utils.processes import distributed
+from occ_lab.utils.processes import gathered_objects
 
 KEPT = ("index", "label", "score", "patch_scores")
 
@@ -52,7 +52,7 @@ class Recorder(Callback):
         """Keep the metrics, before the detector logs them in single precision and forgets them."""
         assert isinstance(pl_module, Detector)
         self.metrics = pl_module.evaluation.compute()
-        self._tested = of_all_processes(self._tested)
+        self._tested = gathered_objects(self._tested)
 
     def tested(self, name: str) -> Tensor:
         """What the test has found, in the order of the dataset.
@@ -112,12 +112,3 @@ def in_order(parts: list[dict[str, Tensor]], name: str) -> Tensor:
     """The tensors of all batches in the order of the images in their dataset."""
     order = torch.cat([part["index"] for part in parts]).argsort()
     return torch.cat([part[name] for part in parts])[order]
-
-
-def of_all_processes(parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """The parts of every process of a distributed run, in one process the parts."""
-    if not distributed():
-        return parts
-    gathered: list[list[dict[str, Tensor]]] = [[]] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, parts)
-    return [part for process in gathered for part in process]

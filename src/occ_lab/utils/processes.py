@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def distributed() -> bool:
@@ -23,3 +27,12 @@ def all_gathered(value: Tensor) -> Tensor:
     parts = [torch.empty_like(value) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(parts, value)
     return torch.cat(parts)
+
+
+def gathered_objects(parts: list[T]) -> list[T]:
+    """The elements of the lists of all processes, of the first process first."""
+    if not distributed():
+        return parts
+    gathered: list[list[T]] = [[]] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, parts)
+    return [part for process in gathered for part in process]

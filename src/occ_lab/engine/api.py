@@ -1,0 +1,211 @@
+"""The whole job from Python: features, fit, calibration, test and, if wanted, the record."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import occ_lab
+from occ_lab import backbones
+from occ_lab.backbones.base import Backbone
+from occ_lab.data.datamodule import AnomalyDataModule
+from occ_lab.detector import Detector, MakeOptimizer, MakeProjector, MakeScheduler, described_part
+from occ_lab.engine.calibrate import CalibrationPlan
+from occ_lab.engine.fit import Fitted, fitted
+from occ_lab.engine.job import Job, MakeTrainer, NoWatcher, plain_trainer
+from occ_lab.engine.run import run_task
+from occ_lab.features.cache import FeatureCache
+from occ_lab.inference.predictor import Predictor
+from occ_lab.objectives.base import Objective
+from occ_lab.objectives.norm.objective import Norm
+from occ_lab.postprocessing.postprocess import PostProcess
+from occ_lab.reporting.record import RunRecord
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` returns.
+
+    Attributes:
+        predictor: scores and, with a calibration, judges new images.
+        metrics: of the test, in 0..1, such as ``image_auroc``.
+        scores: of the test images, larger is more anomalous, float ``[N]``.
+        labels: of the test images, int ``[N]``: 0 normal, 1 anomalous.
+        paths: of the test images.
+        seconds: of each stage.
+        directory: the run directory, or None where nothing was recorded.
+    """
+
+    predictor: Predictor
+    metrics: dict[str, float]
+    scores: np.ndarray
+    labels: np.ndarray
+    paths: list[str]
+    seconds: dict[str, float]
+    directory: Path | None
+
+    @property
+    def detector(self) -> Detector:
+        """The fitted module."""
+        return self.predictor.detector
+
+
+def fit(
+    data: AnomalyDataModule,
+    objective: Objective | None = None,
+    backbone: Backbone | str = "efficientnet_lite0",
+    projector: MakeProjector | None = None,
+    optimizer: MakeOptimizer | None = None,
+    scheduler: MakeScheduler | None = None,
+    postprocess: PostProcess | None = None,
+    *,
+    max_epochs: int = 10,
+    calibration: CalibrationPlan | None = None,
+    cache: FeatureCache | bool = True,
+    trainer: MakeTrainer = plain_trainer,
+    directory: str | Path | None = None,
+    seed: int = 0,
+) -> FitResult:
+    """Fit a detector to the normal images of a task and test it.
+
+    It is what `Detector` and a `lightning.Trainer` do, through the cache of features, with seeds
+    set, and with the results of ``python -m occ_lab.train`` for the same arguments.
+
+    Args:
+        data: the task; batch sizes and workers are taken from it.
+        objective: as it is before training; by default the norm-space objective in closed form.
+        backbone: an object, or the name of a preset, see `occ_lab.backbones.create`.
+        projector: makes a projector for the channels of the levels; by default the objective's
+            choice.
+        optimizer: makes an optimizer of parameters; by default the objective's.
+        scheduler: makes a schedule of the learning rate; None keeps it.
+        postprocess: scores to image scores and maps.
+        max_epochs: of an objective that is trained by gradient.
+        calibration: which normal images a threshold comes from; None sets none.
+        cache: of features; True is the folder that the commands use, False computes them for
+            every batch.
+        trainer: makes a Trainer from loggers, callbacks and a number of epochs.
+        directory: a run directory to write, which `occ_lab.load` and the commands read; None
+            writes nothing.
+        seed: of initial weights and the order of batches.
+
+    Raises:
+        InputError: absent data, unreadable files, or parts that do not fit each other.
+
+    Example:
+        >>> import occ_lab
+        >>> data = occ_lab.data.Textures(root="data", category="brick")  # doctest: +SKIP
+        >>> result = occ_lab.fit(data, occ_lab.objectives.PaDiM())  # doctest: +SKIP
+        >>> result.metrics["image_auroc"] > 0.8  # doctest: +SKIP
+        True
+    """
+    if isinstance(backbone, str):
+        output = "pooled" if data.kind == "semantic" else "levels"
+        made = backbones.create(backbone)
+        backbone = made if made.trained else backbones.create(backbone, output=output)
+    fresh = objective or Norm(solver="closed_form")
+    job = Job(
+        views=[data.benchmark],
+        backbone=backbone.for_task(data.task),
+        objective=lambda: copy.deepcopy(fresh),
+        projector=projector,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        postprocess=postprocess or PostProcess(),
+        max_epochs=max_epochs,
+        batch_size=data.batch_size,
+        eval_batch_size=data.eval_batch_size,
+        workers=data.workers,
+        validation=data.validation,
+        cache=cache_of(cache),
+        trainer=trainer,
+        calibration=calibration or CalibrationPlan(),
+        seed=seed,
+    )
+    job.check()
+    if directory is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            member = fitted(job, data.benchmark, data.task, [], [], Path(scratch) / "last.ckpt")
+        return result_of(member, job, None)
+    return recorded(job, data, Path(directory))
+
+
+def recorded(job: Job, data: AnomalyDataModule, directory: Path) -> FitResult:
+    """Fit, test and write a run directory."""
+    members: list[Fitted] = []
+
+    def keep(*arguments: Any) -> Fitted:
+        members.append(fitted(*arguments))
+        return members[-1]
+
+    record = RunRecord(directory, header(job, data), settings(job, data))
+    with record.task(data.task) as folder:
+        run_task(job, record, data.task, folder, NoWatcher(), keep)
+    return result_of(members[0], job, directory)
+
+
+def header(job: Job, data: AnomalyDataModule) -> dict[str, Any]:
+    """What stands above the tasks in ``metrics.json``."""
+    return {
+        "dataset": data.benchmark.name,
+        "loss": type(job.objective()).__name__.lower(),
+        "backbone": job.backbone.name,
+        "seed": job.seed,
+        "train_limit": data.benchmark.train_limit,
+        "contamination": data.benchmark.contamination,
+        "version": occ_lab.__version__,
+    }
+
+
+def settings(job: Job, data: AnomalyDataModule) -> dict[str, Any]:
+    """What ``config.yaml`` of a run says that no command has made."""
+    benchmark = data.benchmark
+    return {
+        "dataset": {
+            "name": benchmark.name,
+            "category": data.task,
+            "resize": benchmark.resize,
+            "crop": benchmark.crop,
+        },
+        "loss": {"name": type(job.objective()).__name__.lower(), **parts_of(job)["objective"]},
+        "backbone": {"name": job.backbone.name, **parts_of(job)["backbone"]},
+        "calibration": {"overkill": job.calibration.overkill},
+        "seed": job.seed,
+        "ensemble": None,
+    }
+
+
+def parts_of(job: Job) -> dict[str, dict[str, Any]]:
+    """Objective and backbone as plain data."""
+    parts = {"objective": job.objective(), "backbone": job.backbone}
+    return {name: described_part(part) or {} for name, part in parts.items()}
+
+
+def result_of(member: Fitted, job: Job, directory: Path | None) -> FitResult:
+    """What is returned of a fitted and tested detector."""
+    predictor = Predictor(
+        member.detector, member.data.task, member.calibration, job.calibration.overkill
+    )
+    recorder = member.recorder
+    return FitResult(
+        predictor,
+        recorder.metrics,
+        recorder.tested("score").numpy(),
+        recorder.tested("label").numpy(),
+        [str(item) for item in member.data.split.test],
+        member.seconds,
+        directory,
+    )
+
+
+def cache_of(given: FeatureCache | bool) -> FeatureCache | None:
+    """The cache that is asked for, or none."""
+    if isinstance(given, FeatureCache):
+        return given
+    return FeatureCache(os.environ.get("OCC_LAB_CACHE", "~/.cache/occ_lab")) if given else None

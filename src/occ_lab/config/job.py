@@ -86,9 +86,10 @@ def make_job(cfg: DictConfig) -> Job:
         UserError: a value out of range, absent data, or parts that do not fit each other.
     """
     for key, least in LEAST.items():
-        check_value(cfg, key, at_least=least, integer=True)
+        if OmegaConf.select(cfg, key) is not None:
+            check_value(cfg, key, at_least=least, integer=True)
     check_trainer(cfg)
-    fit = cfg.loss.fit
+    fit = cfg.loss.get("fit") or OmegaConf.create()
     cache = build(cfg.cache, "cache")
     job = Job(
         views=views_of(cfg),
@@ -99,7 +100,7 @@ def make_job(cfg: DictConfig) -> Job:
         scheduler=built_or_none(fit, "scheduler"),
         postprocess=build(cfg.scoring, "scoring"),
         pretraining=pretraining(cfg),
-        max_epochs=fit.epochs,
+        max_epochs=cfg.trainer.max_epochs,
         batch_size=fit.batch_size,
         eval_batch_size=cfg.loader.eval_batch_size,
         workers=cfg.loader.workers,

@@ -18,9 +18,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from occ_lab.config.composition import composed
-from occ_lab.data.datamodule import TaskData, TaskImages
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.generated import made_image
 from occ_lab.data.images import read_image
+from occ_lab.data.images_dataset import TaskImages
 from occ_lab.detector import Detector
 from occ_lab.engine.fit import fit, make_detector, make_trainer, use_fast_samples
 from occ_lab.engine.norm_study import study
@@ -218,7 +219,7 @@ def measure_detector(overrides: list[str], effort: Effort) -> dict[str, float | 
 def fitted(cfg: DictConfig, count: int) -> tuple[Detector, Tensor]:
     """A detector fitted to the first task, and a batch of its test images, on one device."""
     parts = check(cfg)
-    data = TaskData(parts.benchmark, parts.benchmark.tasks()[0], cfg.loss.fit.batch_size)
+    data = AnomalyDataModule(parts.benchmark, parts.benchmark.tasks()[0], cfg.loss.fit.batch_size)
     trainer = make_trainer(cfg, [], 1 if parts.one_pass else cfg.trainer.max_epochs)
     device = trainer.strategy.root_device
     use_fast_samples(data, parts, device)

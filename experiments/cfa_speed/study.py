@@ -25,7 +25,7 @@ from torch.utils.data import default_collate
 
 from experiments.trial import command_line, sets, table
 from occ_lab.config.composition import composed
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
 from occ_lab.engine.fit import make_detector, use_fast_samples
 from occ_lab.engine.run import check
@@ -57,7 +57,7 @@ def compared(overrides: list[str], steps: int) -> dict[str, Any]:
     cfg = composed("train", overrides)
     parts = check(cfg)
     device = torch.device("cpu")
-    data = TaskData(parts.benchmark, parts.benchmark.tasks()[0], cfg.loss.fit.batch_size)
+    data = AnomalyDataModule(parts.benchmark, parts.benchmark.tasks()[0], cfg.loss.fit.batch_size)
     use_fast_samples(data, parts, device)
     seed_everything(0, verbose=False)
     start = make_detector(cfg, parts, parts.benchmark)
@@ -129,7 +129,7 @@ class Plain:
         return (attraction + repulsion) / cfa.nu
 
 
-def profiled(detector: Detector, data: TaskData, places: Any) -> dict[str, float]:
+def profiled(detector: Detector, data: AnomalyDataModule, places: Any) -> dict[str, float]:
     """The share of each operation in our step, the largest first."""
     with profile(activities=[ProfilerActivity.CPU]) as measured:
         for batch in places[:4]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from occ_lab.config.composition import build, composed
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.extraction import use_features
 from occ_lab.metrics.evaluation import Evaluation
@@ -55,7 +55,9 @@ class Features:
     def __init__(self, overrides: list[str], cache: FeatureCache) -> None:
         cfg = composed("train", ["loss.solver=closed_form", *overrides])
         benchmark = build(cfg.dataset, "dataset")
-        self.data = TaskData(benchmark, benchmark.tasks()[0], batch_size=4, eval_batch_size=4)
+        self.data = AnomalyDataModule(
+            benchmark, benchmark.tasks()[0], batch_size=4, eval_batch_size=4
+        )
         if cfg.dataset.name == "mnist":
             del self.data.train_images.items[MNIST_TRAIN:]
             del self.data.test_images.items[MNIST_TEST:]

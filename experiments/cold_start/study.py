@@ -22,7 +22,7 @@ import torch
 
 from experiments.trial import TEXTURES, at, command_line, record, spread, table
 from occ_lab.config.composition import composed
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
 from occ_lab.engine.fit import Parts, fit_without, make_detector, use_fast_samples
 from occ_lab.engine.online import Online
@@ -100,7 +100,7 @@ class Task:
     cfg: Any
     parts: Parts
     name: str
-    data: TaskData
+    data: AnomalyDataModule
     order: list[int]
     tests: list[dict[str, Any]]
 
@@ -147,7 +147,7 @@ def prepared(cfg: Any, order: int) -> Task:
     """A task with its features from the cache."""
     parts = check(cfg)
     name = parts.benchmark.tasks()[0]
-    data = TaskData(parts.benchmark, name, 1, **cfg.loader)
+    data = AnomalyDataModule(parts.benchmark, name, 1, **cfg.loader)
     use_fast_samples(data, parts, torch.device("cpu"))
     count = len(data.test_images)
     places = np.unique(np.linspace(0, count - 1, min(TESTED, count)).round().astype(int))

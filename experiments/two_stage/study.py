@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.trial import at, command_line, logged, record, table
 from occ_lab.config.composition import build, composed
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.engine.representation import learn, make_representation
 from occ_lab.engine.run import run
 from occ_lab.engine.two_stage import check
@@ -110,7 +110,7 @@ def trained(overrides: list[str], data: Path) -> dict[str, Any]:
         benchmark = build(cfg.dataset, "dataset")
         plans = check(cfg, benchmark)
         (task,) = benchmark.tasks()
-        watch = Watch(TaskData(benchmark, task, 1), cfg.representation.fit.epochs)
+        watch = Watch(AnomalyDataModule(benchmark, task, 1), cfg.representation.fit.epochs)
         logger = CSVLogger(folder, name="", version="")
         encoder = folder / "encoder.safetensors"
         stage1 = learn(cfg, benchmark, task, folder, encoder, [logger], [watch])
@@ -137,7 +137,7 @@ class Watch(Callback):
         epochs: of the whole training.
     """
 
-    def __init__(self, data: TaskData, epochs: int) -> None:
+    def __init__(self, data: AnomalyDataModule, epochs: int) -> None:
         self.epochs = {round(epochs * share / LOOKS) for share in range(1, LOOKS + 1)}
         cpu = torch.device("cpu")
         self.train = torch.cat(list(image_batches(data.train_images, cpu, 512)))
@@ -204,7 +204,7 @@ def raw_pixels(overrides: list[str], data: Path) -> dict[str, float]:
     """Image AUROC of kernel densities on the pixels in two forms, and of brightness alone."""
     cfg = composed("two_stage", at(overrides, data))
     benchmark = build(cfg.dataset, "dataset")
-    task = TaskData(benchmark, benchmark.tasks()[0], 1)
+    task = AnomalyDataModule(benchmark, benchmark.tasks()[0], 1)
     cpu = torch.device("cpu")
     train, test = (
         torch.cat(list(image_batches(images, cpu, 512))).flatten(1)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from experiments.trial import command_line, sets, table
 from occ_lab.config.composition import composed
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.engine.fit import use_fast_samples
 from occ_lab.engine.run import check
 from occ_lab.features.levels import pieces
@@ -67,7 +67,7 @@ def compared(overrides: list[str]) -> dict[str, Any]:
     """AUROCs of every combination on one set, by the maximum and by the top 1 % of a map."""
     cfg = composed("train", overrides)
     parts = check(cfg)
-    data = TaskData(parts.benchmark, parts.benchmark.tasks()[0], batch_size=4)
+    data = AnomalyDataModule(parts.benchmark, parts.benchmark.tasks()[0], batch_size=4)
     use_fast_samples(data, parts, torch.device("cpu"))
     maps, times = [], {}
     for label, normalize in (("as they are", False), ("scaled", True)):
@@ -91,13 +91,13 @@ def compared(overrides: list[str]) -> dict[str, Any]:
     }
 
 
-def batches(data: TaskData, part: str) -> Iterator[list[Tensor]]:
+def batches(data: AnomalyDataModule, part: str) -> Iterator[list[Tensor]]:
     """The levels of a split in order, float32."""
     for batch in getattr(data, f"{part}_dataloader")():
         yield [level.float() for level in batch["levels"]]
 
 
-def metrics(maps: Tensor, data: TaskData, size: tuple[int, int]) -> dict[str, float]:
+def metrics(maps: Tensor, data: AnomalyDataModule, size: tuple[int, int]) -> dict[str, float]:
     """Image AUROC by the maximum and by the top 1 %, and pixel AUROC."""
     found = {}
     for how in ("max", "top"):

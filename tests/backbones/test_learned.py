@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from occ_lab.backbones import learned
 from occ_lab.backbones.encoder import Encoder
 from occ_lab.backbones.learned import LearnedBackbone, load_encoder, save_encoder
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.class_folder import ClassFolder
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.extraction import cached_features
@@ -235,7 +235,7 @@ def test_identity_knows_how_large_patches_are(patchy: Path, tmp_path: Path) -> N
 def test_the_cache_knows_an_encoder_by_its_content(whole: Path, tmp_path: Path) -> None:
     elsewhere = shutil.copy(whole, tmp_path / "copied.safetensors")
     benchmark = ClassFolder(name="toys", root=class_tree(tmp_path / "toys"), resize=8, crop=8)
-    shown = TaskData(benchmark, "dot", 4).test_images
+    shown = AnomalyDataModule(benchmark, "dot", 4).test_images
     cache = FeatureCache(tmp_path / "cache")
 
     def found(path: Path, **settings: Any) -> tuple[np.ndarray, int]:

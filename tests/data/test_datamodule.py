@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.mvtec import MVTec
 from occ_lab.data.images import read_image, read_mask
+from occ_lab.data.items import Item
+from occ_lab.utils.errors import InputError
 from tests.data.trees import mvtec_tree, save
 
 
@@ -142,8 +147,140 @@ def test_resumable_batches_of_few_images_and_of_shares(tmp_path: Path) -> None:
     assert sorted(batch) == list(range(5))
     shares = []
     for rank in range(2):
-        task.share(rank, 2, equal=True)
+        task.trainer = process(rank)
         (batch,) = order_of(task, 0, 3)
         shares.append(batch)
     assert [len(share) for share in shares] == [3, 3]
     assert {index for share in shares for index in share} == set(range(5))
+
+
+# Shares of processes
+
+
+def process(rank: int, processes: int = 2, gradients: bool = True) -> Any:
+    """What a data module reads of a trainer."""
+    module = SimpleNamespace(automatic_optimization=gradients)
+    return SimpleNamespace(world_size=processes, global_rank=rank, lightning_module=module)
+
+
+def indices(loader: DataLoader[Any]) -> list[int]:
+    return [index for batch in loader for index in batch["index"].tolist()]
+
+
+def test_processes_share_the_images(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path, train=7, good=2, bad=3)
+    task = AnomalyDataModule(
+        MVTec("mvtec", tmp_path, resize=64, crop=48), "bolt", 2, validation=0.3
+    )
+    tested, validated, equal, exact, whole = [], [], [], [], []
+    for rank in range(2):
+        task.trainer = process(rank)
+        task.setup("fit")
+        tested.append(indices(task.test_dataloader()))
+        assert indices(task.predict_dataloader()) == tested[-1]
+        loader = task.val_dataloader()
+        assert isinstance(loader, DataLoader)
+        validated.append(indices(loader))
+        equal.append(indices(task.train_dataloader()))
+        task.trainer = process(rank, gradients=False)
+        exact.append(indices(task.train_dataloader()))
+        whole.append(indices(task.setup_dataloader()))
+    assert tested == [[0, 2, 4], [1, 3]]
+    assert validated == [[0], [1]]
+    assert [len(share) for share in equal] == [3, 3]
+    assert set(equal[0]) | set(equal[1]) == set(range(5))
+    assert exact == [[0, 2, 4], [1, 3]], "in one pass no image counts twice"
+    assert whole == [list(range(5))] * 2
+
+
+def test_more_processes_than_images_are_refused(tmp_path: Path) -> None:
+    task = data(tmp_path)
+    task.trainer = process(0, processes=6)
+    with pytest.raises(InputError, match=r"^devices: 6 processes for 5 images") as error:
+        task.setup("fit")
+    assert error.value.part == "trainer"
+
+
+# What is held out
+
+
+def test_no_image_is_in_two_sets(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path, train=10, good=2, bad=8)
+    benchmark = MVTec("mvtec", tmp_path, resize=64, crop=48, contamination=0.3)
+    task = AnomalyDataModule(benchmark, validation=0.2)
+    for aside in ([], [0, 3, 9], [1]):
+        task.set_aside(aside)
+        parts = (
+            task.train_images,
+            task.validation_images,
+            task.calibration_images,
+            task.test_images,
+        )
+        items = [item for images in parts for item in images.items]
+        assert len({item.key for item in items}) == len(items) == 10 + 10 - 3
+        every = benchmark.split("bolt").train
+        assert task.calibration_images.items == [every[index] for index in aside]
+        assert len(task.validation_images) == round(0.2 * (10 - len(aside)))
+        assert not any(item.label for item in task.validation_images.items)
+        assert task.split.train == task.train_images.items
+        assert task.split.pool == every, "their features are extracted once for all parts"
+    with pytest.raises(ValueError, match=r"^indices must be in 0\.\.9, got 0 to 10"):
+        task.set_aside([0, 10])
+    with pytest.raises(InputError, match=r"^indices: all 10 training images"):
+        AnomalyDataModule(benchmark).set_aside(range(10))
+    with pytest.raises(InputError, match=r"^validation: 0\.8 of 10 training images leaves none"):
+        AnomalyDataModule(benchmark, validation=0.8)
+
+
+def test_without_validation_nothing_is_held_out(tmp_path: Path) -> None:
+    task = data(tmp_path)
+    assert task.val_dataloader() == []
+    assert task.split == task.benchmark.split("bolt")
+
+
+def test_validation_images_follow_the_sample_seed(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path, train=12)
+
+    def held_out(seed: int) -> list[Item]:
+        benchmark = MVTec("mvtec", tmp_path, sample_seed=seed)
+        return AnomalyDataModule(benchmark, validation=0.25).validation_images.items
+
+    assert held_out(0) == held_out(0) != held_out(1)
+
+
+def test_looking_at_other_images_leaves_the_global_generator(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path, train=8)
+    task = AnomalyDataModule(MVTec("mvtec", tmp_path, resize=64, crop=48), validation=0.25)
+    task.set_aside([2])
+    before = torch.get_rng_state()
+    for loader in (
+        task.test_dataloader(),
+        task.predict_dataloader(),
+        task.calibration_dataloader(),
+        task.val_dataloader(),
+    ):
+        assert list(loader)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_files_are_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = data(tmp_path)
+    broken = task.split.train[0].path
+    content = broken.read_bytes()
+    broken.write_bytes(content[:100])
+    with pytest.raises(InputError, match=r"1 file\(s\) cannot be used"):
+        task.prepare_data()
+    broken.write_bytes(content)
+    task.prepare_data()
+    monkeypatch.setattr("occ_lab.data.datamodule.check_split", None)
+    task.prepare_data()
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("batch_size", 0), ("eval_batch_size", 1.5), ("workers", -1), ("validation", 1.0)],
+)
+def test_arguments_are_checked(tmp_path: Path, argument: str, value: float) -> None:
+    mvtec_tree(tmp_path)
+    with pytest.raises(ValueError, match=rf"^{argument} must be"):
+        AnomalyDataModule(MVTec("mvtec", tmp_path), **{argument: value})  # type: ignore[arg-type]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from occ_lab.data.images import preprocess, read_image, read_mask
+from occ_lab.data.images import read_image, read_mask
+from occ_lab.data.transforms import Preprocessing
 from tests.data.trees import noise, save
 
 
@@ -60,18 +61,25 @@ def test_any_colour_but_black_is_defect(tmp_path: Path) -> None:
 
 def test_image_and_mask_stay_together() -> None:
     image = np.zeros((128, 128, 3), np.uint8)
-    mask = np.zeros((128, 128), np.uint8)
-    image[40:80, 60:90], mask[40:80, 60:90] = 255, 1
-    both = preprocess(resize=96, crop=64)(image=image, mask=mask)
-    assert both["image"].shape == (64, 64, 3)
-    assert both["mask"].shape == (64, 64)
-    assert set(np.unique(both["mask"])) == {0, 1}
-    agree = (both["image"][..., 0] > 127) == (both["mask"] == 1)
-    assert agree.mean() > 0.98
+    mask = np.zeros((128, 128), bool)
+    image[40:80, 60:90], mask[40:80, 60:90] = 255, True
+    preprocessing = Preprocessing(resize=96, crop=64)
+    pixels, marked = preprocessing(image), preprocessing.of_mask(mask)
+    assert pixels.shape == (64, 64, 3)
+    assert (marked.shape, marked.dtype) == ((64, 64), bool)
+    assert ((pixels[..., 0] > 127) == marked).mean() > 0.98
+    assert 0 < marked.mean() < 1
+
+
+def test_sizes_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"^crop must be between 1 and resize=64, got 65"):
+        Preprocessing(resize=64, crop=65)
+    with pytest.raises(ValueError, match=r"^resize must be at least 1"):
+        Preprocessing(resize=0, crop=0)
 
 
 def test_resize_equals_pillow_lanczos() -> None:
     image = noise(3, 200)
-    ours = preprocess(resize=64, crop=32)(image=image)["image"]
+    ours = Preprocessing(resize=64, crop=32)(image)
     whole = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.LANCZOS))
     assert np.array_equal(ours, whole[16:48, 16:48])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.export import Dim
 
-from occ_lab.data.images import preprocess
+from occ_lab.data.transforms import Preprocessing
 from occ_lab.deploy import resize
 from occ_lab.deploy.resize import lanczos, resized
 
@@ -31,7 +31,7 @@ def graph() -> nn.Module:
 
 def assert_pillows(graph: nn.Module, image: np.ndarray) -> None:
     found = graph(torch.from_numpy(image)[None])[0].permute(1, 2, 0).numpy()
-    np.testing.assert_array_equal(found, preprocess(SIDE, CROP)(image=image)["image"])
+    np.testing.assert_array_equal(found, Preprocessing(SIDE, CROP)(image))
 
 
 def hard(seed: int, height: int, width: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from scipy.ndimage import binary_dilation
 
 from benchmarks.whole_runs import fitted
 from occ_lab.config.composition import composed, conf_dir
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
 from occ_lab.engine.explain import with_nearest
 from occ_lab.engine.run import check, run
@@ -43,10 +43,10 @@ def bolts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["dataset=mvtec", f"dataset.root='{root}'", *small, "loss.fit.epochs=1"]
 
 
-def detector_and_data(overrides: list[str]) -> tuple[Detector, TaskData]:
+def detector_and_data(overrides: list[str]) -> tuple[Detector, AnomalyDataModule]:
     cfg = composed("train", overrides)
     detector, _ = fitted(cfg, 1)
-    return detector.eval(), TaskData(check(cfg).benchmark, "bolt", batch_size=4)
+    return detector.eval(), AnomalyDataModule(check(cfg).benchmark, "bolt", batch_size=4)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=" ".join)
@@ -80,7 +80,7 @@ def test_occlusion_peaks_at_a_drawn_defect(bolts: list[str]) -> None:
 
 
 def test_the_nearest_is_of_the_training_images(bolts: list[str]) -> None:
-    data = TaskData(check(composed("train", bolts)).benchmark, "bolt", batch_size=4)
+    data = AnomalyDataModule(check(composed("train", bolts)).benchmark, "bolt", batch_size=4)
     training = torch.stack([data.train_images[place]["image"] for place in range(6)])
     for place, (image, nearest) in enumerate(with_nearest(data, range(6), CPU)):
         assert torch.equal(image, data.test_images[place]["image"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from occ_lab.backbones.timm import TimmBackbone
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.class_folder import ClassFolder
 from occ_lab.data.datasets.mvtec import MVTec
 from occ_lab.features.cache import FeatureCache, digest
@@ -25,8 +25,10 @@ def backbone(**changes: object) -> TimmBackbone:
     return TimmBackbone(**{**SMALL, **changes})
 
 
-def data(root: Path, **geometry: int) -> TaskData:
-    return TaskData(MVTec("mvtec", root, **{"resize": 64, "crop": 64, **geometry}), "bolt", 2)
+def data(root: Path, **geometry: int) -> AnomalyDataModule:
+    return AnomalyDataModule(
+        MVTec("mvtec", root, **{"resize": 64, "crop": 64, **geometry}), "bolt", 2
+    )
 
 
 def key(root: Path, network: Backbone | None = None, **geometry: int) -> str:
@@ -151,7 +153,7 @@ def test_tasks_share_the_features_of_the_images_they_share(
     cache, network = FeatureCache(tmp_path / "cache"), backbone(output="pooled")
     benchmark = ClassFolder(tmp_path, protocol, name="c", resize=32, crop=32)  # type: ignore[arg-type]
     for task in benchmark.tasks():
-        given = TaskData(benchmark, task, 4)
+        given = AnomalyDataModule(benchmark, task, 4)
         use_features(given, cache, network, torch.device("cpu"))
         for part in ("train", "test"):
             images = getattr(given, f"{part}_images")
@@ -171,5 +173,5 @@ def test_a_test_set_drawn_otherwise_is_a_miss(tmp_path: Path) -> None:
     keys = set()
     for chosen in settings:
         benchmark = MVTec("m", tmp_path, resize=64, crop=48, rotate=5, **chosen)  # type: ignore[arg-type]
-        keys.add(digest(cache_key(backbone(), TaskData(benchmark, "bolt", 2).test_images)))
+        keys.add(digest(cache_key(backbone(), AnomalyDataModule(benchmark, "bolt", 2).test_images)))
     assert len(keys) == len(settings)

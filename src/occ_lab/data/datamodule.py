@@ -156,22 +156,8 @@ class AnomalyDataModule(LightningDataModule):
     @property
     def equal(self) -> bool:
         """Whether each process must have as many training images, as gradient steps require."""
-        if self._equal is not None:
-            return self._equal
         module = self.trainer.lightning_module if self.trainer else None
         return module is None or module.automatic_optimization
-
-    _equal: bool | None = None
-
-    def share(self, rank: int, processes: int, equal: bool) -> None:
-        """Stand-in until callers have followed: set ``trainer`` instead."""
-        from types import SimpleNamespace
-
-        self.trainer = SimpleNamespace(  # type: ignore[assignment]
-            world_size=processes, global_rank=rank, lightning_module=None
-        )
-        self._equal = equal
-        self.setup("fit")
 
     def prepare_data(self) -> None:
         """Check every file before any work, see `check_split`; another call does nothing.
@@ -322,6 +308,3 @@ def held_out(items: list[Item], fraction: float, seed: int) -> tuple[list[Item],
         [item for index, item in enumerate(items) if index in chosen],
     )
 
-
-# Names of before, until their callers have followed.
-TaskData = AnomalyDataModule

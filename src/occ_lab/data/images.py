@@ -51,10 +51,3 @@ def read_mask(path: Path) -> np.ndarray:
         if file.mode in ("1", "L"):
             return np.asarray(file) != 0
     return np.asarray(read_image(path).any(axis=-1))
-
-
-def preprocess(resize: int, crop: int):  # type: ignore[no-untyped-def]
-    """Stand-in until callers have followed: use `occ_lab.data.transforms.Preprocessing`."""
-    from occ_lab.data.transforms import _resize_and_crop
-
-    return _resize_and_crop(resize, crop)

@@ -22,7 +22,7 @@ import occ_lab
 from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.data.base import Benchmark
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.extraction import use_features
 from occ_lab.features.levels import pieces
@@ -153,7 +153,7 @@ def study_task(cfg: DictConfig, parts: Parts, task: str, folder: Path) -> dict[s
     """Study one task and save its pictures into ``folder``."""
     started = time.perf_counter()
     parts = replace(parts, backbone=parts.backbone.for_task(task))
-    data = TaskData(parts.benchmark, task, cfg.loader.eval_batch_size, **cfg.loader)
+    data = AnomalyDataModule(parts.benchmark, task, cfg.loader.eval_batch_size, **cfg.loader)
     data.prepare_data()
     if len(data.split.train) < 4:
         raise InputError(f"{task}: the domain needs at least 4 training images, for two halves")
@@ -198,7 +198,7 @@ def levels_of(parts: Parts, batch: dict[str, Any]) -> list[Tensor]:
 
 
 def domain_ends(
-    cfg: DictConfig, parts: Parts, data: TaskData, moments: HalvedMoments
+    cfg: DictConfig, parts: Parts, data: AnomalyDataModule, moments: HalvedMoments
 ) -> list[float]:
     """norm* of each time: each half of the training images is held out from the other's Σ."""
     models = [

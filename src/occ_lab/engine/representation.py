@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from occ_lab.backbones.learned import save_encoder
 from occ_lab.config.composition import build
 from occ_lab.data.base import Benchmark
-from occ_lab.data.datamodule import TaskData
+from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.engine.fit import make_trainer
 from occ_lab.features.dataset import held
 from occ_lab.pretraining.representation import Representation
@@ -59,7 +59,7 @@ def learn(
     started = time.perf_counter()
     fit = cfg.representation.fit
     instances = max(1, cfg.representation.patches)
-    data = TaskData(benchmark, task, max(1, fit.batch_size // instances), **cfg.loader)
+    data = AnomalyDataModule(benchmark, task, max(1, fit.batch_size // instances), **cfg.loader)
     data.prepare_data()
     checkpoint = folder / "last.ckpt"
     saving = ModelCheckpoint(
@@ -77,7 +77,7 @@ def learn(
 
     going_on = LambdaCallback(on_load_checkpoint=go_on)
     trainer = make_trainer(cfg, loggers, fit.epochs, [saving, going_on, *watchers])
-    data.share(trainer.global_rank, trainer.world_size, equal=True)
+    data.trainer = trainer
     data.train_set = held(data.train_images)
     loader = data.resumable_dataloader(cfg.seed)
     seed_everything(cfg.seed, workers=True, verbose=False)

@@ -19,7 +19,8 @@ from rich.progress import Progress
 from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.config.sweeps import on_several_processes
 from occ_lab.data.base import Benchmark
-from occ_lab.data.datamodule import TaskData, TaskImages
+from occ_lab.data.datamodule import AnomalyDataModule
+from occ_lab.data.images_dataset import TaskImages
 from occ_lab.engine.fit import Fitted, Parts, make_detector, make_trainer, timed
 from occ_lab.engine.online import Online
 from occ_lab.engine.passage import Passage
@@ -120,7 +121,7 @@ def streamed(
     The first two arguments are the run directory and where the passage is put under the task's
     name; the others are those of `occ_lab.engine.fit.fitted`.
     """
-    data = TaskData(benchmark, task, 1, **cfg.loader)
+    data = AnomalyDataModule(benchmark, task, 1, **cfg.loader)
     data.prepare_data()
     trainer = make_trainer(cfg, loggers, 1)
     images = TaskImages(benchmark, data.split.train, masks=False)

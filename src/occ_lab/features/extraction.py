@@ -1,4 +1,4 @@
-"""One pass of the backbone over the images of a split, through the cache."""
+"""One pass of a frozen backbone over images, kept in the feature cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,9 +17,11 @@ from rich.progress import track
 from torch import Tensor
 
 from occ_lab.backbones.base import FrozenBackbone
-from occ_lab.data.datamodule import TaskData, TaskImages
+from occ_lab.data.datamodule import AnomalyDataModule
+from occ_lab.data.images_dataset import TaskImages
 from occ_lab.features.cache import FeatureCache, Levels
 from occ_lab.features.dataset import TaskFeatures
+from occ_lab.utils.source import code_of
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +31,24 @@ T = TypeVar("T")
 
 
 def use_features(
-    data: TaskData, cache: FeatureCache, backbone: FrozenBackbone, device: torch.device
+    data: AnomalyDataModule, cache: FeatureCache, backbone: FrozenBackbone, device: torch.device
 ) -> None:
-    """Let ``data`` give cached features in place of images that are the same every epoch."""
+    """Replace the images of a data module that are the same every epoch by cached features.
+
+    If the benchmark draws a random rotation or crop of each training image, only the test images
+    are replaced.
+
+    Args:
+        data: its ``train_set``, ``validation_set``, ``calibration_set`` and ``test_set`` are
+            replaced.
+        cache: where the features are kept.
+        backbone: the frozen network; it is moved to ``device``.
+        device: where the backbone computes.
+
+    Raises:
+        InputError: the disk is full, or a feature is too large for float16.
+        OSError: an image cannot be read.
+    """
 
     def features(images: TaskImages, title: str) -> Levels:
         return cached_features(
@@ -39,16 +56,17 @@ def use_features(
         )
 
     if data.benchmark.random:
-        log.info("cache: of the test images alone, since those to train on are drawn anew")
+        log.info("cache: only of the test images, since training images are drawn every epoch")
     else:
         pool = TaskImages(data.benchmark, data.split.pool or data.split.train, masks=False)
-        places = {item: place for place, item in enumerate(pool.items)}
+        rows = {item: row for row, item in enumerate(pool.items)}
         levels = features(pool, "train features")
 
         def of_pool(images: TaskImages) -> TaskFeatures:
-            return TaskFeatures(levels, images, np.array([places[item] for item in images.items]))
+            return TaskFeatures(levels, images, np.array([rows[item] for item in images.items]))
 
         data.train_set = of_pool(data.train_images)
+        data.validation_set = of_pool(data.validation_images)
         data.calibration_set = of_pool(data.calibration_images)
     data.test_set = TaskFeatures(features(data.test_images, "test features"), data.test_images)
 
@@ -67,14 +85,18 @@ def cached_features(
     Args:
         cache: where they are kept.
         backbone: the frozen network; it is moved to ``device``.
-        images: the split.
+        images: the images of a split.
         device: where the backbone computes.
         batch_size: images in a batch.
-        workers: threads that read images; 0 is as many as torch computes with.
+        workers: threads that read images; 0 means as many as torch computes with.
         title: what the progress bar says.
 
     Returns:
-        One array a level, finest first, float16 ``[N, H_l, W_l, C_l]``, memory-mapped.
+        One array for each level, finest first, float16 ``[N, H_l, W_l, C_l]``, memory-mapped.
+
+    Raises:
+        InputError: the disk is full, or a feature is too large for float16.
+        OSError: an image cannot be read.
     """
 
     def batches() -> Iterator[Levels]:
@@ -94,14 +116,14 @@ def image_batches(
 ) -> Iterator[Tensor]:
     """The images of a split in order, read by threads while the caller computes.
 
-    Decoding and resizing leave Python's lock free, and threads, unlike processes, start at once and
-    hand over pixels without a copy. Values stay 8 bits up to the device.
+    Decoding and resizing release Python's lock. Unlike processes, threads start at once and hand
+    over pixels without a copy. Pixels stay 8-bit until they are on the device.
 
     Args:
-        images: the split.
+        images: the images of a split.
         device: where the batches go.
         batch_size: images in a batch.
-        workers: threads that read images; 0 is as many as torch computes with.
+        workers: threads that read images; 0 means as many as torch computes with.
 
     Yields:
         float32 ``[B, 3, h, w]`` in 0..1, channels-last in memory.
@@ -110,10 +132,10 @@ def image_batches(
         OSError: an image cannot be read.
     """
     with ThreadPoolExecutor(workers or torch.get_num_threads()) as pool:
-        batches = (
+        batches: Iterator[list[Future[np.ndarray]]] = (
             [
-                pool.submit(images.pixels, place)
-                for place in range(len(images))[start : start + batch_size]
+                pool.submit(images.pixels, index)
+                for index in range(len(images))[start : start + batch_size]
             ]
             for start in range(0, len(images), batch_size)
         )
@@ -123,21 +145,30 @@ def image_batches(
 
 
 def one_ahead(batches: Iterator[list[T]]) -> Iterator[list[T]]:
-    """The same batches, each begun before the one in front of it is given."""
+    """The same batches, each begun before the one in front of it is yielded."""
     return (batch for batch, _ in itertools.pairwise(itertools.chain(batches, [[]])))
 
 
 def cache_key(backbone: FrozenBackbone, images: TaskImages) -> dict[str, Any]:
-    """All that decides the features of a split.
+    """Everything that decides the features of a split.
 
-    The files stand in it by path, size and time of change; the libraries that decode and compute
-    by version.
+    Image files are identified by path, size and modification time, the libraries that decode and
+    compute by their versions, and a user's own way to read images by its source.
+
+    Args:
+        backbone: the frozen network.
+        images: the images of a split.
+
+    Raises:
+        OSError: an image file is not there.
     """
     files = []
     for item in images.items:
         status = item.path.stat()
         path = str(item.path.absolute())
         files.append([path, status.st_size, status.st_mtime_ns, item.place])
+    own = type(images.benchmark)
+    reader = {} if own.read.__module__.startswith("occ_lab.") else {"reader": code_of(own)}
     return {
         "format": FORMAT,
         "backbone": backbone.name,
@@ -147,4 +178,5 @@ def cache_key(backbone: FrozenBackbone, images: TaskImages) -> dict[str, Any]:
         "drawn": images.drawing,
         "versions": [torch.__version__, timm.__version__, PIL.__version__],
         "images": files,
+        **reader,
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from occ_lab.config.composition import build, conf_dir, file_backbones
+from occ_lab.config.composition import build, conf_dir, prepared
 from occ_lab.config.sweeps import perform
 
 
@@ -23,11 +23,11 @@ def work(cfg: DictConfig, directory: Path) -> None:
     # Said before torch is imported, which takes seconds: the most common mistake.
     build(cfg.dataset, "dataset").tasks()
 
-    from occ_lab.engine.run import run
+    from occ_lab.config.job import perform_run
 
-    run(cfg, directory)
+    perform_run(cfg, directory)
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = file_backbones(sys.argv[1:])
+    sys.argv[1:] = prepared(sys.argv[1:])
     main()

@@ -14,7 +14,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
-from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from omegaconf.errors import (
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from occ_lab.config.errors import UserError, joined
 from occ_lab.config.packages import located, make_importable, register
@@ -45,7 +49,7 @@ def resolved(cfg: DictConfig) -> DictConfig:
     try:
         _resolve(copy)
     except OmegaConfBaseException as error:
-        raise _unresolved(error) from error
+        raise _unresolved(error) from None  # Hydra would print both
     with open_dict(copy):
         for key in DEFAULTS:
             copy.pop(key, None)
@@ -68,8 +72,10 @@ def _resolve(node: DictConfig | ListConfig) -> None:
 
 
 def _unresolved(error: OmegaConfBaseException) -> UserError:
-    """What `resolved` and `build` say of a value that is missing or refers to nothing."""
-    said = str(error.msg if error.msg else error).splitlines()[0]
+    """What the user reads of a value that is missing or refers to what is not there."""
+    if isinstance(error, MissingMandatoryValue):
+        return UserError(f"{error.full_key} has no default; give it a value")
+    said = str(error.msg or error).splitlines()[0]
     return UserError(f"{error.full_key}: {said}" if error.full_key else said)
 
 
@@ -156,7 +162,7 @@ def build(node: DictConfig, key: str, **values: Any) -> Any:
             raise UserError(text) from error
         raise
     except OmegaConfBaseException as error:
-        raise _unresolved(error) from error
+        raise _unresolved(error) from None
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from occ_lab.config.composition import build
@@ -17,6 +17,7 @@ from occ_lab.config.errors import UserError
 from occ_lab.utils.quiet import quiet_lightning
 
 TASK_LOGGER = "occ_lab.reporting.tracking.TaskLogger"
+OF_VALIDATION = ("val_",)  # how the names of metrics of held-out images begin
 BROUGHT = ("callbacks", "logger")  # arguments of the Trainer that have groups of their own
 
 
@@ -38,7 +39,9 @@ def make_callbacks(cfg: DictConfig, task: str, folder: Path) -> list[Callback]:
         UserError: a class that cannot be imported or is no callback, or a value that it refuses.
     """
     found = _named(_of_task(cfg, task, folder), "callbacks", Callback)
-    monitored = {key: name for key, each in found if (name := getattr(each, "monitor", None))}
+    monitored = {
+        f"{key}.monitor": name for key, each in found if (name := getattr(each, "monitor", None))
+    }
     checks: list[Callback] = [MonitorCheck(monitored)] if monitored else []
     return [*checks, *(each for _, each in found)]
 
@@ -83,20 +86,21 @@ def make_trainer(
 
 
 def check_trainer(cfg: DictConfig) -> None:
-    """Make all callbacks and loggers once, so that errors in them are found before any work.
+    """Make all callbacks, loggers and the Trainer once, to find errors in them before any work.
 
     Raises:
-        UserError: as of `make_callbacks`, or a metric of held-out images is monitored and no images
-            are held out.
+        UserError: as of `make_callbacks` and `make_trainer`, or a metric of held-out images is
+            monitored and no images are held out.
     """
     for each in make_callbacks(cfg, "task", Path("task")):
         for key, name in each.monitored.items() if isinstance(each, MonitorCheck) else ():
-            if name.startswith("val_") and not OmegaConf.select(cfg, "loader.validation"):
+            if name.startswith(OF_VALIDATION) and not OmegaConf.select(cfg, "loader.validation"):
                 raise UserError(
                     f"{key}: {name} is computed on held-out normal images; set "
                     "loader.validation to a fraction of the training images, such as 0.1"
                 )
     make_loggers(cfg, "task", Path("task"))
+    make_trainer(cfg, [], [], max_epochs=1)
 
 
 def wandb_settings(cfg: DictConfig) -> dict[str, Any] | None:
@@ -120,18 +124,29 @@ class MonitorCheck(Callback):
     def __init__(self, monitored: Mapping[str, str]) -> None:
         self.monitored = dict(monitored)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Compare with the metrics that have been logged by then.
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Look for the metrics of a validation.
 
         Raises:
-            UserError: one is not among them.
+            UserError: one is not logged.
         """
-        every = trainer.check_val_every_n_epoch or 1
-        if trainer.enable_validation and trainer.current_epoch + 1 < every:
-            return  # the first validation is still to come
+        if not trainer.sanity_checking:
+            self._look_for(OF_VALIDATION, trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Look for all others, which are there by now.
+
+        Raises:
+            UserError: one is not logged.
+        """
+        self._look_for(("",), trainer, but=OF_VALIDATION if trainer.enable_validation else ())
+
+    def _look_for(
+        self, prefixes: tuple[str, ...], trainer: Trainer, but: tuple[str, ...] = ()
+    ) -> None:
         logged = trainer.callback_metrics
         for key, name in self.monitored.items():
-            if name not in logged:
+            if name.startswith(prefixes) and not name.startswith(but) and name not in logged:
                 known = ", ".join(sorted(logged)) or "none"
                 raise UserError(f"{key}: no metric {name!r} is logged; there are: {known}")
 

@@ -11,6 +11,7 @@ LOGGERS = ("lightning.pytorch", "lightning.fabric")
 EXPECTED = (  # warnings of Lightning and torch about what is as it should be here
     ".*does not have many workers.*",
     ".*number of training batches.*",
+    ".*Total length of .* across ranks is zero.*",  # no held-out images
     ".*but have no `val_dataloader`.*",
     ".*in eval mode at the start of training.*",
     ".*LeafSpec.*",

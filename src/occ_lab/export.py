@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
-from occ_lab.config.composition import conf_dir
+from occ_lab.config.composition import conf_dir, prepared
+from occ_lab.config.errors import user_messages
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="export")
 def main(cfg: DictConfig) -> None:
     """Write the file, and check it against the detector."""
-    from occ_lab.deploy.export import export
+    with user_messages():
+        from occ_lab.config.export import perform_export
 
-    export(cfg)
+        perform_export(cfg)
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = prepared(sys.argv[1:])
     main()

@@ -27,43 +27,45 @@ class Format:
     Attributes:
         suffix: of the file.
         needs: the packages that write it, run it and check it.
-        write: the program with what is told of it, to a path.
-        run: opens such a file, to compute with so many threads.
+        write: writes a program and metadata to a path.
+        run: opens a file, to compute with a number of threads.
+        metadata: how a program reads the metadata of a file.
     """
 
     suffix: str
     needs: tuple[str, ...]
     write: Callable[[ExportedProgram, dict[str, str], Path], None]
     run: Callable[[Path, int], Run]
+    metadata: str
 
     @property
     def installed(self) -> bool:
-        """Whether all it needs is there."""
+        """Whether all packages that it needs are installed."""
         return all(find_spec(name) for name in self.needs)
 
 
-def require(name: str) -> Format:
+def required(name: str) -> Format:
     """The format of that name.
 
     Raises:
-        InputError: there is none, or what it needs is not installed.
+        InputError: there is none, or a package that it needs is not installed.
     """
     if name not in FORMATS:
         raise InputError(f"format: must be one of {', '.join(FORMATS)}, got {name!r}")
     form = FORMATS[name]
     if not form.installed:
-        lacking = ", ".join(each for each in form.needs if not find_spec(each))
+        missing = ", ".join(each for each in form.needs if not find_spec(each))
         extra = "openvino" if name == "openvino" else "export"
         raise InputError(
-            f"format: {name} needs {lacking}, not installed; pip install 'occ-lab[{extra}]'"
+            f"format: {name} needs {missing}, not installed; pip install 'occ-lab[{extra}]'"
         )
     return form
 
 
 def write_onnx(program: ExportedProgram, metadata: dict[str, str], path: Path) -> None:
-    """Write one file, the weights inside."""
+    """Write one file that holds the weights, too."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what its own dependencies deprecate
+        warnings.simplefilter("ignore")  # about what its own dependencies deprecate
         exported = torch.onnx.export(
             program,
             dynamo=True,
@@ -74,7 +76,7 @@ def write_onnx(program: ExportedProgram, metadata: dict[str, str], path: Path) -
     assert exported is not None
     shape = exported.model.graph.inputs[0].shape
     assert shape is not None
-    if not shape.is_static():  # its sizes bear the names of PyTorch's symbols
+    if not shape.is_static():  # its sizes have the names of PyTorch's symbols
         shape[1], shape[2] = "height", "width"
     exported.model.metadata_props.update(metadata)
     exported.save(path, external_data=False)
@@ -86,7 +88,7 @@ def run_onnx(path: Path, threads: int) -> Run:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Idle threads of its own must not take the processor from what is timed in turn with it.
+    # Its idle threads must not take the processor from what is timed in turn with it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
@@ -96,12 +98,12 @@ def run_onnx(path: Path, threads: int) -> Run:
 def write_torch(program: ExportedProgram, metadata: dict[str, str], path: Path) -> None:
     """Write one file that `torch.export.load` reads."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of weights that are views of others
+        warnings.simplefilter("ignore")  # about weights that are views of others
         torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
 
 
 def run_torch(path: Path, threads: int) -> Run:
-    """Open a file with PyTorch, whose own setting of threads counts."""
+    """Open a file with PyTorch, which uses the number of threads it is set to."""
     module = torch.export.load(path).module()
 
     @torch.inference_mode()
@@ -114,8 +116,8 @@ def run_torch(path: Path, threads: int) -> Run:
 def write_openvino(program: ExportedProgram, metadata: dict[str, str], path: Path) -> None:
     """Write the graph, and beside it the weights under the same name with ``.bin``.
 
-    By way of ONNX: of the two readers that OpenVINO has, the one of PyTorch's programs gave other
-    scores for images of some sizes (2026.4).
+    It goes by way of ONNX: OpenVINO's reader of PyTorch's programs gave other scores for images of
+    some sizes (2026.4).
     """
     import openvino
 
@@ -129,7 +131,7 @@ def write_openvino(program: ExportedProgram, metadata: dict[str, str], path: Pat
 
 
 def run_openvino(path: Path, threads: int) -> Run:
-    """Open files with OpenVINO on the CPU, in float32, which it leaves on some processors."""
+    """Open a file with OpenVINO, on the CPU, in float32 on every processor."""
     import openvino
 
     hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
@@ -144,12 +146,30 @@ def run_openvino(path: Path, threads: int) -> Run:
 
 
 def output_names(program: ExportedProgram) -> list[str]:
-    """The keys of what the program gives, in order."""
+    """The keys of what the program returns, in order."""
     return list(program.call_spec.out_spec.context)
 
 
 FORMATS = {
-    "onnx": Format(".onnx", ("onnx", "onnxscript", "onnxruntime"), write_onnx, run_onnx),
-    "torch_export": Format(".pt2", (), write_torch, run_torch),
-    "openvino": Format(".xml", ("onnx", "onnxscript", "openvino"), write_openvino, run_openvino),
+    "onnx": Format(
+        ".onnx",
+        ("onnx", "onnxscript", "onnxruntime"),
+        write_onnx,
+        run_onnx,
+        "onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map",
+    ),
+    "torch_export": Format(
+        ".pt2",
+        (),
+        write_torch,
+        run_torch,
+        f"torch.export.load(path, extra_files={{'{METADATA}': ''}})",
+    ),
+    "openvino": Format(
+        ".xml",
+        ("onnx", "onnxscript", "openvino"),
+        write_openvino,
+        run_openvino,
+        "openvino.Core().read_model(path).get_rt_info(['occ_lab']).value",
+    ),
 }

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from occ_lab.deploy.resize import resized
-from occ_lab.inference.predictor import TrainedDetector
+from occ_lab.detector import Detector
 from occ_lab.postprocessing.maps import axis_matrices
 
 
@@ -14,30 +14,33 @@ class Deployed(nn.Module):
     """What is exported: every step from an image to its score, in operations of a graph.
 
     Args:
-        trained: a detector on the CPU.
+        detector: trained, on the CPU.
         raw: whether it takes images as they are decoded, and resizes and crops them itself.
 
     Attributes:
-        rows: upsampling and smoothing of the maps' columns, ``[crop, H]``; absent where whole
-            images are scored.
-        columns: of their rows, ``[crop, W]``; likewise.
+        resize: pixels a side after the resize.
+        crop: pixels a side after the crop.
+        has_maps: whether there are anomaly maps; otherwise whole images are scored.
+        rows: upsampling and smoothing along the columns of the maps, ``[crop, H]``, if there are
+            any.
+        columns: the same along their rows, ``[crop, W]``.
     """
 
     rows: Tensor
     columns: Tensor
 
     @torch.no_grad()
-    def __init__(self, trained: TrainedDetector, raw: bool) -> None:
+    def __init__(self, detector: Detector, raw: bool) -> None:
         super().__init__()
-        detector = trained.detector
         self.detector = detector
         self.raw = raw
-        self.resize, self.crop = int(trained.cfg.dataset.resize), int(trained.cfg.dataset.crop)
-        grid = detector(torch.zeros(1, 3, self.crop, self.crop)).shape[-2:]
-        self.has_maps = grid != (1, 1)
+        self.resize, self.crop = detector.frame.resize, detector.frame.crop
+        size = (self.crop, self.crop)
+        height, width = detector.patch_scores(torch.zeros(1, 3, *size)).shape[-2:]
+        self.has_maps = (height, width) != (1, 1)
         if self.has_maps:
-            # Made here once: NumPy, which computes them, cannot be traced.
-            matrices = axis_matrices(grid, detector.size, detector.postprocess.sigma)
+            # Computed once, here: NumPy, which does it, cannot be traced.
+            matrices = axis_matrices((height, width), size, detector.postprocess.sigma)
             for name, matrix in zip(("rows", "columns"), matrices, strict=True):
                 self.register_buffer(name, matrix.float())
 
@@ -54,7 +57,7 @@ class Deployed(nn.Module):
         """
         if self.raw:
             image = resized(image, self.resize, self.crop) / 255
-        scores = self.detector(image)
+        scores = self.detector.patch_scores(image)
         maps = self.rows @ scores @ self.columns.T if self.has_maps else None
         found = self.detector.postprocess.image_scores(scores, maps)
         return {"score": found} if maps is None else {"score": found, "map": maps}

@@ -10,20 +10,20 @@ from torch import Tensor
 
 LOBES = 3  # of Pillow's Lanczos kernel, on either side
 ONE = 2.0**22  # a weight of 1 in Pillow's fixed-point numbers
-BAND = 32  # rows of the result that are computed of one slice
-COLUMNS_FIRST = int(PIL.__version__.split(".")[0]) >= 13  # of an image that is much too tall
+BAND = 32  # rows of the result that are computed from one slice
+COLUMNS_FIRST = int(PIL.__version__.split(".")[0]) >= 13  # for an image that is much too tall
 
 
 def resized(image: Tensor, side: int, crop: int) -> Tensor:
     """Resize to ``side`` pixels a side by Lanczos, and keep ``crop`` pixels at the centre.
 
-    As the installed Pillow does it with 8-bit images: in fixed-point numbers along the rows, the
-    result rounded to whole levels, then along the columns, and from version 13 on the other way
-    round where that is the faster one. The sums are of whole numbers, which float64 holds exactly;
-    a runtime that has float32 alone may be a level off in one pixel of ten thousand.
+    It is computed as the installed Pillow does it with 8-bit images: in fixed-point numbers along
+    the rows, rounded to whole levels, then along the columns; from version 13 on in the other order
+    where that is faster. The sums are of whole numbers, which float64 holds exactly; a runtime that
+    has only float32 may be a level off in one pixel of ten thousand.
 
     Args:
-        image: uint8 ``[N, h, w, 3]``; of any size, also while a graph of it is traced.
+        image: uint8 ``[N, h, w, 3]``, of any size, also while a graph is traced.
         side: height and width after the resize.
         crop: height and width of what is kept, at most ``side``.
 
@@ -37,7 +37,7 @@ def resized(image: Tensor, side: int, crop: int) -> Tensor:
         return shrunk(shrunk(pixels.mT, *across).mT, *down)[:, :, :crop, :crop].float()
 
     def columns_first(pixels: Tensor) -> Tensor:
-        # contiguous, since both ways must end in one layout
+        # contiguous, since both orders must give the same layout
         return shrunk(shrunk(pixels, *down).mT, *across).mT[:, :, :crop, :crop].float().contiguous()
 
     pixels = image.permute(0, 3, 1, 2)
@@ -53,8 +53,8 @@ def shrunk(pixels: Tensor, weights: Tensor, slices: Tensor) -> Tensor:
 
     Args:
         pixels: whole levels ``[N, 3, h, w]``.
-        weights: as of `bands`, ``[G, R, L]``.
-        slices: likewise, ``[G, L]``.
+        weights: ``[G, R, L]``, as returned by `bands`.
+        slices: ``[G, L]``, likewise.
 
     Returns:
         Whole levels, float64 ``[N, 3, G·R, w]``.
@@ -66,23 +66,23 @@ def shrunk(pixels: Tensor, weights: Tensor, slices: Tensor) -> Tensor:
 def bands(size: int, side: int, crop: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The resize along one axis, a few rows of the result at a time.
 
-    Such a band depends on a slice of the image; the rest of it has no weight there. The slices are
-    all of one length, so that the bands are one product of matrices.
+    Such a band depends on a slice of the image; the rest of the image has no weight in it. All
+    slices have the same length, so that the bands are one product of matrices.
 
     Args:
         size: pixels along the axis; symbolic while a graph of any size is traced.
-        side: to how many they are resized.
+        side: pixels along the axis after the resize.
         crop: how many of these are kept, at the centre.
         device: where it is computed.
 
     Returns:
-        The weights, float64 ``[G, R, L]``, of G · R ≥ ``crop`` rows, and the pixels that they are
-        of, int64 ``[G, L]``.
+        The weights, float64 ``[G, R, L]``, of G · R ≥ ``crop`` rows, and the indices of the pixels
+        that they belong to, int64 ``[G, L]``.
     """
     count = -(-crop // BAND)
     rows = torch.arange(count * BAND, device=device).unflatten(0, (count, BAND))
     rows = rows + (side - crop) // 2
-    margin = LOBES * (size // side + 1)  # at least what the kernel reaches
+    margin = LOBES * (size // side + 1)  # at least as far as the kernel reaches
     first = (2 * rows[:, :1] + 1) * size // (2 * side) - margin
     slices = first + torch.arange(BAND * size // side + 2 * margin + 3, device=device)
     weights = fixed_point(slices[:, None], rows[:, :, None], size, side)
@@ -90,13 +90,13 @@ def bands(size: int, side: int, crop: int, device: torch.device) -> tuple[Tensor
 
 
 def fixed_point(pixel: Tensor, row: Tensor, size: int, side: int) -> Tensor:
-    """Weights of pixels in rows of the result, those of a row summing to about `ONE`.
+    """Weights of pixels in rows of the result; those of a row sum to about `ONE`.
 
     Args:
-        pixel: int64 ``[..., 1, L]``; those out of 0..size − 1 weigh nothing.
-        row: int64 ``[..., R, 1]``; those that lie beyond the image, too, have no weights.
+        pixel: indices, int64 ``[..., 1, L]``; those outside 0..size − 1 have no weight.
+        row: indices, int64 ``[..., R, 1]``; a row beyond the image has no weights.
         size: pixels along the axis; symbolic while a graph of any size is traced.
-        side: to how many they are resized.
+        side: pixels along the axis after the resize.
 
     Returns:
         Whole numbers, float64 ``[..., R, L]``.
@@ -111,9 +111,9 @@ def fixed_point(pixel: Tensor, row: Tensor, size: int, side: int) -> Tensor:
 
 
 def lanczos(x: Tensor) -> Tensor:
-    """The kernel ``sinc(x) sinc(x / 3)``, zero from 3 on, float64."""
+    """Lanczos' kernel ``sinc(x) sinc(x / 3)``, zero where ``|x| ≥ 3``, float64."""
     inside = (x != 0) & (x.abs() < LOBES)
-    pi = torch.tensor(math.pi, dtype=torch.float64, device=x.device)  # ONNX rounds mere numbers
+    pi = torch.tensor(math.pi, dtype=torch.float64, device=x.device)  # ONNX rounds plain numbers
     angle = torch.where(inside, pi * x, 1.0)
     kernel = LOBES * angle.sin() * (angle / LOBES).sin() / angle.square()
     return torch.where(inside, kernel, (x == 0).double())

@@ -1,6 +1,8 @@
-"""The projector equals the plain form: join the levels, then convolve."""
+"""Every projector equals its plain form: join the levels, append coordinates, convolve."""
 
 from __future__ import annotations
+
+import copy
 
 import pytest
 import torch
@@ -9,50 +11,99 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from occ_lab.features.levels import join
-from occ_lab.projectors import Conv1x1, Identity
+from occ_lab.projectors import Conv1x1, CoordConv1x1, Identity, Projector
 from occ_lab.utils.errors import InputError
+from occ_lab.utils.specs import made_of, spec_of
+
+
+def coordinate(index: int, side: int) -> float:
+    return 2 * index / (side - 1) - 1 if side > 1 else -1.0
 
 
 def plain(projector: Conv1x1, levels: list[torch.Tensor]) -> torch.Tensor:
-    size = levels[0].shape[-2:]
-    joined = torch.cat([F.interpolate(level, size, mode="bilinear") for level in levels], dim=1)
-    return F.conv2d(joined, projector.conv.weight, projector.conv.bias)
+    batch, _, height, width = levels[0].shape
+    joined = [F.interpolate(level, (height, width), mode="bilinear") for level in levels]
+    weight = projector.conv.weight[:, :, 0, 0]
+    if isinstance(projector, CoordConv1x1):
+        down = [[coordinate(row, height)] * width for row in range(height)]
+        across = [[coordinate(column, width) for column in range(width)]] * height
+        grid = torch.tensor([down, across], dtype=levels[0].dtype)
+        joined.append(grid.expand(batch, 2, height, width))
+        weight = torch.cat([weight, projector.coordinates.weight], dim=1)
+    return F.conv2d(torch.cat(joined, dim=1), weight[:, :, None, None], projector.conv.bias)
 
 
+both = pytest.mark.parametrize("kind", [Conv1x1, CoordConv1x1])
+
+
+@both
 @settings(deadline=None, max_examples=25)
 @given(
     channels=st.lists(st.integers(1, 6), min_size=1, max_size=3),
-    side=st.integers(1, 9),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
     seed=st.integers(0, 1000),
 )
-def test_equals_the_plain_form(channels: list[int], side: int, seed: int) -> None:
+def test_equals_the_plain_form(
+    kind: type[Conv1x1], channels: list[int], height: int, width: int, seed: int
+) -> None:
     torch.manual_seed(seed)
-    sides = [max(1, side // 2**place) for place in range(len(channels))]
     levels = [
-        torch.randn(2, c, s, s, dtype=torch.float64) for c, s in zip(channels, sides, strict=True)
+        torch.randn(2, c, max(1, height >> index), max(1, width >> index), dtype=torch.float64)
+        for index, c in enumerate(channels)
     ]
-    projector = Conv1x1(channels).double()
+    projector = kind(channels).double()
     expected = plain(projector, levels)
     torch.testing.assert_close(projector(levels), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_gradients_equal_those_of_the_plain_form() -> None:
+@both
+def test_gradients_equal_those_of_the_plain_form(kind: type[Conv1x1]) -> None:
     torch.manual_seed(0)
-    levels = [torch.randn(3, 5, 8, 8), torch.randn(3, 7, 4, 4)]
-    projector = Conv1x1([5, 7])
-    ours = torch.autograd.grad(projector(levels).square().sum(), list(projector.parameters()))
-    theirs = torch.autograd.grad(
-        plain(projector, levels).square().sum(), list(projector.parameters())
-    )
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    levels = [torch.randn(3, 5, 8, 6).double(), torch.randn(3, 7, 4, 3).double()]
+    projector = kind([5, 7], compression=2).double()
+    parameters = list(projector.parameters())
+    ours = torch.autograd.grad(projector(levels).square().sum(), parameters)
+    theirs = torch.autograd.grad(plain(projector, levels).square().sum(), parameters)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_compression_divides_the_channels() -> None:
-    projector = Conv1x1([8, 8], compression=4)
+@both
+def test_compression_divides_the_channels(kind: type[Conv1x1]) -> None:
+    projector = kind([8, 8], compression=4)
+    assert projector.channels == [8, 8]
     assert projector.out_channels == 4
     assert projector([torch.zeros(1, 8, 4, 4), torch.zeros(1, 8, 2, 2)]).shape == (1, 4, 4, 4)
-    with pytest.raises(ValueError, match="compression must be an integer and >= 1, got 0"):
-        Conv1x1([8], compression=0)
+    for compression in (0, 1.5, 17):
+        with pytest.raises(ValueError, match=r"^compression must be an integer and >= 1 and <= 16"):
+            kind([8, 8], compression=compression)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [Conv1x1, CoordConv1x1, Identity])
+def test_a_projector_is_made_again_from_its_specification(kind: type[Projector]) -> None:
+    levels = [torch.rand(2, 8, 4, 4), torch.rand(2, 8, 2, 2)]
+    projector = kind([8, 8])
+    if kind is Conv1x1:
+        projector.assign(torch.rand(5, 17))
+    again = made_of(spec_of(projector))
+    again.load_state_dict(projector.state_dict())
+    assert again.out_channels == projector.out_channels
+    for each in (again, copy.deepcopy(projector)):
+        assert torch.equal(each(levels), projector(levels))
+
+
+def test_initial_weights_of_coordconv_are_those_of_one_convolution() -> None:
+    torch.manual_seed(0)
+    projector = CoordConv1x1([200, 198])
+    bound = 400**-0.5
+    weight = projector.coordinates.weight.detach().abs()
+    assert weight.max() <= bound
+    assert float(weight.mean()) == pytest.approx(bound / 2, rel=0.1)
+
+
+def test_channels_last_levels_give_a_channels_last_map() -> None:
+    levels = [torch.randn(2, 8, 4, 4).to(memory_format=torch.channels_last)]
+    assert CoordConv1x1([8])(levels).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_identity_joins_the_levels() -> None:
@@ -60,5 +111,10 @@ def test_identity_joins_the_levels() -> None:
     identity = Identity([3, 5])
     assert identity.out_channels == 8
     assert torch.equal(identity(levels), join(levels))
-    with pytest.raises(InputError, match=r"take projector=conv1x1"):
-        identity.assign(torch.eye(9))
+
+
+@pytest.mark.parametrize("kind", [CoordConv1x1, Identity])
+def test_a_closed_form_sets_a_plain_convolution_only(kind: type[Projector]) -> None:
+    with pytest.raises(InputError, match=f"Conv1x1 projector, not of {kind.__name__}") as error:
+        kind([8]).assign(torch.zeros(4, 9))
+    assert error.value.part == "projector"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from occ_lab.objectives.cfa import CFA, clustered, distinct_nearest
-from occ_lab.objectives.neighbours import NearestDistances, rows
+from occ_lab.objectives.neighbours import nearest_distances, rows
 from occ_lab.projectors import CoordConv1x1
 from occ_lab.utils.errors import InputError
 
@@ -43,7 +43,7 @@ def prepared(official: dict, setting: str, compression: int) -> tuple[CoordConv1
             "coordinates.weight": weight[:, -2:, 0, 0],
         }
     )
-    objective = CFA(projector.out_channels, [], radius=float(official[f"{setting}_r"]))
+    objective = CFA(radius=float(official[f"{setting}_r"]))
     with torch.no_grad():
         objective.setup(projector(levels_of(official, f"bank_batch{batch}_")) for batch in range(4))
     return projector, objective
@@ -63,7 +63,7 @@ def test_equals_the_official_one(
     z = projector(levels_of(official, ""))
     close(z, official[f"{setting}_phi"])
     close(objective.bank, official[f"{setting}_bank"])
-    close(objective.score(z), official[f"{setting}_score"][:, 0])
+    close(objective(z), official[f"{setting}_score"][:, 0])
 
     loss = objective.loss(z)
     loss.backward()
@@ -88,7 +88,7 @@ def example(
 ) -> tuple[CFA, torch.Tensor]:
     """CFA in float64 with a random bank, and random maps near it."""
     generator = torch.Generator().manual_seed(seed)
-    objective = CFA(channels, [], **arguments).double()
+    objective = CFA(**arguments).double()
     shape = (centres, channels)
     objective.bank = torch.randn(shape, generator=generator, dtype=torch.float64)
     z = torch.randn((2, channels, side, side + 1), generator=generator, dtype=torch.float64)
@@ -137,7 +137,7 @@ def test_gradient_equals_finite_differences() -> None:
     objective, z = example()
     features = rows(z).detach().requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda f: NearestDistances.apply(f, objective.bank, 4, 7, False), features
+        lambda f: nearest_distances(f, objective.bank, 4, 7, False), features
     )
 
 
@@ -147,7 +147,7 @@ def test_score_equals_its_formula(certainty: bool) -> None:
     distances = plain_distances(objective, z)[:, :3].sqrt()
     weights = torch.exp(-distances) / torch.exp(-distances).sum(dim=1, keepdim=True)
     expected = distances[:, 0] * (weights[:, 0] if certainty else 1)
-    torch.testing.assert_close(objective.score(z), expected.reshape(2, 4, 5))
+    torch.testing.assert_close(objective(z), expected.reshape(2, 4, 5))
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 40, 1000])
@@ -155,15 +155,15 @@ def test_chunks_agree(chunk: int) -> None:
     objective, z = example(radius=1.0)
     chunked, _ = example(radius=1.0, chunk=chunk)
     torch.testing.assert_close(chunked.loss(z), objective.loss(z), rtol=1e-12, atol=0)
-    torch.testing.assert_close(chunked.score(z), objective.score(z), rtol=1e-12, atol=0)
+    torch.testing.assert_close(chunked(z), objective(z), rtol=1e-12, atol=0)
 
 
 def test_single_precision_is_exact_next_to_a_centre() -> None:
     # ‖f‖² + ‖c‖² − 2 f·c would be rounding error alone at this distance.
-    objective = CFA(64, [])
+    objective = CFA()
     objective.bank = 10 * torch.randn(50, 64, generator=torch.Generator().manual_seed(0))
     z = (objective.bank + 1e-4).T.reshape(1, 64, 5, 10)
-    nearest = NearestDistances.apply(rows(z), objective.bank, 1, 16, False)
+    nearest = nearest_distances(rows(z), objective.bank, 1, 16, False)
     expected = (rows(z).double() - objective.bank.double()).square().sum(dim=1, keepdim=True)
     torch.testing.assert_close(nearest.double(), expected, rtol=1e-5, atol=0)
 
@@ -177,8 +177,8 @@ def test_half_precision_selects_the_same_neighbours_to_tolerance(
     bank = torch.randn(500, 96, generator=generator) + shift
     which = torch.randint(500, (300,), generator=generator)
     features = bank[which] + spread * torch.randn(300, 96, generator=generator)
-    full = NearestDistances.apply(features, bank, 6, 128, False)
-    half = NearestDistances.apply(features, bank, 6, 128, True)
+    full = nearest_distances(features, bank, 6, 128, False)
+    half = nearest_distances(features, bank, 6, 128, True)
     # Where one of the six is missed it is by another that is as near to within a few per cent.
     torch.testing.assert_close(half, full, rtol=0.03, atol=0)
     torch.testing.assert_close(half.mean(), full.mean(), rtol=1e-3, atol=0)
@@ -197,16 +197,16 @@ def test_nothing_repels_before_the_radius_has_grown() -> None:
 
 
 def test_without_terms_there_is_one_pass_and_nothing_to_train() -> None:
-    bare = CFA(4, [4], attract=False, repel=False)
+    bare = CFA(attract=False, repel=False)
     assert bare.one_pass
     assert bare.needs_setup
     bare.observe([])
     bare.finish(None)
-    assert not CFA(4, [4]).one_pass
+    assert not CFA().one_pass
 
 
 def test_radius_is_learned_or_not() -> None:
-    assert CFA(4, [4]).radius.requires_grad
+    assert CFA().radius.requires_grad
     fixed, z = example(learnable_radius=False)
     fixed.loss(z).backward()
     assert fixed.radius.grad is None
@@ -221,7 +221,7 @@ def test_official_bank_weighs_images_alike_whatever_the_batches() -> None:
     maps = some_maps(0)
     banks = []
     for size in (2, 7):
-        objective = CFA(3, [3])
+        objective = CFA()
         objective.setup(maps.split(size))
         banks.append(objective.bank)
     expected = maps.double().mean(dim=0).flatten(1).T
@@ -231,9 +231,9 @@ def test_official_bank_weighs_images_alike_whatever_the_batches() -> None:
 
 @pytest.mark.parametrize("memory", ["official", "algorithm1"])
 def test_compression_divides_the_centres(memory: str) -> None:
-    objective = CFA(3, [3], memory=memory, bank_compression=2)
+    objective = CFA(memory=memory, bank_compression=2)
     objective.setup([some_maps(0)])
-    again = CFA(3, [3], memory=memory, bank_compression=2)
+    again = CFA(memory=memory, bank_compression=2)
     again.setup([some_maps(0)])
     assert objective.bank.shape == (8, 3)
     torch.testing.assert_close(objective.bank, again.bank)
@@ -256,7 +256,7 @@ def test_algorithm1_moves_each_centre_to_the_feature_it_takes() -> None:
     step = 1e-3 * torch.randn(16, 3, generator=generator)
     centres = rows(first)
     second = (centres + step)[moved].T.reshape(1, 3, 4, 4)  # so near that each knows its own
-    objective = CFA(3, [3], memory="algorithm1", ema=0.25)
+    objective = CFA(memory="algorithm1", ema=0.25)
     objective.setup([first, second])
     torch.testing.assert_close(objective.bank, centres + 0.25 * step)
 
@@ -279,31 +279,31 @@ def test_centres_take_distinct_features(centres: int, spare: int, seed: int) -> 
 
 
 def test_state_dict_round_trip() -> None:
-    trained = CFA(3, [3])
+    trained = CFA()
     trained.setup([some_maps(0)])
-    fresh = torch.nn.ModuleDict({"objective": CFA(3, [3])})
+    fresh = torch.nn.ModuleDict({"objective": CFA()})
     fresh.load_state_dict(torch.nn.ModuleDict({"objective": trained}).state_dict())
     loaded = fresh["objective"]
-    torch.testing.assert_close(loaded.score(some_maps(1)), trained.score(some_maps(1)))
+    torch.testing.assert_close(loaded(some_maps(1)), trained(some_maps(1)))
     with pytest.raises(RuntimeError, match="bank"):
-        CFA(3, [3]).load_state_dict({"radius": torch.tensor(0.0)})
+        CFA().load_state_dict({"radius": torch.tensor(0.0)})
 
 
 def test_half_precision_maps_are_scored_in_full() -> None:
-    objective = CFA(3, [3])
+    objective = CFA()
     objective.setup([some_maps(0)])
     z = some_maps(1).half()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        score = objective.score(z)
+        score = objective(z)
     assert score.dtype == torch.float32
-    torch.testing.assert_close(score, objective.score(z.float()))
+    torch.testing.assert_close(score, objective(z.float()))
 
 
 def test_too_small_a_bank_is_the_users_to_mend() -> None:
     with pytest.raises(InputError, match=r"the memory bank has 4 centres, fewer than k \+ j = 6"):
-        CFA(3, [3], bank_compression=4).setup([some_maps(0)])
-    with pytest.raises(InputError, match="structured"):
-        CFA(3, [3]).setup([some_maps(0, side=1)])
+        CFA(bank_compression=4).setup([some_maps(0)])
+    with pytest.raises(InputError, match="many positions"):
+        CFA().setup([some_maps(0, side=1)])
 
 
 @pytest.mark.parametrize(
@@ -323,4 +323,4 @@ def test_too_small_a_bank_is_the_users_to_mend() -> None:
 )
 def test_bad_arguments_are_named(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be "):
-        CFA(3, [3], **{name: value})
+        CFA(**{name: value})

@@ -12,7 +12,7 @@ from occ_lab.objectives.deep_svdd import DeepSVDD
 
 
 def objective(boundary: str = "hard", **arguments: object) -> DeepSVDD:
-    made = DeepSVDD(3, [3], boundary, **arguments)  # type: ignore[arg-type]
+    made = DeepSVDD(boundary, **arguments)  # type: ignore[arg-type]
     made.double().setup([torch.full((2, 3, 4, 4), 0.5, dtype=torch.float64)])
     return made
 
@@ -22,7 +22,7 @@ def squared(z: torch.Tensor, centre: np.ndarray) -> np.ndarray:
 
 
 def test_centre_is_the_mean_output_kept_off_zero() -> None:
-    made = DeepSVDD(4, [4])
+    made = DeepSVDD()
     maps = torch.randn(5, 4, 2, 2) + torch.tensor([3.0, 0.0, -2.0, 0.0])[:, None, None]
     maps[:, 1] -= maps[:, 1].mean() - 0.04
     maps[:, 3] -= maps[:, 3].mean() + 0.02
@@ -39,12 +39,12 @@ def test_loss_and_score_are_the_formulas(seed: int, nu: float, radius: float) ->
     d = squared(z, np.full(3, 0.5))
     hard = objective()
     assert float(hard.loss(z)) == pytest.approx(d.mean())
-    np.testing.assert_allclose(hard.score(z), d)
+    np.testing.assert_allclose(hard(z), d)
     soft = objective("soft", nu=nu, warmup=5)
     soft.radius = torch.tensor(radius, dtype=torch.float64)
     expected = radius**2 + np.maximum(d - radius**2, 0).mean() / nu
     assert float(soft.loss(z)) == pytest.approx(expected)
-    np.testing.assert_allclose(soft.score(z), d - radius**2)
+    np.testing.assert_allclose(soft(z), d - radius**2)
 
 
 def test_radius_is_the_quantile_of_the_batch_after_the_warm_up() -> None:
@@ -58,7 +58,7 @@ def test_radius_is_the_quantile_of_the_batch_after_the_warm_up() -> None:
     soft.loss(z)
     distances = np.sqrt(squared(z, np.full(3, 0.5)))
     assert float(soft.radius) == pytest.approx(np.quantile(distances, 0.8))
-    assert float((soft.score(z) > 0).double().mean()) == pytest.approx(0.2, abs=0.01)
+    assert float((soft(z) > 0).double().mean()) == pytest.approx(0.2, abs=0.01)
 
 
 def test_gradients_are_those_of_the_formula() -> None:
@@ -79,4 +79,4 @@ def test_gradients_are_those_of_the_formula() -> None:
 )
 def test_values_out_of_range_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        DeepSVDD(3, [3], **arguments)  # type: ignore[arg-type]
+        DeepSVDD(**arguments)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from occ_lab.config.composition import composed
-from occ_lab.engine.run import run
+from occ_lab.config.job import perform_run
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,9 @@ from occ_lab.engine.run import run
 def test_real_automobiles(loss: str, least: float, shared_data: Path, tmp_path: Path) -> None:
     where = ["dataset=cifar10", f"dataset.root='{shared_data}/cifar10_subset'"]
     small = ["dataset.category=automobile", "dataset.resize=64", "dataset.crop=64", "logger=none"]
-    run(composed("train", [*where, *small, "trainer.accelerator=cpu", f"loss={loss}"]), tmp_path)
+    perform_run(
+        composed("train", [*where, *small, "trainer.accelerator=cpu", f"loss={loss}"]), tmp_path
+    )
     summary = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert summary["loss"] == loss
     assert summary["mean"]["image_auroc"] > least

@@ -17,14 +17,14 @@ from occ_lab.config.composition import composed
 from occ_lab.objectives.gaussian import Gaussian, inverse_factor
 from occ_lab.projectors import Conv1x1, Identity
 from occ_lab.utils.errors import InputError
-from tests.models.test_closed_form import CHANNELS, positions, toy_levels
+from tests.objectives.norm.test_closed_form import CHANNELS, positions, toy_levels
 from tests.objectives.runs import run_and_load
 
 
 def fitted(
     batches: list[list[torch.Tensor]], channels: list[int], **arguments: float
 ) -> tuple[Gaussian, Conv1x1]:
-    objective = Gaussian(sum(channels), channels, **arguments)
+    objective = Gaussian(**arguments)
     projector = Conv1x1(channels, normalize=bool(arguments.get("normalize"))).double()
     for batch in batches:
         objective.observe(batch)
@@ -48,7 +48,7 @@ def test_score_is_the_mahalanobis_distance(shrinkage: float, normalize: bool) ->
     rows = [positions(levels)[:, :-1] for levels in (train, test)]
     if normalize:
         rows = [f * 3 / np.linalg.norm(f, axis=1, keepdims=True) for f in rows]
-    ours = objective.score(projector(test))
+    ours = objective(projector(test))
     assert ours.shape == (6, 8, 8)
     np.testing.assert_allclose(ours.detach().flatten(), plain(*rows, shrinkage), rtol=1e-9)
 
@@ -69,7 +69,7 @@ def test_gde_ranks_as_the_density_of_scikit_learn() -> None:
     )
     unit = [(f / f.norm(dim=1, keepdim=True)).numpy() for f in (train, test)]
     density = GaussianMixture(1, covariance_type="full").fit(unit[0])
-    ours = objective.score(projector([test[..., None, None]])).detach().flatten()
+    ours = objective(projector([test[..., None, None]])).detach().flatten()
     assert spearmanr(ours, -density.score_samples(unit[1])).statistic > 0.9999
 
 
@@ -79,7 +79,7 @@ def test_batches_and_their_order_do_not_matter(size: int, seed: int) -> None:
     levels = toy_levels(2)
     order = torch.randperm(6, generator=torch.Generator().manual_seed(seed))
     parts = [[level[part] for level in levels] for part in order.split(size)]
-    scores = [o.score(p(levels)) for o, p in (fitted([levels], CHANNELS), fitted(parts, CHANNELS))]
+    scores = [o(p(levels)) for o, p in (fitted([levels], CHANNELS), fitted(parts, CHANNELS))]
     torch.testing.assert_close(*scores, rtol=1e-9, atol=0)
 
 
@@ -87,7 +87,7 @@ def test_fewer_features_than_channels_have_a_distance() -> None:
     train = torch.randn(5, 12, 1, 1, generator=torch.Generator().manual_seed(0))  # semantic
     test = torch.randn(4, 12, 1, 1, generator=torch.Generator().manual_seed(1)).double()
     objective, projector = fitted([[train]], [12])
-    ours = objective.score(projector([test])).detach()
+    ours = objective(projector([test])).detach()
     expected = plain(train.double().flatten(1).numpy(), test.flatten(1).numpy(), 0.01)
     assert ours.shape == (4, 1, 1)
     np.testing.assert_allclose(ours.flatten(), expected, rtol=1e-5)
@@ -96,8 +96,8 @@ def test_fewer_features_than_channels_have_a_distance() -> None:
 def test_single_precision_is_near() -> None:
     levels = toy_levels(3)
     objective, projector = fitted([levels], CHANNELS)
-    expected = objective.score(projector(levels))
-    ours = objective.score(projector.float()([level.float() for level in levels]))
+    expected = objective(projector(levels))
+    ours = objective(projector.float()([level.float() for level in levels]))
     torch.testing.assert_close(ours.double(), expected, rtol=1e-4, atol=0)
 
 
@@ -126,16 +126,16 @@ def test_inverse_factor_of_many_is_that_of_each() -> None:
 
 
 def test_needs_a_projector_that_can_be_set() -> None:
-    objective = Gaussian(9, CHANNELS)
+    objective = Gaussian()
     objective.observe(toy_levels(0))
-    with pytest.raises(InputError, match="projector=conv1x1"):
+    with pytest.raises(InputError, match="Conv1x1"):
         objective.finish(Identity(CHANNELS))
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "much"])
 def test_bad_arguments_are_named(value: object) -> None:
     with pytest.raises(ValueError, match="^shrinkage must be "):
-        Gaussian(3, [3], shrinkage=value)  # type: ignore[arg-type]
+        Gaussian(shrinkage=value)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("loss", ["gaussian", "gde"])

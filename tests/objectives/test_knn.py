@@ -17,7 +17,8 @@ from occ_lab.objectives.neighbours import rows
 from occ_lab.projectors import Conv1x1, Identity
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.processes import all_gathered
-from tests.objectives.runs import in_two_processes, run_and_load
+from tests.objectives.processes import in_two_processes
+from tests.objectives.runs import run_and_load
 
 CHANNELS = [4, 3]
 
@@ -31,7 +32,7 @@ def some_levels(seed: int, images: int = 5, side: int = 4) -> list[torch.Tensor]
 
 
 def fitted(*batches: list[torch.Tensor], **arguments: object) -> KNN:
-    objective = KNN(sum(CHANNELS), CHANNELS, **arguments)
+    objective = KNN(**arguments)
     for batch in batches:
         objective.observe(batch)
     objective.finish(Identity(CHANNELS))
@@ -58,7 +59,7 @@ def test_score_is_the_mean_distance_to_the_nearest(
     neighbours = NearestNeighbors(metric=metric, algorithm="brute")
     neighbours.fit(rows(join(train)).double().numpy())
     distances, _ = neighbours.kneighbors(rows(join(test)).double().numpy(), k)
-    ours = objective.score(join(test))
+    ours = objective(join(test))
     assert ours.shape == (3, side, side)
     np.testing.assert_allclose(ours.flatten(), distances.mean(axis=1), rtol=1e-4, atol=1e-6)
 
@@ -66,8 +67,8 @@ def test_score_is_the_mean_distance_to_the_nearest(
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_a_vector_of_the_bank_is_at_no_distance(metric: str) -> None:
     levels = [100 + level for level in some_levels(0)]
-    assert fitted(levels, metric=metric).score(join(levels)).abs().max() < 1e-6
-    scores = fitted(levels, metric="cosine").score(torch.zeros(1, 7, 2, 2))
+    assert fitted(levels, metric=metric)(join(levels)).abs().max() < 1e-6
+    scores = fitted(levels, metric="cosine")(torch.zeros(1, 7, 2, 2))
     assert torch.isfinite(scores).all()
 
 
@@ -88,7 +89,7 @@ def test_batches_do_not_matter(size: int, bank: int, coreset: str) -> None:
 def test_the_order_does_not_matter_where_all_are_kept() -> None:
     levels, test = some_levels(1), join(some_levels(2))
     turned = [level.flip(0) for level in levels]
-    torch.testing.assert_close(fitted(turned).score(test), fitted(levels).score(test))
+    torch.testing.assert_close(fitted(turned)(test), fitted(levels)(test))
 
 
 def test_the_seed_draws_the_bank() -> None:
@@ -99,7 +100,7 @@ def test_the_seed_draws_the_bank() -> None:
 def test_a_greedy_bank_leaves_no_vector_far_away() -> None:
     levels = some_levels(0, images=20)
     farthest = [
-        float(fitted(levels, bank=32, coreset=coreset).score(join(levels)).max())
+        float(fitted(levels, bank=32, coreset=coreset)(join(levels)).max())
         for coreset in ("random", "greedy")
     ]
     assert farthest[1] < 0.9 * farthest[0]
@@ -108,16 +109,16 @@ def test_a_greedy_bank_leaves_no_vector_far_away() -> None:
 def test_half_precision_maps_are_scored_in_full() -> None:
     objective, z = fitted(some_levels(0)), join(some_levels(1)).half()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        score = objective.score(z)
+        score = objective(z)
     assert score.dtype == torch.float32
-    torch.testing.assert_close(score, objective.score(z.float()))
+    torch.testing.assert_close(score, objective(z.float()))
 
 
 def test_state_dict_round_trip() -> None:
     trained, z = fitted(some_levels(0), bank=30), join(some_levels(1))
-    fresh = KNN(7, CHANNELS)
+    fresh = KNN()
     fresh.load_state_dict(trained.state_dict())
-    assert torch.equal(fresh.score(z), trained.score(z))
+    assert torch.equal(fresh(z), trained(z))
 
 
 def test_too_few_vectors_are_the_users_to_mend() -> None:
@@ -126,9 +127,9 @@ def test_too_few_vectors_are_the_users_to_mend() -> None:
 
 
 def test_another_projector_is_refused() -> None:
-    objective = KNN(7, CHANNELS)
+    objective = KNN()
     objective.observe(some_levels(0))
-    with pytest.raises(InputError, match="take projector=identity"):
+    with pytest.raises(InputError, match="take the projector Identity"):
         objective.finish(Conv1x1(CHANNELS))
 
 
@@ -145,7 +146,7 @@ def test_another_projector_is_refused() -> None:
 )
 def test_bad_arguments_are_named(arguments: dict) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(arguments))} must be "):
-        KNN(3, [3], **arguments)
+        KNN(**arguments)
 
 
 def half_of_the_batches(rank: int) -> None:

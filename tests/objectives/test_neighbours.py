@@ -14,14 +14,14 @@ from occ_lab.projectors import Identity
 def test_the_gradient_is_finite_at_a_vector_of_the_bank(loss: str) -> None:
     z = torch.randn(2, 5, 3, 3, generator=torch.Generator().manual_seed(0))
     if loss == "knn":
-        objective = KNN(5, [5])
+        objective = KNN()
         objective.observe([z])
         objective.finish(Identity([5]))
     else:
-        objective = CFA(5, [5])
+        objective = CFA()
         objective.setup([z[:1]])
     x = z.clone().requires_grad_()
-    scores = objective.score(x)
+    scores = objective(x)
     assert scores[0].max() < 1e-6
     # as of an image score, to which the map's maximum alone adds
     (gradient,) = torch.autograd.grad(scores.max(), x)

@@ -18,15 +18,16 @@ from occ_lab.objectives.ocsvm import OCSVM
 from occ_lab.projectors import Conv1x1, Identity
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.processes import all_gathered
-from tests.models.test_kde import some_levels
-from tests.models.test_knn import CHANNELS
-from tests.objectives.runs import in_two_processes, run_and_load
+from tests.objectives.processes import in_two_processes
+from tests.objectives.runs import run_and_load
+from tests.objectives.test_kde import some_levels
+from tests.objectives.test_knn import CHANNELS
 
 both_kernels = pytest.mark.parametrize("kernel", ["linear", "rbf"])
 
 
 def fitted(*batches: list[torch.Tensor], **arguments: object) -> OCSVM:
-    objective = OCSVM(sum(CHANNELS), CHANNELS, **arguments).double()
+    objective = OCSVM(**arguments).double()
     for batch in batches:
         objective.observe(batch)
     objective.finish(Identity(CHANNELS))
@@ -56,7 +57,7 @@ def test_scores_are_scikit_learns(
 ) -> None:
     train, test = some_levels(seed, side=side), some_levels(seed + 100, 3, side)
     objective = fitted(train, kernel=kernel, nu=nu, scale=scale, chunk=chunk)
-    ours = objective.score(join(test))
+    ours = objective(join(test))
     assert ours.shape == (3, side, side)
     sample = Reservoir(20_000, seed=0)  # for their order: the solver stops when it is near enough
     sample.add(rows(join(train)))
@@ -68,7 +69,7 @@ def test_scores_are_scikit_learns(
 def test_the_order_hardly_matters(kernel: str) -> None:
     levels, z = some_levels(2), join(some_levels(3))
     turned = [level.flip(0) for level in levels]
-    scores = [fitted(each, kernel=kernel).score(z) for each in (levels, turned)]
+    scores = [fitted(each, kernel=kernel)(z) for each in (levels, turned)]
     torch.testing.assert_close(*scores, rtol=1e-2, atol=1e-3)
 
 
@@ -78,12 +79,12 @@ def test_the_length_of_a_feature_matters_without_a_kernel_alone() -> None:
     for kernel, unchanged in (("rbf", True), ("linear", False)):
         scores = []
         for f in (train, train * lengths):
-            objective = OCSVM(7, [7], kernel=kernel).double()
+            objective = OCSVM(kernel=kernel).double()
             objective.observe([f])
             objective.finish(Identity([7]))
-            scores.append(objective.score(z))
+            scores.append(objective(z))
         assert torch.allclose(*scores) == unchanged
-        assert torch.allclose(scores[0], objective.score(z * lengths)) == unchanged
+        assert torch.allclose(scores[0], objective(z * lengths)) == unchanged
 
 
 def test_without_a_kernel_one_vector_is_kept() -> None:
@@ -95,14 +96,14 @@ def test_without_a_kernel_one_vector_is_kept() -> None:
 @both_kernels
 def test_the_gradient_is_that_of_finite_differences(kernel: str) -> None:
     z = join(some_levels(1, images=1, side=2)).requires_grad_()
-    assert torch.autograd.gradcheck(fitted(some_levels(0), kernel=kernel).score, z)
+    assert torch.autograd.gradcheck(fitted(some_levels(0), kernel=kernel), z)
 
 
 @both_kernels
 def test_far_away_and_at_zero_all_is_finite(kernel: str) -> None:
     objective = fitted(some_levels(0), kernel=kernel, scale=1e6).float()
     z = torch.cat([-join(some_levels(1)), torch.zeros(1, 7, 4, 4)]).requires_grad_()
-    score = objective.score(z)
+    score = objective(z)
     score.sum().backward()
     assert torch.isfinite(score).all()
     assert torch.isfinite(z.grad).all()
@@ -113,30 +114,30 @@ def test_half_precision_maps_are_scored_in_full(kernel: str) -> None:
     objective = fitted(some_levels(0), kernel=kernel).float()
     z = join(some_levels(1)).half()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        score = objective.score(z)
+        score = objective(z)
     assert score.dtype == torch.float32
-    torch.testing.assert_close(score, objective.score(z.float()))
+    torch.testing.assert_close(score, objective(z.float()))
 
 
 @both_kernels
 def test_state_dict_round_trip(kernel: str) -> None:
     trained, z = fitted(some_levels(0), kernel=kernel), join(some_levels(1))
-    fresh = OCSVM(7, CHANNELS, kernel=kernel).double()
+    fresh = OCSVM(kernel=kernel).double()
     fresh.load_state_dict(trained.state_dict())
-    assert torch.equal(fresh.score(z), trained.score(z))
+    assert torch.equal(fresh(z), trained(z))
 
 
 def test_features_of_one_value_are_the_users_to_mend() -> None:
-    objective = OCSVM(12, [12])
+    objective = OCSVM()
     objective.observe([torch.ones(5, 12, 1, 1)])
-    with pytest.raises(InputError, match=r"^loss\.scale: .* same value in every channel"):
+    with pytest.raises(InputError, match=r"^scale: .* same value in every channel"):
         objective.finish(Identity([12]))
 
 
 def test_another_projector_is_refused() -> None:
-    objective = OCSVM(7, CHANNELS)
+    objective = OCSVM()
     objective.observe(some_levels(0))
-    with pytest.raises(InputError, match="take projector=identity"):
+    with pytest.raises(InputError, match="take the projector Identity"):
         objective.finish(Conv1x1(CHANNELS))
 
 
@@ -146,7 +147,7 @@ def test_another_projector_is_refused() -> None:
 )
 def test_bad_arguments_are_named(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be "):
-        OCSVM(3, [3], **{name: value})
+        OCSVM(**{name: value})
 
 
 def half_of_the_batches(rank: int) -> None:
@@ -156,7 +157,7 @@ def half_of_the_batches(rank: int) -> None:
         objective = fitted(*batches[rank::2], kernel=kernel)
         expected = plain(train.numpy(), rows(z).numpy(), kernel, 0.5, 10)
         # the solver stops when it is near enough, by the order of the vectors
-        np.testing.assert_allclose(objective.score(z).flatten(), expected, rtol=1e-2, atol=1e-3)
+        np.testing.assert_allclose(objective(z).flatten(), expected, rtol=1e-2, atol=1e-3)
         assert torch.equal(*all_gathered(objective.support[None]))
 
 

@@ -15,7 +15,8 @@ from occ_lab.features.levels import join
 from occ_lab.objectives.padim import PaDiM
 from occ_lab.projectors import Conv1x1, Identity
 from occ_lab.utils.errors import InputError
-from tests.objectives.runs import in_two_processes, run_and_load
+from tests.objectives.processes import in_two_processes
+from tests.objectives.runs import run_and_load
 
 CHANNELS = [4, 3]
 
@@ -31,7 +32,7 @@ def some_levels(seed: int, images: int = 9, side: int = 4) -> list[torch.Tensor]
 
 
 def fitted(*batches: list[torch.Tensor], **arguments: float) -> PaDiM:
-    objective = PaDiM(sum(CHANNELS), CHANNELS, **arguments)
+    objective = PaDiM(**arguments)
     for batch in batches:
         objective.observe(batch)
     objective.finish(Identity(CHANNELS))
@@ -68,7 +69,7 @@ def test_scores_are_mahalanobis_distances(
     objective = fitted(train, dims=dims, shrinkage=shrinkage, seed=seed)
     assert len(objective.chosen) == min(dims, 7)
     expected = plain(train, test, objective.chosen, shrinkage)
-    ours = objective.score(join(test))
+    ours = objective(join(test))
     assert ours.dtype == torch.float32
     # near the mean the difference to it has few digits left in float32
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=2e-6)
@@ -78,7 +79,7 @@ def test_without_shrinkage_enough_images_do() -> None:
     train, test = some_levels(0, images=30), some_levels(1)
     objective = fitted(train, shrinkage=0.0)
     expected = plain(train, test, objective.chosen, 0.0)
-    np.testing.assert_allclose(objective.score(join(test)), expected, rtol=1e-4)
+    np.testing.assert_allclose(objective(join(test)), expected, rtol=1e-4)
     with pytest.raises(InputError, match="covariance of the features is singular"):
         fitted(some_levels(0, images=5), shrinkage=0.0)
 
@@ -87,7 +88,7 @@ def test_a_position_where_nothing_varies_has_a_distance() -> None:
     train, test = some_levels(0), some_levels(1)
     for level in train:
         level[:, :, :2, :2] = 3.0
-    assert torch.isfinite(fitted(train).score(join(test))).all()
+    assert torch.isfinite(fitted(train)(join(test))).all()
     with pytest.raises(InputError, match="more training images"):
         fitted(some_levels(0, images=1))
 
@@ -99,39 +100,45 @@ def test_batches_and_their_order_do_not_matter(size: int, seed: int) -> None:
     order = torch.randperm(9, generator=torch.Generator().manual_seed(seed))
     parts = [[level[part] for level in levels] for part in order.split(size)]
     torch.testing.assert_close(
-        fitted(*parts).score(join(levels)), fitted(levels).score(join(levels)), rtol=1e-5, atol=0
+        fitted(*parts)(join(levels)), fitted(levels)(join(levels)), rtol=1e-5, atol=0
     )
 
 
+def chosen_of(dims: int, seed: int = 0) -> torch.Tensor:
+    objective = PaDiM(dims=dims, seed=seed)
+    objective.build(50)
+    return objective.chosen
+
+
 def test_the_seed_chooses_the_channels() -> None:
-    choices = [PaDiM(50, [50], dims=10, seed=seed).chosen for seed in (0, 0, 1)]
+    choices = [chosen_of(dims=10, seed=seed) for seed in (0, 0, 1)]
     assert torch.equal(choices[0], choices[1])
     assert not torch.equal(choices[0], choices[2])
     assert len(choices[0].unique()) == 10
-    assert torch.equal(PaDiM(50, [50], dims=90).chosen, torch.arange(50))
+    assert torch.equal(chosen_of(dims=90), torch.arange(50))
 
 
 def test_half_precision_maps_are_scored_in_full() -> None:
     objective, z = fitted(some_levels(0)), join(some_levels(1)).half()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        score = objective.score(z)
+        score = objective(z)
     assert score.dtype == torch.float32
-    torch.testing.assert_close(score, objective.score(z.float()))
+    torch.testing.assert_close(score, objective(z.float()))
 
 
 def test_state_dict_round_trip() -> None:
     trained, z = fitted(some_levels(0)), join(some_levels(1))
-    fresh = PaDiM(7, CHANNELS, seed=1)
+    fresh = PaDiM(seed=1)
     fresh.load_state_dict(trained.state_dict())
-    assert torch.equal(fresh.score(z), trained.score(z))
+    assert torch.equal(fresh(z), trained(z))
     with pytest.raises(RuntimeError, match="factor"):
         fresh.load_state_dict({"mean": trained.mean, "chosen": trained.chosen})
 
 
 def test_another_projector_is_refused() -> None:
-    objective = PaDiM(7, CHANNELS)
+    objective = PaDiM()
     objective.observe(some_levels(0))
-    with pytest.raises(InputError, match="take projector=identity"):
+    with pytest.raises(InputError, match="take the projector Identity"):
         objective.finish(Conv1x1(CHANNELS))
 
 
@@ -140,13 +147,13 @@ def test_another_projector_is_refused() -> None:
 )
 def test_bad_arguments_are_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be "):
-        PaDiM(3, [3], **{name: value})
+        PaDiM(**{name: value})
 
 
 def half_of_the_batches(rank: int) -> None:
     batches = [some_levels(seed) for seed in range(5)]
     z = join(some_levels(9))
-    ours = fitted(*batches[rank::2]).score(z)
+    ours = fitted(*batches[rank::2])(z)
     train = [torch.cat(levels) for levels in zip(*batches, strict=True)]
     expected = plain(train, some_levels(9), torch.arange(7), 0.01)
     # near the mean the difference to it has few digits left in float32

@@ -18,26 +18,26 @@ def answers(seed: int = 0) -> torch.Tensor:
 
 def test_score_is_how_unlikely_the_right_turns_are() -> None:
     z = answers()
-    found = RotationScore(4, [4]).score(z)
+    found = RotationScore()(z)
     assert found.shape == (2, 3, 5)
     torch.testing.assert_close(found, -z.exp().prod(dim=1).log())
     assert (found >= 0).all()
-    assert float(RotationScore(4, [4]).score(torch.zeros(1, 4, 1, 1))) == 0  # sure and right
+    assert float(RotationScore()(torch.zeros(1, 4, 1, 1))) == 0  # sure and right
     guessing = torch.full((1, 4, 1, 1), 0.25).log()
-    assert float(RotationScore(4, [4]).score(guessing)) == pytest.approx(4 * 1.3862944)
+    assert float(RotationScore()(guessing)) == pytest.approx(4 * 1.3862944)
 
 
 def test_it_learns_nothing() -> None:
-    objective = RotationScore(4, [4])
+    objective = RotationScore()
     assert objective.one_pass
     assert not objective.needs_setup
     objective.observe([answers()])
     objective.finish(Identity([4]))
     assert objective.state_dict() == {}
-    with pytest.raises(InputError, match="projector=identity"):
+    with pytest.raises(InputError, match="the projector Identity"):
         objective.finish(Conv1x1([4]))
 
 
 def test_other_features_are_refused() -> None:
-    with pytest.raises(InputError, match=r"backbone=file:PATH backbone\.features=turns"):
-        RotationScore(512, [512]).observe([torch.zeros(2, 512, 1, 1)])
+    with pytest.raises(InputError, match="^features: .* got 512 channels"):
+        RotationScore().observe([torch.zeros(2, 512, 1, 1)])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from occ_lab.pretraining.contrastive import Contrastive, contrast
-from tests.objectives.runs import in_two_processes
+from tests.objectives.processes import in_two_processes
 from tests.pretraining.representations import (
     Seen,
     Still,

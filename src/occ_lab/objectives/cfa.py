@@ -177,7 +177,7 @@ def official_bank(images: Iterable[Tensor], compression: int, seed: int) -> Tens
         ``[HW // γ_c, C]``.
     """
     stream = iter(images)
-    total, count = next(stream).clone(), 1
+    total, count = first_of(stream).clone(), 1
     for features in stream:
         total += features
         count += 1
@@ -201,11 +201,19 @@ def algorithm1_bank(images: Iterable[Tensor], compression: int, ema: float, seed
     Returns:
         ``[HW // γ_c, C]``.
     """
-    stream: Iterator[Tensor] = iter(images)
-    bank = clustered(next(stream), compression, seed)
+    stream = iter(images)
+    bank = clustered(first_of(stream), compression, seed)
     for features in stream:
         bank = bank.lerp(features[distinct_nearest(bank, features)], ema)
     return bank
+
+
+def first_of(images: Iterator[Tensor]) -> Tensor:
+    """The first of the images; raises an InputError where there is none."""
+    first = next(images, None)
+    if first is None:
+        raise InputError("the training set has no images", part="dataset")
+    return first
 
 
 def distinct_nearest(centres: Tensor, features: Tensor) -> Tensor:

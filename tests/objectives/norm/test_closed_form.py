@@ -40,7 +40,7 @@ def positions(levels: list[torch.Tensor]) -> np.ndarray:
 
 
 def moments(levels: list[torch.Tensor], normalize: bool = False) -> Moments:
-    result = Moments(CHANNELS, normalize)
+    result = Moments(normalize)
     result.update(levels)
     return result
 
@@ -64,7 +64,7 @@ def test_moments_equal_those_of_the_joined_features(
     if normalize:
         f = f * np.sqrt(sum(channels)) / np.linalg.norm(f, axis=1, keepdims=True)
     f = np.concatenate([f, np.ones((len(f), 1))], axis=1)
-    ours = Moments(channels, normalize)
+    ours = Moments(normalize)
     ours.update(levels)
     np.testing.assert_allclose(ours.mean.numpy(), f.T @ f / len(f), rtol=1e-9, atol=1e-12)
 
@@ -147,14 +147,14 @@ def test_score_falls_along_the_flow_fastest_where_variance_is_largest() -> None:
 def test_norm_in_closed_form_sets_the_projector_to_the_expected_score() -> None:
     levels = toy_levels(3)
     projector = Conv1x1(CHANNELS).double()
-    objective = Norm(9, CHANNELS, solver="closed_form", time=5.0, norm=2.0)
+    objective = Norm(9, solver="closed_form", time=5.0, norm=2.0)
     assert objective.one_pass
     objective.observe([x[:3] for x in levels])
     objective.observe([x[3:] for x in levels])
     objective.finish(projector)
     f = positions(levels)
     factor = expected_factor(torch.from_numpy(f.T @ f / len(f)), 9, 2.0, 5.0).numpy()
-    ours = objective.double().score(projector(levels)).flatten().detach().numpy()
+    ours = objective.double()(projector(levels)).flatten().detach().numpy()
     np.testing.assert_allclose(ours, np.linalg.norm(f @ factor.T, axis=1), rtol=1e-4)
 
 
@@ -179,7 +179,7 @@ def test_zero_features_are_scored_too() -> None:
 
 def test_halves_add_up_to_the_moments_of_all() -> None:
     levels = toy_levels(3)
-    halved = HalvedMoments(CHANNELS, normalize=False)
+    halved = HalvedMoments(normalize=False)
     for start in range(0, len(levels[0]), 3):
         halved.update([level[start : start + 3] for level in levels])
     torch.testing.assert_close(halved.mean, moments(levels).mean)

@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import expm
 
 from occ_lab.objectives.norm.drawn import DrawnMaps, length_and_cosine
-from tests.models.test_norm_maps import CHANNELS, toy
+from tests.objectives.norm.test_norm_maps import CHANNELS, toy
 
 
 @pytest.mark.parametrize("normalize", [False, True])

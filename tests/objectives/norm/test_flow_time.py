@@ -37,7 +37,7 @@ def test_pasted_levels_are_normal_by_themselves() -> None:
 
 def observed(whole: list[torch.Tensor]) -> tuple[FlowTime, HalvedMoments]:
     """What batches of odd size leave in both."""
-    chooser, moments = FlowTime([4, 4], normalize=False), HalvedMoments([4, 4], normalize=False)
+    chooser, moments = FlowTime(normalize=False), HalvedMoments(normalize=False)
     for start in range(0, len(whole[0]), 5):
         _, held_out = moments.update([level[start : start + 5] for level in whole])
         chooser.observe(held_out)
@@ -50,8 +50,8 @@ def test_separations_are_the_aurocs_of_the_scores() -> None:
     root = rng.normal(size=(4, 4))
     sigma = torch.from_numpy(root @ root.T)
     extended = np.c_[np.concatenate([normal, outliers]), np.ones(50)]
-    told = separations(normal, outliers, sigma, outputs=5, norm=2.0)
-    for t, auroc in zip(TIMES, told, strict=True):
+    aurocs = separations(normal, outliers, sigma, outputs=5, norm=2.0)
+    for t, auroc in zip(TIMES, aurocs, strict=True):
         factor = expected_factor(sigma, 5, 2.0, t).numpy()
         scores = np.linalg.norm(extended @ factor.T, axis=1)
         assert auroc == pytest.approx(roc_auc_score([0] * 30 + [1] * 20, scores), abs=2e-3)
@@ -59,13 +59,13 @@ def test_separations_are_the_aurocs_of_the_scores() -> None:
 
 def test_the_smallest_time_that_is_nearly_best_is_taken() -> None:
     chooser, moments = observed(levels(0))
-    time, told = chooser.choose(moments.half_mean(0), outputs=8, norm=1.0)
-    best = max(told.values())
-    assert list(told) == list(TIMES)
-    assert told[time] >= best - TOLERANCE
-    assert all(told[t] < best - TOLERANCE for t in TIMES if t < time)
+    time, aurocs = chooser.choose(moments.half_mean(0), [4, 4], outputs=8, norm=1.0)
+    best = max(aurocs.values())
+    assert list(aurocs) == list(TIMES)
+    assert aurocs[time] >= best - TOLERANCE
+    assert all(aurocs[t] < best - TOLERANCE for t in TIMES if t < time)
     chooser, moments = observed(levels(0))
-    assert chooser.choose(moments.half_mean(0), outputs=8, norm=1.0) == (time, told)
+    assert chooser.choose(moments.half_mean(0), [4, 4], outputs=8, norm=1.0) == (time, aurocs)
 
 
 def test_one_half_is_fitted_the_other_held_out() -> None:
@@ -85,13 +85,13 @@ def test_one_half_is_fitted_the_other_held_out() -> None:
 
 def test_a_single_image_gives_a_default() -> None:
     chooser, moments = observed([level[:1] for level in levels(0)])
-    assert chooser.choose(moments.half_mean(0), 8, 1.0) == (10.0, {})
+    assert chooser.choose(moments.half_mean(0), [4, 4], 8, 1.0) == (10.0, {})
 
 
 def test_auto_solves_as_the_time_it_picks() -> None:
     whole = levels(2)
     projector = Conv1x1([4, 4])
-    auto = Norm(8, [4, 4], solver="closed_form", time="auto")
+    auto = Norm(8, solver="closed_form", time="auto")
     auto.observe(whole)
     auto.finish(projector)
     assert auto.time in TIMES
@@ -101,4 +101,4 @@ def test_auto_solves_as_the_time_it_picks() -> None:
 
 def test_other_words_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^time must be"):
-        Norm(4, [4], solver="closed_form", time="best")
+        Norm(4, solver="closed_form", time="best")

@@ -26,7 +26,7 @@ def toy(seed: int, normalize: bool) -> tuple[list[torch.Tensor], np.ndarray, tor
     ]
     f = join(levels) * (unit_scale(levels) if normalize else 1)
     f = f.permute(0, 2, 3, 1).reshape(-1, sum(CHANNELS)).numpy()
-    moments = Moments(CHANNELS, normalize)
+    moments = Moments(normalize)
     moments.update(levels)
     return levels, np.concatenate([f, np.ones((len(f), 1))], axis=1), moments.mean
 

@@ -170,7 +170,13 @@ class Norm(Objective):
         self.target = self._scaled(mean_feature(feature_maps)).to(self.target)
 
     def observe(self, levels: Sequence[Tensor]) -> None:
-        """Add a batch of levels ``[B, C_l, H_l, W_l]`` to the second moments."""
+        """Add a batch of levels ``[B, C_l, H_l, W_l]`` to the second moments.
+
+        Raises:
+            TypeError: the solver is ``gradient``.
+        """
+        if not self.one_pass:
+            super().observe(levels)
         _, held_out = self.moments.update(levels)
         if self.flow_time:
             self.flow_time.observe(held_out)

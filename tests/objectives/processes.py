@@ -1,0 +1,30 @@
+"""A function in two processes of a group."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import torch.distributed as dist
+
+
+def in_two_processes(work: Callable[[int], None], folder: Path) -> None:
+    """Call ``work(rank)``, a function of a module, in each of two processes of a group."""
+    store = (folder / "store").as_uri()
+    context = multiprocessing.get_context("spawn")
+    other = context.Process(target=in_process, args=(1, store, work))
+    other.start()
+    in_process(0, store, work)
+    other.join()
+    assert other.exitcode == 0
+
+
+def in_process(rank: int, store: str, work: Callable[[int], None]) -> None:
+    patience = timedelta(seconds=120)  # of one process for the other
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=patience)
+    try:
+        work(rank)
+    finally:
+        dist.destroy_process_group()

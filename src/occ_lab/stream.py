@@ -1,4 +1,4 @@
-"""Learn from images as they come: ``python -m occ_lab.stream --help``."""
+"""Score each incoming image, then update the detector: ``python -m occ_lab.stream --help``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from occ_lab.config.composition import build, conf_dir, file_backbones
+from occ_lab.config.composition import build, conf_dir, prepared
 from occ_lab.config.sweeps import perform
 
 
@@ -21,13 +21,13 @@ def main(cfg: DictConfig) -> float | None:
 def work(cfg: DictConfig, directory: Path) -> None:
     """What is done in the output directory."""
     if cfg.input is None:
-        build(cfg.dataset, "dataset").tasks()  # absent data is told before torch is imported
+        build(cfg.dataset, "dataset").tasks()  # absent data is reported before torch is imported
 
-    from occ_lab.engine.stream import stream
+    from occ_lab.config.stream import perform_stream
 
-    stream(cfg, directory)
+    perform_stream(cfg, directory)
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = file_backbones(sys.argv[1:])
+    sys.argv[1:] = prepared(sys.argv[1:])
     main()

@@ -79,8 +79,12 @@ def settings(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def make_job(cfg: DictConfig) -> Job:
+def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
     """What a resolved configuration of ``occ_lab.train`` asks for, checked.
+
+    Args:
+        cfg: the configuration.
+        views: of a benchmark, in place of that of the configuration.
 
     Raises:
         UserError: a value out of range, absent data, or parts that do not fit each other.
@@ -92,7 +96,7 @@ def make_job(cfg: DictConfig) -> Job:
     fit = cfg.loss.get("fit") or OmegaConf.create()
     cache = build(cfg.cache, "cache")
     job = Job(
-        views=views_of(cfg),
+        views=views or views_of(cfg),
         backbone=build(cfg.backbone, "backbone"),
         objective=partial(build, object_of(cfg, "loss"), "loss"),
         projector=lambda channels: build(cfg.projector, "projector", channels=list(channels)),

@@ -1,4 +1,4 @@
-"""The norm objective in closed form, learning image by image."""
+"""The norm objective in closed form, updated image by image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from occ_lab.utils.errors import InputError, check_number
 
 @dataclass(frozen=True)
 class OnlineState:
-    """All that an `Online` has become by what it has learned from.
+    """All that an `Online` has learned.
 
     Attributes:
         tensors: the moments of both halves (``even``, ``odd``), the positions kept to choose t
@@ -32,25 +32,37 @@ class OnlineState:
 
 
 class Online:
-    """Updates a detector's second moments with each image and solves for its projector anew.
+    """Updates a detector's second moments with each image, and solves for its projector again.
 
-    What it has learned equals the batch fit of the same images, but for rounding, where t is a
-    number. With ``time=auto`` t is chosen again whenever the number of images has doubled.
+    Where t is a number, the result equals the batch fit of the same images up to rounding. With
+    ``time=auto`` t is chosen again whenever the number of images has doubled.
 
     Args:
         detector: of the norm objective with ``solver="closed_form"``.
-        half_life: after so many further images, what was learned from one counts half; None
-            forgets nothing.
-        refresh: the projector is solved for anew once the images it does not know yet are this
-            share of all; 0 is after every image.
+        half_life: number of further images after which the weight of an image has halved, above 0;
+            None forgets nothing.
+        refresh: the projector is solved for again once this fraction of all images is new since the
+            last solution, in 0..1; 0 is after every image.
 
     Attributes:
-        weight: of what was learned, in images: without forgetting, their number.
-        fresh: the part of it that the projector does not know yet.
+        weight: of all that was learned, in images: without forgetting, their number.
+        fresh: the part of it that is new since the last solution.
 
     Raises:
-        InputError: another objective.
-        ValueError: a number out of range; the message begins with its name.
+        InputError: the detector has another objective or projector.
+        ValueError: a number is out of range; the message begins with its name.
+
+    Example:
+        >>> from occ_lab.backbones import TimmBackbone
+        >>> backbone = TimmBackbone("tiny", "resnet10t", weights="random", output="levels")
+        >>> online = Online(Detector(backbone, Norm(solver="closed_form", time=10)))
+        >>> for image in torch.rand(3, 1, 3, 64, 64):
+        ...     online.learn(backbone(image))
+        >>> online.images, online.due
+        (3, True)
+        >>> online.solve()
+        >>> online.due
+        False
     """
 
     def __init__(
@@ -58,14 +70,17 @@ class Online:
     ) -> None:
         if not (isinstance(detector.objective, Norm) and detector.objective.one_pass):
             raise InputError(
-                "loss: only the closed form learns image by image; take loss=norm "
-                "loss.solver=closed_form"
+                "only the norm-space objective with solver=closed_form can be updated image by "
+                f"image, not {type(detector.objective).__name__}",
+                part="objective",
             )
         if not isinstance(detector.projector, Conv1x1):
-            raise InputError("projector: the closed form sets its weights; take projector=conv1x1")
-        if half_life is not None:
-            check_number("half_life", half_life, above=0)
-        check_number("refresh", refresh, at_least=0, at_most=1)
+            raise InputError(
+                "must be Conv1x1, whose weights the closed form sets, not "
+                f"{type(detector.projector).__name__}",
+                part="projector",
+            )
+        check_rates(half_life, refresh)
         self.objective = detector.objective
         self.projector = detector.projector
         self.keep = 1.0 if half_life is None else 0.5 ** (1 / half_life)
@@ -81,7 +96,7 @@ class Online:
 
     @property
     def due(self) -> bool:
-        """Whether the projector is to be solved for anew before it is used again."""
+        """Whether the projector has to be solved for again before it is used."""
         return self.fresh > 0 and self.fresh >= self.refresh * self.weight
 
     @torch.no_grad()
@@ -94,7 +109,7 @@ class Online:
         self.fresh += 1
 
     def solve(self) -> None:
-        """Set the projector to what follows from all that was learned."""
+        """Set the projector to the solution for all that was learned."""
         if self.images >= 2 * self.chosen_at:
             self.objective.choose_time(self.projector)
             self.chosen_at = self.images
@@ -102,7 +117,7 @@ class Online:
         self.fresh = 0.0
 
     def state(self) -> OnlineState:
-        """What `restore` and `merge` take."""
+        """All that was learned, for `restore` and `merge`."""
         objective, conv = self.objective, self.projector.conv
         assert conv.bias is not None
         chooser = objective.flow_time
@@ -125,7 +140,7 @@ class Online:
         return OnlineState({name: value.cpu() for name, value in tensors.items()}, facts)
 
     def restore(self, state: OnlineState) -> None:
-        """Become what the state was taken of, to the last bit."""
+        """Take over a state, bit by bit; nothing may have been learned before."""
         self._add(state)
         self.fresh = state.facts["fresh"]
         self.chosen_at = state.facts["chosen_at"]
@@ -139,7 +154,7 @@ class Online:
         self.objective.target = self.objective.target.new_zeros(len(factor))
 
     def merge(self, states: Sequence[OnlineState]) -> None:
-        """Become what has learned from the images of all states, in whatever order."""
+        """Add the images of all states; their order does not matter."""
         for state in states:
             self._add(state)
         self.fresh = self.weight
@@ -152,3 +167,10 @@ class Online:
         self.weight += state.facts["weight"]
         if self.objective.flow_time:
             self.objective.flow_time.keep(state.tensors["held_out"].numpy())
+
+
+def check_rates(half_life: float | None, refresh: float) -> None:
+    """Raise a ValueError, which begins with the name, unless both are in the range of `Online`."""
+    if half_life is not None:
+        check_number("half_life", half_life, above=0)
+    check_number("refresh", refresh, at_least=0, at_most=1)

@@ -1,4 +1,4 @@
-"""Images passing a detector that learns: what is told of each, and what it costs."""
+"""Images that pass through a detector one by one: each is scored, then it updates the detector."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from occ_lab.metrics.calibration import Calibration
 
 @dataclass
 class Passage:
-    """Images going through a detector that learns.
+    """The images that have passed through a detector, and what each step has cost.
 
     Attributes:
-        online: what learns.
-        detector: what scores.
-        refuse: images of a p-value this small are not learned from.
-        window: how many scores a score is held against.
-        scores: these, of the images learned from last.
-        rows: what is told of each image.
+        online: updates the detector.
+        detector: scores the images.
+        refuse: images of at most this p-value do not update the detector.
+        window: how many of the latest scores a p-value refers to.
+        scores: these scores, each given before its image was learned from.
+        rows: of the table, one for each image.
         failed: images that could not be read, and why.
-        position: how many images were gone through.
-        seconds: spent on each part.
-        counts: how often each part was done.
+        position: how many images of the stream are done.
+        seconds: spent on each step.
+        counts: how often each step was done.
     """
 
     online: Online
@@ -46,11 +46,14 @@ class Passage:
 
     @torch.no_grad()
     def take(self, pixels: np.ndarray) -> dict[str, Any]:
-        """Score an image, uint8 ``[h, w, 3]``, then learn from it.
+        """Score an image, then update the detector with it.
+
+        Args:
+            pixels: the preprocessed image, uint8 ``[h, w, 3]``.
 
         Returns:
-            ``score`` and ``p_value``, empty as long as nothing was learned, and ``learned``, 1 or 0
-            where it was refused.
+            ``score`` and ``p_value``, empty for the first image, and ``learned``: 1, or 0 where the
+            image was refused.
         """
         image = torch.from_numpy(pixels).to(self.detector.device).permute(2, 0, 1)[None]
         with self.timed("backbone"):
@@ -58,43 +61,43 @@ class Passage:
         if self.online.due:
             with self.timed("re-solve"):
                 self.online.solve()
-        told: dict[str, Any] = {"score": "", "p_value": "", "learned": 1}
+        row: dict[str, Any] = {"score": "", "p_value": "", "learned": 1}
         if self.online.weight:
             with self.timed("score"):
-                _, scores = self.detector.maps_and_scores(self.detector.score(levels))
+                _, scores = self.detector.maps_and_scores(self.detector.score_levels(levels))
                 score = float(scores)
             p_value = self.p_value(score)
             learned = int(p_value > self.refuse)
-            told = {"score": f"{score:.7g}", "p_value": f"{p_value:.6g}", "learned": learned}
+            row = {"score": f"{score:.7g}", "p_value": f"{p_value:.6g}", "learned": learned}
             if learned:
                 self.scores = [*self.scores, score][-self.window :]
-        if told["learned"]:
+        if row["learned"]:
             with self.timed("update"):
                 self.online.learn(levels)
-        return told
+        return row
 
     def p_value(self, score: float) -> float:
-        """Of a score, among those of the images learned from last, each given before it was."""
+        """The p-value of a score among those of the latest images that were learned from."""
         known = torch.tensor(self.scores, dtype=torch.float64)
         return float(Calibration.of(known, known).p_values(torch.tensor([score]).double()))
 
     @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
+    def timed(self, step: str) -> Iterator[None]:
         """Note how long the block took."""
         started = time.perf_counter()
         yield
         spent = time.perf_counter() - started
-        self.seconds[part] = self.seconds.get(part, 0.0) + spent
-        self.counts[part] = self.counts.get(part, 0) + 1
+        self.seconds[step] = self.seconds.get(step, 0.0) + spent
+        self.counts[step] = self.counts.get(step, 0) + 1
 
     def figures(self) -> dict[str, Any]:
-        """Counts of images, and milliseconds of each part whenever it was done."""
+        """Numbers of images, and the mean milliseconds of each step."""
         return {
             "images": len(self.rows),
             "learned": sum(row["learned"] for row in self.rows),
             "refused": sum(1 - row["learned"] for row in self.rows),
             "re_solves": self.counts.get("re-solve", 0),
             "milliseconds": {
-                part: 1000 * spent / self.counts[part] for part, spent in self.seconds.items()
+                step: 1000 * spent / self.counts[step] for step, spent in self.seconds.items()
             },
         }

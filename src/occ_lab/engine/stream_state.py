@@ -1,4 +1,4 @@
-"""The state of a stream as a file: what was learned, and what the next images are held against."""
+"""The state of a stream as a file: what was learned, and the scores that p-values refer to."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class StreamState:
     """A stream after some of its images.
 
     Attributes:
-        learned: what the detector has become.
-        scores: of the latest images learned from, each given before, float64 ``[n]``.
-        position: how many images of the stream were gone through.
-        rows: how many of them were scored or learned from; the others could not be read.
-        settings: all that must be the same where it goes on, by name.
+        learned: the state of what updates the detector.
+        scores: of the latest images that were learned from, float64 ``[n]``, each given before.
+        position: how many images of the stream are done.
+        rows: how many of them are in the table; the others could not be read.
+        settings: by name, all that must be the same where the stream goes on.
     """
 
     learned: OnlineState
@@ -60,10 +60,10 @@ def read_state(path: Path, settings: dict[str, Any]) -> StreamState:
 
     Args:
         path: the file.
-        settings: those of the stream that is to go on with it.
+        settings: those of the stream that goes on with it.
 
     Raises:
-        InputError: it is no such file, or it was learned with other settings.
+        InputError: the file holds no state, or one that was learned with other settings.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -74,12 +74,11 @@ def read_state(path: Path, settings: dict[str, Any]) -> StreamState:
             f"state: {path} is not the state of a stream ({type(error).__name__}); name a file "
             "that `python -m occ_lab.stream` has written, streams/*.safetensors"
         ) from error
-    other = [name for name in settings if facts["settings"].get(name) != settings[name]]
+    earlier = facts["settings"]
+    other = [name for name in settings if earlier.get(name) != settings[name]]
     if other:
-        told = ", ".join(
-            f"{name} {facts['settings'].get(name)}, not {settings[name]}" for name in other
-        )
-        raise InputError(f"state: {path} was learned with {told}; repeat its settings")
+        changed = ", ".join(f"{name} {earlier.get(name)}, not {settings[name]}" for name in other)
+        raise InputError(f"state: {path} was learned with {changed}; use the same settings")
     scores = tensors.pop("scores").to(torch.float64)
     learned = OnlineState(tensors, facts["learned"])
-    return StreamState(learned, scores, facts["position"], facts["rows"], facts["settings"])
+    return StreamState(learned, scores, facts["position"], facts["rows"], earlier)

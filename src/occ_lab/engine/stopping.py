@@ -1,0 +1,30 @@
+"""Ctrl-C ends a command whose results can be completed later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+
+@contextmanager
+def resumable(directory: Path, console: Console, done: Callable[[], str]) -> Iterator[None]:
+    """Say how to go on where the block is stopped by Ctrl-C.
+
+    Args:
+        directory: the run directory.
+        console: where it is printed.
+        done: returns what is finished by then.
+
+    Raises:
+        SystemExit: Ctrl-C; the exit code is 130.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C during a fit into an exit
+        console.print(f"\nStopped; {done()}", soft_wrap=True)
+        again = f"Go on: the same command with resume=true hydra.run.dir={directory}"
+        console.print(again, soft_wrap=True)
+        raise SystemExit(130) from None

@@ -33,7 +33,7 @@ from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.engine.representation import learn, make_representation
 from occ_lab.engine.run import run
 from occ_lab.engine.two_stage import check
-from occ_lab.features.dataset import held
+from occ_lab.features.dataset import in_memory
 from occ_lab.features.extraction import image_batches
 from occ_lab.objectives.kde import KDE
 from occ_lab.utils.allocator import keep_freed_memory
@@ -144,7 +144,7 @@ class Watch(Callback):
         # A thousand test images, evenly taken, are enough to see it grow.
         count = len(data.test_images)
         self.places = torch.linspace(0, count - 1, min(1000, count)).round().long().tolist()
-        held_images = held(data.test_images)
+        held_images = in_memory(data.test_images)
         self.test = torch.stack([held_images.__getitems__([at])["image"][0] for at in self.places])  # type: ignore[attr-defined]
         self.labels = [data.split.test[place].label for place in self.places]
         self.seen: list[dict[str, float]] = []

@@ -49,7 +49,7 @@ def test_every_offending_file_is_listed(tmp_path: Path) -> None:
     for path in (truncated, no_image, flipped, half_jpeg, empty):
         assert f"{path}: unreadable" in text
     assert f"{small_mask}: mask is 48×32, image is 64×64" in text
-    assert f"{folder / 'test' / 'dent' / '001.png'}: defective, but has no mask" in text
+    assert f"{folder / 'test' / 'dent' / '001.png'}: anomalous, but has no mask" in text
 
 
 def test_long_lists_are_cut_with_a_count(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A benchmark looked at as a whole: counts, files, masks, and images in both halves."""
+"""Checks of a whole benchmark: counts, files, masks, and test images that are training images."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ T = TypeVar("T")
 
 
 def counts(split: Split) -> Counts:
-    """How many images a split has."""
+    """The numbers of images of a split."""
     anomalous = sum(item.label for item in split.test)
     return Counts(len(split.train), len(split.test) - anomalous, anomalous)
 
 
 def problems(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
-    """Everything wrong with the data, a line each with the path, as it is found.
+    """Every problem of the data as a line that begins with the path, as it is found.
 
     Args:
-        benchmark: reads the images.
+        benchmark: reads the images and knows the published counts.
         splits: the published split of every task.
     """
     for task, split in splits.items():
@@ -42,7 +42,7 @@ def problems(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
                 )
     seen: set[tuple[Path, int | None]] = set()
     for split in shown(splits.values(), "files and masks"):
-        # Tasks made of classes share their images; each is looked at once.
+        # Tasks made of classes share their images; each is checked once.
         new = Split(*([item for item in part if item.key not in seen] for part in halves(split)))
         seen |= {item.key for part in halves(new) for item in part}
         yield from file_problems(new)
@@ -54,7 +54,7 @@ NAMES = {"train": "training", "normal": "normal test", "anomalous": "anomalous t
 
 
 def shown(work: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
-    """The same, with a progress bar where there is someone to watch it."""
+    """The same items, with a progress bar if the output is a terminal."""
     return track(work, title, total, transient=True, disable=not sys.stdout.isatty())
 
 
@@ -64,7 +64,7 @@ def halves(split: Split) -> tuple[list[Item], list[Item]]:
 
 
 def black_masks(split: Split) -> Iterator[str]:
-    """Masks that mark nothing; those that cannot be read are told of elsewhere."""
+    """Masks that mark no pixel; `file_problems` reports those that cannot be read."""
     for item in split.test:
         if item.mask is not None:
             try:
@@ -75,13 +75,13 @@ def black_masks(split: Split) -> Iterator[str]:
 
 
 def duplicates(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
-    """Test images that are training images as well, by content; and packed ones unreadable."""
+    """Test images with the content of a training image, and packed images that cannot be read."""
     trained = {item.key: item for split in splits.values() for item in split.train}
     tested = {item.key: item for split in splits.values() for item in split.test}
 
     def digest(item: Item) -> bytes | str:
         try:
-            content = item.path.read_bytes() if item.place is None else benchmark.read(item).data
+            content = item.path.read_bytes() if item.index is None else benchmark.read(item).data
         except (OSError, IndexError, ValueError) as error:
             return f"{item}: unreadable ({error})"
         return hashlib.sha256(content).digest()
@@ -91,16 +91,16 @@ def duplicates(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
         found = shown(pool.map(digest, both), "duplicates", len(both))
         digests = dict(zip((*trained, *tested), found, strict=True))
     by_content: dict[bytes, Item] = {}
-    for place, item in trained.items():
-        content = digests[place]
+    for key, item in trained.items():
+        content = digests[key]
         if isinstance(content, bytes):
             by_content.setdefault(content, item)
-        elif item.place is not None:
+        elif item.index is not None:
             yield content
-    for place, item in tested.items():
-        content = digests[place]
+    for key, item in tested.items():
+        content = digests[key]
         if isinstance(content, str):
-            if item.place is not None:
+            if item.index is not None:
                 yield content
         elif content in by_content:
-            yield f"{item}: the same image as {by_content[content]}, which is trained on"
+            yield f"{item}: the same image as {by_content[content]}, a training image"

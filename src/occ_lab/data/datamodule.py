@@ -307,4 +307,3 @@ def held_out(items: list[Item], fraction: float, seed: int) -> tuple[list[Item],
         [item for index, item in enumerate(items) if index not in chosen],
         [item for index, item in enumerate(items) if index in chosen],
     )
-

@@ -1,4 +1,4 @@
-"""Generated images, for checks and measurements that need no data."""
+"""Generated images for checks and measurements that need no data."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ def made_image(
     """Smooth shapes and fine grain, uint8 ``[height, width, 3]``.
 
     Args:
-        seed: of what is drawn, or what draws.
+        seed: of the random numbers, or their generator.
         height: in pixels.
         width: in pixels.
         cells: shapes along a side.
-        levels: of the shapes, the second one excluded, in 0..256.
-        grain: standard deviation of the grain in levels.
+        levels: the lowest grey level of the shapes, and one above the highest, in 0..256.
+        grain: standard deviation of the grain in grey levels.
+
+    Example:
+        >>> made_image(0, height=32, width=48).shape
+        (32, 48, 3)
     """
     generator = np.random.default_rng(seed)
     shapes = Image.fromarray(generator.integers(*levels, (cells, cells, 3), dtype=np.uint8))

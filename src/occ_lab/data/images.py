@@ -18,7 +18,7 @@ def read_image(path: Path) -> np.ndarray:
         uint8 ``[h, w, 3]``.
 
     Raises:
-        OSError: the file is missing, truncated or no image.
+        OSError: the file is missing, truncated or not an image, or has floating-point pixels.
     """
     with Image.open(path) as file:
         return rgb(file, path)
@@ -33,21 +33,21 @@ def rgb(image: Image.Image, name: object = "image") -> np.ndarray:
         raise OSError(f"{name}: floating-point pixels have no known range; save 8 or 16 bits")
     if image.mode == "P":
         image = image.convert("RGBA")  # a palette may hold transparent entries
-    if image.mode != "RGB":  # to convert is to copy
+    if image.mode != "RGB":  # otherwise the conversion would only copy
         image = image.convert("RGB")
-    return np.array(image)  # a copy: torch wants it writable
+    return np.array(image)  # a copy, since torch warns about arrays that are not writable
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask file: any colour but black is defect.
+    """A mask file: pixels of any colour but black are anomalous.
 
     Returns:
         bool ``[h, w]``.
 
     Raises:
-        OSError: the file is missing, truncated or no image.
+        OSError: the file is missing, truncated or not an image, or has floating-point pixels.
     """
     with Image.open(path) as file:
         if file.mode in ("1", "L"):
-            return np.asarray(file) != 0
+            return np.asarray(file).astype(bool)
     return np.asarray(read_image(path).any(axis=-1))

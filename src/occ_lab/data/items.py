@@ -14,34 +14,38 @@ class Item:
     Attributes:
         path: the image file, or the file that holds many images.
         label: 0 normal, 1 anomalous.
-        mask: the file of the defect's pixel mask (non-zero is defect); None where the image has
-            none. A normal image needs none: its mask is all zero.
-        place: which image of a file that holds many; None where the file is the image.
+        mask: the file of the pixel mask, in which non-zero pixels are anomalous; None if the image
+            has none. A normal image needs none: its mask is all zero.
+        index: which image of a file that holds many, from 0; None if the file is one image.
+
+    Example:
+        >>> str(Item(Path("digits.idx"), label=0, index=7))
+        'digits.idx#7'
     """
 
     path: Path
     label: int
     mask: Path | None = None
-    place: int | None = None
+    index: int | None = None
 
     @property
     def key(self) -> tuple[Path, int | None]:
-        """What makes two items the same image, whatever their labels are."""
-        return self.path, self.place
+        """Equal for two items that are the same image, whatever their labels are."""
+        return self.path, self.index
 
     def __str__(self) -> str:
-        return str(self.path) if self.place is None else f"{self.path}#{self.place}"
+        return str(self.path) if self.index is None else f"{self.path}#{self.index}"
 
 
 @dataclass(frozen=True)
 class Split:
-    """The images of one task: normal ones to train on, and both kinds to test on.
+    """The images of one task: normal ones to train on, and normal and anomalous ones to test on.
 
     Attributes:
-        train: normal images, but for a contamination that was asked for.
-        test: both kinds.
-        pool: images that several tasks draw their training images from; their features are
-            extracted once for all of them. None where only this task trains on its images.
+        train: normal images, and anomalous ones only if contamination is asked for.
+        test: normal and anomalous images.
+        pool: images that several tasks, or several parts of one task, draw their training images
+            from; their features are extracted once for all of them. None if there are no others.
     """
 
     train: list[Item]
@@ -50,12 +54,12 @@ class Split:
 
     @property
     def has_masks(self) -> bool:
-        """Whether the defects of the test set are marked pixel by pixel."""
+        """Whether anomalous pixels of the test images are marked."""
         return any(item.mask is not None for item in self.test)
 
 
 class Counts(NamedTuple):
-    """How many images a task is published with."""
+    """The numbers of images of a task: ``train``, and ``normal`` and ``anomalous`` test images."""
 
     train: int
     normal: int

@@ -1,4 +1,4 @@
-"""Seeded choices of images: what is held out, few images to train on, defects among them."""
+"""Seeded choices of images: those held out, few training images, anomalous ones among them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from occ_lab.utils.errors import InputError, check_number
 
 
 def check_hold_out(train_share: float, split_seed: int) -> None:
-    """Raise a ``ValueError`` unless these are a share above 0 and below 1, and a seed."""
+    """Raise a ``ValueError`` unless these are a fraction above 0 and below 1, and a seed."""
     check_number("train_share", train_share, above=0)
     if train_share >= 1:
         raise ValueError(f"train_share must be below 1, got {train_share}")
@@ -19,20 +19,34 @@ def check_hold_out(train_share: float, split_seed: int) -> None:
 
 
 def hold_out(normal: list[Item], train_share: float, seed: int) -> tuple[list[Item], list[Item]]:
-    """Normal images to train on, a random share by ``seed``, and the rest; both in order."""
+    """A random fraction of the normal images to train on, and the rest; both in order.
+
+    Args:
+        normal: the images.
+        train_share: fraction of them to train on, above 0 and below 1, rounded to whole images.
+        seed: of the choice.
+    """
     order = np.random.default_rng(seed).permutation(len(normal))
     trained = set(order[: round(train_share * len(normal))].tolist())
     return (
-        [item for place, item in enumerate(normal) if place in trained],
-        [item for place, item in enumerate(normal) if place not in trained],
+        [item for index, item in enumerate(normal) if index in trained],
+        [item for index, item in enumerate(normal) if index not in trained],
     )
 
 
 def few(split: Split, task: str, limit: int, seed: int) -> Split:
-    """The split with ``limit`` of its training images; by one seed, fewer are part of more.
+    """The split with ``limit`` of its training images.
+
+    With the same seed, the images of a smaller limit are among those of a larger one.
+
+    Args:
+        split: the images of a task.
+        task: its name, for the message.
+        limit: the number of training images to keep.
+        seed: of the choice.
 
     Raises:
-        InputError: there are fewer.
+        InputError: there are fewer training images.
     """
     if limit > len(split.train):
         raise InputError(
@@ -40,31 +54,37 @@ def few(split: Split, task: str, limit: int, seed: int) -> Split:
             part="dataset",
         )
     order = np.random.default_rng(seed).permutation(len(split.train))
-    return replace(split, train=[split.train[place] for place in sorted(order[:limit].tolist())])
+    return replace(split, train=[split.train[index] for index in sorted(order[:limit].tolist())])
 
 
-def contaminated(split: Split, task: str, share: float, seed: int) -> Split:
-    """The split with a share of its training images replaced by anomalous ones of the test set.
+def contaminated(split: Split, task: str, fraction: float, seed: int) -> Split:
+    """The split with a fraction of its training images replaced by anomalous test images.
 
-    These are no longer tested on. The share is rounded to whole images.
+    These are removed from the test set.
+
+    Args:
+        split: the images of a task.
+        task: its name, for the message.
+        fraction: of the training images, rounded to whole images.
+        seed: of the choice.
 
     Raises:
         InputError: no anomalous image would be left to test on.
     """
     random = np.random.default_rng(seed)
-    anomalous = [place for place, item in enumerate(split.test) if item.label == 1]
-    count = round(share * len(split.train))
+    anomalous = [index for index, item in enumerate(split.test) if item.label == 1]
+    count = round(fraction * len(split.train))
     if count >= len(anomalous) > 0 or count > len(anomalous):
         raise InputError(
-            f"contamination: {share:g} of {len(split.train)} training images takes "
+            f"contamination: {fraction:g} of {len(split.train)} training images takes "
             f"{count} anomalous ones, but {task} has {len(anomalous)} and must test on some",
             part="dataset",
         )
     moved = random.choice(anomalous, count, replace=False).tolist() if count else []
     train = list(split.train)
     replaced = random.choice(len(train), count, replace=False).tolist()
-    for place, source in zip(replaced, moved, strict=True):
-        train[place] = split.test[source]
+    for index, source in zip(replaced, moved, strict=True):
+        train[index] = split.test[source]
     gone = set(moved)
-    test = [item for place, item in enumerate(split.test) if place not in gone]
+    test = [item for index, item in enumerate(split.test) if index not in gone]
     return Split(train, test)

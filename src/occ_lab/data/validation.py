@@ -1,4 +1,4 @@
-"""Every file of a task is looked at before any work, and every problem is told at once."""
+"""Checks every file of a task before any work and reports all problems at once."""
 
 from __future__ import annotations
 
@@ -17,34 +17,41 @@ SHOWN = 20
 
 
 def check_split(task: str, split: Split) -> None:
-    """Stop with one message if any file of ``split`` could not be used.
+    """Raise one error for all files of ``split`` that cannot be used.
+
+    Args:
+        task: its name, for the message.
+        split: the images to check.
 
     Raises:
-        InputError: an empty split; unreadable images or masks; a mask of another size than its
-            image; a defective image without a mask where others have one. Each with its path.
+        InputError: there are no training or no test images; images or masks are unreadable; a mask
+            has another size than its image; an anomalous image has no mask although others have
+            one. The message lists the paths.
     """
     for part in ("train", "test"):
         if not getattr(split, part):
-            raise InputError(f"{task}: no image to {part} on; add some or leave the category out")
+            raise InputError(
+                f"{task}: there is no image to {part} on; add some or leave the category out"
+            )
     problems = file_problems(split)
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:SHOWN])
         more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise InputError(
-            f"{task}: {len(problems)} file(s) cannot be used; mend or remove them:\n{shown}{more}"
+            f"{task}: {len(problems)} file(s) cannot be used; repair or remove them:\n{shown}{more}"
         )
 
 
 def file_problems(split: Split) -> list[str]:
-    """What is wrong with the images and masks of a split that are files, a line each."""
-    files = [item for item in (*split.train, *split.test) if item.place is None]
+    """The problems of the image and mask files of a split, a line each."""
+    files = [item for item in (*split.train, *split.test) if item.index is None]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda item: _problems(item, split.has_masks), files)
         return [problem for several in found for problem in several]
 
 
 def _problems(item: Item, masks_expected: bool) -> list[str]:
-    """What is wrong with one image and its mask, a line each."""
+    """The problems of one image and its mask, a line each."""
     problems = []
     sizes = {}
     for path in filter(None, (item.path, item.mask)):
@@ -54,7 +61,7 @@ def _problems(item: Item, masks_expected: bool) -> list[str]:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             problems.append(f"{path}: unreadable ({str(error).replace(str(path), 'it')})")
     if item.mask is None and item.label == 1 and masks_expected:
-        problems.append(f"{item.path}: defective, but has no mask")
+        problems.append(f"{item.path}: anomalous, but has no mask")
     if item.mask in sizes and item.path in sizes and sizes[item.mask] != sizes[item.path]:
         width, height = sizes[item.mask]
         of_width, of_height = sizes[item.path]
@@ -64,18 +71,19 @@ def _problems(item: Item, masks_expected: bool) -> list[str]:
 
 @lru_cache(maxsize=2**17)
 def known_size(path: Path, length: int, changed: int) -> tuple[int, int]:
-    """As `image_size`, looked at once while the file stays: tasks made of classes share images."""
+    """As `image_size`, computed once per file content: tasks made of classes share images."""
     return image_size(path)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels of an image file that is sound.
+    """Width and height in pixels of an image file that can be read.
 
-    The cheap proof is enough where it holds: a PNG's checksums, a JPEG's end marker. Any other
-    file is decoded.
+    Decoding is slow; it is left out where a PNG's checksums or a JPEG's end marker show that the
+    file is complete.
 
     Raises:
-        OSError, SyntaxError: missing, truncated, corrupt or no image (as Pillow says it).
+        OSError, SyntaxError: the file is missing, truncated, corrupt or not an image (Pillow's
+            errors).
     """
     data = path.read_bytes()
     with Image.open(io.BytesIO(data)) as image:

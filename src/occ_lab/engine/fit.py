@@ -22,7 +22,7 @@ from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
 from occ_lab.engine.job import Job
 from occ_lab.engine.recorder import Oracle, Recorder
-from occ_lab.features.dataset import held
+from occ_lab.features.dataset import in_memory
 from occ_lab.features.extraction import use_features
 from occ_lab.metrics.calibration import Calibration
 from occ_lab.utils.quiet import quiet_lightning
@@ -175,8 +175,9 @@ def use_fast_samples(data: AnomalyDataModule, job: Job, device: torch.device) ->
         return
     if job.cache is not None:
         log.info("cache: off, since the backbone is trained")
-    data.train_set = held(data.train_images)
-    data.test_set = held(data.test_images)
+    data.train_set = in_memory(data.train_images)
+    data.validation_set = in_memory(data.validation_images)
+    data.test_set = in_memory(data.test_images)
 
 
 @contextmanager

@@ -1,104 +1,157 @@
-"""Stage 1 of one task: an encoder is trained on normal images, and written to a file."""
+"""Stage 1 of one task: an encoder is trained on normal images and written to a file."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning import seed_everything
 from lightning.pytorch.callbacks import Callback, LambdaCallback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
 
 from occ_lab.backbones.learned import save_encoder
-from occ_lab.config.composition import build
 from occ_lab.data.base import Benchmark
 from occ_lab.data.datamodule import AnomalyDataModule
-from occ_lab.engine.fit import make_trainer
+from occ_lab.engine.job import MakeTrainer, plain_trainer
 from occ_lab.features.dataset import held
 from occ_lab.pretraining.representation import Representation
 from occ_lab.reporting.record import to_json
+from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import write_whole
+from occ_lab.utils.quiet import quiet_lightning
 
 FIGURES = "stage1.json"
-NOT_ARGUMENTS = ("name", "fit", "own_score")  # of a representation's configuration
 
 
-def make_representation(cfg: DictConfig) -> Representation:
-    """The untrained module; its random weights come from the global seed."""
-    arguments = [str(key) for key in cfg.representation if key not in NOT_ARGUMENTS]
-    return build(OmegaConf.masked_copy(cfg.representation, arguments), "representation")
+@dataclass(frozen=True)
+class RepresentationPlan:
+    """How the encoders of stage 1 are trained.
+
+    Args:
+        module: makes an untrained representation; its random weights come from the global seed.
+        name: what the representation is called in results.
+        epochs: at least 1.
+        batch_size: images or patches in a step of a process, at least 1.
+        save_every: epochs between the checkpoints from which a stopped training goes on, at least
+            1.
+        workers: processes that read images; 0 reads them in the main process.
+        seed: of initial weights and the order of the images, at least 0.
+        trainer: makes a Trainer from loggers, callbacks and a number of epochs.
+
+    Raises:
+        ValueError: a number is out of range; the message begins with its name.
+    """
+
+    module: Callable[[], Representation]
+    name: str
+    epochs: int = 100
+    batch_size: int = 32
+    save_every: int = 10
+    workers: int = 0
+    seed: int = 0
+    trainer: MakeTrainer = plain_trainer
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "save_every"):
+            check_number(name, getattr(self, name), at_least=1, integer=True)
+        for name in ("workers", "seed"):
+            check_number(name, getattr(self, name), at_least=0, integer=True)
+
+
+def check_side(representation: Representation, benchmark: Benchmark) -> None:
+    """Check that an encoder can take the images of a benchmark, or patches of them.
+
+    Raises:
+        InputError: it takes images of another size, or patches larger than the images.
+    """
+    side = representation.encoder.side
+    if representation.patches and side > benchmark.crop:
+        raise InputError(
+            f"encoder.side: patches of {side} px are larger than the images, which are cropped to "
+            f"{benchmark.crop} px",
+            part="representation",
+        )
+    if not representation.patches and side != benchmark.crop:
+        raise InputError(
+            f"encoder.side: {side} px are not the {benchmark.crop} px that images are cropped to; "
+            "they must be the same unless patches is above 0",
+            part="representation",
+        )
 
 
 def learn(
-    cfg: DictConfig,
+    plan: RepresentationPlan,
     benchmark: Benchmark,
     task: str,
     folder: Path,
     target: Path,
-    loggers: list[Logger],
-    watchers: list[Callback],
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Train an encoder on a task's normal images, from a checkpoint where there is one.
 
+    A training that is stopped and resumed ends with the same weights, bit by bit.
+
     Args:
-        cfg: the whole configuration, resolved.
+        plan: how it is trained.
         benchmark: where the images come from.
-        task: whose.
+        task: one of its tasks.
         folder: of the checkpoint, ``last.ckpt``, which is removed when all epochs are done, and of
-            ``stage1.json``, what is returned.
-        target: the file to write; once it is there all is.
+            ``stage1.json``, which holds what is returned.
+        target: the file of the encoder; it is written last.
         loggers: of the loss.
-        watchers: further callbacks.
+        callbacks: of the training.
 
     Returns:
         ``n_train``, ``epochs``, ``steps``, the last epoch's ``loss`` and its ``chance`` level
         (unless that epoch was over before a stop), and the ``seconds`` of this process.
     """
     started = time.perf_counter()
-    fit = cfg.representation.fit
-    instances = max(1, cfg.representation.patches)
-    data = AnomalyDataModule(benchmark, task, max(1, fit.batch_size // instances), **cfg.loader)
-    data.prepare_data()
     checkpoint = folder / "last.ckpt"
     saving = ModelCheckpoint(
         folder,
         "last",
-        every_n_epochs=fit.save_epochs,
+        every_n_epochs=plan.save_every,
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
 
-    def go_on(trainer: Any, module: Any, state: dict[str, Any]) -> None:
-        # Lightning tells the sampler too late: worker processes have begun to read ahead.
+    def resume(trainer: Any, module: Any, state: dict[str, Any]) -> None:
+        # Lightning sets the sampler's epoch too late: worker processes have begun to read ahead.
         sampler: Any = loader.sampler
         sampler.set_epoch(state["epoch"] + 1)
 
-    going_on = LambdaCallback(on_load_checkpoint=go_on)
-    trainer = make_trainer(cfg, loggers, fit.epochs, [saving, going_on, *watchers])
-    data.trainer = trainer
+    resuming = LambdaCallback(on_load_checkpoint=resume)
+    trainer = plan.trainer(loggers, [saving, resuming, *callbacks], plan.epochs)
+    seed_everything(plan.seed, workers=True, verbose=False)
+    representation = plan.module()
+    images = max(1, plan.batch_size // max(1, representation.patches))
+    data = AnomalyDataModule(benchmark, task, images, workers=plan.workers)
+    data.prepare_data()
+    data.trainer = trainer  # whose processes share the images
     data.train_set = held(data.train_images)
-    loader = data.resumable_dataloader(cfg.seed)
-    seed_everything(cfg.seed, workers=True, verbose=False)
-    representation = make_representation(cfg)
-    trainer.fit(
-        representation,
-        loader,
-        ckpt_path=checkpoint if checkpoint.is_file() else None,
-        weights_only=True,
-    )
+    loader = data.resumable_dataloader(plan.seed)
+    with quiet_lightning():
+        trainer.fit(
+            representation,
+            loader,
+            ckpt_path=checkpoint if checkpoint.is_file() else None,
+            weights_only=True,
+        )
     metrics = trainer.callback_metrics
     figures: dict[str, Any] = {
         "n_train": len(data.split.train),
-        "epochs": fit.epochs,
+        "epochs": plan.epochs,
         "steps": trainer.global_step,
         **{name: float(metrics[name]) for name in ("loss", "chance") if name in metrics},
         "seconds": time.perf_counter() - started,
     }
     if trainer.is_global_zero:
         write_whole(folder / FIGURES, to_json(figures))
-        save_encoder(representation.encoder, cfg.representation.patches, target)
+        save_encoder(representation.encoder, representation.patches, target)
         checkpoint.unlink(missing_ok=True)
     trainer.strategy.barrier()
     return figures

@@ -1,4 +1,4 @@
-"""Samples that hold features, or pixels in memory, in place of image files."""
+"""Datasets whose samples hold cached features, or pixels in memory, instead of image files."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from occ_lab.data.images_dataset import TaskImages
+from occ_lab.data.loading import collate
 from occ_lab.features.cache import Levels
 
-IN_MEMORY = 2**30  # bytes of pixels that the images of a split may take up
+IN_MEMORY = 2**30  # bytes of pixels that the images of one dataset may take
 
 
-class TaskFeatures(Dataset):
-    """The samples of a split with ``levels`` in place of ``image``, read by the batch.
+class TaskFeatures(Dataset[dict[str, Any]]):
+    """The samples of a dataset with ``levels`` instead of ``image``, read a batch at a time.
 
     Args:
-        levels: the cached levels, each ``[N, H_l, W_l, C_l]``.
-        images: the split; it still gives labels, paths and masks.
-        rows: where in the levels each image stands, ``[len(images)]``; None is one after another.
+        levels: the cached levels, finest first, each ``[N, H_l, W_l, C_l]``.
+        images: the dataset; labels, paths and masks still come from it.
+        rows: the row of each image in the levels, int ``[len(images)]``; None if they are in the
+            same order.
     """
 
     def __init__(self, levels: Levels, images: TaskImages, rows: np.ndarray | None = None) -> None:
@@ -34,15 +36,15 @@ class TaskFeatures(Dataset):
         return len(self.images)
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        """A whole batch at once, as `torch.utils.data.DataLoader` asks a dataset that offers it.
+        """A whole batch, as `torch.utils.data.DataLoader` requests it where this method exists.
 
         Its ``levels`` are a list of tensors ``[B, C_l, H_l, W_l]``, float16 and channels-last as
         they are stored.
         """
-        batch = default_collate(list(self._facts(indices)))
-        places = self.rows[np.asarray(indices)]
+        batch = collate(list(self._facts(indices)))
+        rows = self.rows[np.asarray(indices)]
         batch["levels"] = [
-            torch.from_numpy(level[places]).permute(0, 3, 1, 2) for level in self.levels
+            torch.from_numpy(level[rows]).permute(0, 3, 1, 2) for level in self.levels
         ]
         return batch
 
@@ -53,19 +55,13 @@ class TaskFeatures(Dataset):
             return pool.map(self.images.facts, indices)
 
 
-def held(images: TaskImages) -> Dataset:
-    """The samples with their images in memory, where these stay the same and are few enough."""
-    fits = len(images) * 3 * images.benchmark.crop**2 <= IN_MEMORY
-    return TaskPixels(images) if fits and images.drawn == "never" else images
+class TaskPixels(Dataset[dict[str, Any]]):
+    """The samples of a dataset with their images in memory, read a batch at a time.
 
-
-class TaskPixels(Dataset):
-    """The samples of a split with their images held in memory, read by the batch.
-
-    For a backbone that is trained on the same small images again and again.
+    It serves a backbone that is trained on the same small images in every epoch.
 
     Args:
-        images: the split; every image is read at once, by threads.
+        images: the dataset; threads read all of its images at once.
     """
 
     def __init__(self, images: TaskImages) -> None:
@@ -79,8 +75,22 @@ class TaskPixels(Dataset):
         return len(self.images)
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        """A whole batch at once; its ``image`` is float32 ``[B, 3, h, w]`` in 0..1."""
-        batch = default_collate([self.images.facts(index) for index in indices])
+        """A whole batch; its ``image`` is float32 ``[B, 3, h, w]`` in 0..1."""
+        batch = collate([self.images.facts(index) for index in indices])
         chosen = self.pixels[torch.as_tensor(indices)]
         batch["image"] = chosen.permute(0, 3, 1, 2).float() / 255
         return batch
+
+
+def in_memory(images: TaskImages) -> Dataset[dict[str, Any]]:
+    """The dataset with its images in memory if they are the same every epoch and few enough.
+
+    Args:
+        images: the dataset.
+
+    Returns:
+        A `TaskPixels`, or ``images`` itself if they are drawn at random, or if their pixels would
+        take more than a GiB, or if there are none.
+    """
+    fits = 0 < len(images) * 3 * images.benchmark.crop**2 <= IN_MEMORY
+    return TaskPixels(images) if fits and images.drawn == "never" else images

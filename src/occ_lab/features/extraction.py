@@ -166,7 +166,7 @@ def cache_key(backbone: FrozenBackbone, images: TaskImages) -> dict[str, Any]:
     for item in images.items:
         status = item.path.stat()
         path = str(item.path.absolute())
-        files.append([path, status.st_size, status.st_mtime_ns, item.place])
+        files.append([path, status.st_size, status.st_mtime_ns, item.index])
     own = type(images.benchmark)
     reader = {} if own.read.__module__.startswith("occ_lab.") else {"reader": code_of(own)}
     return {

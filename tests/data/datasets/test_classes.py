@@ -72,7 +72,7 @@ def test_truncated_idx_is_refused(tmp_path: Path) -> None:
     for place, content in enumerate((b"", b"no IDX file", bytes([0, 0, 8, 1, 0, 0, 0, 4, 1]))):
         broken = tmp_path / str(place)
         broken.write_bytes(content)
-        with pytest.raises(OSError, match="no whole IDX file"):
+        with pytest.raises(OSError, match="not a complete IDX file"):
             read_idx(broken)
 
 
@@ -89,7 +89,7 @@ def test_fashion_mnist_has_its_own_folder_and_names(tmp_path: Path) -> None:
     benchmark = FashionMNIST(tmp_path, name="f", resize=28, crop=28)
     assert len(benchmark.tasks()) == 10
     split = benchmark.split("t-shirt")
-    assert [item.place for item in split.train] == [1, 2]
+    assert [item.index for item in split.train] == [1, 2]
     assert [item.label for item in split.test] == [0, 1]
     assert benchmark.read(split.test[1])[0, :2, 0].tolist() == [784 % 256, 785 % 256]
     assert benchmark.expected("sandal") == (6000, 1000, 9000)
@@ -103,5 +103,5 @@ def test_a_damaged_packed_file_is_told(tmp_path: Path) -> None:
     for part in ("train", "t10k"):
         for kind in ("images-idx3", "labels-idx1"):
             (raw / f"{part}-{kind}-ubyte").write_bytes(b"broken")
-    with pytest.raises(InputError, match=r"^root: .*no whole IDX file.*get the data again"):
+    with pytest.raises(InputError, match=r"^root: .*not a complete IDX file.*get the data again"):
         MNIST(tmp_path, name="m").split("3")

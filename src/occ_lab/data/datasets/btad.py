@@ -15,8 +15,8 @@ ARCHIVE_FOLDER = "BTech_Dataset_transformed"
 class BTAD(MVTec):
     """BTAD (Mishra et al. 2021): products 01, 02 and 03.
 
-    The layout is that of MVTec AD with ``ok`` and ``ko``. Images are BMP or PNG by product, and so
-    are the masks, which bear the image's name.
+    The layout is that of MVTec AD with ``ok`` and ``ko``. Images and masks are BMP or PNG files,
+    depending on the product; a mask has the name of its image.
     """
 
     layout = "{01,02,03}/train/ok, test/{ok,ko}, ground_truth/ko/<image>.{png,bmp}"
@@ -34,6 +34,6 @@ class BTAD(MVTec):
         self, name: str | None = None, root: str | Path | None = None, **common: Any
     ) -> None:
         super().__init__(name, root, **common)
-        unpacked = self.root / ARCHIVE_FOLDER  # as the archive has it
+        unpacked = self.root / ARCHIVE_FOLDER  # the folder in the archive
         if unpacked.is_dir():
             self.root = unpacked

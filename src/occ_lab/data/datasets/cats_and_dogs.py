@@ -10,7 +10,7 @@ from occ_lab.data.datasets.class_folder import ClassFolder
 from occ_lab.data.datasets.classes import Classified, Part
 
 NAMED = re.compile(r"(cat|dog)\.(\d+)")
-TRAINED = 10_000  # the first of the 12,500 images of either kind
+TRAINED = 10_000  # of the 12,500 images of each class; they come first
 
 
 class CatsAndDogs(ClassFolder):
@@ -30,15 +30,15 @@ class CatsAndDogs(ClassFolder):
     resize = 256
 
     def available(self) -> list[str]:
-        """Both classes, where there are images of both."""
+        """Both classes if Kaggle's images are present, or those that have a folder."""
         return sorted({name for name, _, _ in self._flat()}) or super().available()
 
     def class_sizes(self) -> dict[str, tuple[int, int]]:
-        """As the usual split has them."""
+        """The sizes in the usual split."""
         return dict.fromkeys(("cat", "dog"), (TRAINED, 2_500))
 
     def classified(self, part: Part) -> list[Classified]:
-        """By class, then by number, or by name where each class has its folder."""
+        """The images by class, then by number, or by name if each class has its folder."""
         flat = self._flat()
         if not flat:
             return super().classified(part)

@@ -10,19 +10,23 @@ from occ_lab.data.items import Item, Split
 from occ_lab.utils.errors import InputError
 
 Normal = Literal["absent", "present"]
-TRAIN, TEST = "0", "2"  # of the published partition; 1 is for validation
+TRAIN, TEST = "0", "2"  # of the published partition; 1 is the validation partition
 
 
 class CelebA(Benchmark):
-    """CelebA (Liu et al. 2015), torchvision's files: one task, faces without glasses by default.
+    """CelebA (Liu et al. 2015), torchvision's files: by default, faces without glasses are normal.
 
-    Trained on the normal faces of the training partition, tested on the whole test partition.
+    There is one task. The training images are the normal faces of the training partition, and the
+    test images are the whole test partition.
 
     Args:
         root: the folder that holds ``celeba``.
-        attribute: one of the forty, such as ``Eyeglasses``.
-        normal: faces are normal where the attribute is ``absent`` or ``present``.
-        common: the arguments of every benchmark.
+        attribute: one of the forty attributes, such as ``Eyeglasses``.
+        normal: whether faces are normal if the attribute is ``absent`` or if it is ``present``.
+        common: the other arguments of `Benchmark`.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     layout = "celeba/{img_align_celeba/*.jpg,list_attr_celeba.txt,list_eval_partition.txt}"
@@ -49,14 +53,14 @@ class CelebA(Benchmark):
         self.folder = self.root / "celeba"
 
     def available(self) -> list[str]:
-        """The one task, where images and both lists are there."""
+        """The one task if the images and both lists are present, else none."""
         wanted = ("img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt")
         if not all((self.folder / name).exists() for name in wanted):
             return []
         return [self.attribute if self.normal == "present" else f"no_{self.attribute}"]
 
     def published_split(self, task: str) -> Split:
-        """The published partition, by the attribute.
+        """The published partition, labelled by the attribute.
 
         Raises:
             InputError: there is no such attribute.

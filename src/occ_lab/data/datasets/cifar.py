@@ -36,37 +36,37 @@ class CIFAR10(ClassFolder):
     names: str = "label_names"
 
     def available(self) -> list[str]:
-        """The classes, where all files are there, or a folder for each."""
+        """The classes if all of torchvision's files are present, or those that have a folder."""
         return sorted(self._packed_classes()) or super().available()
 
     def _packed_classes(self) -> list[str]:
-        """The classes in the order of their labels; none where torchvision's files are not."""
+        """The classes in the order of their labels; none if torchvision's files are not present."""
         folder = self.root / self.folder
         wanted = [self.meta, *self.files["train"], *self.files["test"]]
         found = all((folder / name).is_file() for name in wanted)
-        return read_pickle(folder / self.meta)[self.names] if found else []
+        return list(read_pickle(folder / self.meta)[self.names]) if found else []
 
     def class_sizes(self) -> dict[str, tuple[int, int]]:
-        """All classes are of one size."""
+        """All classes have the same number of images."""
         names = self.available()
         return dict.fromkeys(names, (50_000 // len(names), 10_000 // len(names)))
 
     def classified(self, part: Part) -> list[Classified]:
-        """The images in the order of the files."""
+        """The images in the order of torchvision's files, or of folders."""
         names = self._packed_classes()
         if not names:
             return super().classified(part)
         return [
-            (names[label], path, place)
+            (names[label], path, index)
             for path in (self.root / self.folder / name for name in self.files[part])
-            for place, label in enumerate(read_pickle(path)[self.labels])
+            for index, label in enumerate(read_pickle(path)[self.labels])
         ]
 
     def read(self, item: Item) -> np.ndarray:
-        """An image, uint8 ``[32, 32, 3]``, or of the size of its own file."""
-        if item.place is None:
+        """An image, uint8 ``[32, 32, 3]``, or of another size if it has a file of its own."""
+        if item.index is None:
             return super().read(item)
-        pixels = read_pickle(item.path)["data"][item.place]
+        pixels = read_pickle(item.path)["data"][item.index]
         return np.ascontiguousarray(pixels.reshape(3, 32, 32).transpose(1, 2, 0))
 
 
@@ -99,20 +99,23 @@ class CIFAR100(CIFAR10):
 
 @cache
 def read_pickle(path: Path) -> dict[str, Any]:
-    """One of the pickles that CIFAR comes in, without running any code in it.
+    """The content of one of CIFAR's pickle files, read without running any code in it.
 
     Raises:
-        InputError: it is damaged, or holds more than arrays, lists and text.
+        InputError: the file is damaged, or holds more than arrays, lists and text.
     """
     try:
         with path.open("rb") as file:
-            return ArraysOnly(file, encoding="latin1").load()
+            content: dict[str, Any] = ArraysOnly(file, encoding="latin1").load()
+            return content
     except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise InputError(f"{path}: no whole CIFAR file ({error}); download it again") from error
+        raise InputError(
+            f"{path}: not a complete CIFAR file ({error}); download it again"
+        ) from error
 
 
 class ArraysOnly(pickle.Unpickler):
-    """Reads NumPy arrays and plain values; whatever else a pickle would call is refused."""
+    """Reads NumPy arrays and plain values, and refuses to call anything else."""
 
     CALLED: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
@@ -123,7 +126,7 @@ class ArraysOnly(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """One of a few makers of arrays."""
+        """One of the functions in ``CALLED``."""
         if (module, name) not in self.CALLED:
             raise pickle.UnpicklingError(f"it would call {module}.{name}")
         return self.CALLED[module, name]

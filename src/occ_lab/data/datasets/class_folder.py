@@ -7,7 +7,7 @@ from occ_lab.data.datasets.classes import ClassBenchmark, Classified, Part
 
 
 class ClassFolder(ClassBenchmark):
-    """Any classification data as ``{train,test}/<class>/`` folders of images."""
+    """Any classification data with its images in folders ``{train,test}/<class>/``."""
 
     layout = "train/<class>/*.png, test/<class>/*.png (or .jpg, ...)"
     source = "your own images"
@@ -17,7 +17,7 @@ class ClassFolder(ClassBenchmark):
     home = "data/classes"
 
     def available(self) -> list[str]:
-        """The classes that have a folder to train on."""
+        """The classes that have a folder under ``train``."""
         return sorted(folder.name for folder in self.root.glob("train/*") if folder.is_dir())
 
     def classified(self, part: Part) -> list[Classified]:

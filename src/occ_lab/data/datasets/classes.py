@@ -14,19 +14,23 @@ from occ_lab.utils.errors import InputError
 
 Part = Literal["train", "test"]
 Protocol = Literal["one_vs_rest", "leave_one_out"]
-Classified = tuple[str, Path, int | None]  # class, file, place in the file
+Classified = tuple[str, Path, int | None]  # class, file, index in the file
 
 
 class ClassBenchmark(Benchmark):
-    """A task for each class: it is normal and the others are not (Ruff et al. 2018, section 4.2).
+    """A task for each class: its images are normal, and those of the other classes anomalous.
 
-    A subclass says which classes there are and which images each has.
+    This is the protocol of Ruff et al. 2018 (Deep SVDD), section 4.2. A subclass implements
+    `available`, which names the classes, and `classified`, which lists their images.
 
     Args:
-        root: the folder of the data.
-        protocol: ``one_vs_rest``, or ``leave_one_out``, in which the class is the anomalous one and
-            all others are normal.
-        common: the arguments of every benchmark.
+        root: the folder that holds the data.
+        protocol: ``one_vs_rest``, or ``leave_one_out``: the class is anomalous and all others are
+            normal.
+        common: the other arguments of `Benchmark`.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     kind = "semantic"
@@ -47,13 +51,13 @@ class ClassBenchmark(Benchmark):
 
     @abstractmethod
     def classified(self, part: Part) -> Sequence[Classified]:
-        """Class, file and place in the file of every image, in a fixed order."""
+        """Class, file and index in the file of every image, in a fixed order."""
 
     def published_split(self, task: str) -> Split:
-        """Normal training images, and all test images: the same ones, in one order, for any task.
+        """The normal training images, and all test images, in the same order for every task.
 
-        That order lets the tasks share the test images' features. Where they share training images
-        as well, with ``leave_one_out``, all of these are the pool.
+        Therefore the tasks share the features of the test images. With ``leave_one_out`` they
+        share training images as well, and all of these are the pool.
 
         Raises:
             InputError: a file that holds many images is damaged.
@@ -63,26 +67,26 @@ class ClassBenchmark(Benchmark):
             return int((name == task) == (self.protocol == "leave_one_out"))
 
         train, test = self._classified
-        normal = [Item(path, 0, None, place) for name, path, place in train if not label(name)]
-        tested = [Item(path, label(name), None, place) for name, path, place in test]
+        normal = [Item(path, 0, None, index) for name, path, index in train if not label(name)]
+        tested = [Item(path, label(name), None, index) for name, path, index in test]
         if self.protocol == "one_vs_rest":
             return Split(normal, tested)
-        return Split(normal, tested, [Item(path, 0, None, place) for _, path, place in train])
+        return Split(normal, tested, [Item(path, 0, None, index) for _, path, index in train])
 
     @cached_property
     def _classified(self) -> tuple[Sequence[Classified], Sequence[Classified]]:
-        """Both parts, looked for once for all tasks."""
+        """Both parts, listed once for all tasks."""
         try:
             return self.classified("train"), self.classified("test")
         except OSError as error:
             raise InputError(f"root: {error}; get the data again", part="dataset") from error
 
     def class_sizes(self) -> Mapping[str, tuple[int, int]]:
-        """How many images each class is published with, to train and to test on; maybe none."""
+        """The published numbers of training and test images of each class; empty if unknown."""
         return {}
 
     def expected(self, task: str) -> Counts | None:
-        """By the published sizes of the classes, and the protocol."""
+        """The published counts, from the sizes of the classes and the protocol."""
         sizes = self.class_sizes()
         if task not in sizes:
             return None

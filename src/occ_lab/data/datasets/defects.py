@@ -1,8 +1,8 @@
 """Defects drawn into photographs, each with the exact mask of the pixels it changes.
 
-A drawing function takes a grey image (float64 `[h, w]`, 0..255) and returns the image with the
-defect; it knows nothing of masks, `draw` compares the two images. Everything is float64 and
-rounded once, so that every machine draws the same pixels. Lengths are in pixels.
+A drawing function takes a grey image (float64 ``[h, w]``, 0..255) and returns the image with the
+defect. It does not make the mask: `draw` compares the two images. Everything is computed in float64
+and rounded once, so that every machine draws the same pixels. Lengths are in pixels.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from scipy import ndimage
 Grey = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-VISIBLE = 3  # a change of fewer grey levels is no defect: no eye finds it in these textures
-SMALLEST = 30  # pixels; a defect that changes fewer is drawn anew
+VISIBLE = 3  # grey levels; a smaller change cannot be seen in these textures
+SMALLEST = 30  # pixels; a defect that changes fewer is drawn again
 
 
 def draw(
@@ -30,16 +30,23 @@ def draw(
 
     Args:
         kind: a key of `DEFECTS`.
-        clean: the image without a defect, uint8 `[h, w]`.
+        clean: the image without a defect, uint8 ``[h, w]``.
         donors: photographs that a foreign patch may come from, uint8.
-        rng: where every choice comes from.
+        rng: the generator of every random choice.
 
     Returns:
-        The image with the defect, uint8 `[h, w]`, and its mask, bool `[h, w]`: outside the mask
-        the image equals `clean`.
+        The image with the defect, uint8 ``[h, w]``, and its mask, bool ``[h, w]``: outside the mask
+        the image equals ``clean``.
 
     Raises:
         ValueError: the image is so plain that this defect cannot be seen anywhere.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> clean = rng.integers(80, 180, (64, 64), dtype=np.uint8)
+        >>> image, mask = draw("hole", clean, [clean], rng)
+        >>> bool((image[~mask] == clean[~mask]).all()), int(mask.sum()) >= SMALLEST
+        (True, True)
     """
     for _ in range(100):
         drawn = DEFECTS[kind](clean.astype(np.float64), donors, rng)
@@ -53,17 +60,18 @@ def draw(
 def changed(clean: NDArray[np.uint8], drawn: NDArray[np.uint8]) -> Mask:
     """The pixels that visibly differ, without the pinholes where both agree by chance."""
     different = np.abs(drawn.astype(int) - clean) >= VISIBLE
-    return ndimage.binary_fill_holes(different | ndimage.binary_closing(different))
+    mask: Mask = ndimage.binary_fill_holes(different | ndimage.binary_closing(different))
+    return mask
 
 
 def scratch(image: Grey, donors: Sequence[NDArray[np.uint8]], rng: np.random.Generator) -> Grey:
-    """A thin line, dark or bright, that bends, swells and fades along its length."""
+    """A thin line, dark or bright, that bends and varies in width and strength."""
     points, bold = 24, boldness(image)
     length = bold * log_uniform(rng, 25, 75)
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.uniform(-0.16, 0.16, points))
     steps = length / points * np.stack([np.sin(heading), np.cos(heading)], axis=1)
     path = np.cumsum(steps, axis=0)
-    path += place(image, rng) - path.mean(axis=0)
+    path += position(image, rng) - path.mean(axis=0)
     width = bold * log_uniform(rng, 0.5, 1.5) * rng.uniform(0.7, 1.3, points)
     opacity = rng.uniform(0.7, 1.0) * rng.uniform(0.8, 1.0, points)
 
@@ -72,7 +80,9 @@ def scratch(image: Grey, donors: Sequence[NDArray[np.uint8]], rng: np.random.Gen
         inside = (half + 0.5 - distance_to_segment(image.shape, start, end)).clip(0, 1)
         cover = np.maximum(cover, strength * inside)
     level = image.mean() + rng.choice([-1, 1]) * rng.uniform(38, 64) * bold
-    return image + ndimage.gaussian_filter(cover, 0.4) * (level - image)
+    soft: Grey = ndimage.gaussian_filter(cover, 0.4)
+    drawn: Grey = image + soft * (level - image)
+    return drawn
 
 
 def stain(image: Grey, donors: Sequence[NDArray[np.uint8]], rng: np.random.Generator) -> Grey:
@@ -85,7 +95,8 @@ def stain(image: Grey, donors: Sequence[NDArray[np.uint8]], rng: np.random.Gener
     tint = rng.choice([-1, 1]) * rng.uniform(0.12, 0.28) * bold
     film = rng.uniform(0.4, 1.0) * cover
     under = image + film * (ndimage.gaussian_filter(image, radius) - image)
-    return under * (1 + tint * cover * (0.75 + rng.uniform(0, 0.5) * ring))
+    drawn: Grey = under * (1 + tint * cover * (0.75 + rng.uniform(0, 0.5) * ring))
+    return drawn
 
 
 def blur(image: Grey, donors: Sequence[NDArray[np.uint8]], rng: np.random.Generator) -> Grey:
@@ -104,11 +115,12 @@ def blur(image: Grey, donors: Sequence[NDArray[np.uint8]], rng: np.random.Genera
             ],
             axis=0,
         )
-    return image + cover * (soft - image)
+    drawn: Grey = image + cover * (soft - image)
+    return drawn
 
 
 def patch(image: Grey, donors: Sequence[NDArray[np.uint8]], rng: np.random.Generator) -> Grey:
-    """A piece from another place, turned and rescaled, as bright as what it covers."""
+    """A piece from elsewhere, rotated and rescaled, as bright as what it covers."""
     donor = donors[int(rng.integers(len(donors)))].astype(np.float64)
     radius = boldness(image) * log_uniform(rng, 5, 13)
     depth = blob(image, radius, rng)
@@ -118,13 +130,14 @@ def patch(image: Grey, donors: Sequence[NDArray[np.uint8]], rng: np.random.Gener
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     grid = np.indices(image.shape).reshape(2, -1)
     middle = np.average(grid, axis=1, weights=cover.ravel())
-    source = turn @ (grid - middle[:, None]) + place(donor, rng)[:, None]
+    source = turn @ (grid - middle[:, None]) + position(donor, rng)[:, None]
     piece = ndimage.map_coordinates(donor, source, order=1, mode="mirror").reshape(image.shape)
 
     inside = depth > 0
     contrast = min(1.0, image.std() / max(piece[inside].std(), 1.0))
     piece = image[inside].mean() + contrast * (piece - piece[inside].mean())
-    return image + cover * (piece - image)
+    drawn: Grey = image + cover * (piece - image)
+    return drawn
 
 
 def hole(image: Grey, donors: Sequence[NDArray[np.uint8]], rng: np.random.Generator) -> Grey:
@@ -140,7 +153,8 @@ def hole(image: Grey, donors: Sequence[NDArray[np.uint8]], rng: np.random.Genera
     strength = rng.uniform(22, 45) * bold
     floor = image.mean() - strength + 0.2 * (ndimage.gaussian_filter(image, 1.0) - image.mean())
     floor = floor * (1 - 0.3 * ramp(depth - 2 * facing - 2, 3))
-    return image + cover * (floor - image) + 0.25 * strength * facing * rim
+    drawn: Grey = image + cover * (floor - image) + 0.25 * strength * facing * rim
+    return drawn
 
 
 DEFECTS: dict[str, Callable[[Grey, Sequence[NDArray[np.uint8]], np.random.Generator], Grey]] = {
@@ -153,39 +167,42 @@ DEFECTS: dict[str, Callable[[Grey, Sequence[NDArray[np.uint8]], np.random.Genera
 
 
 def blob(image: Grey, radius: float, rng: np.random.Generator) -> Grey:
-    """How deep each pixel lies inside a random round-ish shape: pixels, negative outside."""
-    row, column = place(image, rng)
+    """The depth in pixels of each pixel inside a random roundish shape; negative outside."""
+    row, column = position(image, rng)
     down, right = np.indices(image.shape) - np.array([row, column])[:, None, None]
     angle = np.arctan2(down, right)
     outline = np.ones_like(image)
     for waves in (1, 2, 3, 4, 5):
         outline += rng.uniform(-0.45, 0.45) / waves * np.cos(waves * angle + rng.uniform(0, 6.3))
-    return radius * outline - np.hypot(down, right)
+    depth: Grey = radius * outline - np.hypot(down, right)
+    return depth
 
 
 def ramp(depth: Grey, width: float) -> Grey:
-    """From 0 to 1, smoothly, over `width` pixels around depth 0."""
+    """A smooth step from 0 to 1 over ``width`` pixels around depth 0."""
     t = (depth / width + 0.5).clip(0, 1)
-    return t * t * (3 - 2 * t)
+    step: Grey = t * t * (3 - 2 * t)
+    return step
 
 
 def boldness(image: Grey) -> float:
     """How much larger and stronger a defect must be to show in this texture than on a plain one.
 
-    It grows with how far the typical pixel lies from its surroundings: about 1.2 on brick, 2.1
-    on gravel, 2.3 on grass.
+    It grows with the median difference between a pixel and its surroundings: it is about 1.2 on
+    brick, 2.1 on gravel and 2.3 on grass.
     """
     return 1 + float(np.median(np.abs(image - ndimage.gaussian_filter(image, 3)))) / 15
 
 
-def place(image: Grey, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A position (row, column) clear of the border, where a defect would be cut off."""
+def position(image: Grey, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A random position (row, column) away from the border, where a defect would be cut off."""
     return rng.uniform(0.15, 0.85, 2) * image.shape
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """Small sizes as often as large ones."""
-    return low * (high / low) ** rng.random()
+    """A random number in ``low..high`` whose logarithm is uniform."""
+    size: float = low * (high / low) ** rng.random()
+    return size
 
 
 def distance_to_segment(
@@ -195,4 +212,5 @@ def distance_to_segment(
     offset = np.moveaxis(np.indices(shape), 0, -1) - start
     along = end - start
     t = (offset @ along / (along @ along)).clip(0, 1)
-    return np.linalg.norm(offset - t[..., None] * along, axis=-1)
+    distance: Grey = np.linalg.norm(offset - t[..., None] * along, axis=-1)
+    return distance

@@ -12,23 +12,25 @@ from occ_lab.utils.errors import InputError, MissingError
 
 
 class Folder(Benchmark):
-    """One task: a folder of normal images, and maybe one of abnormal ones and one of masks.
+    """One task: a folder of normal images and, optionally, one of anomalous images and their masks.
 
-    A share of the normal images is held out to test on. Without abnormal images all is scored and
-    nothing is told of how well defects are found.
+    A fraction of the normal images is held out to test on. Without anomalous images the test
+    images are scored, and metrics such as AUROC are skipped.
 
     Args:
         name: what the benchmark, and its one task, is called in results.
-        normal: the folder of normal images; those in folders below count as well.
-        abnormal: the folder of images to be found, or None.
-        masks: the folder of their masks, each with the name of its image, with or without
-            ``_mask``, below the same folders; or None.
-        train_share: share of the normal images to train on, above 0 and below 1.
+        normal: the folder of normal images; images in its subfolders count as well.
+        abnormal: the folder of anomalous images, or None.
+        masks: the folder of their masks, or None. A mask has the name of its image, with or without
+            ``_mask``, and lies in the same subfolder.
+        train_share: fraction of the normal images to train on, above 0 and below 1.
         split_seed: seed of the random split.
-        common: the other arguments of every benchmark; ``root`` is the normal folder.
+        common: the other arguments of `Benchmark`; ``root`` is the folder of normal images.
 
     Raises:
-        InputError: ``abnormal`` or ``masks`` is no folder, or ``masks`` comes alone.
+        InputError: ``normal`` is not given, ``abnormal`` or ``masks`` is not a folder, or ``masks``
+            is given without ``abnormal``.
+        ValueError: a value is out of range.
     """
 
     layout = "images in the folder normal; anomalous ones in abnormal, their masks in masks"
@@ -62,25 +64,25 @@ class Folder(Benchmark):
         self.split_seed = split_seed
 
     def available(self) -> list[str]:
-        """The one task, where there are normal images."""
+        """The one task if there are normal images, else none."""
         return [self.name] if images_below(self.root) else []
 
     def published_split(self, task: str) -> Split:
-        """Normal images at random by ``split_seed``, all abnormal ones to the test set."""
+        """Normal images split at random by ``split_seed``; all anomalous ones are test images."""
         normal = [Item(path, 0) for path in images_below(self.root)]
         train, held_out = hold_out(normal, self.train_share, self.split_seed)
         if self.abnormal is None:
             return Split(train, held_out)
         masks = masks_below(self.masks) if self.masks else {}
-        abnormal = [
+        anomalous = [
             Item(path, 1, masks.get((path.parent.relative_to(self.abnormal), path.stem)))
             for path in images_below(self.abnormal)
         ]
-        return Split(train, held_out + abnormal)
+        return Split(train, held_out + anomalous)
 
 
 def masks_below(folder: Path) -> dict[tuple[Path, str], Path]:
-    """The mask files in ``folder`` and below, by folder and by the name of the image."""
+    """The mask files in ``folder`` and its subfolders, by subfolder and name of the image."""
     return {
         (path.parent.relative_to(folder), path.stem.removesuffix("_mask")): path
         for path in images_below(folder)
@@ -88,6 +90,6 @@ def masks_below(folder: Path) -> dict[tuple[Path, str], Path]:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """The image files in ``folder`` and in the folders below, sorted; hidden ones left out."""
+    """The image files in ``folder`` and its subfolders, sorted, without hidden ones."""
     below = sorted(path for path in folder.rglob("*") if path.is_dir())
-    return [path for place in (folder, *below) for path in image_files(place)]
+    return [path for each in (folder, *below) for path in image_files(each)]

@@ -14,14 +14,17 @@ from occ_lab.data.sampling import check_hold_out, hold_out
 class MagneticTile(Benchmark):
     """Magnetic tile defects (Huang et al. 2018): one task.
 
-    The set has no official split. The usual one: a random 80 % of the normal tiles to train, the
-    rest and all defects to test.
+    The dataset has no official split. In the usual one a random 80 % of the normal tiles are the
+    training images; the other normal tiles and all defects are the test images.
 
     Args:
         root: the folder that holds ``MT_Free``, ``MT_Blowhole`` and the other defects.
-        train_share: share of the normal tiles to train on, above 0 and below 1.
+        train_share: fraction of the normal tiles to train on, above 0 and below 1.
         split_seed: seed of the random split.
-        common: the arguments of every benchmark.
+        common: the other arguments of `Benchmark`.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     layout = "MT_Free/Imgs/*.jpg; MT_<Defect>/Imgs/*.jpg, each with its mask *.png beside it"
@@ -45,11 +48,11 @@ class MagneticTile(Benchmark):
         self.split_seed = split_seed
 
     def available(self) -> list[str]:
-        """The one task, where there are normal tiles."""
+        """The one task if there are normal tiles, else none."""
         return ["magnetic_tile"] if self._tiles("MT_Free") else []
 
     def published_split(self, task: str) -> Split:
-        """Normal tiles at random by ``split_seed``, all defects to the test set."""
+        """Normal tiles split at random by ``split_seed``; all defects are test images."""
         normal = [Item(path, 0) for path in self._tiles("MT_Free")]
         train, held_out = hold_out(normal, self.train_share, self.split_seed)
         defects = [
@@ -61,7 +64,7 @@ class MagneticTile(Benchmark):
         return Split(train, held_out + defects)
 
     def _tiles(self, kind: str) -> list[Path]:
-        """The photographs of one kind; some copies of the set have them without ``Imgs``."""
+        """The photographs of one kind; some copies of the dataset have no folder ``Imgs``."""
         folder = self.root / kind
         paths = image_files(folder / "Imgs") or image_files(folder)
         return [path for path in paths if path.suffix.lower() == ".jpg"]

@@ -12,7 +12,7 @@ from occ_lab.data.datasets.classes import ClassBenchmark, Classified, Part
 from occ_lab.data.items import Item
 
 FILES = {"train": "train", "test": "t10k"}
-# Of every digit, in the training and in the test set.
+# Numbers of images of each digit in the training and in the test set.
 DIGITS = (
     (5923, 980),
     (6742, 1135),
@@ -28,7 +28,7 @@ DIGITS = (
 
 
 class MNIST(ClassBenchmark):
-    """MNIST (LeCun et al. 1998) as torchvision keeps it, all 70,000 digits."""
+    """MNIST (LeCun et al. 1998) as torchvision stores it, all 70,000 digits."""
 
     layout = "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"
     source = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -38,10 +38,10 @@ class MNIST(ClassBenchmark):
     home = "data"
     folder: ClassVar[str] = "MNIST"
     classes: ClassVar[tuple[str, ...]] = tuple("0123456789")
-    sizes: ClassVar[tuple[tuple[int, int], ...]] = DIGITS  # to train and to test on
+    sizes: ClassVar[tuple[tuple[int, int], ...]] = DIGITS  # training and test images of a class
 
     def available(self) -> list[str]:
-        """The ten classes, where all four files are there."""
+        """The ten classes if all four files are present, else none."""
         names = (
             f"{file}-{kind}-ubyte"
             for file in FILES.values()
@@ -51,7 +51,7 @@ class MNIST(ClassBenchmark):
         return sorted(self.classes) if found else []
 
     def class_sizes(self) -> dict[str, tuple[int, int]]:
-        """As published."""
+        """The published numbers of training and test images of each class."""
         return dict(zip(self.classes, self.sizes, strict=True))
 
     def classified(self, part: Part) -> list[Classified]:
@@ -59,11 +59,11 @@ class MNIST(ClassBenchmark):
         raw = self.root / self.folder / "raw"
         labels = read_idx(raw / f"{FILES[part]}-labels-idx1-ubyte")
         images = raw / f"{FILES[part]}-images-idx3-ubyte"
-        return [(self.classes[label], images, place) for place, label in enumerate(labels)]
+        return [(self.classes[label], images, index) for index, label in enumerate(labels)]
 
     def read(self, item: Item) -> np.ndarray:
         """An image, uint8 ``[28, 28, 3]``."""
-        return np.repeat(read_idx(item.path)[item.place][..., None], 3, axis=-1)
+        return np.repeat(read_idx(item.path)[item.index][..., None], 3, axis=-1)
 
 
 class FashionMNIST(MNIST):
@@ -91,15 +91,17 @@ class FashionMNIST(MNIST):
 
 @cache
 def read_idx(path: Path) -> np.ndarray:
-    """An uncompressed IDX file of bytes: a big-endian header, then the data (as MNIST's page says).
+    """The array in an uncompressed IDX file of bytes: a big-endian header, then the data.
+
+    The format is described on MNIST's page.
 
     Raises:
-        OSError: it is none, or shorter or longer than its header says.
+        OSError: the file has another format, or another length than its header says.
     """
     data = np.fromfile(path, np.uint8)
     dimensions = int(data[3]) if len(data) > 4 and data[:3].tolist() == [0, 0, 8] else 0
     shape = data[4 : 4 + 4 * dimensions].view(">u4").tolist()
     values = data[4 + 4 * dimensions :]
     if not dimensions or values.size != np.prod(shape):
-        raise OSError(f"{path}: no whole IDX file of bytes")
+        raise OSError(f"{path}: not a complete IDX file of bytes")
     return values.reshape(shape)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from occ_lab.data.base import Benchmark, image_files
 from occ_lab.data.items import Counts, Item, Split
 
-NORMAL = ("good", "ok")  # what MVTec AD and MPDD, and what BTAD call the folder of normal images
+NORMAL = ("good", "ok")  # the folder of normal images in MVTec AD and MPDD, and in BTAD
 
 
 class MVTec(Benchmark):
@@ -16,7 +16,8 @@ class MVTec(Benchmark):
 
     Each category is a folder with ``train/good``, ``test/good``, ``test/<defect>`` and
     ``ground_truth/<defect>``; the mask of ``test/<defect>/000.png`` is
-    ``ground_truth/<defect>/000_mask.png``, or ``000.png`` there. ``ok`` may stand for ``good``.
+    ``ground_truth/<defect>/000_mask.png`` or ``ground_truth/<defect>/000.png``. The folder of
+    normal images may be called ``ok`` instead of ``good``.
     """
 
     layout = "<category>/train/good, test/<defect>, ground_truth/<defect>/<image>_mask.png"
@@ -43,12 +44,12 @@ class MVTec(Benchmark):
     }
 
     def available(self) -> list[str]:
-        """Folders under ``root`` that hold normal training images."""
+        """The folders under ``root`` that hold normal training images."""
         found = (path for name in NORMAL for path in self.root.glob(f"*/train/{name}"))
         return sorted({path.parent.parent.name for path in found})
 
     def published_split(self, task: str) -> Split:
-        """The official split: the normal training images against every folder under ``test``."""
+        """The official split: ``train`` to train on, and every folder of ``test`` to test on."""
         folder = self.root / task
         train = [Item(path, 0) for name in NORMAL for path in image_files(folder / "train" / name)]
         test: list[Item] = []

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 Part = Literal["train", "test"]
 
 CATEGORIES = ("brick", "grass", "gravel")
-VERSION = 1  # raise it with every change of a pixel: data written before is then left aside
+VERSION = 1  # to be raised with every change of a pixel: data written before is then not read
 SIDE = 160  # pixels of a crop
 COLUMNS: dict[Part, tuple[int, int]] = {"train": (0, 272), "test": (272, 512)}
 
@@ -34,19 +34,29 @@ class Textures(MVTec):
 
     Each category is written once, in the layout of MVTec AD, to
     ``root/textures-<digest of the settings>/<category>``, and read from there. An image depends
-    on seed, category and its own number alone: larger counts add images and change none.
+    only on the seed, the category and its own number: larger counts add images and change none.
 
     Args:
         name: what the benchmark is called in results.
         root: the folder to write to.
-        seed: another seed draws other crops and other defects.
+        seed: of the crops and the defects.
         train: normal training images per category.
         normal: normal test images per category.
-        defective: defective test images per category, spread evenly over the kinds of defect.
-        common: the other arguments of every benchmark.
+        defective: anomalous test images per category, spread evenly over the kinds of defect.
+        common: the other arguments of `Benchmark`; images have 160 pixels a side before ``resize``.
+
+    Raises:
+        ValueError: a value is out of range.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     split = Textures(root=folder, train=2, normal=1, defective=1).split("brick")
+        >>> [item.path.name for item in split.train], [item.label for item in split.test]
+        (['000.png', '001.png'], [1, 0])
     """
 
-    layout = "nothing: the images are written there on first use"
+    layout = "nothing; the images are written there on first use"
     source = "the scikit-image wheel"
     licence = "CC0"
     size = "embedded"
@@ -78,14 +88,14 @@ class Textures(MVTec):
         self.defective = defective
 
     def available(self) -> list[str]:
-        """All three categories: what is not written yet will be."""
+        """All three categories; those that are not written yet will be."""
         return list(CATEGORIES)
 
     def published_split(self, task: str) -> Split:
-        """The images of ``task``, written first where they are not there yet.
+        """The images of ``task``, which are written if they are not present yet.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: the images cannot be written.
         """
         if not (self.root / task).is_dir():
             try:
@@ -99,7 +109,7 @@ class Textures(MVTec):
         return super().published_split(task)
 
     def _write(self, task: str) -> None:
-        """Write a category whole or not at all; of several processes the first one wins."""
+        """Write a category completely or not at all; of several processes the first one wins."""
         with whole_folder(self.root / task) as folder:
             write_category(folder, task, self.seed, self.train, self.normal, self.defective)
         log.info("wrote the %s images to %s", task, self.root / task)
@@ -127,12 +137,12 @@ def write_category(
 
 def photograph(category: str) -> NDArray[np.uint8]:
     """The photograph of a category, grey, uint8 ``[512, 512]``."""
-    # Read by path: skimage.data would want the pooch package.
+    # Read by path: skimage.data would need the pooch package.
     return np.asarray(Image.open(Path(skimage.__file__).parent / "data" / f"{category}.png"))
 
 
 def window(part: Part, rng: np.random.Generator) -> tuple[int, int]:
-    """Top and left of a random crop that lies wholly in its part of the photograph."""
+    """Top and left of a random crop that lies within its part of the photograph."""
     left, right = COLUMNS[part]
     return int(rng.integers(0, 512 - SIDE + 1)), int(rng.integers(left, right - SIDE + 1))
 
@@ -140,9 +150,9 @@ def window(part: Part, rng: np.random.Generator) -> tuple[int, int]:
 def crop(photo: NDArray[np.uint8], part: Part, rng: np.random.Generator) -> NDArray[np.uint8]:
     """A random crop, uint8 ``[SIDE, SIDE]``, mirrored or not, with its own exposure.
 
-    The exposure varies so that neither brightness nor contrast alone tells a defect, and alike
-    for training, normal and defective images. The bricks on the two sides of the photograph lean
-    in opposite directions: mirrored, both parts show both.
+    The exposure varies, in the same way for all images, so that neither brightness nor contrast
+    alone reveals a defect. The bricks on the two sides of the photograph lean in opposite
+    directions; through mirroring both parts show both directions.
     """
     top, left = window(part, rng)
     image = photo[top : top + SIDE, left : left + SIDE].astype(np.float64)
@@ -150,7 +160,8 @@ def crop(photo: NDArray[np.uint8], part: Part, rng: np.random.Generator) -> NDAr
         image = image[:, ::-1]
     contrast, brightness = rng.uniform(0.85, 1.15), rng.uniform(-15, 15)
     exposed = photo.mean() + contrast * (image - photo.mean()) + brightness
-    return np.rint(exposed).clip(0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.rint(exposed).clip(0, 255).astype(np.uint8)
+    return pixels
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:
@@ -162,6 +173,6 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
 
 
 def save(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write a grey PNG, with its folder."""
+    """Write a grey PNG file and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path)

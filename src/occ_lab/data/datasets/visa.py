@@ -12,7 +12,7 @@ from occ_lab.utils.errors import InputError
 
 Protocol = Literal["last_100", "official"]
 
-# Normal and anomalous images of each object; by the official table, how many normal ones to test.
+# Numbers of normal and anomalous images, and of normal test images in the official table.
 IMAGES = {
     "candle": (1000, 100, 100),
     "capsules": (602, 100, 60),
@@ -27,7 +27,7 @@ IMAGES = {
     "pcb4": (1005, 100, 101),
     "pipe_fryum": (500, 100, 50),
 }
-TESTED = 100  # normal images, the last ones
+TESTED = 100  # normal test images under last_100
 
 
 class VisA(Benchmark):
@@ -35,9 +35,12 @@ class VisA(Benchmark):
 
     Args:
         root: the folder that holds the objects and ``split_csv``.
-        protocol: ``last_100``, in which the last 100 normal images by name are tested on, as NoCo
-            (Gao et al. 2023) does, or ``official``, the table ``split_csv/1cls.csv``.
-        common: the arguments of every benchmark.
+        protocol: ``last_100``, in which the last 100 normal images by name are test images, as in
+            NoCo (Gao et al. 2023), or ``official``, the table ``split_csv/1cls.csv``.
+        common: the other arguments of `Benchmark`.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     layout = "<object>/Data/Images/{Normal,Anomaly}/*.JPG, Data/Masks/Anomaly/*.png; split_csv"
@@ -57,7 +60,7 @@ class VisA(Benchmark):
         self.protocol = protocol
 
     def expected(self, task: str) -> Counts | None:
-        """By the protocol."""
+        """The published counts under the protocol."""
         if task not in IMAGES:
             return None
         normal, anomalous, tested = IMAGES[task]
@@ -65,14 +68,14 @@ class VisA(Benchmark):
         return Counts(normal - held_out, held_out, anomalous)
 
     def available(self) -> list[str]:
-        """Folders under ``root`` that hold normal images."""
+        """The folders under ``root`` that hold normal images."""
         return sorted(path.parts[-4] for path in self.root.glob("*/Data/Images/Normal"))
 
     def published_split(self, task: str) -> Split:
-        """By name, or by the official table.
+        """The split by name or by the official table.
 
         Raises:
-            InputError: the table is absent.
+            InputError: the table is missing.
         """
         return self._by_table(task) if self.protocol == "official" else self._by_name(task)
 

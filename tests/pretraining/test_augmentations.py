@@ -247,7 +247,7 @@ def test_how_many_instances() -> None:
     assert instances_of("geometric", 5) == 5
     with pytest.raises(ValueError, match="^family must be one of none, rotations, .* got 'turns'"):
         instances_of("turns", None)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="^count must be null: only the geometric family has one"):
+    with pytest.raises(ValueError, match="^count must be None for every family but geometric"):
         instances_of("rotations", 2)
     for count in (0, 9):
         with pytest.raises(ValueError, match=f"^count must be an integer .* got {count}"):
@@ -256,7 +256,7 @@ def test_how_many_instances() -> None:
 
 def test_a_random_flip_must_not_be_an_instance_as_well() -> None:
     for family in ("hflip", "geometric"):
-        with pytest.raises(ValueError, match=rf"^augment\.flip must be 0 .* \(family={family}\)"):
+        with pytest.raises(ValueError, match=rf"^augment\.flip must be 0 with family={family}"):
             check_flip(family, 0.5)  # type: ignore[arg-type]
         check_flip(family, 0.0)  # type: ignore[arg-type]
     for family in ("none", "rotations", "vflip"):

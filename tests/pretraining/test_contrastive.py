@@ -132,9 +132,9 @@ def test_bad_arguments_are_named() -> None:
     flipping = some_augmentation()
     for arguments, message in (
         ({"temperature": 0}, "temperature must be a number and > 0"),
-        ({"family": "hflip"}, r"augment\.flip must be 0 where a flip makes an instance"),
+        ({"family": "hflip"}, r"augment\.flip must be 0 with family="),
         ({"family": "turns"}, "family must be one of"),
-        ({"count": 2}, "count must be null"),
+        ({"count": 2}, "count must be None"),
     ):
         with pytest.raises(ValueError, match=f"^{message}"):
             Contrastive(**settings(encoder(), flipping), **arguments)  # type: ignore[arg-type]

@@ -1,1 +1,1 @@
-"""Training tasks that need normal images alone."""
+"""Training of a backbone before an objective: representations from normal images."""

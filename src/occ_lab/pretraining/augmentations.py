@@ -1,4 +1,4 @@
-"""Random augmentations of whole batches, on the device they lie on."""
+"""Random augmentations of whole batches, on the device of the batch."""
 
 from __future__ import annotations
 
@@ -17,20 +17,28 @@ GEOMETRIES = 8  # quarter turns with and without a flip
 
 
 class Augment(nn.Module):
-    """Crop and resize, flip, colour jitter, grey, blur (Sohn et al. 2021, appendix C).
+    """Crop and resize, flip, colour jitter, conversion to grey, blur.
 
-    Each image of a batch draws its own. (The authors' code names a blur and leaves it out in
-    training, by a condition the wrong way round; here it does what the paper says.)
+    (Sohn et al. 2021, arXiv 2011.02578, appendix C.) Every image of a batch is augmented
+    independently. The authors' code names a blur but never applies it in training, because of an
+    inverted condition; here the blur is applied, as the paper says. Torch's global generator draws.
 
     Args:
-        side: of the result in pixels.
-        scale: least side of the crop, as a share of the image's, above 0 and at most 1; the largest
-            is the image itself.
+        side: height and width of the result in pixels, at least 8.
+        scale: smallest side of the crop, as a fraction of the image's side, above 0 and at most 1;
+            the largest crop is the image itself.
         flip: probability of a horizontal flip.
-        jitter: of brightness, contrast and saturation by a factor within 1 ± jitter, and of the
-            hue by a shift within ± jitter turns of the colour wheel, 0 to 0.5.
-        gray: probability of grey.
-        blur: probability of a Gaussian blur, its standard deviation between 0.1 and 2 pixels.
+        jitter: strength of the colour jitter, 0 to 0.5: brightness, contrast and saturation change
+            by a factor within 1 ± jitter, the hue by up to ± jitter turns of the colour wheel.
+        gray: probability of conversion to grey.
+        blur: probability of a Gaussian blur; its standard deviation is between 0.1 and 2 pixels.
+
+    Raises:
+        ValueError: an argument is out of range; the message begins with its name.
+
+    Example:
+        >>> Augment(side=32)(torch.rand(4, 3, 40, 40)).shape
+        torch.Size([4, 3, 32, 32])
     """
 
     def __init__(
@@ -68,27 +76,50 @@ class Augment(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Augmented images ``[B, 3, side, side]`` of images ``[B, 3, h, w]``, both in 0..1."""
         with torch.autocast(image.device.type, enabled=False):
-            return self.pipeline(image)
+            augmented: Tensor = self.pipeline(image)
+        return augmented
 
 
 def crops(image: Tensor, side: int, count: int) -> Tensor:
-    """Random patches ``[B · count, 3, side, side]`` of images ``[B, 3, h, w]``, ``count`` each."""
-    places = [
+    """Random patches of images.
+
+    Args:
+        image: ``[B, 3, h, w]``, no side shorter than ``side``.
+        side: height and width of a patch in pixels.
+        count: number of patches of each image.
+
+    Returns:
+        ``[B · count, 3, side, side]``; the patches of one image follow each other.
+
+    Example:
+        >>> crops(torch.rand(2, 3, 40, 50), side=16, count=3).shape
+        torch.Size([6, 3, 16, 16])
+    """
+    corners = [
         torch.randint(size - side + 1, (len(image) * count, 1), device=image.device)
         for size in image.shape[-2:]
     ]
     reach = torch.arange(side, device=image.device)
-    rows, columns = (place + reach for place in places)
+    rows, columns = (corner + reach for corner in corners)
     owner = torch.arange(len(image), device=image.device).repeat_interleave(count)
     patches = image[owner[:, None, None], :, rows[:, :, None], columns[:, None, :]]
     return patches.permute(0, 3, 1, 2)
 
 
 def instances_of(family: Family, count: int | None) -> int:
-    """How many instances distribution augmentation makes of an image, itself included.
+    """The number of instances that distribution augmentation makes of an image, itself included.
+
+    Args:
+        family: which transformations, see `instances`.
+        count: number of instances of the ``geometric`` family, 1 to 8; None means all.
 
     Raises:
-        ValueError: ``count`` is given for another family than ``geometric``, or out of range.
+        ValueError: the family is unknown, or ``count`` is out of range or given for another family
+            than ``geometric``.
+
+    Example:
+        >>> instances_of("rotations", None), instances_of("geometric", 5)
+        (4, 5)
     """
     sizes = {"none": 1, "rotations": TURNS, "hflip": 2, "vflip": 2, "geometric": GEOMETRIES}
     if family not in sizes:
@@ -96,22 +127,31 @@ def instances_of(family: Family, count: int | None) -> int:
     if count is None:
         return sizes[family]
     if family != "geometric":
-        raise ValueError(f"count must be null: only the geometric family has one, got {count}")
+        raise ValueError(f"count must be None for every family but geometric, got {count}")
     check_number("count", count, at_least=1, at_most=GEOMETRIES, integer=True)
     return count
 
 
 def instances(image: Tensor, family: Family, which: Tensor) -> Tensor:
-    """Each image as one of the instances that distribution augmentation makes of it.
+    """Transform each image to one of the instances of distribution augmentation.
 
-    Sohn et al. 2021, section 3.2.2 and figure 7: the four ``rotations`` by quarter turns, the image
-    and its ``hflip`` or ``vflip``, or the first of eight ``geometric`` ones, each quarter turn
-    followed by its horizontal flip.
+    (Sohn et al. 2021, section 3.2.2 and figure 7.) The instances are the four ``rotations`` by
+    quarter turns, the image and its ``hflip`` or ``vflip``, or the first of eight ``geometric``
+    ones, each quarter turn followed by its horizontal flip.
 
     Args:
         image: ``[B, 3, s, s]``.
         family: which transformations.
-        which: the instance each image becomes, ``[B]``, 0 is itself.
+        which: the index of the instance for each image, int ``[B]``; 0 is the image itself.
+
+    Returns:
+        ``[B, 3, s, s]``.
+
+    Example:
+        >>> image = torch.rand(2, 3, 8, 8)
+        >>> made = instances(image, "hflip", torch.tensor([0, 1]))
+        >>> torch.equal(made[0], image[0]), torch.equal(made[1], image[1].flip(-1))
+        (True, True)
     """
     if family in ("hflip", "vflip"):
         axis = -1 if family == "hflip" else -2
@@ -126,9 +166,17 @@ def instances(image: Tensor, family: Family, which: Tensor) -> Tensor:
 
 
 def check_flip(family: Family, flip: float) -> None:
-    """Raise a ValueError where a random flip would make two instances of a family the same."""
+    """Check that a random flip cannot turn one instance of a family into another.
+
+    Args:
+        family: which transformations, see `instances`.
+        flip: the probability of a random horizontal flip.
+
+    Raises:
+        ValueError: it can.
+    """
     if family in ("hflip", "geometric") and flip > 0:
         raise ValueError(
-            f"augment.flip must be 0 where a flip makes an instance of its own (family={family}), "
-            f"got {flip}"
+            f"augment.flip must be 0 with family={family}, which has the flipped image as an "
+            f"instance of its own, got {flip}"
         )

@@ -1,4 +1,4 @@
-"""Contrastive learning, and what keeps it from filling the whole sphere."""
+"""Contrastive learning, with or without distribution augmentation."""
 
 from __future__ import annotations
 
@@ -16,24 +16,41 @@ from occ_lab.utils.processes import distributed
 
 
 class Contrastive(Representation):
-    """Learns to find an image's second view among those of a batch, by the angle of features.
+    """Learns to find an image's second view among the views of a batch, by the angle of features.
 
-    Two views x, x' of an image are two draws of the augmentation. With z the unit vector of the
-    head's output the loss of an image i is ``−log softmax_j(zᵢ·z'ⱼ / τ)`` at j = i, j over all
-    images of the batch (equation 2 of Sohn et al. 2021, after Chen et al. 2020). In a distributed
-    run j goes over the batches of all processes.
+    (Sohn et al. 2021, arXiv 2011.02578, equation 2, after Chen et al. 2020, arXiv 2002.05709.) Two
+    views x, x' of an image are two draws of the augmentation. With z the unit vector of the head's
+    output, the loss of an image i is ``−log softmax_j(zᵢ·z'ⱼ / τ)`` at j = i, where j runs over all
+    images of the batch; in a distributed run over the batches of all processes.
 
     Contrastive learning spreads features evenly over the sphere, which hides outliers.
-    Distribution augmentation (section 3.2.2) adds images outside the distribution, such as its
-    rotations, as instances of their own, to be told apart from the normal ones. An instance is
-    drawn for each image of a batch, so that an epoch of the enlarged set is as many epochs here as
-    there are instances.
+    Distribution augmentation (section 3.2.2) adds images outside the distribution, such as
+    rotations of the normal ones, as further instances that the network learns to distinguish from
+    them. One instance is drawn for each image of a batch, so that one epoch of the enlarged set
+    takes as many epochs here as there are instances.
 
     Args:
         temperature: τ, above 0.
         family: the instances made of an image, see `instances`.
-        count: of the ``geometric`` family, how many of the eight; null is all.
-        settings: those of `Representation`.
+        count: number of instances of the ``geometric`` family, 1 to 8; None means all.
+        settings: the arguments of `Representation`.
+
+    Raises:
+        ValueError: an argument is out of range, or a random flip turns one instance of the family
+            into another.
+
+    Example:
+        >>> from functools import partial
+        >>> from occ_lab.backbones.encoder import Encoder
+        >>> from occ_lab.pretraining.augmentations import Augment
+        >>> module = Contrastive(
+        ...     encoder=Encoder("resnet18", side=16, head=[32, 8]),
+        ...     augment=Augment(side=16),
+        ...     optimizer=partial(torch.optim.SGD, lr=0.01),
+        ... )
+        >>> loss, candidates = module.loss(torch.rand(4, 3, 16, 16))
+        >>> loss.shape, candidates
+        (torch.Size([]), 4)
     """
 
     def __init__(
@@ -51,7 +68,7 @@ class Contrastive(Representation):
         self.instances = instances_of(family, count)
 
     def loss(self, image: Tensor) -> tuple[Tensor, int]:
-        """The loss of images ``[B, 3, s, s]``; and the number of candidates."""
+        """The loss, a scalar, of images ``[B, 3, s, s]``, and the number of candidates."""
         if self.instances > 1:
             which = torch.randint(self.instances, (len(image),), device=image.device)
             image = instances(image, self.family, which)
@@ -61,19 +78,25 @@ class Contrastive(Representation):
 
 
 def contrast(queries: Tensor, keys: Tensor, temperature: float) -> tuple[Tensor, int]:
-    """How hard each query's own key is to find among all keys, those of other processes too.
+    """The cross-entropy of finding each query's own key among the keys of all processes.
 
-    Each process has the loss of its own queries. The gradient through the keys goes back to the
-    processes that they come from, so that the mean over processes, which DDP takes of the
+    Each process computes the loss of its own queries. The gradient through the keys flows back to
+    the processes that they come from, so that the mean over processes, which DDP takes of the
     gradients, is the gradient of the joint batch's loss.
 
     Args:
         queries: unit vectors ``[B, C]``, float32.
-        keys: unit vectors ``[B, C]``, float32, the i-th that of the i-th query.
+        keys: unit vectors ``[B, C]``, float32; the i-th belongs to the i-th query.
         temperature: τ.
 
     Returns:
         The mean cross-entropy, and the number of candidates.
+
+    Example:
+        >>> vectors = torch.eye(3)
+        >>> loss, candidates = contrast(vectors, vectors, temperature=0.1)
+        >>> bool(loss < 0.001), candidates
+        (True, 3)
     """
     own = torch.arange(len(queries), device=queries.device)
     if distributed():

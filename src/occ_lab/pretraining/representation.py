@@ -21,19 +21,25 @@ from occ_lab.utils.errors import check_number
 
 
 class Representation(LightningModule, ABC):
-    """Trains an encoder on a task that makes its own labels (Sohn et al. 2021).
+    """Trains an encoder on a task that makes its own labels (Sohn et al. 2021, arXiv 2011.02578).
 
-    What is drawn at random in an epoch depends on the seed, the epoch and the process alone, so
-    that a training that is stopped after an epoch and resumed ends as if it had not been.
+    A subclass implements `loss`. Batches are dictionaries with ``image`` ``[B, 3, h, w]`` in 0..1.
+
+    The random draws of an epoch depend only on the seed, the epoch and the process, so that a
+    training that is stopped after an epoch and resumed has the same result as one without a stop.
 
     Args:
         encoder: the network; it is trained in place.
-        augment: draws what the network sees of an image.
+        augment: draws the augmented images that the network sees.
         optimizer: makes an optimizer of groups of parameters; its learning rate falls to zero by
-            a cosine over all steps.
-        weight_decay: of all weights but biases and those of batch-norm, at least 0.
-        patches: random patches taken of each image, each an instance; 0 takes the whole image.
-        seed: of everything that is drawn, but for the initial weights.
+            a cosine schedule over all steps.
+        weight_decay: weight decay of all weights except biases and batch-norm, at least 0.
+        patches: number of random patches of each image, which are instances of their own; 0 means
+            the whole image.
+        seed: seed of all random draws except the initial weights.
+
+    Raises:
+        ValueError: an argument is out of range; the message begins with its name.
     """
 
     def __init__(
@@ -58,32 +64,35 @@ class Representation(LightningModule, ABC):
 
     @abstractmethod
     def loss(self, image: Tensor) -> tuple[Tensor, int]:
-        """The loss, a scalar in float32, of images ``[B, 3, s, s]`` in 0..1.
+        """The loss of images.
+
+        Args:
+            image: ``[B, 3, s, s]`` in 0..1.
 
         Returns:
-            It, and among how many answers the right one is to be found: chance level is the
-            logarithm of this.
+            The loss, a scalar in float32, and the number of possible answers, whose logarithm is
+            the loss at chance level.
         """
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer of the encoder."""
+        """The optimizer of the encoder and its cosine schedule."""
         made = self.optimizer(param_groups_weight_decay(self.encoder, self.weight_decay))
         schedule = CosineAnnealingLR(made, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Draw anew, by the epoch and the process."""
+        """Seed the random draws of the epoch by the seed, the epoch and the process."""
         epochs = torch.Generator().manual_seed(self.seed)
         draws = torch.randint(2**31, (self.current_epoch + 1,), generator=epochs)
         torch.manual_seed(int(draws[-1]) + self.global_rank)
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
-        """The loss of a batch of normal images."""
+        """The loss, a scalar, of a batch of normal images."""
         image = batch["image"]
         if self.patches:
             image = crops(image, self.encoder.side, self.patches)
         loss, answers = self.loss(image)
-        told: dict[str, Any] = {"loss": loss, "chance": math.log(answers)}
-        self.log_dict(told, on_step=False, on_epoch=True, batch_size=len(image), sync_dist=True)
+        metrics: dict[str, Any] = {"loss": loss, "chance": math.log(answers)}
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(image), sync_dist=True)
         self.log("step_loss", loss, prog_bar=True, logger=False, batch_size=len(image))
         return loss

@@ -1,4 +1,4 @@
-"""Rotation prediction: which quarter turn has an image been given?"""
+"""Rotation prediction: by which quarter turn is an image rotated?"""
 
 from __future__ import annotations
 
@@ -14,14 +14,30 @@ from occ_lab.pretraining.representation import Representation
 
 
 class Rotation(Representation):
-    """Learns to tell the four quarter turns of normal images apart.
+    """Learns to classify the four quarter turns of normal images.
 
     (Gidaris et al. 2018, arXiv 1803.07728; for one class Golan & El-Yaniv 2018, arXiv 1805.10917;
-    with a deep head Sohn et al. 2021, section 3.1.1.) Every image is given to the network in all
-    four, each with an augmentation of its own.
+    with a deep head Sohn et al. 2021, arXiv 2011.02578, section 3.1.1.) The network sees every
+    image in all four turns, each with its own augmentation.
 
     Args:
-        settings: those of `Representation`; the encoder has four classes.
+        settings: the arguments of `Representation`; the encoder has four classes.
+
+    Raises:
+        ValueError: the encoder has another number of classes.
+
+    Example:
+        >>> from functools import partial
+        >>> from occ_lab.backbones.encoder import Encoder
+        >>> from occ_lab.pretraining.augmentations import Augment
+        >>> module = Rotation(
+        ...     encoder=Encoder("resnet18", side=16, head=[32, 8], classes=4),
+        ...     augment=Augment(side=16),
+        ...     optimizer=partial(torch.optim.SGD, lr=0.01),
+        ... )
+        >>> loss, answers = module.loss(torch.rand(2, 3, 16, 16))
+        >>> loss.shape, answers
+        (torch.Size([]), 4)
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -31,7 +47,7 @@ class Rotation(Representation):
         super().__init__(**settings)
 
     def loss(self, image: Tensor) -> tuple[Tensor, int]:
-        """The cross-entropy of the turn, of images ``[B, 3, s, s]``; and the number of turns."""
+        """The cross-entropy of the turn, for images ``[B, 3, s, s]``, and the number of turns."""
         shown = torch.cat([turned(self.augment(image), turn) for turn in range(TURNS)])
         turns = torch.arange(TURNS, device=image.device).repeat_interleave(len(image))
         return F.cross_entropy(self.encoder.classify(shown).float(), turns), TURNS

@@ -75,7 +75,7 @@ def test_empty_split_is_named(tmp_path: Path, part: str, counts: dict) -> None:
     mvtec_tree(tmp_path, **counts)
     split = split_of(tmp_path)
     empty = Split([], split.test) if part == "train" else Split(split.train, [])
-    with pytest.raises(InputError, match=f"bolt: no image to {part} on"):
+    with pytest.raises(InputError, match=f"bolt: there is no image to {part} on"):
         check_split("bolt", empty)
 
 

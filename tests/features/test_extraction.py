@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,7 +13,7 @@ from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.class_folder import ClassFolder
 from occ_lab.data.datasets.mvtec import MVTec
 from occ_lab.features.cache import FeatureCache, digest
-from occ_lab.features.dataset import TaskFeatures, TaskPixels
+from occ_lab.features.dataset import TaskFeatures
 from occ_lab.features.extraction import cache_key, cached_features, image_batches, use_features
 from tests.data.trees import mvtec_tree, noise, save
 
@@ -31,7 +30,7 @@ def data(root: Path, **geometry: int) -> AnomalyDataModule:
     )
 
 
-def key(root: Path, network: Backbone | None = None, **geometry: int) -> str:
+def key(root: Path, network: TimmBackbone | None = None, **geometry: int) -> str:
     return digest(cache_key(network or backbone(), data(root, **geometry).train_images))
 
 
@@ -99,26 +98,6 @@ def test_cached_features_equal_the_backbone(tmp_path: Path) -> None:
     assert batch["label"].tolist() == [sample["label"] for sample in images]
     assert batch["path"] == [sample["path"] for sample in images]
     assert torch.equal(batch["mask"], torch.stack([sample["mask"] for sample in images]))
-
-
-def test_loaders_give_features_in_place_of_images(tmp_path: Path) -> None:
-    mvtec_tree(tmp_path)
-    task = data(tmp_path)
-    count = len(task.train_images)
-    task.train_set = TaskFeatures([np.zeros((count, 2, 2, 3), np.float16)], task.train_images)
-    seen = [batch["index"].tolist() for batch in task.train_dataloader()]
-    assert sorted(index for batch in seen for index in batch) == list(range(count))
-    assert "image" not in next(iter(task.train_dataloader()))
-
-
-def test_pixels_in_memory_are_the_images(tmp_path: Path) -> None:
-    mvtec_tree(tmp_path)
-    images = data(tmp_path).test_images
-    batch = TaskPixels(images).__getitems__([4, 1])
-    samples = [images[place] for place in (4, 1)]
-    assert torch.equal(batch["image"], torch.stack([sample["image"] for sample in samples]))
-    assert torch.equal(batch["mask"], torch.stack([sample["mask"] for sample in samples]))
-    assert batch["index"].tolist() == [4, 1]
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 2]), (3, [3, 3]), (9, [6])])

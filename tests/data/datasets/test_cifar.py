@@ -88,7 +88,7 @@ class Evil:
 def test_a_pickle_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "evil", {"data": Evil()})
-    with pytest.raises(InputError, match=r"evil: not a complete CIFAR file \(it would call .*mkdir"):
+    with pytest.raises(InputError, match=r"evil: not a complete .* \(it would call .*mkdir"):
         read_pickle(tmp_path / "evil")
     assert not (tmp_path / "harm").exists()
     whole = pickle.dumps({"data": batch(0, 2)}, protocol=2)

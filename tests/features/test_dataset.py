@@ -1,0 +1,74 @@
+"""Datasets of cached features and of pixels in memory give what the images give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from occ_lab.backbones.timm import TimmBackbone
+from occ_lab.data.datamodule import AnomalyDataModule
+from occ_lab.data.datasets.mvtec import MVTec
+from occ_lab.features import dataset
+from occ_lab.features.cache import FeatureCache
+from occ_lab.features.dataset import TaskFeatures, TaskPixels, in_memory
+from occ_lab.features.extraction import use_features
+from tests.data.trees import mvtec_tree
+
+
+def data(root: Path, **options: Any) -> AnomalyDataModule:
+    mvtec_tree(root)
+    validation = options.pop("validation", 0.0)
+    benchmark = MVTec("mvtec", root, resize=64, crop=64, **options)
+    return AnomalyDataModule(benchmark, "bolt", batch_size=2, validation=validation)
+
+
+def test_loaders_give_features_in_place_of_images(tmp_path: Path) -> None:
+    task = data(tmp_path)
+    count = len(task.train_images)
+    task.train_set = TaskFeatures([np.zeros((count, 2, 2, 3), np.float16)], task.train_images)
+    seen = [batch["index"].tolist() for batch in task.train_dataloader()]
+    assert sorted(index for batch in seen for index in batch) == list(range(count))
+    assert "image" not in next(iter(task.train_dataloader()))
+
+
+def test_every_part_has_the_features_of_its_own_images(tmp_path: Path) -> None:
+    task = data(tmp_path / "data", validation=0.4)
+    task.set_aside([3])
+    network = TimmBackbone(name="small", model="resnet18", weights="random", output="levels")
+    use_features(task, FeatureCache(tmp_path / "cache"), network, torch.device("cpu"))
+    for images, loader in (
+        (task.train_images, task.setup_dataloader()),
+        (task.validation_images, task.val_dataloader()),
+        (task.calibration_images, task.calibration_dataloader()),
+        (task.test_images, task.test_dataloader()),
+    ):
+        (batch,) = loader
+        assert batch["path"] == [str(item) for item in images.items]
+        expected = network(torch.stack([images[index]["image"] for index in range(len(images))]))
+        for ours, level in zip(batch["levels"], expected, strict=True):
+            torch.testing.assert_close(ours.float(), level, rtol=2e-3, atol=1e-3)
+
+
+def test_pixels_in_memory_are_the_images(tmp_path: Path) -> None:
+    images = data(tmp_path).test_images
+    batch = TaskPixels(images).__getitems__([4, 1])
+    samples = [images[index] for index in (4, 1)]
+    assert torch.equal(batch["image"], torch.stack([sample["image"] for sample in samples]))
+    assert torch.equal(batch["mask"], torch.stack([sample["mask"] for sample in samples]))
+    assert batch["index"].tolist() == [4, 1]
+
+
+def test_only_few_images_that_stay_the_same_are_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = data(tmp_path / "still")
+    assert isinstance(in_memory(task.train_images), TaskPixels)
+    assert in_memory(task.validation_images) is task.validation_images, "there are none"
+    rotated = data(tmp_path / "rotated", rotate=10)
+    assert in_memory(rotated.train_images) is rotated.train_images
+    monkeypatch.setattr(dataset, "IN_MEMORY", 6 * 3 * 64**2 - 1)
+    assert in_memory(task.train_images) is task.train_images

@@ -25,29 +25,43 @@ class CFA(Objective):
     With d the squared distances of a position to its k + j nearest centres, nearest first, the loss
     is ``(1/ν) · [mean relu(d_k − r²) + mean relu(r² − d_j − α)]``: each mean is over all positions
     and over the k nearest, or over the j that follow them. The score is the distance to the nearest
-    centre, times its softmin among the k nearest distances where ``certainty`` is wanted; distances
-    in scores are not squared.
+    centre, multiplied by its softmin among the k nearest distances if ``certainty`` is set;
+    distances in scores are not squared.
 
     Args:
-        k: how many of the nearest centres attract, at least 1.
-        j: how many of the next ones repel, at least 1.
-        attract: whether the first term is there.
-        repel: whether the second is. Without either, nothing is trained.
+        k: number of the nearest centres that attract, at least 1.
+        j: number of the next ones, which repel, at least 1.
+        attract: whether the loss has the first term.
+        repel: whether it has the second. With neither, nothing is trained.
         alpha: α, at least 0.
         nu: ν, above 0.
-        radius: what r starts from, at least 0.
+        radius: the initial value of r, at least 0.
         learnable_radius: whether r is learned.
         certainty: whether the score is weighted by the softmin.
-        memory: how the bank is built, see `official_bank` and `algorithm1_bank`.
-        bank_compression: γ_c; the bank has HW // γ_c centres.
+        memory: how the bank is built, ``official`` or ``algorithm1``, see `official_bank` and
+            `algorithm1_bank`.
+        bank_compression: γ_c, at least 1; the bank has HW // γ_c centres.
         ema: weight of each further image in ``algorithm1``, above 0 and at most 1.
-        chunk: positions whose distances to all centres are held at a time.
-        half_selection: whether the nearest centres are picked in bfloat16; the distances to them
-            are in full precision.
+        chunk: number of positions whose distances to all centres are held at a time, at least 1.
+        half_selection: whether the nearest centres are selected in bfloat16; the distances to them
+            are computed in full precision.
         seed: seed of k-means.
 
     Attributes:
-        bank: the centres ``[M, C]``; none before `setup`.
+        bank: the centres ``[M, C]``; empty before `setup`.
+        radius: r, a scalar.
+
+    Raises:
+        ValueError: an argument is out of range; the message begins with its name.
+
+    Example:
+        >>> objective = CFA()
+        >>> z = torch.randn(4, 24, 7, 7)  # feature maps of four normal images
+        >>> objective.setup([z])
+        >>> objective.bank.shape
+        torch.Size([49, 24])
+        >>> objective.loss(z).shape, objective(z).shape
+        (torch.Size([]), torch.Size([4, 7, 7]))
     """
 
     bank: Tensor
@@ -109,7 +123,7 @@ class CFA(Objective):
         """Build the memory bank from maps ``[B, C, H, W]`` of the untrained projector.
 
         Raises:
-            InputError: it has fewer than k + j centres.
+            InputError: there are no maps, or the bank has fewer than k + j centres.
         """
         images = (rows(image[None]).to(self.bank.dtype) for z in feature_maps for image in z)
         if self.memory == "official":
@@ -125,10 +139,14 @@ class CFA(Objective):
         self.bank = bank
 
     def observe(self, levels: Sequence[Tensor]) -> None:
-        """Without attraction and repulsion the memory bank is all there is to learn."""
+        """Do nothing: without attraction and repulsion, `setup` has learned the memory bank."""
 
     def loss(self, z: Tensor) -> Tensor:
-        """The loss of the class's docstring, a scalar, of maps ``[B, C, H, W]``."""
+        """The loss, a scalar, of maps ``[B, C, H, W]``.
+
+        Raises:
+            RuntimeError: there is no memory bank yet.
+        """
         d = self._distances(z, self.k + self.j)
         margin = self.radius**2
         attraction = torch.relu(d[:, : self.k] - margin).mean()
@@ -138,7 +156,7 @@ class CFA(Objective):
         return (self.attract * attraction + self.repel * repulsion) / self.nu
 
     def facts(self) -> dict[str, Tensor]:
-        """The radius r, and the share of the distances to the j next centres that repel."""
+        """``radius``, and ``repelled``, the fraction of distances to the next j that repel."""
         return {"radius": self.radius.detach(), "repelled": self.repelled}
 
     def forward(self, z: Tensor) -> Tensor:
@@ -163,10 +181,10 @@ class CFA(Objective):
 
 
 def official_bank(images: Iterable[Tensor], compression: int, seed: int) -> Tensor:
-    """The mean feature map over the training set, compressed by k-means, as the official code has.
+    """The mean feature map over the training set, compressed by k-means, as in the official code.
 
-    Every image has the same weight. (The official code gives every batch the same, in an order that
-    it shuffles, and drops the last one if it is smaller.)
+    Every image has the same weight. (The official code gives the same weight to every batch, in a
+    shuffled order, and drops the last batch if it is smaller.)
 
     Args:
         images: the features ``[HW, C]`` of each image.
@@ -175,6 +193,13 @@ def official_bank(images: Iterable[Tensor], compression: int, seed: int) -> Tens
 
     Returns:
         ``[HW // γ_c, C]``.
+
+    Raises:
+        InputError: there are no images.
+
+    Example:
+        >>> official_bank([torch.zeros(9, 2), torch.ones(9, 2)], compression=1, seed=0)[0]
+        tensor([0.5000, 0.5000])
     """
     stream = iter(images)
     total, count = first_of(stream).clone(), 1
@@ -187,10 +212,11 @@ def official_bank(images: Iterable[Tensor], compression: int, seed: int) -> Tens
 def algorithm1_bank(images: Iterable[Tensor], compression: int, ema: float, seed: int) -> Tensor:
     """The paper's Algorithm 1: k-means on the first image, then a moving average over the others.
 
-    Of each further image every centre moves towards the feature it takes. These features are a set
-    in the paper, so that no two centres take the same one: of all such choices we read "nearest" as
-    the one with the least sum of squared distances, which does not depend on any order of centres.
-    That takes seconds an image for 3136 centres, and a fiftieth of it for a quarter of them.
+    For each further image, every centre moves towards the feature that it takes. In the paper these
+    features are a set, so that no two centres take the same one: of all such assignments we read
+    "nearest" as the one with the smallest sum of squared distances, which does not depend on any
+    order of the centres. It takes seconds per image for 3136 centres, and a fiftieth of that for a
+    quarter of them.
 
     Args:
         images: the features ``[HW, C]`` of each image.
@@ -200,6 +226,14 @@ def algorithm1_bank(images: Iterable[Tensor], compression: int, ema: float, seed
 
     Returns:
         ``[HW // γ_c, C]``.
+
+    Raises:
+        InputError: there are no images.
+
+    Example:
+        >>> images = [torch.zeros(9, 2), torch.ones(9, 2)]
+        >>> algorithm1_bank(images, compression=1, ema=0.25, seed=0)[0]
+        tensor([0.2500, 0.2500])
     """
     stream = iter(images)
     bank = clustered(first_of(stream), compression, seed)
@@ -217,10 +251,19 @@ def first_of(images: Iterator[Tensor]) -> Tensor:
 
 
 def distinct_nearest(centres: Tensor, features: Tensor) -> Tensor:
-    """For each centre ``[M, C]`` the feature ``[N, C]`` it takes, N ≥ M, no feature taken twice.
+    """Assign a feature to each centre, no feature twice.
+
+    Args:
+        centres: ``[M, C]``.
+        features: ``[N, C]``, N at least M.
 
     Returns:
-        Indices ``[M]`` that minimise the sum of the squared distances.
+        Indices ``[M]`` of the features that minimise the sum of squared distances.
+
+    Example:
+        >>> centres, features = torch.tensor([[0.0], [1.0]]), torch.tensor([[9.0], [0.9], [1.1]])
+        >>> distinct_nearest(centres, features)
+        tensor([1, 2])
     """
     squared = torch.cdist(centres, features).square()
     _, taken = linear_sum_assignment(squared.cpu().numpy())
@@ -230,7 +273,7 @@ def distinct_nearest(centres: Tensor, features: Tensor) -> Tensor:
 def clustered(features: Tensor, compression: int, seed: int) -> Tensor:
     """The k-means centres ``[N // compression, C]`` of features ``[N, C]``.
 
-    Up to 3000 iterations, as in the official code, of one k-means++ start, scikit-learn's default.
+    One k-means++ start, scikit-learn's default, and up to 3000 iterations, as in the official code.
     """
     count = len(features) // compression
     if compression == 1 or count == 0:

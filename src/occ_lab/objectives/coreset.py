@@ -1,4 +1,4 @@
-"""Few feature vectors that stand for many."""
+"""Small sets of feature vectors that represent large ones."""
 
 from __future__ import annotations
 
@@ -10,16 +10,24 @@ from torch import Tensor
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.processes import all_gathered, distributed
 
+SLOW = 1000  # vectors, whose selection takes so long that its progress is shown
+
 
 class Reservoir:
     """A uniform sample without replacement of vectors that come batch by batch.
 
-    Every vector gets a random key, and those with the smallest keys stay. The samples of several
-    processes so merge to a sample of all they have seen.
+    Every vector gets a random key, and the vectors with the smallest keys are kept. So the samples
+    of several processes merge to a sample of everything that they have seen.
 
     Args:
-        size: how many vectors stay; all of them if there are fewer.
-        seed: of the keys, which depend on the order of the vectors but not on their batches.
+        size: how many vectors are kept; all of them if there are fewer.
+        seed: seed of the keys, which depend on the order of the vectors but not on their batches.
+
+    Example:
+        >>> reservoir = Reservoir(size=3, seed=0)
+        >>> reservoir.add(torch.arange(8.0)[:, None])
+        >>> reservoir.taken().shape
+        torch.Size([3, 1])
     """
 
     def __init__(self, size: int, seed: int) -> None:
@@ -28,10 +36,10 @@ class Reservoir:
         self.vectors: Tensor | None = None
 
     def add(self, vectors: Tensor) -> None:
-        """Draw from vectors ``[N, C]`` too; those that stay are kept on their device."""
+        """Let vectors ``[N, C]`` take part in the draw; the sample stays on their device."""
         if self.vectors is None:
-            place = [torch.distributed.get_rank()] if distributed() else []
-            self.random = np.random.default_rng([self.seed, *place])
+            rank = [torch.distributed.get_rank()] if distributed() else []
+            self.random = np.random.default_rng([self.seed, *rank])
             self.keys = np.full(self.size, np.inf)
             self.vectors = vectors.new_empty(self.size, vectors.shape[1])
         keys = self.random.random(len(vectors))
@@ -43,9 +51,10 @@ class Reservoir:
         self.vectors[torch.from_numpy(free)] = vectors[torch.from_numpy(new)]
 
     def taken(self) -> Tensor:
-        """The sample ``[M, C]`` over all processes, in random order; the reservoir is empty then.
+        """Take the sample over all processes, in random order; the reservoir is empty afterwards.
 
-        M is its size, or how many vectors there were.
+        Returns:
+            ``[M, C]``, where M is the size of the reservoir or, if smaller, the number of vectors.
 
         Raises:
             InputError: there were none.
@@ -61,9 +70,21 @@ class Reservoir:
 
 
 def projected(vectors: Tensor, channels: int, seed: int) -> Tensor:
-    """Vectors ``[N, C]`` in ``channels`` random directions, distances kept approximately.
+    """Project vectors to random directions, which preserves distances approximately.
 
-    (Johnson & Lindenstrauss 1984, with Gaussian directions.) Those of no more channels stay.
+    (Johnson & Lindenstrauss 1984, with Gaussian directions.)
+
+    Args:
+        vectors: ``[N, C]``.
+        channels: number of directions; vectors with no more channels are returned as they are.
+        seed: seed of the directions.
+
+    Returns:
+        ``[N, min(C, channels)]``.
+
+    Example:
+        >>> projected(torch.randn(5, 300), channels=128, seed=0).shape
+        torch.Size([5, 128])
     """
     if vectors.shape[1] <= channels:
         return vectors
@@ -74,8 +95,8 @@ def projected(vectors: Tensor, channels: int, seed: int) -> Tensor:
 def farthest_first(vectors: Tensor, count: int) -> Tensor:
     """Choose vectors so that none is far from all chosen ones: greedy k-centre.
 
-    The first is chosen, then each time the one farthest from its nearest chosen one, which leaves
-    at most twice the least possible distance (Gonzalez 1985).
+    The first vector is chosen, then each time the one farthest from its nearest chosen one. The
+    largest distance to a chosen vector is at most twice the smallest possible (Gonzalez 1985).
 
     Args:
         vectors: ``[N, C]``.
@@ -83,16 +104,20 @@ def farthest_first(vectors: Tensor, count: int) -> Tensor:
 
     Returns:
         Distinct indices ``[count]``, in the order of choice.
+
+    Example:
+        >>> farthest_first(torch.tensor([[0.0], [1.0], [9.0], [5.0]]), count=3)
+        tensor([0, 2, 3])
     """
-    # Seen from the mean all vectors are shorter, and rounding does less to their distances.
+    # Relative to the mean all vectors are shorter, and rounding affects their distances less.
     x = vectors - vectors.mean(dim=0)
     squares = x.square().sum(dim=1)
     nearest = torch.full_like(squares, torch.inf)
     chosen = torch.zeros(count, dtype=torch.long, device=x.device)
-    for place in track(range(1, count), "coreset", transient=True):
-        last = chosen[place - 1]
+    for index in track(range(1, count), "coreset", transient=True, disable=count < SLOW):
+        last = chosen[index - 1]
         squared = torch.addmv(squares + squares[last], x, x[last], alpha=-2).clamp_min_(0)
         torch.minimum(nearest, squared, out=nearest)
-        nearest[last] = -1  # never again, though copies of it may be all that is left
-        chosen[place] = nearest.argmax()
+        nearest[last] = -1  # never chosen again, even if only copies of it are left
+        chosen[index] = nearest.argmax()
     return chosen

@@ -17,23 +17,33 @@ NEAR_ZERO = 0.1  # a component of the centre nearer zero could be met by zero we
 
 
 class DeepSVDD(Objective):
-    """Distance to a fixed centre (Ruff et al. 2018).
+    """Distance to a fixed centre (Ruff et al. 2018, "Deep One-Class Classification", ICML).
 
     The centre is the mean initial output, its components nearer 0 than 0.1 pushed to ±0.1. With d²
     the squared distance of a position to it, the loss of the hard boundary ("one-class", equation
     4) is ``mean d²`` and its score d²; that of the soft boundary (equation 3) is
-    ``R² + (1/ν) · mean relu(d² − R²)`` and its score d² − R². R is no parameter: after the warm-up
-    it is set to the (1 − ν)-quantile of the distances of every batch.
+    ``R² + (1/ν) · mean relu(d² − R²)`` and its score d² − R². R is not a parameter: after the
+    warm-up it is set to the (1 − ν)-quantile of the distances of every batch.
 
     Args:
         boundary: ``hard`` or ``soft``.
-        nu: ν of the soft boundary, the share of normal positions to lie outside, above 0 and at
-            most 1.
-        warmup: epochs before R is set for the first time, at least 0.
+        nu: ν of the soft boundary, the fraction of normal positions that lie outside, above 0 and
+            at most 1.
+        warmup: number of epochs before R is set for the first time, at least 0.
 
     Attributes:
-        centre: ``[C]``; none before `setup`.
+        centre: ``[C]``; empty before `setup`.
         radius: R, a scalar.
+
+    Raises:
+        ValueError: an argument is out of range; the message begins with its name.
+
+    Example:
+        >>> objective = DeepSVDD()
+        >>> z = torch.randn(4, 24, 7, 7) + 1  # feature maps of four normal images
+        >>> objective.setup([z])
+        >>> objective.loss(z).shape, objective(z).shape
+        (torch.Size([]), torch.Size([4, 7, 7]))
     """
 
     centre: Tensor
@@ -60,21 +70,29 @@ class DeepSVDD(Objective):
         self.register_buffer("radius", torch.tensor(0.0))
 
     def configure_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """Adam with nearly no weight decay, as in the paper."""
+        """Adam with little weight decay, as in the authors' code."""
         return Adam(parameters, lr=1e-3, weight_decay=5e-7)
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
-        """Put the centre at the mean feature of maps ``[B, C, H, W]``."""
+        """Put the centre at the mean feature of maps ``[B, C, H, W]``.
+
+        Raises:
+            InputError: there are no maps.
+        """
         centre = mean_feature(feature_maps).to(self.centre)
         near = centre.abs() < NEAR_ZERO
         self.centre = torch.where(near, NEAR_ZERO * torch.where(centre < 0, -1.0, 1.0), centre)
 
     def start_epoch(self, epoch: int) -> None:
-        """Set R from the epoch after the warm-up on."""
+        """Let R be set if the warm-up is over; epochs are counted from 0."""
         self.warm = epoch >= self.warmup
 
     def loss(self, z: Tensor) -> Tensor:
-        """The loss of the class's docstring, a scalar, of maps ``[B, C, H, W]``."""
+        """The loss, a scalar, of maps ``[B, C, H, W]``.
+
+        Raises:
+            RuntimeError: there is no centre yet.
+        """
         squared = self._squared(z)
         if not self.soft:
             return squared.mean()
@@ -88,7 +106,11 @@ class DeepSVDD(Objective):
         return {"radius": self.radius} if self.soft else {}
 
     def forward(self, z: Tensor) -> Tensor:
-        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``: d², less R² with the soft boundary."""
+        """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``: d², or d² − R² with the soft boundary.
+
+        Raises:
+            RuntimeError: there is no centre yet.
+        """
         squared = self._squared(z)
         return squared - self.radius**2 if self.soft else squared
 

@@ -22,8 +22,21 @@ class Gaussian(Objective):
     projector computes it at each level's own resolution.
 
     Args:
-        shrinkage: s, from 0 to 1; at 1 only Euclidean distance to the mean is left.
-        normalize: whether the projector scales each feature vector to length √C.
+        shrinkage: s, from 0 to 1; with 1 the score is the Euclidean distance to the mean, scaled.
+        normalize: whether each feature vector is scaled to length √C first; the projector must
+            scale it as well, as the default one does.
+
+    Raises:
+        ValueError: ``shrinkage`` is out of range.
+
+    Example:
+        >>> levels = [torch.randn(6, 3, 8, 8), torch.randn(6, 5, 4, 4)]  # of six normal images
+        >>> objective = Gaussian()
+        >>> projector = objective.default_projector([3, 5])
+        >>> objective.observe(levels)
+        >>> objective.finish(projector)
+        >>> objective(projector(levels)).shape
+        torch.Size([6, 8, 8])
     """
 
     one_pass = True
@@ -46,7 +59,7 @@ class Gaussian(Objective):
         """Set the projector to ``[W, −W μ]``.
 
         Raises:
-            InputError: the covariance is singular, or the projector cannot be set.
+            InputError: the covariance is singular, or the projector is not `Conv1x1`.
         """
         self.moments.build(projector.channels)
         self.moments.reduce()
@@ -55,13 +68,27 @@ class Gaussian(Objective):
         projector.assign(torch.cat([factor, -factor @ mean[:, None]], dim=1))
 
     def forward(self, z: Tensor) -> Tensor:
-        """The length ``[B, H, W]`` of maps ``[B, C, H, W]``: the distance, once finished."""
+        """The length ``[B, H, W]`` of the vectors of maps ``[B, C, H, W]``.
+
+        After `finish` it is the Mahalanobis distance.
+        """
         distance: Tensor = torch.linalg.vector_norm(z, dim=1)
         return distance
 
 
 def mean_and_covariance(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """μ ``[..., C]`` and Σ ``[..., C, C]``, of E[f̃ f̃ᵀ] ``[..., C + 1, C + 1]``, f̃ = [f; 1]."""
+    """Mean and covariance from second moments.
+
+    Args:
+        moments: E[f̃ f̃ᵀ] with f̃ = [f; 1], ``[..., C + 1, C + 1]``.
+
+    Returns:
+        μ ``[..., C]`` and Σ ``[..., C, C]``.
+
+    Example:
+        >>> mean_and_covariance(torch.tensor([[5.0, 2.0], [2.0, 1.0]]))
+        (tensor([2.]), tensor([[1.]]))
+    """
     mean = moments[..., :-1, -1]
     return mean, moments[..., :-1, :-1] - mean[..., :, None] * mean[..., None, :]
 
@@ -69,9 +96,9 @@ def mean_and_covariance(moments: Tensor) -> tuple[Tensor, Tensor]:
 def inverse_factor(covariance: Tensor, shrinkage: float, scale: Tensor) -> Tensor:
     """W with ``Wᵀ W = Σ_s⁻¹``, so that ``‖W x‖`` is the Mahalanobis length of x.
 
-    ``Σ_s = (1 − s) Σ + s v I`` with v a mean variance, of one Gaussian ``tr Σ / C`` (the form of
-    Ledoit & Wolf 2004, with s given). With s above 0 it can be inverted however few the features
-    are that Σ was taken from.
+    ``Σ_s = (1 − s) Σ + s v I`` with v a mean variance, for one Gaussian ``tr Σ / C`` (the form of
+    Ledoit & Wolf 2004, with s given). With s above 0 it can be inverted however few features Σ was
+    computed from.
 
     Args:
         covariance: Σ, float64 ``[..., C, C]``.
@@ -82,7 +109,12 @@ def inverse_factor(covariance: Tensor, shrinkage: float, scale: Tensor) -> Tenso
         Lower triangular, float64 ``[..., C, C]``.
 
     Raises:
-        InputError: some Σ_s is singular to rounding.
+        InputError: some Σ_s is singular within rounding.
+
+    Example:
+        >>> inverse_factor(4 * torch.eye(2), shrinkage=0.0, scale=torch.tensor(4.0))
+        tensor([[0.5000, 0.0000],
+                [0.0000, 0.5000]])
     """
     identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
     shrunk = (1 - shrinkage) * covariance + shrinkage * scale * identity

@@ -22,14 +22,28 @@ class KDE(SampledObjective):
     ``−(1/γ) log Σ_j exp(2 γ x · x_j)``, plus ``2 + (log N)/γ``.
 
     Args:
-        samples: how many training positions are kept, at least 1; all of them if there are fewer.
-        scale: of γ, above 0; 10 in the paper's code.
-        chunk: positions whose kernels with all that are kept are computed at a time, at least 1.
-        seed: of what is drawn.
+        samples: number of training positions that are kept, at least 1; all of them if there are
+            fewer.
+        scale: the scale in γ, above 0; 10 in the paper's code.
+        chunk: number of positions whose kernels with all kept ones are computed at a time, at
+            least 1.
+        seed: seed of the random sample.
 
     Attributes:
-        bank: the training features, of length 1, ``[M, C]``; none before `finish`.
+        bank: the kept training features, of length 1, ``[M, C]``; empty before `finish`.
         gamma: γ, a scalar; 0 before `finish`.
+
+    Raises:
+        ValueError: an argument is out of range; the message begins with its name.
+
+    Example:
+        >>> levels = [torch.randn(6, 3, 8, 8), torch.randn(6, 5, 4, 4)]  # of six normal images
+        >>> objective = KDE(samples=100)
+        >>> projector = objective.default_projector([3, 5])
+        >>> objective.observe(levels)
+        >>> objective.finish(projector)
+        >>> objective(projector(levels)).shape
+        torch.Size([6, 8, 8])
     """
 
     bank: Tensor
@@ -53,10 +67,10 @@ class KDE(SampledObjective):
         self.register_buffer("gamma", torch.tensor(0.0))
 
     def finish(self, projector: Projector) -> None:
-        """Keep the sample, and take γ from it.
+        """Keep the sample, and compute γ from it.
 
         Raises:
-            InputError: γ has no value, or the projector is not `Identity`.
+            InputError: γ has no value, nothing was observed, or the projector is not `Identity`.
         """
         super().finish(projector)
         self.bank = self._vectors(self.sample.taken())

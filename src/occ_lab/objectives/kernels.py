@@ -11,17 +11,21 @@ from occ_lab.utils.errors import InputError
 def kernel_gamma(vectors: Tensor, scale: float) -> Tensor:
     """``γ = scale / (v C)``, v the variance over all entries of vectors ``[N, C]`` of length 1.
 
-    (Sohn et al. 2021, arXiv 2011.02578, in their code with scale 10.) ``v C`` is at most 1, so that
-    γ is at least ``scale``.
+    (Sohn et al. 2021, arXiv 2011.02578; scale 10 in their code.) ``v C`` is at most 1, so that γ is
+    at least ``scale``.
 
     Returns:
         A scalar.
 
     Raises:
-        InputError: the entries are all alike.
+        InputError: all entries are the same.
+
+    Example:
+        >>> kernel_gamma(torch.eye(2), scale=10.0)
+        tensor(20.)
     """
     spread = vectors.var(correction=0) * vectors.shape[1]
-    if spread <= torch.finfo(vectors.dtype).eps:  # rounding leaves up to 10⁻⁴ of that where none is
+    if spread <= torch.finfo(vectors.dtype).eps:  # equal entries: rounding leaves up to 10⁻⁴ of it
         raise InputError(
             f"scale: γ = scale / (variance · C) has no value: at length 1 the {len(vectors)} "
             "training features kept have the same value in every channel; check the training "
@@ -36,25 +40,31 @@ def log_kernel_sum(
 ) -> Tensor:
     """``log Σ_j w_j exp(−γ ‖x − c_j‖²)`` of every feature x.
 
-    Finite however far away x is, where the sum itself would round to zero.
+    The result is finite even for x so far away that the sum itself would round to zero.
 
     Args:
         features: ``[N, C]``.
         centres: ``[M, C]``.
         weights: w, at least 0 and not all 0, ``[M]``.
         gamma: γ, a scalar.
-        chunk: features whose kernels with all centres are computed at a time.
+        chunk: number of features whose kernels with all centres are computed at a time.
 
     Returns:
         ``[N]``.
+
+    Example:
+        >>> x, centre, one = torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2), torch.ones(1)
+        >>> log_kernel_sum(x, centre, one, gamma=torch.tensor(2.0), chunk=1024)
+        tensor([-50.])
     """
-    origin = centres.mean(dim=0)  # seen from there all is shorter, and rounding does less
+    # Relative to the mean all vectors are shorter, and rounding affects their distances less.
+    origin = centres.mean(dim=0)
     centres = centres - origin
     constant = weights.log() - gamma * centres.square().sum(dim=1)
     sums = []
     for part in torch.split(features, chunk):
         x = part - origin
-        # ‖x‖² is the same in all terms, and stays outside the sum.
+        # ‖x‖² is the same in all terms and is taken out of the sum.
         exponents = torch.addmm(constant, 2 * gamma * x, centres.T)
         sums.append(exponents.logsumexp(dim=1) - gamma * x.square().sum(dim=1))
     return torch.cat(sums)

@@ -1,4 +1,4 @@
-"""Distance to the nearest of a memory bank of training features."""
+"""Distance to the nearest training features of a memory bank."""
 
 from __future__ import annotations
 
@@ -23,20 +23,35 @@ PROJECTED = 128  # channels it selects by, as in the official code of PatchCore
 class KNN(SampledObjective):
     """Mean distance to the k nearest feature vectors of a bank, as in PatchCore.
 
-    (Roth et al. 2022, arXiv 2106.08265, without the weight of equation 7.) The bank is a
-    uniform sample of all positions of the training images; or PatchCore's ``greedy`` coreset, not
-    of all positions but of a sample ten times as large as the bank, so that memory is bounded.
+    (Roth et al. 2022, arXiv 2106.08265, without the weight of equation 7.) The bank is a uniform
+    sample of all positions of the training images, or PatchCore's ``greedy`` coreset. The greedy
+    coreset is selected from a sample ten times as large as the bank rather than from all positions,
+    which bounds the memory.
 
     Args:
-        bank: how many feature vectors are kept, at least 1; all of them if there are fewer.
+        bank: number of feature vectors that are kept, at least 1; all of them if there are fewer.
         coreset: ``random`` or ``greedy``.
-        k: of how many neighbours the distance is averaged, at least 1 and at most ``bank``.
+        k: number of neighbours over which the distance is averaged, at least 1 and at most
+            ``bank``.
         metric: ``euclidean``, or ``cosine`` distance, 1 − cos, in 0..2.
-        chunk: positions whose distances to the whole bank are held at a time.
-        seed: of what is drawn.
+        chunk: number of positions whose distances to the whole bank are held at a time, at
+            least 1.
+        seed: seed of the random sample.
 
     Attributes:
-        bank: ``[M, C]``, of length 1 each for ``cosine``; none before `finish`.
+        bank: ``[M, C]``, each vector of length 1 for ``cosine``; empty before `finish`.
+
+    Raises:
+        ValueError: an argument is out of range; the message begins with its name.
+
+    Example:
+        >>> levels = [torch.randn(6, 3, 8, 8), torch.randn(6, 5, 4, 4)]  # of six normal images
+        >>> objective = KNN(bank=100)
+        >>> projector = objective.default_projector([3, 5])
+        >>> objective.observe(levels)
+        >>> objective.finish(projector)
+        >>> objective.bank.shape, objective(projector(levels)).shape
+        (torch.Size([100, 8]), torch.Size([6, 8, 8]))
     """
 
     bank: Tensor
@@ -71,7 +86,8 @@ class KNN(SampledObjective):
         """Take the sample, or its coreset, as the bank.
 
         Raises:
-            InputError: there are fewer than k feature vectors, or the projector is not `Identity`.
+            InputError: fewer than k feature vectors were observed, or the projector is not
+                `Identity`.
         """
         super().finish(projector)
         bank = self._vectors(self.sample.taken())

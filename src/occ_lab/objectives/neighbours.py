@@ -16,7 +16,7 @@ def rows(z: Tensor) -> Tensor:
 
 
 def lengths(squared: Tensor) -> Tensor:
-    """Square roots, those of 0 so near it that their gradient is finite."""
+    """Square roots, shifted from 0 by so little that their gradient is finite there."""
     return squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt()
 
 
@@ -49,27 +49,29 @@ class NearestDistances(torch.autograd.Function):
 
     ``NearestDistances.apply(features, bank, count, chunk, half)`` takes features ``[N, C]`` and
     centres ``[M, C]``, which get no gradient. The neighbours are selected without gradient,
-    ``chunk`` features at a time; through the distances to those selected the gradient is that of
-    the full matrix, and no tensor of N × M or N × count × C elements is ever held.
+    ``chunk`` features at a time; the gradient flows through the distances to the selected ones and
+    equals that of the full matrix. No tensor of N × M or N × count × C elements is ever held.
 
-    With ``half``, twice as many are selected in bfloat16 as are wanted, and ranked in full.
+    With ``half``, twice as many neighbours are selected in bfloat16 as are wanted, and ranked in
+    full precision.
     """
 
     @staticmethod
     def forward(
         ctx: Any, features: Tensor, bank: Tensor, count: int, chunk: int, half: bool
     ) -> Tensor:
-        """Select the neighbours, then take the distances to them."""
+        """Select the neighbours, then compute the distances to them."""
         dtype = torch.bfloat16 if half else bank.dtype
         candidates = min(2 * count, len(bank)) if half else count
-        origin = bank.mean(dim=0)  # seen from there all is shorter, and rounding does less
+        # Relative to the mean all vectors are shorter, and rounding affects distances less.
+        origin = bank.mean(dim=0)
         centres = bank - origin
         lengths = centres.square().sum(dim=1).to(dtype)
         centres = centres.to(dtype)
         distances, selected = [], []
         for part in torch.split(features, chunk):
             # ‖c‖² − 2 f·c orders the centres c as ‖f − c‖² does. The distances themselves are
-            # taken from differences: near a centre the expanded form is mostly rounding error.
+            # computed from differences: near a centre the expanded form is mostly rounding error.
             order = torch.addmm(lengths, (part - origin).to(dtype), centres.T, alpha=-2)
             near = order.topk(candidates, dim=1, largest=False).indices
             d = (part[:, None] - bank[near]).square_().sum(dim=2)
@@ -82,7 +84,7 @@ class NearestDistances(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        """The gradient of the features."""
+        """The gradient with respect to the features."""
         features, bank, selected = ctx.saved_tensors
         # Σ g · 2 (f − c) over the selected centres c of f.
         weighted = F.embedding_bag(selected, bank, per_sample_weights=grad, mode="sum")

@@ -19,29 +19,42 @@ Kernel = Literal["linear", "rbf"]
 
 
 class OCSVM(SampledObjective):
-    """A half-space that holds at least 1 − ν of the training features.
+    """A half-space that contains at least a fraction 1 − ν of the training features.
 
     (Schölkopf et al. 2001, Neural Computation 13(7).) It lies in the space of a kernel, one of the
     two of Sohn et al. 2021 (arXiv 2011.02578): ``k(x, y) = x · y`` of features as they are, or
     ``exp(−γ ‖x − y‖²)`` of features scaled to length 1, γ as in `kernel_gamma`. With the support
-    vectors x_j the score is ``−Σ_j α_j k(x, x_j)``. The offset, the same for all x, is left out.
+    vectors x_j the score is ``−Σ_j α_j k(x, x_j)``, without the offset, which is the same for all
+    x.
 
     Args:
         kernel: ``linear`` or ``rbf``.
-        nu: ν, above 0 and below 1: at most this share of the training features lies outside, and
-            at least this share are support vectors.
-        samples: how many training positions it is fitted to, at least 1; all of them if there are
-            fewer. The time grows with their square.
-        scale: of γ, above 0; of no use for ``linear``.
-        chunk: positions whose kernels with all support vectors are computed at a time, at least 1;
-            of no use for ``linear``.
-        seed: of what is drawn.
+        nu: ν, above 0 and below 1: at most this fraction of the training features lies outside,
+            and at least this fraction are support vectors.
+        samples: number of training positions that it is fitted to, at least 1; all of them if there
+            are fewer. The time grows with their square.
+        scale: the scale in γ, above 0; not used for ``linear``.
+        chunk: number of positions whose kernels with all support vectors are computed at a time, at
+            least 1; not used for ``linear``.
+        seed: seed of the random sample.
 
     Attributes:
-        support: x_j ``[M, C]``, for ``linear`` the one vector ``Σ_j α_j x_j``; none before
+        support: x_j ``[M, C]``, for ``linear`` the one vector ``Σ_j α_j x_j``; empty before
             `finish`.
-        weights: α ``[M]``, for ``linear`` 1; none before `finish`.
+        weights: α ``[M]``, for ``linear`` 1; empty before `finish`.
         gamma: γ, a scalar; 0 before `finish`, and for ``linear``.
+
+    Raises:
+        ValueError: an argument is out of range; the message begins with its name.
+
+    Example:
+        >>> levels = [torch.randn(6, 3, 8, 8), torch.randn(6, 5, 4, 4)]  # of six normal images
+        >>> objective = OCSVM(samples=100)
+        >>> projector = objective.default_projector([3, 5])
+        >>> objective.observe(levels)
+        >>> objective.finish(projector)
+        >>> objective(projector(levels)).shape
+        torch.Size([6, 8, 8])
     """
 
     support: Tensor
@@ -61,7 +74,7 @@ class OCSVM(SampledObjective):
         if kernel not in get_args(Kernel):
             raise ValueError(f"kernel must be {' or '.join(get_args(Kernel))}, got {kernel!r}")
         check_number("nu", nu, above=0)
-        if nu >= 1:  # all α are 1 there, and scikit-learn fails for want of an offset
+        if nu >= 1:  # all α would be 1, and scikit-learn fails because there is no offset
             raise ValueError(f"nu must be a number and < 1, got {nu!r}")
         check_number("samples", samples, at_least=1, integer=True)
         check_number("scale", scale, above=0)
@@ -79,7 +92,7 @@ class OCSVM(SampledObjective):
         """Fit the machine to the sample.
 
         Raises:
-            InputError: γ has no value, or the projector is not `Identity`.
+            InputError: γ has no value, nothing was observed, or the projector is not `Identity`.
         """
         super().finish(projector)
         vectors = self._vectors(self.sample.taken())

@@ -16,34 +16,46 @@ from occ_lab.projectors import Projector
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.processes import all_reduced
 
-POSITIONS = 256  # solved at once
+POSITIONS = 256  # solved at a time
 
 
 class PaDiM(JoinedObjective):
     """Mahalanobis distance to the Gaussian of a position (Defard et al. 2020, arXiv 2011.08785).
 
-    Of the joined levels ``dims`` channels are kept, drawn at random. Each position of the grid has
+    Of the channels of the joined levels, ``dims`` are kept at random. Each position of the grid has
     a mean and a covariance over the training images (equation 1, here divided by N, not N − 1), and
     the score is the distance to them (equation 2). The paper adds 0.01 I to every covariance, which
-    suits features of one size. Here it is ``s v I``, see `inverse_factor`, with v the variance of a
-    channel at a position, averaged over both: it follows the size of the features, and like the
-    paper's it is the same everywhere, so that a position where nothing ever varies has a distance
-    too.
+    suits features of one scale. Here it is ``s v I``, see `inverse_factor`, where v is the variance
+    averaged over channels and positions: it follows the scale of the features and is the same
+    everywhere, as in the paper, so that a position where nothing ever varies has a distance too.
 
     The pass holds ``H W (dims + 1)²`` float64 numbers and leaves ``H W dims²`` float32 ones, also
     in the checkpoint: 256 MB and 125 MB for 100 channels on a grid of 56 × 56, 30 times as much for
     550.
 
     Args:
-        dims: how many channels are kept, at least 1; all of them if there are fewer. The paper has
-            100 for ResNet-18 and 550 for WideResNet-50-2.
+        dims: number of channels that are kept, at least 1; all of them if there are fewer. The
+            paper has 100 for ResNet-18 and 550 for WideResNet-50-2.
         shrinkage: s of `inverse_factor`, from 0 to 1.
-        seed: of the choice of channels.
+        seed: seed of the choice of channels.
 
     Attributes:
-        chosen: the channels, rising, int64 ``[D]``; empty before `build`.
+        chosen: the indices of the kept channels, rising, int64 ``[D]``; empty before `build`.
         mean: ``[H·W, D]``; empty before `finish`.
-        factor: an inverse Cholesky factor of each position, ``[H·W, D, D]``; empty likewise.
+        factor: an inverse Cholesky factor for each position, ``[H·W, D, D]``; empty before
+            `finish`.
+
+    Raises:
+        ValueError: an argument is out of range; the message begins with its name.
+
+    Example:
+        >>> levels = [torch.randn(6, 3, 8, 8), torch.randn(6, 5, 4, 4)]  # of six normal images
+        >>> objective = PaDiM(dims=4)
+        >>> projector = objective.default_projector([3, 5])
+        >>> objective.observe(levels)
+        >>> objective.finish(projector)
+        >>> objective(projector(levels)).shape
+        torch.Size([6, 8, 8])
     """
 
     chosen: Tensor
@@ -92,7 +104,7 @@ class PaDiM(JoinedObjective):
         self.moments.baddbmm_(x.mT, x)
 
     def finish(self, projector: Projector) -> None:
-        """Take mean and inverse factor of every position.
+        """Compute mean and inverse factor of every position.
 
         Raises:
             InputError: some covariance is singular, nothing was observed, or the projector is not

@@ -1,4 +1,4 @@
-"""What objectives share that compare a feature with many of the training set."""
+"""The base of objectives that compare a feature with many of the training set."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class SampledObjective(JoinedObjective):
     """An objective that learns from a uniform sample of all positions of the training images.
 
     Args:
-        size: how many positions are kept; all of them if there are fewer.
-        seed: of what is drawn.
+        size: number of positions that are kept; all of them if there are fewer.
+        seed: seed of the random sample.
     """
 
     def __init__(self, size: int, seed: int) -> None:
@@ -27,6 +27,6 @@ class SampledObjective(JoinedObjective):
 
     @torch.no_grad()
     def observe(self, levels: Sequence[Tensor]) -> None:
-        """Draw from the positions of a batch of levels ``[B, C_l, H_l, W_l]``."""
+        """Sample from the positions of a batch of levels ``[B, C_l, H_l, W_l]``."""
         for piece in pieces(levels):
             self.sample.add(rows(join(piece)))

@@ -15,6 +15,7 @@ from occ_lab.objectives.norm.closed_form import decay, expected_factor, initial_
 from occ_lab.objectives.norm.moments import HalvedMoments, Moments
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.projectors import Conv1x1
+from occ_lab.utils.errors import InputError
 
 
 def toy_levels(seed: int, batch: int = 6) -> list[torch.Tensor]:
@@ -186,6 +187,25 @@ def test_halves_add_up_to_the_moments_of_all() -> None:
     for place in (0, 1):
         expected = moments([level[place::2] for level in levels]).mean
         torch.testing.assert_close(halved.half_mean(place), expected)
+
+
+def test_a_flow_that_leaves_nothing_is_refused() -> None:
+    sigma = torch.eye(4, dtype=torch.float64)
+    assert expected_factor(sigma, 3, norm=1.0, time=30.0).isfinite().all()
+    with pytest.raises(InputError, match="^time: a flow of length t = 10000 leaves nothing"):
+        expected_factor(sigma, 3, norm=1.0, time=1e4)
+
+
+@pytest.mark.parametrize("time", [0.0, 1e4])
+@pytest.mark.parametrize("norm", [1e-9, 1e12])
+def test_extreme_arguments_give_finite_scores(time: float, norm: float) -> None:
+    levels = [level.float() for level in toy_levels(5, batch=1)]
+    few = [level[:, :, :2, :2] for level in levels]  # of low rank, which rounding fills
+    projector = Conv1x1(CHANNELS)
+    objective = Norm(solver="closed_form", time=time, norm=norm)
+    objective.observe(few)
+    objective.finish(projector)
+    assert objective(projector(levels)).isfinite().all()
 
 
 @pytest.mark.parametrize(("rows", "size"), [(5, 40), (200, 40), (5, 600), (190, 600), (900, 600)])

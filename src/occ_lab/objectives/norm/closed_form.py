@@ -12,26 +12,34 @@ import torch
 from scipy.linalg.lapack import dpstrf
 from torch import Tensor
 
-SMALL = 512  # channels: a matrix up to this size is decomposed whole in no more time
-RANK = 1e-7  # of the largest diagonal entry: what is below is the rounding of float32 features
+from occ_lab.utils.errors import InputError
+
+SMALL = 512  # rows; up to this size a matrix is decomposed whole in no more time
+RANK = 1e-7  # of the largest diagonal entry; what is below is rounding of float32 features
+FAINT = 1e-18  # shorter features have squares that float32 rounds to zero
 
 
 def spectrum(sigma: Tensor) -> tuple[Tensor, Tensor]:
     """The rates at which gradient flow shrinks the directions of f̃, and these directions.
 
-    Few images leave Σ of low rank. If large, it is then decomposed within its range, several times
-    as fast; what lies outside has rate zero.
+    With few images Σ has a low rank. A large Σ is then decomposed within its range, which is
+    several times as fast; directions outside have rate zero.
 
     Args:
         sigma: Σ, symmetric, float64 ``[C + 1, C + 1]``.
 
     Returns:
         λ/s ``[C + 1]``, rising, and the eigenvectors of Σ as columns ``[C + 1, C + 1]``.
+
+    Example:
+        >>> rates, vectors = spectrum(torch.diag(torch.tensor([3.0, 1.0], dtype=torch.float64)))
+        >>> rates
+        tensor([0.5000, 1.5000], dtype=torch.float64)
     """
     scale = sigma.diagonal().mean()
     rank = len(sigma)
     if rank > SMALL:
-        # The threads of SciPy's library go on spinning for a while, in the way of PyTorch's.
+        # The threads of SciPy's library keep spinning for a while and slow down those of PyTorch.
         triangle, pivots, rank, _ = dpstrf(
             sigma.numpy(), tol=float(RANK * sigma.diagonal().max()), lower=1
         )
@@ -48,7 +56,7 @@ def spectrum(sigma: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def decay(sigma: Tensor, time: float) -> Tensor:
-    """``F = exp(−t Σ/s)``, what gradient flow of length ``time`` leaves of Δ₀ (from the right).
+    """``F = exp(−t Σ/s)``, by which gradient flow of length t multiplies Δ₀ from the right.
 
     Args:
         sigma: Σ, symmetric, float64 ``[C + 1, C + 1]``.
@@ -56,21 +64,30 @@ def decay(sigma: Tensor, time: float) -> Tensor:
 
     Returns:
         float64 ``[C + 1, C + 1]``, symmetric.
+
+    Example:
+        >>> decay(torch.eye(2, dtype=torch.float64), time=0.0)
+        tensor([[1., 0.],
+                [0., 1.]], dtype=torch.float64)
     """
     rates, vectors = spectrum(sigma)
     return (vectors * torch.exp(-time * rates)) @ vectors.T
 
 
 def initial_moment(inputs: int, outputs: int) -> float:
-    """The moment that the draw of the initial weights puts in every direction of f̃.
+    """The second moment of the initial weights in every direction of f̃.
 
-    Weights and bias alike are uniform in ±1/√C (PyTorch's default), of variance 1/(3C), and
-    independent of the target, of which only the norm is left: with e the unit vector of the
-    constant, ``A = E[Δ₀ᵀ Δ₀]`` is this moment times the identity, plus ``norm² e eᵀ``.
+    Weights and bias are uniform in ±1/√C (PyTorch's default), with variance 1/(3C), and independent
+    of the target, of which only the norm remains: with e the unit vector of the constant,
+    ``A = E[Δ₀ᵀ Δ₀]`` is this moment times the identity, plus ``norm² e eᵀ``.
 
     Args:
         inputs: C, the channels of f.
         outputs: the channels of φ(f).
+
+    Example:
+        >>> initial_moment(100, 150)
+        0.5
     """
     return outputs / (3 * inputs)
 
@@ -78,8 +95,8 @@ def initial_moment(inputs: int, outputs: int) -> float:
 def expected_factor(sigma: Tensor, outputs: int, norm: float, time: float) -> Tensor:
     """A factor L of the expected score: ``E[score(f)²] = f̃ᵀ F A F f̃ = ‖L f̃‖²``.
 
-    The expectation is over the initial weights; a wide projector's score is near it. With
-    Σ = V diag(λ) Vᵀ its rows are those of ``√a exp(−tλ/s) Vᵀ``, a the initial moment, and
+    The expectation is over the initial weights; the score of a wide projector is close to it. With
+    Σ = V diag(λ) Vᵀ, the rows of L are those of ``√a exp(−tλ/s) Vᵀ``, a the initial moment, and
     ``norm · eᵀF``. Rows shorter than 1e-4 of the longest are left out: they change a score by less
     than float32 resolves.
 
@@ -91,6 +108,14 @@ def expected_factor(sigma: Tensor, outputs: int, norm: float, time: float) -> Te
 
     Returns:
         float64 ``[R, C + 1]``, R at most C + 2.
+
+    Raises:
+        InputError: the flow leaves nothing of any direction within the range of float32.
+
+    Example:
+        >>> sigma = torch.eye(9, dtype=torch.float64)
+        >>> expected_factor(sigma, outputs=8, norm=1.0, time=1.0).shape
+        torch.Size([10, 9])
     """
     rates, vectors = spectrum(sigma)
     left = torch.exp(-time * rates)
@@ -98,4 +123,9 @@ def expected_factor(sigma: Tensor, outputs: int, norm: float, time: float) -> Te
     target = norm * (vectors[-1] * left) @ vectors.T
     factor = torch.cat([drawn, target[None]])
     lengths = torch.linalg.vector_norm(factor, dim=1)
+    if lengths.max() < FAINT:
+        raise InputError(
+            f"time: a flow of length t = {time:g} leaves nothing of features; set a shorter one",
+            part="objective",
+        )
     return factor[lengths > 1e-4 * lengths.max()]

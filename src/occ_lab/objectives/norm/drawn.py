@@ -1,11 +1,12 @@
-"""One draw of the projector, brought along the gradient flow, for targets of every norm.
+"""One random projector after the gradient flow, for targets of every norm.
 
-The closed form's expected score has no feature φ any more; the pictures of angle and length need
-one. From drawn W₀ and b₀ and a target c = norm·u, Δ(t) = [W₀, b₀ − c] exp(−tΣ/s), and so
+The expected score of the closed form has no feature φ; the pictures of angle and length need one.
+With random W₀ and b₀ and a target c = norm·u, Δ(t) = [W₀, b₀ − c] exp(−tΣ/s), and so
 
     φ(f) = Δ(t) f̃ + c = p + (1 − s₁) c,   p = [W₀, b₀] exp(−tΣ/s) f̃,   s₁ = eᵀ exp(−tΣ/s) f̃.
 
-Neither p nor s₁ knows the norm: three maps, ‖p‖², uᵀp and s₁, give length and angle at any.
+Neither p nor s₁ depends on the norm: three maps, ‖p‖², uᵀp and s₁, give length and angle at every
+norm.
 """
 
 from __future__ import annotations
@@ -21,14 +22,24 @@ from occ_lab.projectors import Conv1x1
 
 
 class DrawnMaps(nn.Module):
-    """What length of φ and cosine to the target depend on.
+    """The three maps on which the length of φ and its cosine to the target depend.
 
     Args:
         sigma: Σ of the training features, float64 ``[C + 1, C + 1]``.
         channels: the channels of each level, C in all; φ has C as well.
         time: t, at least 0.
         normalize: whether each feature vector is scaled to length √C first, as it was for Σ.
-        seed: of W₀ and b₀ (PyTorch's default, uniform in ±1/√C) and of the target (``randn``).
+        seed: seed of W₀ and b₀ (PyTorch's default, uniform in ±1/√C) and of the target (``randn``).
+
+    Example:
+        >>> sigma = torch.eye(9, dtype=torch.float64)
+        >>> maps = DrawnMaps(sigma, channels=[3, 5], time=1.0, normalize=False, seed=0)
+        >>> parts = maps([torch.rand(2, 3, 8, 8), torch.rand(2, 5, 4, 4)])
+        >>> parts.shape
+        torch.Size([3, 2, 8, 8])
+        >>> length, cosine = length_and_cosine(parts, norm=1.0)
+        >>> length.shape
+        torch.Size([2, 8, 8])
     """
 
     direction: Tensor
@@ -59,11 +70,11 @@ def length_and_cosine(parts: Tensor, norm: float) -> tuple[Tensor, Tensor]:
     """‖φ‖ and the cosine between φ and a target of this norm.
 
     Args:
-        parts: what `DrawnMaps` gives, ``[3, ...]``.
+        parts: what `DrawnMaps` returns, ``[3, ...]``.
         norm: ‖c‖₂, above 0.
 
     Returns:
-        Both of the shape behind the first axis; the cosine in -1..1.
+        The length and the cosine, each ``[...]``; the cosine is in −1..1.
     """
     squares, along, constant = parts
     pull = norm * (1 - constant)

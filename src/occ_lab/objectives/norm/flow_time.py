@@ -15,23 +15,23 @@ from occ_lab.objectives.norm.closed_form import initial_moment, spectrum
 from occ_lab.utils.processes import all_reduced
 
 TIMES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-POSITIONS = 64  # of an image
-SAMPLE = 8192  # positions in all
-TOLERANCE = 0.01
+POSITIONS = 64  # kept of an image
+SAMPLE = 8192  # kept in all
+TOLERANCE = 0.01  # of AUROC below the best
 
 
 class FlowTime:
-    """Chooses t by cut-and-pasted features, with no defect and no test image.
+    """Chooses t by cut-and-pasted features, without any defect or test image.
 
-    One half of the training images is fitted; positions of the other are held out. Out of these
-    come outliers whose every level is normal by itself but belongs to another position: what a
-    defect is to the features, out of place. The smallest t that tells them from the held-out
-    positions nearly as well as the best is chosen: a longer flow fits the training set closer than
-    it can tell.
+    One half of the training images is fitted; positions of the other half are held out. They give
+    artificial outliers in which every level is normal by itself but comes from another position,
+    out of place as a defect is. The smallest t that separates them from the held-out positions
+    nearly as well as the best one is chosen: a longer flow fits the training set more closely
+    without a gain that can be measured.
 
     Args:
         normalize: whether each feature vector is scaled to length √C.
-        seed: of what is drawn at random.
+        seed: seed of the random choices.
 
     Example:
         >>> from occ_lab.objectives.norm.moments import HalvedMoments
@@ -52,7 +52,7 @@ class FlowTime:
 
     @property
     def held_out(self) -> np.ndarray:
-        """The positions that are kept, float64 ``[n, C]``."""
+        """The held-out positions that are kept, float64 ``[n, C]``."""
         return self._rows[: self._count]
 
     def observe(self, levels: Sequence[Tensor]) -> None:
@@ -67,9 +67,9 @@ class FlowTime:
     def keep(self, rows: np.ndarray) -> None:
         """Add held-out positions, float64 ``[n, C]``.
 
-        They lie in one array that doubles when it is full. An array for each image would be put in
-        front of what the next image's moments were freed from, which then do not fit there: where
-        freed memory is kept, a stream of 6,000 images had grown by 18 GB.
+        They are kept in one array, which doubles when it is full. One array per image would
+        fragment the memory that the moments of the next image are allocated from: where freed
+        memory is kept by the process, a stream of 6,000 images grew by 18 GB.
         """
         if not len(rows):
             return
@@ -111,9 +111,23 @@ class FlowTime:
 def cut_and_paste(
     f: np.ndarray, channels: Sequence[int], random: np.random.Generator
 ) -> np.ndarray:
-    """Feature vectors ``[N, C]`` whose levels come each from another row.
+    """Feature vectors in which each level comes from another row.
 
     A single level is cut into two halves of its channels.
+
+    Args:
+        f: feature vectors ``[N, C]``.
+        channels: the channels of each level, C in all.
+        random: generator of the permutations.
+
+    Returns:
+        ``[N, C]``.
+
+    Example:
+        >>> f = np.arange(12.0).reshape(4, 3)
+        >>> pasted = cut_and_paste(f, [1, 2], np.random.default_rng(0))
+        >>> sorted(pasted[:, 0]) == sorted(f[:, 0])
+        True
     """
     cuts = list(channels) if len(channels) > 1 else [channels[0] // 2, (channels[0] + 1) // 2]
     edges = [0, *itertools.accumulate(cuts)]
@@ -130,7 +144,17 @@ def separations(
 ) -> list[float]:
     """AUROC of the expected scores of outliers against those of normal vectors, at every time.
 
-    All times weigh the same components of f̃ along the eigenvectors of Σ: see `norm_maps`.
+    All times weight the same components of f̃ along the eigenvectors of Σ, see `norm_maps`.
+
+    Args:
+        normal: feature vectors ``[n, C]``.
+        outliers: feature vectors ``[m, C]``.
+        sigma: Σ, float64 ``[C + 1, C + 1]``.
+        outputs: the channels of the projected map.
+        norm: ‖c‖₂ of the target.
+
+    Returns:
+        The AUROC in 0..1 for each of `TIMES`.
     """
     rates, vectors = (part.numpy() for part in spectrum(sigma))
     left = np.exp(-np.outer(rates, TIMES))

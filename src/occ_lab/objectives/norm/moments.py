@@ -17,7 +17,7 @@ from occ_lab.utils.processes import all_reduced
 class Moments(SizedByData):
     """The sum of f̃ f̃ᵀ over positions, f̃ = [f; 1], f the joined levels at a position.
 
-    A sum: it grows image by image, and those of two sets or two processes add up exactly.
+    It is a sum: it grows image by image, and the sums of two sets or two processes add up.
 
     Args:
         normalize: whether each f is scaled to length √C first.
@@ -53,7 +53,7 @@ class Moments(SizedByData):
     def update(self, levels: Sequence[Tensor]) -> None:
         """Add every position of levels ``[B, C_l, H_l, W_l]``, finest first; B may be 0."""
         self.build([level.shape[1] for level in levels])
-        # A batch is summed up in the precision of its features, batches in double precision.
+        # Within a batch the sum has the precision of the features, over batches double precision.
         if not len(levels[0]):
             return
         added = normalized_moments(levels) if self.normalize else joint_moments(levels)
@@ -70,7 +70,7 @@ class Moments(SizedByData):
         self.total *= factor
 
     def reduce(self) -> None:
-        """Add up what the processes of a distributed run have seen."""
+        """Add up the sums of the processes of a distributed run."""
         self.total = all_reduced(self.total)
 
     @property
@@ -80,7 +80,7 @@ class Moments(SizedByData):
 
 
 class HalvedMoments(nn.Module):
-    """The moments of every other image, and those of the rest: each half can be held out.
+    """The moments of every second image and those of the others: each half can be held out.
 
     Args:
         normalize: whether each f is scaled to length √C first.
@@ -89,6 +89,12 @@ class HalvedMoments(nn.Module):
         even: of the images with an even index in the order they come.
         odd: of the others.
         seen: the number of images so far.
+
+    Example:
+        >>> moments = HalvedMoments()
+        >>> even, odd = moments.update([torch.ones(3, 2, 4, 4)])
+        >>> len(even[0]), len(odd[0]), moments.seen
+        (2, 1, 3)
     """
 
     def __init__(self, normalize: bool = False) -> None:
@@ -126,7 +132,7 @@ class HalvedMoments(nn.Module):
             half.scale(factor)
 
     def reduce(self) -> None:
-        """Add up what the processes of a distributed run have seen."""
+        """Add up the sums of the processes of a distributed run."""
         for half in self.halves:
             half.reduce()
 
@@ -136,7 +142,7 @@ class HalvedMoments(nn.Module):
 
     @property
     def mean(self) -> Tensor:
-        """Σ of both, float64 ``[C + 1, C + 1]`` on the CPU."""
+        """Σ of all images, float64 ``[C + 1, C + 1]`` on the CPU."""
         total = (self.even.total + self.odd.total).cpu()
         return total / total[-1, -1]
 
@@ -152,9 +158,9 @@ def normalized_moments(levels: Sequence[Tensor]) -> Tensor:
 def joint_moments(levels: Sequence[Tensor]) -> Tensor:
     """The sum of f̃ f̃ᵀ over the positions of the joined levels, without joining them.
 
-    A level x enters f upsampled, R x, by one matrix R an axis. Of two levels, the finer one can be
-    brought to the coarser grid instead: Σ (R x)(R' x')ᵀ = Σ x (Rᵀ R' x')ᵀ. The products then run
-    over the positions of the coarser grid: a twelfth of the work at strides 4, 8 and 16.
+    A level x enters f upsampled, as R x, with one matrix R for each axis. Of two levels, the finer
+    one can be brought to the coarser grid instead: Σ (R x)(R' x')ᵀ = Σ x (Rᵀ R' x')ᵀ. The products
+    then run over the positions of the coarser grid: a twelfth of the work at strides 4, 8 and 16.
 
     Args:
         levels: ``[B, C_l, H_l, W_l]``, finest first.
@@ -162,7 +168,7 @@ def joint_moments(levels: Sequence[Tensor]) -> Tensor:
     Returns:
         ``[C + 1, C + 1]``.
     """
-    # The constant comes first here, since no level is finer, and last in f̃.
+    # The constant comes first here, as the finest level, and last in f̃.
     parts = [torch.ones_like(levels[0][:, :1]), *levels]
     parts = [part.permute(0, 2, 3, 1) for part in parts]
     height, width = levels[0].shape[-2:]

@@ -149,7 +149,7 @@ class Norm(Objective):
             draw = torch.randn if self.direction == "randn" else torch.rand
             direction = draw(channels, generator=generator)
         target = self._scaled(direction)
-        self.length = float(torch.linalg.vector_norm(target))  # ‖c‖₂, all the closed form asks
+        self.length = float(torch.linalg.vector_norm(target))  # ‖c‖₂, all the closed form needs
         if not len(self.target):
             self.target = target.to(self.target)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from occ_lab.config.composition import launchers as devices
+from occ_lab.config import launchers as devices
 from occ_lab.config.errors import UserError
 
 HOLD = (

@@ -149,9 +149,9 @@ def build(node: DictConfig, key: str, **values: Any) -> Any:
     """
     if "_target_" not in node:
         raise UserError(f"{key}: name a class as {key}._target_")
-    for path, target in _targets(node, key):
-        located(target, f"{path}._target_")
     try:
+        for path, target in _targets(node, key):
+            located(target, f"{path}._target_")
         return instantiate(node, _convert_="all", **values)
     except InstantiationException as error:
         cause = error.__cause__

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
@@ -70,18 +71,15 @@ def make_trainer(
     bars = [] if _bars(callbacks) else _bars(make_callbacks(cfg, "", Path()))
     shown = cfg.trainer.get("enable_progress_bar", bool(bars or _bars(callbacks)))
     with quiet_lightning():
-        try:
-            made: Trainer = build(
-                OmegaConf.masked_copy(cfg.trainer, arguments),
-                "trainer",
-                logger=list(loggers),
-                callbacks=[*callbacks, *bars],
-                max_epochs=max_epochs,
-                enable_checkpointing=saves or bool(cfg.trainer.get("enable_checkpointing")),
-                enable_progress_bar=shown,
-            )
-        except MisconfigurationException as error:
-            raise UserError(f"trainer: {error}") from error
+        made: Trainer = _built(
+            OmegaConf.masked_copy(cfg.trainer, arguments),
+            "trainer",
+            logger=list(loggers),
+            callbacks=[*callbacks, *bars],
+            max_epochs=max_epochs,
+            enable_checkpointing=saves or bool(cfg.trainer.get("enable_checkpointing")),
+            enable_progress_bar=shown,
+        )
     return made
 
 
@@ -151,6 +149,16 @@ class MonitorCheck(Callback):
                 raise UserError(f"{key}: no metric {name!r} is logged; there are: {known}")
 
 
+def _built(node: DictConfig, key: str, **values: Any) -> Any:
+    """As `build`; what Lightning calls a misconfiguration becomes a message as well."""
+    try:
+        return build(node, key, **values)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, MisconfigurationException):
+            raise UserError(f"{key}: {error.__cause__}") from error
+        raise
+
+
 def _bars(callbacks: Sequence[Callback]) -> list[Callback]:
     return [each for each in callbacks if isinstance(each, ProgressBar)]
 
@@ -179,7 +187,7 @@ def _named(cfg: DictConfig, group: str, kind: type[Any]) -> list[tuple[str, Any]
                 f"{key}: {node} names no class; give its arguments and the class as _target_, or "
                 f"choose from the group with {group}=NAME"
             )
-        made = build(node, key)
+        made = _built(node, key)
         if not isinstance(made, kind):
             raise UserError(f"{key}._target_: {node._target_} is not a Lightning {kind.__name__}")
         found.append((key, made))

@@ -1,24 +1,334 @@
-"""What the detector refuses to report."""
+"""The detector as a LightningModule in a program of one's own."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import lightning as L
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
-from occ_lab.detector import check_collapse
+import occ_lab
+from occ_lab.backbones import Backbone, LeNet, TimmBackbone
+from occ_lab.data.datasets.textures import Textures
+from occ_lab.detector import Detector, Prediction, as_batch, check_collapse
+from occ_lab.engine.fit import fitted
+from occ_lab.engine.job import Job
+from occ_lab.objectives import CFA, KDE, KNN, OCSVM, DeepSVDD, Gaussian, Norm, Objective, PaDiM
 from occ_lab.utils.errors import InputError
+
+OBJECTIVES: dict[str, Callable[[], Objective]] = {
+    "norm": Norm,
+    "norm_mean": partial(Norm, target="mean"),
+    "norm_closed_form": partial(Norm, solver="closed_form"),
+    "cfa": CFA,
+    "cfa_memory": partial(CFA, attract=False, repel=False),
+    "svdd": DeepSVDD,
+    "svdd_soft": partial(DeepSVDD, boundary="soft", warmup=0),
+    "knn": partial(KNN, bank=200),
+    "padim": PaDiM,
+    "gaussian": Gaussian,
+    "kde": partial(KDE, samples=200),
+    "ocsvm": partial(OCSVM, samples=200),
+}
+SIZES = {"train": 8, "normal": 4, "defective": 5, "resize": 64, "crop": 64}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("textures")
+
+
+@pytest.fixture
+def data(folder: Path) -> L.LightningDataModule:
+    return occ_lab.data.Textures(root=folder, category="brick", batch_size=4, **SIZES)
+
+
+def backbone() -> TimmBackbone:
+    return TimmBackbone("resnet10t", weights="random")
+
+
+def trainer(folder: Path, **settings: object) -> L.Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    defaults = {"max_epochs": 1, "accelerator": "cpu", "enable_checkpointing": False, **quiet}
+    return L.Trainer(default_root_dir=folder, **{**defaults, **settings})
+
+
+def fit(objective: Objective, data: L.LightningDataModule, folder: Path) -> Detector:
+    L.seed_everything(0)
+    detector = Detector(backbone(), objective)
+    trainer(folder).fit(detector, datamodule=data)
+    return detector
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_program_of_the_contract(
+    name: str, data: L.LightningDataModule, folder: Path, tmp_path: Path
+) -> None:
+    detector = fit(OBJECTIVES[name](), data, tmp_path)
+    run = trainer(tmp_path)
+    (metrics,) = run.test(detector, datamodule=data, verbose=False)
+    (again,) = run.test(detector, datamodule=data, verbose=False)
+    assert metrics == again
+    assert {"image_auroc", "pixel_auroc", "pixel_aupro"} <= set(metrics)
+
+    job = Job([Textures(root=folder, category="brick", **SIZES)], backbone(), OBJECTIVES[name])
+    ours = fitted(
+        Job(**{**job.__dict__, "max_epochs": 1, "batch_size": 4}),
+        job.benchmark,
+        "brick",
+        [],
+        [],
+        tmp_path / "ours.ckpt",
+    )
+    assert metrics == pytest.approx(ours.recorder.metrics, abs=1e-6)
+
+    predictions = run.predict(detector, datamodule=data)
+    assert predictions is not None
+    (batch,) = predictions
+    assert isinstance(batch, Prediction)
+    assert batch.map is not None
+    assert batch.label is not None
+    assert batch.path is not None
+    assert (len(batch.score), batch.map.shape, len(batch.path)) == (9, (9, 64, 64), 9)
+    assert batch.label.tolist() == [int("good" not in path) for path in batch.path]
+
+    run.save_checkpoint(tmp_path / "last.ckpt")
+    loaded = Detector.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
+    scored = loaded.score(Path(path) for path in batch.path)
+    torch.testing.assert_close(scored.score, batch.score, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scored.map, batch.map, rtol=1e-4, atol=1e-5)
+
+
+PROGRAM = """
+import json, sys
+import lightning as L
+import torch
+import occ_lab
+from tests.test_detector import OBJECTIVES, SIZES, backbone, trainer
+
+if __name__ == "__main__":
+    folder, name, devices = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    data = occ_lab.data.Textures(root=folder, category="brick", batch_size=4 // devices, **SIZES)
+    L.seed_everything(0)
+    detector = occ_lab.Detector(backbone(), OBJECTIVES[name]())
+    strategy = "ddp" if devices > 1 else "auto"
+    run = trainer(folder, devices=devices, strategy=strategy)
+    run.fit(detector, datamodule=data)
+    (metrics,) = run.test(detector, datamodule=data, verbose=False)
+    if run.is_global_zero:
+        print(json.dumps(metrics))
+"""
+
+
+def run_program(folder: Path, script: Path, name: str, devices: int) -> dict[str, float]:
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, script, folder, name, str(devices)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("name", ["norm_closed_form", "padim", "cfa_memory"])
+def test_two_processes_find_the_same(name: str, folder: Path, tmp_path: Path) -> None:
+    """Objectives of one pass add up exactly, whoever has seen which image."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    alone, together = (run_program(folder, script, name, devices) for devices in (1, 2))
+    assert together == pytest.approx(alone, abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["norm_mean", "svdd"])
+def test_two_processes_train_by_gradient(name: str, folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    metrics = run_program(folder, script, name, 2)
+    assert 0 <= metrics["image_auroc"] <= 1
+
+
+def test_plain_loaders_and_any_batch(tmp_path: Path) -> None:
+    """Images with labels, or images alone, without a data module of ours."""
+    images = torch.rand(6, 3, 64, 64)
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    train = DataLoader(TensorDataset(images, torch.zeros(6)), batch_size=2, shuffle=True)
+    test = DataLoader(TensorDataset(images, labels), batch_size=4)
+    for objective in (DeepSVDD(), CFA(), PaDiM()):
+        detector = Detector(backbone(), objective)
+        run = trainer(tmp_path)
+        run.fit(detector, train)
+        (metrics,) = run.test(detector, test, verbose=False)
+        assert set(metrics) == {"image_auroc", "image_ap", "image_f1max"}
+        predictions = run.predict(detector, DataLoader(images, batch_size=3))
+        assert predictions is not None
+        assert [len(batch.score) for batch in predictions] == [3, 3]
+
+
+def test_a_batch_of_another_form_is_refused() -> None:
+    with pytest.raises(InputError, match="a pair of images and labels"):
+        as_batch((torch.zeros(1), torch.zeros(1), torch.zeros(1)))
+
+
+def test_test_batches_need_labels(data: L.LightningDataModule, tmp_path: Path) -> None:
+    detector = fit(PaDiM(), data, tmp_path)
+    with pytest.raises(InputError, match="need a label"):
+        trainer(tmp_path).test(detector, DataLoader(torch.rand(2, 3, 64, 64)))
+
+
+def test_training_resumes_to_the_same_bits(data: L.LightningDataModule, tmp_path: Path) -> None:
+    """Three epochs at once, and two epochs, a stop, and the third one."""
+
+    def trained(epochs: int, resume: Path | None = None) -> dict[str, Tensor]:
+        L.seed_everything(0)
+        detector = Detector(backbone(), CFA())
+        saving = ModelCheckpoint(tmp_path, f"at{epochs}", save_on_train_epoch_end=True)
+        run = trainer(tmp_path, max_epochs=epochs, callbacks=[saving], enable_checkpointing=True)
+        run.fit(detector, datamodule=data, ckpt_path=resume, weights_only=True)
+        return {name: value.clone() for name, value in detector.state_dict().items()}
+
+    whole = trained(3)
+    trained(2)
+    resumed = trained(3, tmp_path / "at2.ckpt")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_held_out_normal_images_stop_the_training_early(folder: Path, tmp_path: Path) -> None:
+    sizes = {**SIZES, "batch_size": 2, "validation": 0.25}
+    data = occ_lab.data.Textures(root=folder, category="brick", **sizes)
+    # No step can be an improvement of a million, so that training stops when patience ends.
+    stop = EarlyStopping("val_loss", patience=2, min_delta=1e6)
+    run = trainer(tmp_path, max_epochs=50, callbacks=[stop])
+    run.fit(Detector(backbone(), DeepSVDD()), datamodule=data)
+    assert run.current_epoch == 3
+    assert "val_loss" in run.callback_metrics
+
+
+def test_an_unknown_monitor_fails(data: L.LightningDataModule, tmp_path: Path) -> None:
+    run = trainer(tmp_path, callbacks=[EarlyStopping("val_los")])
+    with pytest.raises(RuntimeError, match="val_los"):
+        run.fit(Detector(backbone(), DeepSVDD()), datamodule=data)
+
+
+def test_a_trained_backbone_sees_the_images_first(folder: Path, tmp_path: Path) -> None:
+    sizes = {**SIZES, "resize": 28, "crop": 28}
+    data = occ_lab.data.Textures(root=folder, category="brick", batch_size=4, **sizes)
+    detector = Detector(LeNet(), DeepSVDD(), occ_lab.projectors.Identity)
+    before = float(detector.backbone.high)
+    trainer(tmp_path).fit(detector, datamodule=data)
+    assert float(detector.backbone.high) != before
+    assert detector.trainable > 0
+
+
+class Foreign(Backbone):
+    """A backbone of a user's own, trained, whose argument cannot be stored."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__("foreign")
+        self.channels = [4]
+        self.layer = layer
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [self.layer(image)]
+
+
+def test_what_a_checkpoint_cannot_describe_is_given_again(tmp_path: Path) -> None:
+    def foreign() -> Foreign:
+        return Foreign(torch.nn.Conv2d(3, 4, 8, 8))
+
+    detector = Detector(foreign(), DeepSVDD())
+    run = trainer(tmp_path)
+    run.fit(detector, DataLoader(torch.rand(4, 3, 32, 32), batch_size=2))
+    run.save_checkpoint(tmp_path / "last.ckpt", weights_only=True)
+    with pytest.raises(InputError, match="give the object itself"):
+        Detector.load_from_checkpoint(tmp_path / "last.ckpt")
+    loaded = Detector.load_from_checkpoint(tmp_path / "last.ckpt", backbone=foreign())
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(loaded.eval()(images).score, detector.eval()(images).score)
+
+
+def test_a_class_of_ones_own_needs_trust(tmp_path: Path) -> None:
+    detector = Detector(backbone(), Own())
+    run = trainer(tmp_path)
+    run.fit(detector, DataLoader(torch.rand(4, 3, 32, 32), batch_size=2))
+    run.save_checkpoint(tmp_path / "last.ckpt", weights_only=True)
+    with pytest.raises(InputError, match=r"trust=\[tests\]"):
+        Detector.load_from_checkpoint(tmp_path / "last.ckpt")
+    loaded = Detector.load_from_checkpoint(tmp_path / "last.ckpt", trust=["tests"])
+    assert isinstance(loaded.objective, Own)
+    assert loaded.objective.power == 3
+
+
+class Own(Objective):
+    """An objective of a user's own: the size of the feature, to a power."""
+
+    def __init__(self, power: int = 3) -> None:
+        super().__init__()
+        self.power = power
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z.abs().pow(self.power).mean(dim=1)
+
+    def loss(self, z: Tensor) -> Tensor:
+        return self(z).mean()
+
+
+def test_scores_of_images_in_any_form(tmp_path: Path) -> None:
+    detector = Detector(backbone(), Norm(), preprocessing=occ_lab.data.Preprocessing(64, 64))
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "part.png")
+    forms = [
+        tmp_path / "part.png",
+        str(tmp_path / "part.png"),
+        Image.fromarray(pixels),
+        pixels,
+        pixels[None],
+        torch.from_numpy(pixels).permute(2, 0, 1),
+        tmp_path.glob("*.png"),
+        (each for each in [pixels]),
+        [pixels],
+    ]
+    scores = [detector.score(form) for form in forms]
+    assert all(torch.equal(found.score, scores[0].score) for found in scores)
+    assert detector.score(pixels, maps=False).map is None
+    for empty in ([], np.empty((0, 8, 8, 3), np.uint8), np.empty((0,), np.uint8)):
+        with pytest.raises(ValueError, match="no image"):
+            detector.score(empty)
+
+
+def test_the_same_frame_as_in_the_fit(data: L.LightningDataModule, tmp_path: Path) -> None:
+    detector = fit(PaDiM(), data, tmp_path)
+    assert (detector.frame.resize, detector.frame.crop) == (64, 64)
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -2.5, 1e9])
 def test_equal_scores_are_a_collapse(value: float) -> None:
-    with pytest.raises(InputError, match=r"^loss: collapsed: all 5 test images score"):
-        check_collapse(torch.full((5,), value))
+    with pytest.raises(InputError, match=r"^collapsed: all 5 test images score"):
+        check_collapse(torch.full((5,), value), 5)
     nearly = torch.full((5,), value) * (1 + torch.linspace(0, 5e-7, 5))
     with pytest.raises(InputError, match="usual causes"):
-        check_collapse(nearly)
+        check_collapse(nearly, 5)
 
 
 def test_scores_that_differ_are_none() -> None:
-    check_collapse(torch.tensor([1.0, 1.0, 1.001]))
-    check_collapse(torch.tensor([0.0, 1e-20]))
-    check_collapse(torch.tensor([4.0]))  # one image has nothing to differ from
+    check_collapse(torch.tensor([1.0, 1.0, 1.001]), 3)
+    check_collapse(torch.tensor([0.0, 1e-20]), 2)
+    check_collapse(torch.tensor([4.0]), 1)  # one image has nothing to differ from

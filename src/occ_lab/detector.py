@@ -99,7 +99,7 @@ class Detector(LightningModule):
 
     Example:
         >>> from occ_lab.backbones import TimmBackbone
-        >>> backbone = TimmBackbone("tiny", "resnet10t", weights="random", output="levels")
+        >>> backbone = TimmBackbone("resnet10t", weights="random")
         >>> detector = Detector(backbone, Norm()).eval()
         >>> scores = detector(torch.rand(2, 3, 64, 64))
         >>> scores.score.shape, scores.map.shape
@@ -240,7 +240,7 @@ class Detector(LightningModule):
 
         Example:
             >>> from occ_lab.backbones import TimmBackbone
-            >>> backbone = TimmBackbone("tiny", "resnet10t", weights="random", output="levels")
+            >>> backbone = TimmBackbone("resnet10t", weights="random")
             >>> detector = Detector(backbone, preprocessing=Preprocessing(64, 64))
             >>> detector.score(np.zeros((80, 100, 3), np.uint8)).map.shape
             torch.Size([1, 64, 64])

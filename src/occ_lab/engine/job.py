@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import Logger
 
 from occ_lab.backbones.base import Backbone
@@ -31,7 +31,10 @@ MakeTrainer = Callable[[Sequence[Logger], Sequence[Callback], int], Trainer]
 def plain_trainer(
     loggers: Sequence[Logger], callbacks: Sequence[Callback], max_epochs: int
 ) -> Trainer:
-    """Lightning's Trainer on whatever device there is, one of it."""
+    """Lightning's Trainer on whatever device there is, one of it.
+
+    Checkpointing is on where one of the callbacks writes checkpoints.
+    """
     with quiet_lightning():
         return Trainer(
             accelerator="auto",
@@ -39,7 +42,7 @@ def plain_trainer(
             logger=list(loggers),
             callbacks=list(callbacks),
             max_epochs=max_epochs,
-            enable_checkpointing=False,
+            enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
@@ -189,6 +192,7 @@ class Job:
             check_number(name, getattr(self, name), at_least=0, integer=True)
         for name in ("max_epochs", "batch_size", "eval_batch_size"):
             check_number(name, getattr(self, name), at_least=1, integer=True)
+        check_number("validation", self.validation, at_least=0, at_most=0.99)
         one_pass = self.objective().one_pass
         if self.oracle and one_pass:
             raise InputError("oracle: the objective learns in one pass; it has no best epoch")

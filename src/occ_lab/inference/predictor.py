@@ -47,7 +47,7 @@ class Predictor:
     Example:
         >>> from occ_lab.backbones import TimmBackbone
         >>> from occ_lab.data.transforms import Preprocessing
-        >>> backbone = TimmBackbone("tiny", "resnet10t", weights="random", output="levels")
+        >>> backbone = TimmBackbone("resnet10t", weights="random")
         >>> detector = Detector(backbone, preprocessing=Preprocessing(64, 64))
         >>> Predictor(detector, "bottle").score(np.zeros((80, 100, 3), np.uint8)).maps.shape
         torch.Size([1, 64, 64])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from occ_lab.config.composition import build, conf_dir
+from occ_lab.config.composition import build, conf_dir, prepared
 from occ_lab.config.sweeps import perform
 
 
@@ -19,13 +20,14 @@ def main(cfg: DictConfig) -> float | None:
 
 def work(cfg: DictConfig, directory: Path) -> None:
     """What is done in the output directory."""
-    # Said before torch is imported, which takes seconds: the most common mistake.
+    # Reported before torch is imported, which takes seconds: the most common mistake.
     build(cfg.dataset, "dataset").tasks()
 
-    from occ_lab.engine.two_stage import both_stages
+    from occ_lab.config.two_stage import perform_both_stages
 
-    both_stages(cfg, directory)
+    perform_both_stages(cfg, directory)
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = prepared(sys.argv[1:])
     main()

@@ -2,329 +2,289 @@
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from lightning import Fabric
-from omegaconf import DictConfig, ListConfig, OmegaConf
+import yaml
 from rich.console import Console
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-import occ_lab
-from occ_lab.backbones.base import FrozenBackbone
-from occ_lab.config.composition import build, check_value, resolved
+from occ_lab.backbones.base import Backbone, FrozenBackbone
 from occ_lab.data.base import Benchmark
 from occ_lab.data.datamodule import AnomalyDataModule
+from occ_lab.engine.norm_figures import NormScores
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.extraction import use_features
 from occ_lab.features.levels import pieces
-from occ_lab.metrics import ImageAUROC, PixelAUROC
-from occ_lab.objectives.norm.domain import domain_end, measured_end
-from occ_lab.objectives.norm.drawn import DrawnMaps, length_and_cosine
+from occ_lab.objectives.norm.domain import domain_end
+from occ_lab.objectives.norm.drawn import DrawnMaps
 from occ_lab.objectives.norm.moments import HalvedMoments
 from occ_lab.objectives.norm.norm_maps import NormMaps
 from occ_lab.postprocessing.postprocess import PostProcess
-from occ_lab.reporting.norm_plots import Cloud, save_curve, save_histograms, save_polar
+from occ_lab.reporting.norm_plots import save_curve, save_histograms, save_polar
 from occ_lab.reporting.record import to_csv, to_json
 from occ_lab.reporting.tables.norm_study import study_table
-from occ_lab.utils.allocator import keep_freed_memory
-from occ_lab.utils.errors import InputError
+from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import whole_folder, write_whole
 
-DROP = 0.01  # of the AUROC: where it has fallen so far, the domain has ended in truth
-IMAGES = 32  # upsampled at once
+SUMMARY = "norm_study.json"
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What the tasks of a study share."""
+class Pictures:
+    """Which histograms and polar pictures are drawn.
 
-    benchmark: Benchmark
-    backbone: FrozenBackbone
-    cache: FeatureCache
-    postprocess: PostProcess
-    device: torch.device
-
-
-@dataclass(frozen=True)
-class Scored:
-    """The maps of a task's test images; T times, N images on a grid of H × W.
-
-    Attributes:
-        spread: s₀², ``[T, N, H, W]``.
-        constant: s₁, ``[T, N, H, W]``.
-        drawn: what `DrawnMaps` gives, ``[3, N, H, W]``.
-        labels: ``[N]``, 1 abnormal.
-        masks: bool ``[N, h, w]``, or None.
-    """
-
-    spread: Tensor
-    constant: Tensor
-    drawn: Tensor
-    labels: Tensor
-    masks: Tensor | None
-
-
-def study(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]:
-    """Study every task that ``cfg.dataset`` selects; write all into ``directory``.
-
-    Returns:
-        The figures of each task, as in ``norm_study.json``.
+    Args:
+        time: how far the gradient flow is followed, at least 0.
+        norms: a small and a large one, or any others above 0.
 
     Raises:
-        InputError: a value out of range, absent data, results already there, a file that cannot be
-            used.
+        ValueError: a value is out of range; the message begins with its name.
     """
-    keep_freed_memory()
-    cfg = resolved(cfg)
-    parts = check(cfg)
-    summary = directory / "norm_study.json"
+
+    time: float = 10
+    norms: Sequence[float] = (1, 64)
+
+    def __post_init__(self) -> None:
+        check_number("time", self.time, at_least=0)
+        check_numbers("norms", self.norms, above=0)
+
+
+@dataclass(frozen=True)
+class NormStudy:
+    """What is studied.
+
+    Args:
+        benchmark: its tasks are studied one after another.
+        backbone: a frozen one.
+        norms: of the target, above 0, in rising order.
+        times: how far the gradient flow is followed, each at least 0.
+        normalize: whether each feature vector is scaled to length √C.
+        pictures: which histograms and polar pictures are drawn.
+        postprocess: scores to image scores and maps.
+        cache: of features; None computes them for every pass.
+        eval_batch_size: images in a batch, at least 1.
+        workers: see `AnomalyDataModule`.
+        seed: of what is drawn for the pictures, at least 0.
+        device: where it computes.
+
+    Raises:
+        InputError: absent data, or a backbone that is trained or does not fit the tasks.
+        ValueError: a value is out of range; the message begins with its name.
+    """
+
+    benchmark: Benchmark
+    backbone: Backbone
+    norms: Sequence[float] = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256)
+    times: Sequence[float] = (1, 10, 100)
+    normalize: bool = False
+    pictures: Pictures = field(default_factory=Pictures)
+    postprocess: PostProcess = field(default_factory=PostProcess)
+    cache: FeatureCache | None = None
+    eval_batch_size: int = 32
+    workers: int = 0
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        check_numbers("norms", self.norms, above=0)
+        check_numbers("times", self.times, at_least=0)
+        if list(self.norms) != sorted(set(self.norms)):
+            raise ValueError(f"norms must be in rising order, got {list(self.norms)}")
+        check_number("eval_batch_size", self.eval_batch_size, at_least=1, integer=True)
+        check_number("workers", self.workers, at_least=0, integer=True)
+        check_number("seed", self.seed, at_least=0, integer=True)
+        self.backbone.check_tasks(self.benchmark.tasks())
+        self.backbone.check_size(self.benchmark.crop, self.benchmark.crop)
+
+    @property
+    def features(self) -> FrozenBackbone:
+        """The backbone.
+
+        Raises:
+            InputError: it is trained.
+        """
+        if not isinstance(self.backbone, FrozenBackbone):
+            raise InputError(
+                f"a norm study needs a frozen backbone, not {self.backbone.name}", part="backbone"
+            )
+        return self.backbone
+
+    def image_scores(self, scores: Tensor) -> Tensor:
+        """Image scores ``[B]`` of scores ``[B, H, W]``."""
+        return self.postprocess.image_scores(scores, self.postprocess.maps(scores, self.size))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the anomaly maps."""
+        return self.benchmark.crop, self.benchmark.crop
+
+    def levels(self, batch: dict[str, Any]) -> list[Tensor]:
+        """The levels ``[B, C_l, H_l, W_l]`` of a batch, cached or computed, float32."""
+        if "levels" in batch:
+            return [level.to(self.device).float() for level in batch["levels"]]
+        with torch.inference_mode():
+            return self.features.forward(batch["image"].to(self.device))
+
+
+def check_numbers(name: str, values: object, **rules: Any) -> None:
+    """Raise a ValueError unless ``values`` is a list of numbers by the rules of `check_number`."""
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        raise ValueError(f"{name} must be a list of numbers like [1,10], got {values!r}")
+    for index, value in enumerate(values):
+        check_number(f"{name}[{index}]", value, **rules)
+
+
+def study(
+    plan: NormStudy, directory: Path, header: Mapping[str, Any], settings: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Study every task of the benchmark, and write and print the results.
+
+    Args:
+        plan: what is studied.
+        directory: the run directory.
+        header: ``dataset``, ``backbone``, ``seed`` and ``version``.
+        settings: all that the study was made with, as plain data; it is kept as ``config.yaml``.
+
+    Returns:
+        The results of each task, as in ``norm_study.json``.
+
+    Raises:
+        InputError: results already there, too few images, or a file that cannot be used.
+        SystemExit: Ctrl-C; finished tasks stay.
+    """
+    summary = directory / SUMMARY
     if summary.is_file():
         raise InputError(
-            f"hydra.run.dir: {directory} already holds a study; name another directory"
+            f"{directory} already holds a study; name another directory", part="directory"
         )
-    write_whole(directory / "config.yaml", OmegaConf.to_yaml(cfg))
-    header = {
-        "dataset": cfg.dataset.name,
-        "backbone": cfg.backbone.name,
-        "seed": cfg.seed,
-        "version": occ_lab.__version__,
-        "norms": list(cfg.norms),
-    }
-    tasks = parts.benchmark.tasks()
+    write_whole(
+        directory / "config.yaml",
+        yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True),
+    )
+    tasks = plan.benchmark.tasks()
     console = Console()
     figures: dict[str, dict[str, Any]] = {}
     try:
-        for place, task in enumerate(tasks, start=1):
-            console.rule(f"{task} ({place} of {len(tasks)})", align="left")
+        for number, task in enumerate(tasks, start=1):
+            console.rule(f"{task} ({number} of {len(tasks)})", align="left")
             with whole_folder(directory / "tasks" / task) as folder:
-                figures[task] = study_task(cfg, parts, task, folder)
-            write_whole(summary, to_json({**header, "tasks": figures}))
-            rows = [row for name in figures for row in grid_rows(name, cfg.norms, figures[name])]
+                title = f"{header['dataset']} · {task} · {header['backbone']}"
+                figures[task] = study_task(plan, task, folder, title)
+            content = {**header, "norms": list(plan.norms), "tasks": figures}
+            write_whole(summary, to_json(content))
+            rows = [row for name in figures for row in grid_rows(name, plan.norms, figures[name])]
             write_whole(directory / "norm_study.csv", to_csv(rows))
     except KeyboardInterrupt:
         console.print(f"\nStopped; {len(figures)} of {len(tasks)} tasks are in {directory}")
         raise SystemExit(130) from None
-    title = f"norm study on {cfg.dataset.name}, {cfg.backbone.name}, seed {cfg.seed} (per cent)"
-    console.print(study_table(title, figures))
+    about = f"{header['dataset']}, {header['backbone']}, seed {header['seed']}"
+    console.print(study_table(f"norm study on {about} (per cent)", figures))
     console.print(f"figures:  {summary}", soft_wrap=True)
     console.print(f"pictures: {directory}/tasks/*/*.png", soft_wrap=True)
     return figures
 
 
-def check(cfg: DictConfig) -> Parts:
-    """Build what all tasks share, and let every value be checked before any work."""
-    for key, rule in (
-        ("norms", {"above": 0}),
-        ("times", {"at_least": 0}),
-        ("pictures.norms", {"above": 0}),
-    ):
-        values = OmegaConf.select(cfg, key)
-        if not isinstance(values, ListConfig) or not values:
-            raise InputError(f"{key} must be a list of numbers like [1,10], got {values!r}")
-        for place in range(len(values)):
-            check_value(cfg, f"{key}[{place}]", **rule)
-    if list(cfg.norms) != sorted(set(cfg.norms)):
-        raise InputError(f"norms must rise, got {list(cfg.norms)}")
-    check_value(cfg, "pictures.time", at_least=0)
-    check_value(cfg, "seed", at_least=0, integer=True)
-    check_value(cfg, "loader.eval_batch_size", at_least=1, integer=True)
-    check_value(cfg, "loader.workers", at_least=0, integer=True)
-    benchmark, backbone = build(cfg.dataset, "dataset"), build(cfg.backbone, "backbone")
-    backbone.check_tasks(benchmark.tasks())
-    return Parts(
-        benchmark,
-        backbone,
-        build(cfg.cache, "cache"),
-        build(cfg.scoring, "scoring"),
-        Fabric(accelerator=cfg.accelerator, devices=1).device,
-    )
+def study_task(plan: NormStudy, task: str, folder: Path, title: str) -> dict[str, Any]:
+    """Study one task and save its pictures, with ``title`` above, into ``folder``.
 
-
-def study_task(cfg: DictConfig, parts: Parts, task: str, folder: Path) -> dict[str, Any]:
-    """Study one task and save its pictures into ``folder``."""
+    Raises:
+        InputError: there are fewer than four training images, or a file that cannot be used.
+    """
     started = time.perf_counter()
-    parts = replace(parts, backbone=parts.backbone.for_task(task))
-    data = AnomalyDataModule(parts.benchmark, task, cfg.loader.eval_batch_size, **cfg.loader)
+    plan = replace(plan, backbone=plan.features.for_task(task))
+    data = AnomalyDataModule(
+        plan.benchmark, task, plan.eval_batch_size, plan.eval_batch_size, plan.workers
+    )
     data.prepare_data()
     if len(data.split.train) < 4:
         raise InputError(f"{task}: the domain needs at least 4 training images, for two halves")
-    if parts.cache.enabled:
-        use_features(data, parts.cache, parts.backbone, parts.device)
-    parts.backbone.to(parts.device)
-    moments = HalvedMoments(cfg.normalize).to(parts.device)
+    if plan.cache is not None:
+        use_features(data, plan.cache, plan.features, plan.device)
+    plan.backbone.to(plan.device)
+    moments = HalvedMoments(plan.normalize).to(plan.device)
     for batch in data.setup_dataloader():
-        moments.update(levels_of(parts, batch))
-    domains = domain_ends(cfg, parts, data, moments)
-    scored = score(cfg, parts, data.test_dataloader(), moments.mean)
+        moments.update(plan.levels(batch))
+    ends = domain_ends(plan, data, moments)
+    scores = score_test_images(plan, data, moments.mean)
 
     figures: dict[str, Any] = {
         "n_train": len(data.split.train),
         "n_test": len(data.split.test),
-        "channels": sum(parts.backbone.channels),
+        "channels": sum(plan.backbone.channels),
         "times": [
-            {"time": t, **grid_figures(parts, scored, place, cfg.norms, end)}
-            for place, (t, end) in enumerate(zip(cfg.times, domains, strict=True))
+            {"time": t, **scores.over_norms(index, plan.norms, end)}
+            for index, (t, end) in enumerate(zip(plan.times, ends, strict=True))
         ],
     }
-    clouds = [cloud(scored, norm) for norm in cfg.pictures.norms]
+    clouds = [scores.cloud(norm) for norm in plan.pictures.norms]
     figures["pictures"] = {
-        "time": cfg.pictures.time,
+        "time": plan.pictures.time,
         "position_auroc": [{"norm": points.norm, **points.aurocs} for points in clouds],
     }
     figures["seconds"] = time.perf_counter() - started
-    title = f"{cfg.dataset.name} · {task} · {cfg.backbone.name}"
-    at_time = f"{title} · t = {cfg.pictures.time:g}"
-    save_curve(folder / "curve.png", title, cfg.norms, figures["times"])
+    at_time = f"{title} · t = {plan.pictures.time:g}"
+    save_curve(folder / "curve.png", title, plan.norms, figures["times"])
     save_histograms(folder / "histograms.png", at_time, clouds)
-    save_polar(folder / "polar.png", at_time, clouds, cfg.seed)
+    save_polar(folder / "polar.png", at_time, clouds, plan.seed)
     return figures
 
 
-def levels_of(parts: Parts, batch: dict[str, Any]) -> list[Tensor]:
-    """The levels ``[B, C_l, H_l, W_l]`` of a batch, cached or computed, float32 on the device."""
-    if "levels" in batch:
-        return [level.to(parts.device).float() for level in batch["levels"]]
-    with torch.inference_mode():
-        return parts.backbone(batch["image"].to(parts.device))
-
-
-def domain_ends(
-    cfg: DictConfig, parts: Parts, data: AnomalyDataModule, moments: HalvedMoments
-) -> list[float]:
+def domain_ends(plan: NormStudy, data: AnomalyDataModule, moments: HalvedMoments) -> list[float]:
     """norm* of each time: each half of the training images is held out from the other's Σ."""
     models = [
-        NormMaps(moments.half_mean(other), parts.backbone.channels, cfg.times, cfg.normalize)
+        NormMaps(moments.half_mean(other), plan.backbone.channels, plan.times, plan.normalize).to(
+            plan.device
+        )
         for other in (1, 0)
     ]
     scores: list[Tensor] = []
     for batch in data.setup_dataloader():
-        levels = levels_of(parts, batch)
-        for place, model in enumerate(models):
-            own = batch["index"] % 2 == place
+        levels = plan.levels(batch)
+        for half, model in enumerate(models):
+            own = batch["index"] % 2 == half
             for piece in pieces([level[own.to(level.device)] for level in levels]):
-                spread, constant = model.to(parts.device)(piece)
+                spread, constant = model(piece)
                 maps = torch.stack([spread, constant.square()]).cpu()  # [2, T, B, H, W]
-                image_scores = whole_scores(parts, maps.flatten(0, 2))
+                image_scores = plan.image_scores(maps.flatten(0, 2))
                 scores.append(image_scores.view(maps.shape[:3]))
     both = torch.cat(scores, dim=2)
     return [domain_end(spread, constant) for spread, constant in zip(*both, strict=True)]
 
 
-def whole_scores(parts: Parts, scores: Tensor) -> Tensor:
-    """Image scores ``[B]`` of low-resolution scores ``[B, H, W]``."""
-    return parts.postprocess.image_scores(scores, full_size(parts, scores))
-
-
-def full_size(parts: Parts, scores: Tensor) -> Tensor | None:
-    """Anomaly maps ``[B, h, w]`` of scores ``[B, H, W]``; None for a single position."""
-    return parts.postprocess.maps(scores, (parts.benchmark.crop, parts.benchmark.crop))
-
-
-def score(cfg: DictConfig, parts: Parts, batches: DataLoader, sigma: Tensor) -> Scored:
+def score_test_images(plan: NormStudy, data: AnomalyDataModule, sigma: Tensor) -> NormScores:
     """All maps of the test images, by one pass over their features."""
-    channels = parts.backbone.channels
-    expected = NormMaps(sigma, channels, cfg.times, cfg.normalize).to(parts.device)
-    one_draw = DrawnMaps(sigma, channels, cfg.pictures.time, cfg.normalize, cfg.seed)
-    one_draw = one_draw.to(parts.device)
+    channels = plan.backbone.channels
+    expected = NormMaps(sigma, channels, plan.times, plan.normalize).to(plan.device)
+    one_draw = DrawnMaps(sigma, channels, plan.pictures.time, plan.normalize, plan.seed)
+    one_draw = one_draw.to(plan.device)
     maps, labels, masks = [], [], []
-    for batch in batches:
-        for piece in pieces(levels_of(parts, batch)):
+    for batch in data.test_dataloader():
+        for piece in pieces(plan.levels(batch)):
             maps.append([x.cpu() for x in (*expected(piece), one_draw(piece))])
         labels.append(batch["label"])
         masks += [batch["mask"]] if "mask" in batch else []
     spread, constant, drawn = (torch.cat(part, dim=1) for part in zip(*maps, strict=True))
-    return Scored(spread, constant, drawn, torch.cat(labels), torch.cat(masks) if masks else None)
-
-
-def aurocs(
-    parts: Parts, scored: Scored, place: int, norm: float, pixels: bool = True
-) -> dict[str, float]:
-    """Image and, with masks and if ``pixels``, pixel AUROC at the time in this place and a norm."""
-    image, pixel = ImageAUROC(), PixelAUROC()
-    masks = scored.masks if pixels else None
-    maps = (scored.spread[place] + norm**2 * scored.constant[place].square()).sqrt()
-    for at_once in torch.arange(len(scored.labels)).split(IMAGES):
-        full = full_size(parts, maps[at_once])
-        image_scores = parts.postprocess.image_scores(maps[at_once], full)
-        image.update(image_scores, scored.labels[at_once])
-        if full is not None and masks is not None:
-            pixel.update(full, masks[at_once])
-    figures = {"image_auroc": float(image.compute())}
-    if masks is not None:
-        figures["pixel_auroc"] = float(pixel.compute())
-    return figures
-
-
-def grid_figures(
-    parts: Parts, scored: Scored, place: int, norms: ListConfig, end: float
-) -> dict[str, Any]:
-    """The AUROCs of a time over the norms, and how well the estimated domain fits them."""
-    columns = [aurocs(parts, scored, place, norm) for norm in norms]
-    grid = {name: [figures[name] for figures in columns] for name in columns[0]}
-    image = grid["image_auroc"]
-    best = int(np.argmax(image))
-    at_end, at_1 = (
-        aurocs(parts, scored, place, norm, pixels=False)["image_auroc"] for norm in (end, 1.0)
+    every_mask = torch.cat(masks) if masks else None
+    return NormScores(
+        spread, constant, drawn, torch.cat(labels), every_mask, plan.postprocess, plan.size
     )
-    measured = measured_end(norms, image, DROP)
-    return {
-        **grid,
-        "domain": {"start": 0.0, "end": end},
-        "agreement": {
-            "best_norm": norms[best],
-            "auroc_at_best": image[best],
-            "auroc_at_1": at_1,
-            "auroc_at_end": at_end,
-            "lost_at_end": image[best] - at_end,
-            "measured_end": measured,
-            "octaves_off": None if measured is None else math.log2(end / measured),
-        },
-    }
 
 
-def cloud(scored: Scored, norm: float) -> Cloud:
-    """The test positions as they lie about a target of this norm.
-
-    Normal are all positions of normal images; abnormal are those that a mask touches, or where
-    there are no masks all positions of abnormal images.
-    """
-    length, cosine = length_and_cosine(scored.drawn, norm)
-    normal_image = (scored.labels == 0)[:, None, None].expand(length.shape)
-    abnormal = ~normal_image
-    if scored.masks is not None:
-        cells = F.adaptive_max_pool2d(scored.masks.float()[:, None], length.shape[-2:])
-        abnormal = cells[:, 0] > 0
-    chosen = normal_image | abnormal
-    lengths, cosines = (x[chosen].double().numpy() for x in (length, cosine))
-    kinds = abnormal[chosen].numpy()
-    told_by = {
-        "angle": -cosines,
-        "length": np.abs(lengths - norm),
-        "score": lengths**2 - 2 * norm * lengths * cosines,  # ‖φ − c‖² but for norm²
-    }
-    aurocs = {name: float(roc_auc_score(kinds, values)) for name, values in told_by.items()}
-    return Cloud(norm, lengths, cosines, kinds, aurocs)
-
-
-def grid_rows(task: str, norms: ListConfig, figures: dict[str, Any]) -> list[dict[str, Any]]:
+def grid_rows(task: str, norms: Sequence[float], figures: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of ``norm_study.csv`` of one task."""
     return [
         {
             "task": task,
             "time": grid["time"],
             "norm": norm,
-            **{name: grid[name][place] for name in grid if name.endswith("_auroc")},
+            **{name: grid[name][index] for name in grid if name.endswith("_auroc")},
             "in_domain": norm <= grid["domain"]["end"],
         }
         for grid in figures["times"]
-        for place, norm in enumerate(norms)
+        for index, norm in enumerate(norms)
     ]

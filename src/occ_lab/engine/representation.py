@@ -16,7 +16,7 @@ from occ_lab.backbones.learned import save_encoder
 from occ_lab.data.base import Benchmark
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.engine.job import MakeTrainer, plain_trainer
-from occ_lab.features.dataset import held
+from occ_lab.features.dataset import in_memory
 from occ_lab.pretraining.representation import Representation
 from occ_lab.reporting.record import to_json
 from occ_lab.utils.errors import InputError, check_number
@@ -132,7 +132,7 @@ def learn(
     data = AnomalyDataModule(benchmark, task, images, workers=plan.workers)
     data.prepare_data()
     data.trainer = trainer  # whose processes share the images
-    data.train_set = held(data.train_images)
+    data.train_set = in_memory(data.train_images)
     loader = data.resumable_dataloader(plan.seed)
     with quiet_lightning():
         trainer.fit(

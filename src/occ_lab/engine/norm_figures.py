@@ -1,0 +1,122 @@
+"""What the maps of a norm study say: AUROCs over norms, and where test positions lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from occ_lab.metrics import ImageAUROC, PixelAUROC
+from occ_lab.objectives.norm.domain import measured_end
+from occ_lab.objectives.norm.drawn import length_and_cosine
+from occ_lab.postprocessing.postprocess import PostProcess
+from occ_lab.reporting.norm_plots import Cloud
+
+DROP = 0.01  # of the AUROC: where it has fallen so far, the measured domain ends
+IMAGES = 32  # upsampled at once
+
+
+@dataclass(frozen=True)
+class NormScores:
+    """The maps of a task's test images: T times, N images on a grid of H × W.
+
+    Attributes:
+        spread: s₀², ``[T, N, H, W]``.
+        constant: s₁, ``[T, N, H, W]``.
+        drawn: what `DrawnMaps` returns, ``[3, N, H, W]``.
+        labels: ``[N]``, 1 anomalous.
+        masks: bool ``[N, h, w]``, or None.
+        postprocess: makes image scores and anomaly maps of scores.
+        size: height and width of the anomaly maps.
+    """
+
+    spread: Tensor
+    constant: Tensor
+    drawn: Tensor
+    labels: Tensor
+    masks: Tensor | None
+    postprocess: PostProcess
+    size: tuple[int, int]
+
+    def aurocs(self, time: int, norm: float, pixels: bool = True) -> dict[str, float]:
+        """AUROCs at a norm.
+
+        Args:
+            time: index of the time.
+            norm: of the target.
+            pixels: whether the pixel AUROC is computed where there are masks.
+
+        Returns:
+            ``image_auroc`` and maybe ``pixel_auroc``, in 0..1.
+        """
+        image, pixel = ImageAUROC(), PixelAUROC()
+        masks = self.masks if pixels else None
+        maps = (self.spread[time] + norm**2 * self.constant[time].square()).sqrt()
+        for indices in torch.split(torch.arange(len(self.labels)), IMAGES):
+            full = self.postprocess.maps(maps[indices], self.size)
+            image_scores = self.postprocess.image_scores(maps[indices], full)
+            image.update(image_scores, self.labels[indices])
+            if full is not None and masks is not None:
+                pixel.update(full, masks[indices])
+        figures = {"image_auroc": float(image.compute())}
+        if masks is not None:
+            figures["pixel_auroc"] = float(pixel.compute())
+        return figures
+
+    def over_norms(self, time: int, norms: Sequence[float], end: float) -> dict[str, Any]:
+        """The AUROCs at each norm, and how well the estimated domain agrees with them.
+
+        Args:
+            time: index of the time.
+            norms: of the target, in rising order.
+            end: the estimated upper end of the domain.
+        """
+        columns = [self.aurocs(time, norm) for norm in norms]
+        grid = {name: [figures[name] for figures in columns] for name in columns[0]}
+        image = grid["image_auroc"]
+        best = int(np.argmax(image))
+        at_end, at_1 = (self.aurocs(time, norm, pixels=False)["image_auroc"] for norm in (end, 1.0))
+        measured = measured_end(norms, image, DROP)
+        return {
+            **grid,
+            "domain": {"start": 0.0, "end": end},
+            "agreement": {
+                "best_norm": norms[best],
+                "auroc_at_best": image[best],
+                "auroc_at_1": at_1,
+                "auroc_at_end": at_end,
+                "lost_at_end": image[best] - at_end,
+                "measured_end": measured,
+                "octaves_off": None if measured is None else math.log2(end / measured),
+            },
+        }
+
+    def cloud(self, norm: float) -> Cloud:
+        """The test positions about a target of this norm.
+
+        All positions of normal images are normal. Anomalous positions are those that a mask
+        touches, or without masks all positions of anomalous images; the others are left out.
+        """
+        length, cosine = length_and_cosine(self.drawn, norm)
+        normal_image = (self.labels == 0)[:, None, None].expand(length.shape)
+        anomalous = ~normal_image
+        if self.masks is not None:
+            cells = F.adaptive_max_pool2d(self.masks.float()[:, None], length.shape[-2:])
+            anomalous = cells[:, 0] > 0
+        chosen = normal_image | anomalous
+        lengths, cosines = (x[chosen].double().numpy() for x in (length, cosine))
+        kinds = anomalous[chosen].numpy()
+        scores = {
+            "angle": -cosines,
+            "length": np.abs(lengths - norm),
+            "score": lengths**2 - 2 * norm * lengths * cosines,  # ‖φ − c‖² without norm²
+        }
+        aurocs = {name: float(roc_auc_score(kinds, values)) for name, values in scores.items()}
+        return Cloud(norm, lengths, cosines, kinds, aurocs)

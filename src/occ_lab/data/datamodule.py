@@ -302,7 +302,7 @@ def held_out(items: list[Item], fraction: float, seed: int) -> tuple[list[Item],
             part="loader",
         )
     order = np.random.default_rng(seed).permutation(len(normal))
-    chosen = {normal[place] for place in order[:count]}
+    chosen = {normal[index] for index in order[:count]}
     return (
         [item for index, item in enumerate(items) if index not in chosen],
         [item for index, item in enumerate(items) if index in chosen],

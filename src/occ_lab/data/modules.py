@@ -1,4 +1,9 @@
-"""A LightningDataModule for each benchmark, by its name."""
+"""A LightningDataModule for each benchmark, by its name.
+
+Each of them holds one task: ``trainer.fit(detector, datamodule=MVTecAD("data/mvtec", "bottle"))``.
+The benchmarks' classes in `occ_lab.data.datasets` and ``python -m occ_lab.data list`` say what the
+folders must hold, and where the data can be had under which licence.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +31,25 @@ from occ_lab.data.datasets import (
 
 
 class NamedDataModule(AnomalyDataModule):
-    """The data module of one task of a benchmark that a subclass names.
+    """One task of the benchmark that a subclass names.
 
     Args:
         root: the folder that holds the data; by default the benchmark's ``home``.
-        category: the task. It may be left out where there is one alone.
+        category: the task; it may be left out if there is only one.
         batch_size: images in a training batch of a process.
         eval_batch_size: images in a batch of any pass without gradients.
         workers: processes that read images; 0 reads them in the main process.
-        validation: fraction of the normal training images that is held out for validation.
-        benchmark: further arguments of the benchmark, such as ``resize``, ``crop`` or
-            ``train_limit``, see `Benchmark` and the class that the subclass names.
+        validation: fraction of the training images that is held out for validation.
+        benchmark: further arguments of the benchmark, such as ``resize``, ``crop``,
+            ``train_limit`` or ``protocol``; see `Benchmark` and the class of this benchmark.
+
+    Attributes:
+        of: the class of the benchmark.
+        preset: values of its arguments, which those of the caller replace.
 
     Raises:
-        InputError: the data is absent, or ``category`` is not one task of it.
+        InputError: the data is missing, or ``category`` does not select exactly one task.
+        ValueError: a value is out of range.
     """
 
     of: ClassVar[type[Benchmark]]
@@ -56,23 +66,37 @@ class NamedDataModule(AnomalyDataModule):
         validation: float = 0.0,
         **benchmark: Any,
     ) -> None:
-        place = {} if root is None else {"root": root}
-        made = self.of(category=category, **{**self.preset, **place, **benchmark})
+        given = {"category": category, **benchmark}
+        if root is not None:
+            given["root"] = root
+        made = self.of(**{**self.preset, **given})
         super().__init__(made, None, batch_size, eval_batch_size, workers, validation)
 
 
 class MVTecAD(NamedDataModule):
-    """One category of MVTec AD, or of any folder in its layout.
+    """A category of MVTec AD (Bergmann et al. 2019, 2021), or of any folder in its layout.
 
     Example:
-        >>> data = MVTecAD(root="data/mvtec", category="transistor")  # doctest: +SKIP
+        >>> from tempfile import TemporaryDirectory
+        >>> from occ_lab.data.datasets import textures  # written in the layout of MVTec AD
+        >>> with TemporaryDirectory() as folder:
+        ...     made = textures.Textures(root=folder, train=4, normal=1, defective=2)
+        ...     made.split("gravel").has_masks
+        ...     data = MVTecAD(made.root, "gravel", batch_size=2, validation=0.25)
+        ...     len(data.train_images), len(data.validation_images), len(data.test_images)
+        True
+        (3, 1, 3)
     """
 
     of = mvtec.MVTec
 
 
 class RDMVTecAD(NamedDataModule):
-    """One category of RD-MVTec AD (Lee et al. 2022): MVTec AD rotated and cropped at random."""
+    """A category of RD-MVTec AD (Lee et al. 2022, CFA): MVTec AD rotated and cropped at random.
+
+    ``root`` holds MVTec AD itself. Each test image is rotated and cropped once, by ``test_seed``,
+    so that runs can be compared.
+    """
 
     of = mvtec.MVTec
     preset = MappingProxyType(
@@ -87,55 +111,70 @@ class RDMVTecAD(NamedDataModule):
 
 
 class MPDD(NamedDataModule):
-    """One metal part of MPDD."""
+    """A metal part of MPDD (Jezek et al. 2021): ``MPDD("data/mpdd", "tubes")``."""
 
     of = mpdd.MPDD
 
 
 class BTAD(NamedDataModule):
-    """One product of BTAD."""
+    """A product of BTAD (Mishra et al. 2021): ``BTAD("data/btad", "01")``."""
 
     of = btad.BTAD
 
 
 class VisA(NamedDataModule):
-    """One object of VisA."""
+    """An object of VisA (Zou et al. 2022): ``VisA("data/visa", "pcb1", protocol="official")``."""
 
     of = visa.VisA
 
 
 class MagneticTile(NamedDataModule):
-    """Magnetic tiles, the one task of that set."""
+    """Magnetic tiles (Huang et al. 2018), one task: ``MagneticTile("data/magnetic_tile")``."""
 
     of = magnetic_tile.MagneticTile
 
 
 class Textures(NamedDataModule):
-    """One texture of the embedded benchmark, whose images are written to ``root`` on first use.
+    """A texture of the embedded benchmark, which needs no download.
+
+    The images are written to ``root`` on first use.
 
     Example:
         >>> from tempfile import TemporaryDirectory
-        >>> few = {"train": 3, "normal": 1, "defective": 2}
         >>> with TemporaryDirectory() as root:
-        ...     data = Textures(root, "grass", batch_size=2, validation=0.3, **few)
-        ...     len(data.train_images), len(data.validation_images), len(data.test_images)
-        (2, 1, 3)
+        ...     data = Textures(root, "grass", batch_size=2, train=3, normal=1, defective=2)
+        ...     [len(batch["path"]) for batch in data.train_dataloader()]
+        ...     next(iter(data.test_dataloader()))["mask"].shape
+        [2, 1]
+        torch.Size([3, 224, 224])
     """
 
     of = textures.Textures
 
 
 class Folder(NamedDataModule):
-    """A user's own images of one product, see `occ_lab.data.datasets.folder.Folder`.
+    """A user's own images of one product.
 
     Args:
-        normal: the folder of normal images.
+        normal: the folder of normal images, with its subfolders.
         abnormal: the folder of anomalous images, or None.
         masks: the folder of their masks, or None.
-        options: those of every data module, and further arguments of the benchmark.
+        options: the other arguments of `NamedDataModule` and of
+            `occ_lab.data.datasets.folder.Folder`.
+
+    Raises:
+        InputError: a folder is missing.
+        ValueError: a value is out of range.
 
     Example:
-        >>> data = Folder("parts/good", abnormal="parts/scratched")  # doctest: +SKIP
+        >>> from tempfile import TemporaryDirectory
+        >>> from PIL import Image
+        >>> with TemporaryDirectory() as folder:
+        ...     for number in range(5):
+        ...         Image.new("RGB", (64, 64)).save(f"{folder}/{number}.png")
+        ...     data = Folder(folder, train_share=0.6)
+        ...     len(data.train_images), len(data.test_images)
+        (3, 2)
     """
 
     of = folder.Folder
@@ -151,42 +190,60 @@ class Folder(NamedDataModule):
 
 
 class ClassFolder(NamedDataModule):
-    """One class of any classification data as ``{train,test}/<class>/`` folders of images."""
+    """A class of any classification data with its images in folders ``{train,test}/<class>/``.
+
+    Images of the class are normal, those of the other classes anomalous; with
+    ``protocol="leave_one_out"`` it is the other way round. So it is for all benchmarks of classes.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from PIL import Image
+        >>> with TemporaryDirectory() as root:
+        ...     for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        ...         Path(root, name).mkdir(parents=True)
+        ...         Image.new("RGB", (32, 32)).save(f"{root}/{name}/0.png")
+        ...     data = ClassFolder(root, "cat", resize=32, crop=32)
+        ...     next(iter(data.test_dataloader()))["label"]
+        tensor([0, 1])
+    """
 
     of = class_folder.ClassFolder
 
 
 class CIFAR10(NamedDataModule):
-    """One class of CIFAR-10 against the others."""
+    """A class of CIFAR-10 (Krizhevsky 2009) against the others: ``CIFAR10("data", "bird")``."""
 
     of = cifar.CIFAR10
 
 
 class CIFAR100(NamedDataModule):
-    """One of the 20 superclasses of CIFAR-100 against the others."""
+    """A superclass of CIFAR-100, or with ``classes="fine"`` a class, against the others."""
 
     of = cifar.CIFAR100
 
 
 class MNIST(NamedDataModule):
-    """One digit of MNIST against the others."""
+    """A digit of MNIST (LeCun et al. 1998) against the others: ``MNIST("data", 3)``."""
 
     of = mnist.MNIST
 
 
 class FashionMNIST(NamedDataModule):
-    """One kind of clothing of Fashion-MNIST against the others."""
+    """A kind of clothing of Fashion-MNIST (Xiao et al. 2017) against the others."""
 
     of = mnist.FashionMNIST
 
 
 class CatsAndDogs(NamedDataModule):
-    """Cats against dogs, or dogs against cats."""
+    """Cats against dogs (Elson et al. 2007), or dogs against cats: ``CatsAndDogs(root, "cat")``."""
 
     of = cats_and_dogs.CatsAndDogs
 
 
 class CelebA(NamedDataModule):
-    """Faces without an attribute, by default glasses, against faces with it."""
+    """Faces without an attribute against faces with it (Liu et al. 2015), one task.
+
+    The attribute is eyeglasses by default: ``CelebA("data", attribute="Smiling")``.
+    """
 
     of = celeba.CelebA

@@ -1,4 +1,4 @@
-"""What may be downloaded without asking anyone, and how to know it is what it should be."""
+"""The archives that may be downloaded without a login or a form, with their checksums."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from occ_lab.data.download.fetch import Archive
 
 
 def archives(name: str) -> list[Archive]:
-    """The archives of a benchmark; none where its terms or its host forbid a direct download.
+    """The archives of a benchmark; none if its terms or its host forbid a direct download.
 
-    The checksums of MNIST, Fashion-MNIST and CIFAR are torchvision's, those of VisA and BTAD are
-    the ones that anomalib checks.
+    The checksums of MNIST, Fashion-MNIST and CIFAR come from torchvision, those of VisA and BTAD
+    from anomalib.
     """
     if name in ("mnist", "fashion_mnist"):
         source = datasets.MNIST if name == "mnist" else datasets.FashionMNIST

@@ -1,4 +1,4 @@
-"""Fetching a benchmark's archives: verified, resumable, installed whole or not at all.
+"""Fetching a benchmark's archives: verified, resumable, installed completely or not at all.
 
 Nothing here imports torch.
 """
@@ -29,11 +29,11 @@ from urllib3.exceptions import HTTPError, IncompleteRead
 from occ_lab.data.download.unpack import merge, unpack, writing_to
 from occ_lab.utils.errors import InputError
 
-TIMEOUT = 30.0  # seconds without a connection, or without a byte
-ATTEMPTS = 4  # in a row that bring nothing new
-PAUSE = 1.0  # seconds before the second attempt; longer before each further one
-CHUNK = 1 << 16  # bytes; what a dropped connection may lose
-DOWNLOADS = ".download"  # under the root: the archives, and what is unpacked of them
+TIMEOUT = 30.0  # seconds without a connection or without a byte
+ATTEMPTS = 4  # in a row without a new byte
+PAUSE = 1.0  # seconds before the second attempt; multiplied by the number of failed attempts
+CHUNK = 1 << 16  # bytes; a dropped connection loses fewer
+DOWNLOADS = ".download"  # under the root: the archives and their unpacked content
 
 
 @dataclass(frozen=True)
@@ -54,31 +54,33 @@ class Archive:
 
     @property
     def name(self) -> str:
-        """What the file is called on disk: the last part of the address."""
+        """The name of the file on disk: the last part of the address."""
         return PurePosixPath(unquote(urlsplit(self.url).path)).name
 
 
 def install(archives: Sequence[Archive], root: Path) -> None:
-    """Fetch and unpack archives; they lie in ``root/.download`` until all of their content is in.
+    """Fetch and unpack archives; ``root/.download`` holds them until all content is in place.
 
     Their folders are merged with those under ``root``; no file is overwritten.
 
     Args:
-        archives: what to fetch, no two of the same name.
-        root: the folder that their content goes into; it is made.
+        archives: what to fetch; their names must differ.
+        root: the folder for their content; it is created.
 
     Raises:
-        InputError: as ``fetch`` and ``unpack`` do; or another process is at it.
+        InputError: an archive cannot be fetched or unpacked, or another process is downloading
+            into ``root``.
+        ValueError: two archives have the same name.
     """
     names = [archive.name for archive in archives]
     if len(set(names)) < len(names):
-        raise ValueError(f"two archives of one name: {', '.join(names)}")
+        raise ValueError(f"archives: two have the same name: {', '.join(names)}")
     downloads = root / DOWNLOADS
     with writing_to(root):
         downloads.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(downloads / "lock", timeout=0):
-            # Images do not compress: unpacked, an archive takes its own size at least.
+            # Images do not compress: the content of an archive takes at least its size.
             unpacked = sum(archive.size or 0 for archive in archives)
             check_space(root, unpacked + sum(missing(archive, downloads) for archive in archives))
             paths = [fetch(archive, downloads) for archive in archives]
@@ -106,31 +108,31 @@ def unpack_all(
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """The verified file in ``folder``, downloaded unless it is there.
+    """The verified file in ``folder``, downloaded unless it is present.
 
-    What has come so far is kept in ``NAME.part``, on Ctrl-C too, and the next call goes on from
-    there.
+    An incomplete download is kept in ``NAME.part``, after Ctrl-C too, and the next call continues
+    it.
 
     Args:
         archive: what to fetch.
-        folder: where to keep it; it is made.
+        folder: where to keep it; it is created.
 
     Returns:
         The path of the file.
 
     Raises:
-        InputError: it cannot be had, is not what was expected, or cannot be written.
+        InputError: the file cannot be downloaded or written, or has another checksum.
     """
     target = folder / archive.name
     part = part_of(target)
 
     def downloader(url: str, given: str, _: object) -> None:
-        """As pooch calls it: fill the temporary file ``given``, whose checksum it then takes."""
+        """Fill the temporary file ``given``; pooch calls this and then computes the checksum."""
         check_space(folder, missing(archive, folder))
         download(url, part)
         hand_over(part, Path(given))
 
-    pooch.get_logger().setLevel("WARNING")  # the progress bar says the rest
+    pooch.get_logger().setLevel("WARNING")  # the progress bar shows the rest
     try:
         with writing_to(folder):
             pooch.retrieve(archive.url, archive.checksum, archive.name, folder, None, downloader)
@@ -140,7 +142,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
     except ValueError as error:  # of pooch: another checksum
         part.unlink(missing_ok=True)
         raise InputError(
-            f"{archive.url}: not the file that was expected\n  {error}\n"
+            f"{archive.url}: the file is not the expected one\n  {error}\n"
             "Run the same command again: it starts again. If it ends like this once more, the "
             "file has changed at its source."
         ) from error
@@ -148,12 +150,12 @@ def fetch(archive: Archive, folder: Path) -> Path:
 
 
 def part_of(target: Path) -> Path:
-    """Where the bytes of ``target`` are gathered."""
+    """The file that holds ``target`` while it is incomplete."""
     return target.with_name(f"{target.name}.part")
 
 
 def missing(archive: Archive, folder: Path) -> int:
-    """How many bytes are still to come, as far as that is known."""
+    """The number of bytes still to be downloaded; 0 if it is unknown."""
     target = folder / archive.name
     if archive.size is None or target.exists():
         return 0
@@ -161,7 +163,7 @@ def missing(archive: Archive, folder: Path) -> int:
 
 
 def size(path: Path) -> int:
-    """Bytes of a file, 0 where there is none."""
+    """The number of bytes of a file; 0 if there is none."""
     return path.stat().st_size if path.exists() else 0
 
 
@@ -169,7 +171,7 @@ def check_space(folder: Path, needed: int) -> None:
     """Raise unless ``needed`` bytes fit on the disk of ``folder``.
 
     Raises:
-        InputError: they do not.
+        InputError: there is less free space.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -182,8 +184,8 @@ def check_space(folder: Path, needed: int) -> None:
 def hand_over(part: Path, given: Path) -> None:
     """Make ``given`` the file ``part``.
 
-    As a second name of it, since pooch removes ``given`` when the checksum, which takes a while,
-    is interrupted; the part then stays.
+    It becomes a second name of the same file: if the slow checksum is interrupted, pooch removes
+    ``given``, and the part remains.
     """
     given.unlink()
     try:
@@ -193,12 +195,12 @@ def hand_over(part: Path, given: Path) -> None:
 
 
 def download(url: str, part: Path) -> None:
-    """Gather the file at ``url`` in ``part``, going on from what is there.
+    """Download the file at ``url`` to ``part``, continuing from the bytes that ``part`` holds.
 
     Raises:
-        InputError: the server refuses, or ``ATTEMPTS`` attempts in a row brought nothing new.
+        InputError: the server refuses, or ``ATTEMPTS`` attempts in a row brought no new byte.
     """
-    furthest, in_vain = size(part), 0
+    furthest, failed = size(part), 0
     with progress_bar() as bar:
         task = bar.add_task(part.stem, completed=furthest, total=None)
         while True:
@@ -206,35 +208,35 @@ def download(url: str, part: Path) -> None:
                 stream(url, part, bar, task)
                 return
             except (requests.RequestException, HTTPError) as error:
-                in_vain = 1 if size(part) > furthest else in_vain + 1
-                if in_vain >= ATTEMPTS or is_refusal(error):
-                    raise InputError(how_to_go_on(url, part, reason(error))) from error
+                failed = 1 if size(part) > furthest else failed + 1
+                if failed >= ATTEMPTS or is_refusal(error):
+                    raise InputError(how_to_continue(url, part, reason(error))) from error
             furthest = max(furthest, size(part))
-            time.sleep(PAUSE * in_vain)
+            time.sleep(PAUSE * failed)
 
 
 def stream(url: str, part: Path, bar: Progress, task: TaskID) -> None:
-    """One attempt: append to ``part`` what it lacks of the file at ``url``.
+    """One attempt to append to ``part`` the missing bytes of the file at ``url``.
 
     Raises:
         requests.RequestException: no connection, or an HTTP error.
-        HTTPError: the connection was lost on the way.
+        HTTPError: the connection was lost during the download.
     """
     start = size(part)
-    headers = {"Accept-Encoding": "identity"}  # Range counts the bytes as they are sent
+    headers = {"Accept-Encoding": "identity"}  # Range counts the bytes that are sent
     if start:
         headers["Range"] = f"bytes={start}-"
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
         sent = answer.headers.get("Content-Range", "")
         if answer.status_code == 416 and sent == f"bytes */{start}":
-            return  # the part was whole
+            return  # the part is complete
         misplaced = answer.status_code == 206 and not sent.startswith(f"bytes {start}-")
         if start and (answer.status_code == 416 or misplaced):
             part.unlink()
             stream(url, part, bar, task)
             return
         answer.raise_for_status()
-        if answer.status_code != 206:  # the whole file, though a part of it was asked for
+        if answer.status_code != 206:  # the whole file, although a range was requested
             start = 0
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length else None
@@ -243,12 +245,12 @@ def stream(url: str, part: Path, bar: Progress, task: TaskID) -> None:
             for chunk in answer.raw.stream(CHUNK, decode_content=False):
                 file.write(chunk)
                 bar.advance(task, len(chunk))
-    if total is not None and size(part) < total:  # urllib3 before 2.0 does not mind
+    if total is not None and size(part) < total:  # urllib3 before 2.0 does not raise this
         raise IncompleteRead(size(part), total - size(part))
 
 
 def progress_bar() -> Progress:
-    """Bytes, rate and time left; it vanishes at the end."""
+    """A bar of bytes, rate and time left that vanishes at the end."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -260,31 +262,31 @@ def progress_bar() -> Progress:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the server would answer the same at once: no such file, no permission."""
+    """Whether another attempt would fail too, as without a file or permission."""
     if not isinstance(error, requests.HTTPError) or error.response is None:
         return False
     status = error.response.status_code
-    return status < 500 and status not in (408, 429)  # too slow, too often
+    return status < 500 and status not in (408, 429)  # a timeout, too many requests
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, in the words of the first of a chain of errors."""
+    """The message of the first error in a chain."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"HTTP {error.response.status_code} {error.response.reason}"
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     if isinstance(error, TimeoutError):
-        return f"nothing came for {TIMEOUT:g} s"
+        return f"no data received for {TIMEOUT:g} s"
     if isinstance(error, IncompleteRead):
         return "the connection was lost"
     return getattr(error, "strerror", None) or str(error)
 
 
-def how_to_go_on(url: str, part: Path, what: str) -> str:
+def how_to_continue(url: str, part: Path, what: str) -> str:
     """The message after a download that failed."""
     target = part.with_suffix("").absolute()
     return (
         f"{url}: {what}\n"
-        f"Run the same command again: it goes on where it stopped, at {size(part) / 1e6:.1f} MB. "
-        f"Or get the file elsewhere, put it at\n  {target}\nand run the same command."
+        f"Run the same command again: it continues at {size(part) / 1e6:.1f} MB. Or get the file "
+        f"elsewhere, put it at\n  {target}\nand run the same command."
     )

@@ -1,4 +1,4 @@
-"""Unpacking archives: whole or not at all, and never beyond their folder."""
+"""Unpacking archives: completely or not at all, and never outside their folder."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ DAMAGED = (
     gzip.BadGzipFile,
     zlib.error,
     lzma.LZMAError,
-    EOFError,  # cut short
-    RuntimeError,  # a zip with a password, or packed in a way that is not known here
+    EOFError,  # a truncated file
+    RuntimeError,  # a zip with a password or an unknown compression
     ValueError,
 )
 
@@ -33,17 +33,17 @@ DAMAGED = (
 def unpack(path: Path, folder: Path) -> None:
     """Unpack an archive into ``folder``, all of it or nothing.
 
-    Its folders are merged with those that are there; no file is overwritten. The scratch folder
-    lies in ``folder``, not beside it, since ``folder`` may be where a disk is mounted.
+    Its folders are merged with existing ones; no file is overwritten. The scratch folder lies in
+    ``folder``, not beside it, since ``folder`` may be the mount point of a disk.
 
     Args:
         path: a ``.zip``, ``.tar``, ``.tar.gz``, ``.tgz`` or ``.tar.xz`` file, or a single file in
             a ``.gz``.
-        folder: where its content goes; it is made.
+        folder: the folder for its content; it is created.
 
     Raises:
-        InputError: it is damaged, a member would leave ``folder``, a file is there already, or
-            nothing can be written there.
+        InputError: the archive is damaged, a member would leave ``folder``, a file exists already,
+            or ``folder`` cannot be written.
     """
     extract = extractor(path)
     with writing_to(folder):
@@ -62,10 +62,10 @@ def unpack(path: Path, folder: Path) -> None:
 
 
 def extractor(path: Path) -> Callable[[Path, Path], None]:
-    """What unpacks a file of such a name.
+    """The function that unpacks a file with such a name.
 
     Raises:
-        InputError: nothing does.
+        InputError: there is none.
     """
     name = path.name.lower()
     if name.endswith(".zip"):
@@ -74,7 +74,7 @@ def extractor(path: Path) -> Callable[[Path, Path], None]:
         return extract_tar
     if name.endswith(".gz"):
         return extract_gz
-    raise InputError(f"{path.absolute()}: neither {', '.join(TARS)}, .zip nor .gz")
+    raise InputError(f"{path.absolute()}: its name must end in {', '.join(TARS)}, .zip or .gz")
 
 
 def extract_zip(path: Path, folder: Path) -> None:
@@ -85,9 +85,9 @@ def extract_zip(path: Path, folder: Path) -> None:
     """
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            place = PureWindowsPath(member.filename)  # knows both slashes, and drives
+            target = PureWindowsPath(member.filename)  # handles both slashes, and drives
             is_link = stat.S_ISLNK(member.external_attr >> 16)
-            if place.drive or place.root or ".." in place.parts or is_link:
+            if target.drive or target.root or ".." in target.parts or is_link:
                 raise InputError(
                     f"{path.absolute()}: refused, since {member.filename!r} in it "
                     f"{'is a link' if is_link else 'would leave the folder'}"
@@ -96,10 +96,10 @@ def extract_zip(path: Path, folder: Path) -> None:
 
 
 def extract_tar(path: Path, folder: Path) -> None:
-    """Unpack a tar file, packed or not.
+    """Unpack a tar file, compressed or not.
 
     Raises:
-        InputError: a member would leave ``folder``, or this Python cannot tell.
+        InputError: a member would leave ``folder``, or this Python cannot check that.
     """
     if not hasattr(tarfile, "data_filter"):
         raise InputError(
@@ -114,7 +114,7 @@ def extract_tar(path: Path, folder: Path) -> None:
 
 
 def extract_gz(path: Path, folder: Path) -> None:
-    """Unpack a single file; it loses its ``.gz``."""
+    """Unpack a single file to its name without ``.gz``."""
     with gzip.open(path) as packed, (folder / path.stem).open("wb") as file:
         shutil.copyfileobj(packed, file)
 
@@ -123,14 +123,14 @@ def merge(source: Path, target: Path) -> None:
     """Move what is in ``source`` into ``target``, folders into those of the same name.
 
     Raises:
-        InputError: a file is there already; then nothing is moved.
+        InputError: a file exists already; then nothing is moved.
     """
     for ours, theirs in list(moves(source, target)):
         ours.rename(theirs)
 
 
 def moves(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
-    """What ``merge`` has to move, and where to."""
+    """The moves that ``merge`` has to make, as pairs of source and target."""
     for entry in sorted(source.iterdir()):
         there = target / entry.name
         if not os.path.lexists(there):
@@ -139,22 +139,22 @@ def moves(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
             yield from moves(entry, there)
         else:
             raise InputError(
-                f"{there.absolute()} is there already and is not overwritten; move it away, or "
-                "name another folder"
+                f"{there.absolute()} exists already and is not overwritten; move it away, or name "
+                "another folder"
             )
 
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Say to the user what keeps us from writing into ``folder``.
+    """Report as an `InputError` that ``folder`` cannot be written.
 
     Raises:
-        InputError: in place of an OSError.
+        InputError: instead of an OSError.
     """
     try:
         yield
     except OSError as error:
         raise InputError(
             f"cannot write to {folder.absolute()} ({error}); make room, or name another folder; "
-            "the same command goes on where it stopped"
+            "the same command continues where it stopped"
         ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
@@ -49,7 +49,8 @@ class Scores(NamedTuple):
     map: Tensor | None
 
 
-class Prediction(NamedTuple):
+@dataclass
+class Prediction:
     """What ``trainer.predict`` returns for a batch of B images, on the CPU.
 
     Attributes:
@@ -308,11 +309,13 @@ class Detector(LightningModule):
     def _training_batches(self) -> Iterable[AnyBatch]:
         """All training images in order, in every process."""
         if hasattr(self._data, "setup_dataloader"):
-            return self._data.setup_dataloader()
+            ours: Iterable[AnyBatch] = self._data.setup_dataloader()
+            return ours
         _ = self.trainer.estimated_stepping_batches  # lets Lightning make the loader
-        given = self.trainer.train_dataloader
+        given: Any = self.trainer.train_dataloader
         if not hasattr(given.dataset, "__getitem__"):
-            return given
+            streamed: Iterable[AnyBatch] = given
+            return streamed
         return DataLoader(
             given.dataset,
             batch_size=given.batch_size or 1,
@@ -334,11 +337,13 @@ class Detector(LightningModule):
         """The levels ``[B, C_l, H_l, W_l]`` of a batch of images, cached or computed."""
         if "levels" in batch:
             return [level.to(self.dtype) for level in batch["levels"]]
-        return self.backbone(batch["image"])
+        computed: list[Tensor] = self.backbone(batch["image"])
+        return computed
 
     def project(self, batch: Batch) -> Tensor:
         """The projected map ``[B, C, H, W]`` of a batch."""
-        return self.projector(self.levels(batch))
+        projected: Tensor = self.projector(self.levels(batch))
+        return projected
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer of all that learns by gradient."""
@@ -394,7 +399,9 @@ class Detector(LightningModule):
         self.evaluation.reset()
         self._test_scores = []
 
-    def test_step(self, batch: AnyBatch, batch_index: int) -> Prediction:
+    def test_step(  # type: ignore[override]  # Lightning hands what is returned to callbacks
+        self, batch: AnyBatch, batch_index: int
+    ) -> Prediction:
         """Score a batch and add it to the metrics.
 
         Raises:
@@ -446,6 +453,16 @@ class Detector(LightningModule):
         return None if frame is None else (frame.crop, frame.crop)
 
     # Checkpoints
+
+    @classmethod
+    def load_from_checkpoint(
+        cls, checkpoint_path: Any, *arguments: Any, trust: Sequence[str] = (), **given: Any
+    ) -> Detector:
+        """Build the detector in a checkpoint, see Lightning's method of this name.
+
+        Which packages are trusted is never read from the checkpoint, which may be anybody's.
+        """
+        return super().load_from_checkpoint(checkpoint_path, *arguments, trust=trust, **given)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out the weights of a frozen backbone; keep its identity."""

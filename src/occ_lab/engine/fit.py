@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import Trainer, seed_everything
@@ -66,13 +67,13 @@ class Fitted:
     def calibration_scores(self) -> tuple[Tensor, Tensor]:
         """Image scores ``[n]`` of the images set aside, and the peaks ``[n]`` of their maps."""
         scores, peaks = [], []
-        for some in self._patch_scores(self.data.calibration_dataloader()).split(IMAGES):
+        for some in torch.split(self._patch_scores(self.data.calibration_dataloader()), IMAGES):
             maps, found = self.detector.maps_and_scores(some)
             scores.append(found)
             peaks.append(found if maps is None else maps.flatten(1).amax(dim=1))
         return torch.cat(scores), torch.cat(peaks)
 
-    def _patch_scores(self, batches: DataLoader) -> Tensor:
+    def _patch_scores(self, batches: DataLoader[Any]) -> Tensor:
         with quiet_lightning():
             self.trainer.predict(self.detector, batches, return_predictions=False)
         return self.recorder.predicted("patch_scores")

@@ -218,7 +218,7 @@ def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
     labels = members[0].recorder.tested("label")
     size = (data.benchmark.crop, data.benchmark.crop)
     evaluation, scores = Evaluation(), []
-    for indices in torch.arange(len(maps)).split(IMAGES):
+    for indices in torch.split(torch.arange(len(maps)), IMAGES):
         full = postprocess.maps(maps[indices], size)
         scores.append(postprocess.image_scores(maps[indices], full))
         facts = [data.test_images.facts(int(index)) for index in indices]

@@ -118,7 +118,7 @@ def test_weights_follow_the_global_seed() -> None:
         ({"head": [8, 0]}, "head must be an integer and >= 1, got 0"),
         ({"head": [8, 1.5]}, "head must be an integer"),
         ({"classes": -1}, "classes must be an integer and >= 0, got -1"),
-        ({"model": "vgg19"}, "model must be timm's name of a ResNet .* got 'vgg19'"),
+        ({"model": "vgg19"}, "model must be the name of a ResNet in timm .* got 'vgg19'"),
         ({"model": "resnet81"}, "model must be .* got 'resnet81'"),
         ({"model": "resnet18d"}, "model must be .* got 'resnet18d'"),  # three convolutions as stem
     ],

@@ -277,9 +277,7 @@ def test_a_folder_has_a_backbone_for_each_task(whole: Path, patchy: Path, tmp_pa
     assert ring.for_task("bolt") is ring  # one file is for all
     backbone.check_tasks(["bolt", "ring"])
     ring.check_tasks(["bolt", "nut"])
-    with pytest.raises(
-        InputError, match=r"^backbone\.path: .* has no \.safetensors file of nut, cog$"
-    ):
+    with pytest.raises(InputError, match=r"^path: .* has no \.safetensors file of nut, cog$"):
         backbone.check_tasks(["bolt", "nut", "cog"])
 
 
@@ -299,7 +297,7 @@ class Bomb:
 def test_a_pickle_is_refused_and_runs_nothing(tmp_path: Path) -> None:
     path, trace = tmp_path / "bolt.safetensors", tmp_path / "trace"
     torch.save({"encoder": Bomb(trace)}, path)
-    with pytest.raises(InputError, match=r"^backbone\.path: .*bolt\.safetensors cannot be used"):
+    with pytest.raises(InputError, match=r"^path: .*bolt\.safetensors cannot be used"):
         LearnedBackbone(path, "pooled")
     assert not trace.exists()
     torch.load(shutil.copy(path, tmp_path / "bolt.pt"), weights_only=False)
@@ -320,8 +318,8 @@ FACTS = {"model": TINY, "side": 8, "head": [10, 6], "classes": 4, "patches": 0}
 @pytest.mark.parametrize(
     ("metadata", "reason"),
     [
-        (None, "it does not say that it is a learned encoder"),
-        ({"format": "occ_lab.encoder.9"}, "it does not say that it is a learned encoder"),
+        (None, "its metadata do not name a learned encoder"),
+        ({"format": "occ_lab.encoder.9"}, "its metadata do not name a learned encoder"),
         ({"format": learned.FORMAT}, "encoder"),
         ({"format": learned.FORMAT, "encoder": "{"}, "Expecting property name"),
         ({"format": learned.FORMAT, "encoder": "{}"}, "Error.s. in loading state_dict"),
@@ -344,15 +342,15 @@ def test_another_safetensors_file_is_refused(
 
 
 @pytest.mark.parametrize("name", ["", "bolt.safetensors"])
-def test_no_file_is_told(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^backbone\.path: no learned backbone in .*two_stage"):
+def test_a_missing_file_is_reported(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^path: no learned backbone in .*two_stage"):
         LearnedBackbone(tmp_path / name, "pooled")
 
 
 def test_an_image_of_another_size_is_refused(whole: Path, patchy: Path) -> None:
     for output in ("pooled", "levels"):
         backbone = LearnedBackbone(whole, output, strides=[1])  # type: ignore[arg-type]
-        with pytest.raises(InputError, match=r"images of 8x8 px, not 8x12: .*dataset\.crop=8"):
+        with pytest.raises(InputError, match=r"images of 8x8 px, not 8x12: .*crop them to 8"):
             backbone(images(1, 8, 12))
     grid = LearnedBackbone(patchy, "levels", stride=4)
     with pytest.raises(InputError, match=r"10x12 px have no grid of patches every 4 px"):
@@ -380,9 +378,9 @@ def test_a_bad_argument_is_named(patchy: Path, arguments: dict[str, Any], messag
         LearnedBackbone(**{"name": "mine", "path": patchy, "output": "levels", **arguments})
 
 
-def test_what_an_encoder_lacks_is_told(whole: Path, tmp_path: Path) -> None:
+def test_what_an_encoder_lacks_is_reported(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^strides must be some of \[1, 2, 4, 8\]"):
         LearnedBackbone(whole, "levels", strides=[16])
     save_encoder(Encoder(TINY, SIDE, head=[4]), 0, tmp_path / "bare.safetensors")
-    with pytest.raises(ValueError, match="^features=turns needs an encoder that has learned rot"):
+    with pytest.raises(ValueError, match="^features must be pooled or head"):
         LearnedBackbone(tmp_path, "pooled", "turns")

@@ -286,7 +286,7 @@ def test_identity_knows_the_blocks() -> None:
         ({"pool": 0}, "pool must be odd and at least 1, got 0"),
         ({"strides": [4, 5]}, r"strides must be some of \[2, 4, 8, 16, 32\].* got \[4, 5\]"),
         ({"strides": []}, "strides must be some of"),
-        ({"blocks": [1]}, "blocks must be null"),
+        ({"blocks": [1]}, "blocks must be None"),
         ({"model": "resnet81"}, "model must be .* got 'resnet81' .*resnet18"),
         ({"model": "resnet18.tv_in22k"}, "model must end in .* got .*resnet18.tv_in1k"),
         ({"model": "vit_tiny_patch16_224", "blocks": [12]}, r"blocks must be some of 0\.\.11"),

@@ -121,7 +121,7 @@ def test_hub_without_network_fails_at_once_with_the_ways_out(
     monkeypatch.setattr(weights, "hf_hub_download", lambda *_: pytest.fail("it retries for long"))
     with pytest.raises(InputError) as error:
         load_weights(net, "hub")
-    for way in ("backbone.weights=/path", "backbone=efficientnet_lite0", "backbone.weights=random"):
+    for way in ("weights=/path", "efficientnet_lite0", "weights=random"):
         assert way in str(error.value)
     # one request of ours, and one that some versions of the hub client make for their user agent
     assert 1 <= len(attempts) <= 2
@@ -131,7 +131,7 @@ def test_hub_offline_mode_fails_without_asking(
     attempts: list[str], net: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="weights=hub"):
+    with pytest.raises(InputError, match="^weights: .* is not in the cache"):
         load_weights(net, "hub")
     assert not attempts
 

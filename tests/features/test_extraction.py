@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from occ_lab.backbones.timm import TimmBackbone
+from occ_lab.backbones import FrozenBackbone, TimmBackbone
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.class_folder import ClassFolder
 from occ_lab.data.datasets.mvtec import MVTec
+from occ_lab.data.items import Item
 from occ_lab.features.cache import FeatureCache, digest
 from occ_lab.features.dataset import TaskFeatures
 from occ_lab.features.extraction import cache_key, cached_features, image_batches, use_features
@@ -154,3 +156,53 @@ def test_a_test_set_drawn_otherwise_is_a_miss(tmp_path: Path) -> None:
         benchmark = MVTec("m", tmp_path, resize=64, crop=48, rotate=5, **chosen)  # type: ignore[arg-type]
         keys.add(digest(cache_key(backbone(), AnomalyDataModule(benchmark, "bolt", 2).test_images)))
     assert len(keys) == len(settings)
+
+
+class Averages(FrozenBackbone):
+    """A user's own backbone."""
+
+    def __init__(self, cell: int = 16) -> None:
+        super().__init__("averages")
+        self.channels = [3]
+        self.cell = cell
+
+    def levels(self, image: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.nn.functional.avg_pool2d(image, self.cell)]
+
+
+def test_a_users_backbone_is_cached_by_its_identity(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path / "data")
+    cache = FeatureCache(tmp_path / "cache")
+    for cell, entries in ((16, 2), (16, 2), (32, 4)):
+        task = data(tmp_path / "data")
+        use_features(task, cache, Averages(cell), torch.device("cpu"))
+        assert task.test_set.__getitems__([0])["levels"][0].shape[-1] == 64 // cell  # type: ignore[attr-defined]
+        assert len(list(cache.entries())) == entries
+
+
+def test_held_out_images_have_features_too(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path / "data")
+    benchmark = MVTec("mvtec", tmp_path / "data", resize=64, crop=64)
+    task = AnomalyDataModule(benchmark, "bolt", 2, validation=0.5)
+    use_features(task, FeatureCache(tmp_path / "cache"), Averages(), torch.device("cpu"))
+    (loader,) = [task.val_dataloader()]
+    paths = [path for batch in loader for path in batch["path"]]
+    assert paths == [str(item) for item in task.validation_images.items]
+    assert paths
+    assert all("levels" in batch for batch in task.val_dataloader())
+
+
+class Darker(MVTec):
+    """A user's benchmark that reads the same files otherwise."""
+
+    def read(self, item: Item) -> np.ndarray:
+        return super().read(item) // 2
+
+
+def test_a_users_way_to_read_images_is_a_miss(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path)
+    keys = {
+        digest(cache_key(Averages(), AnomalyDataModule(made, "bolt", 2).test_images))
+        for made in (kind("m", tmp_path, resize=64, crop=64) for kind in (MVTec, Darker))
+    }
+    assert len(keys) == 2

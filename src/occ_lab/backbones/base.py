@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import inspect
 import itertools
 import json
-import textwrap
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from occ_lab.utils.source import code_of
 from occ_lab.utils.specs import Recorded, spec_of
 
 if TYPE_CHECKING:
@@ -127,9 +126,9 @@ class FrozenBackbone(Backbone, metaclass=_FrozenAfterInit):
         ...         return [self.mean(image)]
         >>> [level.shape for level in Colours()(torch.rand(2, 3, 32, 32))]
         [torch.Size([2, 3, 4, 4])]
-        >>> Colours().identity == Colours(cell=8).identity
+        >>> Colours().identity == Colours(cell=4).identity
         False
-        >>> Colours(cell=8).identity == Colours(cell=8).identity
+        >>> Colours().identity == Colours(cell=8).identity
         True
     """
 
@@ -200,7 +199,12 @@ class FrozenBackbone(Backbone, metaclass=_FrozenAfterInit):
             for name, tensor in {**self.state_dict(), **dict(self.named_buffers())}.items()
             if isinstance(tensor, Tensor) and name.split(".")[0] != self._network
         }
-        arguments = {name: value for name, value in self.arguments.items() if name != "name"}
+        parameters = inspect.signature(type(self).__init__).parameters.values()
+        defaults = {
+            each.name: each.default for each in parameters if each.default is not each.empty
+        }
+        arguments = {**defaults, **self.arguments}
+        arguments.pop("name", None)
         code = [code_of(each) for each in classes]
         facts = [self._network_digest, self.precision, code, arguments]
         return digest(tensors, json.dumps(facts, sort_keys=True, default=described))
@@ -223,18 +227,8 @@ def digest(tensors: Mapping[str, Tensor], facts: str) -> str:
     sha = hashlib.sha256(facts.encode())
     for name, tensor in tensors.items():
         sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return sha.hexdigest()
-
-
-def code_of(found: type) -> str:
-    """The name of a class and, if it can be had, its source without comments and layout."""
-    name = f"{found.__module__}.{found.__qualname__}"
-    try:
-        source = textwrap.dedent(inspect.getsource(found))
-        return f"{name}\n{ast.unparse(ast.parse(source))}"
-    except (OSError, TypeError, SyntaxError):  # typed into an interpreter, or compiled
-        return name
 
 
 def described(value: Any) -> Any:

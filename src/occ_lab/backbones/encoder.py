@@ -14,28 +14,36 @@ from torch import Tensor, nn
 
 from occ_lab.utils.errors import check_number
 
-SMALL = 64  # pixels a side up to which the stem keeps the resolution
+SMALL = 64  # side in pixels up to which the stem keeps the resolution
 
 
 class Encoder(nn.Module):
-    """A ResNet, and on its pooled features a perceptron that the training task works on.
+    """A ResNet with a multilayer perceptron (the head) on its pooled features.
 
-    As in the code of Sohn et al. 2021 (arXiv 2011.02578): for images of at most 64 pixels a side
-    the first convolution is 3 × 3 with stride 1 and no max-pooling follows; every layer of the
-    head but the last is linear without bias, batch-norm, ReLU.
+    As in the code of Sohn et al. 2021 (arXiv 2011.02578), for images of up to 64 pixels a side the
+    first convolution is 3 × 3 with stride 1 and there is no max-pooling. Every layer of the head
+    but the last is linear without bias, batch-norm, ReLU. Torch's global generator draws the
+    weights.
 
     Args:
-        model: timm's name of a ResNet.
-        side: of the images or patches in pixels, at least 8.
-        head: width of each layer of the perceptron; the last one is linear.
-        classes: of a linear classifier on the head's output; 0 has none.
+        model: the name of a ResNet in timm.
+        side: height and width of the images or patches in pixels, at least 8.
+        head: width of each layer of the head; the last one is linear.
+        classes: number of classes of a linear classifier on the head's output; 0 means none.
 
     Attributes:
-        side: of the images or patches in pixels.
+        side: height and width of the images or patches in pixels.
         width: channels of the pooled features.
 
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
+
+    Example:
+        >>> encoder = Encoder("resnet18", side=16, head=[64, 16], classes=4).eval()
+        >>> encoder(torch.rand(2, 3, 16, 16)).shape
+        torch.Size([2, 16])
+        >>> encoder.classify(torch.rand(2, 3, 16, 16)).shape
+        torch.Size([2, 4])
     """
 
     def __init__(
@@ -73,37 +81,52 @@ class Encoder(nn.Module):
 
     def pooled(self, image: Tensor) -> Tensor:
         """The pooled features ``[B, width]`` of images ``[B, 3, h, w]`` in 0..1."""
-        return self.net(image.contiguous(memory_format=torch.channels_last))
+        pooled: Tensor = self.net(image.contiguous(memory_format=torch.channels_last))
+        return pooled
 
     def head(self, pooled: Tensor) -> Tensor:
         """The head's output ``[B, head[-1]]`` for pooled features ``[B, width]``."""
         for layer in self.hidden:
             pooled = F.relu(layer(pooled))
-        return self.embedding(pooled)
+        embedding: Tensor = self.embedding(pooled)
+        return embedding
 
     def classify(self, image: Tensor) -> Tensor:
-        """Logits ``[B, classes]`` of images ``[B, 3, h, w]`` in 0..1."""
+        """Logits ``[B, classes]`` of images ``[B, 3, h, w]`` in 0..1, if there are classes."""
         assert self.classifier is not None
-        return self.classifier(self(image))
+        logits: Tensor = self.classifier(self(image))
+        return logits
 
 
 def turned(image: Tensor, turns: int) -> Tensor:
-    """Images ``[B, 3, h, w]`` after so many quarter turns: what a classifier of turns learns."""
+    """Images ``[B, 3, h, w]`` after so many quarter turns, as a rotation classifier sees them."""
     return torch.rot90(image, turns, dims=(-2, -1))
 
 
 def residual_network(model: str, small: bool) -> Any:
-    """Timm's ResNet without its classifier, with random weights; ``small``: with a small stem."""
+    """A ResNet of timm without its classifier, with random weights.
+
+    Args:
+        model: its name in timm.
+        small: whether it has a stem that keeps the resolution.
+
+    Raises:
+        ValueError: timm has no such ResNet.
+    """
     if model not in timm.list_models("*res*"):
-        raise ValueError(f"model must be timm's name of a ResNet such as resnet18, got {model!r}")
+        raise ValueError(
+            f"model must be the name of a ResNet in timm such as resnet18, got {model!r}"
+        )
     net: Any = timm.create_model(model, num_classes=0)
     if not isinstance(net, ResNet) or not isinstance(net.conv1, nn.Conv2d):
-        raise ValueError(f"model must be timm's name of a ResNet such as resnet18, got {model!r}")
+        raise ValueError(
+            f"model must be the name of a ResNet in timm such as resnet18, got {model!r}"
+        )
     return with_small_stem(net) if small else net
 
 
 def with_small_stem(net: Any) -> Any:
-    """The ResNet with a first convolution that keeps the resolution, and no max-pooling."""
+    """Give a ResNet a first convolution that keeps the resolution, and no max-pooling."""
     net.conv1 = nn.Conv2d(3, net.conv1.out_channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
     net.maxpool = nn.Identity()

@@ -1,4 +1,4 @@
-"""A backbone that stage 1 has learned: one file, used like any other backbone."""
+"""A backbone that stage 1 has trained: one file, used like any other backbone."""
 
 from __future__ import annotations
 
@@ -24,31 +24,45 @@ Features = Literal["pooled", "head", "turns"]
 
 SUFFIX = ".safetensors"
 FORMAT = "occ_lab.encoder.1"
-PATCHES = 256  # through the network at once
+PATCHES = 256  # that go through the network at once
 
 
 class LearnedBackbone(FrozenBackbone):
     """An encoder from a file of `save_encoder`, frozen.
 
-    An encoder that has learned from patches and is asked for ``levels`` gives one: the features of
-    a patch around every position of a grid, the image mirrored at its border. One that has learned
-    from whole images gives the stages of its network, as any ResNet does.
+    With ``output="levels"``, an encoder trained on patches has one level: the features of a patch
+    around every position of a grid; the image is mirrored at its border. An encoder trained on
+    whole images has the stages of its network as levels, like any ResNet.
 
     Args:
-        name: what the backbone is called in results.
-        path: the file, or a folder that has a file ``TASK.safetensors`` for each task.
+        path: the file, or a folder with a file ``TASK.safetensors`` for each task.
         output: ``levels`` (structured tasks) or ``pooled`` (semantic tasks): one embedding.
-        features: of an embedding or a patch: the ``pooled`` features of the network; the output of
-            the ``head``; or, of an encoder that has learned to predict rotations, ``turns``: the
-            log-probability of each quarter turn where the image was given that turn.
-        stride: of the grid of patches in pixels, at most the side of a patch.
-        strides: of the stages, where the encoder has learned from whole images.
+        features: what an embedding or a patch gives: the ``pooled`` features of the network, the
+            output of the ``head``, or ``turns``. The latter needs an encoder trained to predict
+            rotations: each quarter turn is applied to the image, and the log-probability of that
+            turn is taken.
+        stride: step of the grid of patches in pixels, at most the side of a patch.
+        strides: strides of the stages, if the encoder was trained on whole images.
         pool: side of the window, in positions, that stages are averaged over; 1 is off.
-        precision: what the network computes in, see `Frozen`.
+        precision: see `FrozenBackbone`.
+        name: what it is called in results.
+
+    Attributes:
+        by_patch: whether the level is a grid of patches.
+        size: height and width that images must have; None if it is free.
 
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
-        InputError: the file is not there, or is no such file.
+        InputError: the file does not exist, or is not a file of `save_encoder`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, "encoder.safetensors")
+        ...     save_encoder(Encoder("resnet18", side=16, head=[32]), patches=8, path=path)
+        ...     backbone = LearnedBackbone(path, stride=8)
+        >>> [level.shape for level in backbone(torch.rand(1, 3, 32, 32))]
+        [torch.Size([1, 512, 4, 4])]
     """
 
     def __init__(
@@ -88,7 +102,9 @@ class LearnedBackbone(FrozenBackbone):
             self.channels = [encoder.embedding.out_features]
         elif features == "turns":
             if encoder.classifier is None:
-                raise ValueError("features=turns needs an encoder that has learned rotations")
+                raise ValueError(
+                    "features must be pooled or head: the encoder has no rotation classifier"
+                )
             self.channels = [encoder.classifier.out_features]
         if self.by_patch and (stride > encoder.side or (encoder.side - stride) % 2):
             raise ValueError(
@@ -101,16 +117,16 @@ class LearnedBackbone(FrozenBackbone):
         fold_batch_norm(encoder.net)
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
-        """Raise a ``InputError`` where the folder lacks the file of a task."""
+        """Raise an ``InputError`` if the folder lacks the file of a task."""
         lacking = [task for task in tasks if not self._file(task).is_file()]
         if lacking:
             raise InputError(
-                f"backbone.path: {self.path.absolute()} has no {SUFFIX} file of "
-                f"{', '.join(lacking)}"
+                f"path: {self.path.absolute()} has no {SUFFIX} file of {', '.join(lacking)}",
+                part="backbone",
             )
 
     def for_task(self, task: str) -> LearnedBackbone:
-        """The backbone of a task: from its file, where each task has one."""
+        """The backbone of a task: from its own file, if ``path`` is a folder."""
         if not self.path.is_dir():
             return self
         return LearnedBackbone(self._file(task), *self.settings, name=self.name)
@@ -119,22 +135,25 @@ class LearnedBackbone(FrozenBackbone):
         return self.path / f"{task}{SUFFIX}" if self.path.is_dir() else self.path
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise a ``InputError`` where an image of this size, in pixels, cannot be taken."""
+        """Raise an ``InputError`` if images have no grid of patches, or not the encoder's size."""
         if self.by_patch:
             if height % self.stride or width % self.stride:
                 raise InputError(
-                    f"images of {height}x{width} px have no grid of patches every {self.stride} px:"
-                    f" set dataset.crop to a multiple of {self.stride}, or backbone.stride"
+                    f"stride: images of {height}x{width} px have no grid of patches every "
+                    f"{self.stride} px; crop them to a multiple of it, or change it",
+                    part="backbone",
                 )
             if min(height, width) <= self.margin:
                 raise InputError(
-                    f"images of {height}x{width} px are too small to be mirrored by the "
-                    f"{self.margin} px that patches of {self.encoder.side} px reach over the border"
+                    f"stride: images of {height}x{width} px are too small to be mirrored by the "
+                    f"{self.margin} px by which patches of {self.encoder.side} px cross the border",
+                    part="backbone",
                 )
         elif self.size and (height, width) != (self.size, self.size):
             raise InputError(
-                f"the backbone {self.path} has learned from images of {self.size}x{self.size} px, "
-                f"not {height}x{width}: set dataset.resize={self.size} dataset.crop={self.size}"
+                f"path: {self.path} was trained on images of {self.size}x{self.size} px, not "
+                f"{height}x{width}: resize and crop them to {self.size}",
+                part="backbone",
             )
 
     def levels(self, image: Tensor) -> list[Tensor]:
@@ -155,16 +174,16 @@ class LearnedBackbone(FrozenBackbone):
         cells = cells.unfold(3, self.encoder.side, self.stride)
         grid = cells.shape[2:4]
         patches = cells.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-        found = torch.cat([self._embedding(few) for few in patches.split(PATCHES)])
-        return found.unflatten(0, (len(image), *grid)).permute(0, 3, 1, 2)
+        found = torch.cat([self._embedding(few) for few in torch.split(patches, PATCHES)])
+        return found.view(len(image), *grid, -1).permute(0, 3, 1, 2)
 
     def _embedding(self, image: Tensor) -> Tensor:
-        """What is asked of images ``[B, 3, s, s]``, ``[B, C]``."""
+        """The ``features`` of images ``[B, 3, s, s]``, ``[B, C]``."""
         if self.features == "turns":
             turns = range(self.channels[0])
-            told = [self.encoder.classify(turned(image, turn)) for turn in turns]
-            right = torch.stack(told, dim=1).float().log_softmax(dim=2)
-            return right.diagonal(dim1=1, dim2=2)
+            logits = [self.encoder.classify(turned(image, turn)) for turn in turns]
+            log_probabilities = torch.stack(logits, dim=1).float().log_softmax(dim=2)
+            return log_probabilities.diagonal(dim1=1, dim2=2)
         pooled = self.encoder.pooled(image)
         return self.encoder.head(pooled) if self.features == "head" else pooled
 
@@ -173,9 +192,9 @@ def save_encoder(encoder: Encoder, patches: int, path: Path) -> None:
     """Write an encoder to a file, whole or not at all.
 
     Args:
-        encoder: as it is trained.
-        patches: how many random patches of an image it has learned from; 0 is whole images.
-        path: a ``.safetensors`` file.
+        encoder: the trained encoder.
+        patches: on how many random patches of an image it was trained; 0 means whole images.
+        path: the ``.safetensors`` file to write.
     """
     facts = json.dumps({**encoder.facts, "patches": patches})
     tensors = {name: value.cpu().contiguous() for name, value in encoder.state_dict().items()}
@@ -184,31 +203,38 @@ def save_encoder(encoder: Encoder, patches: int, path: Path) -> None:
 
 
 def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
-    """The encoder in a file of `save_encoder`, and what the file says of it.
+    """Read a file of `save_encoder`.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The encoder, and its arguments together with ``patches``.
 
     Raises:
-        InputError: it is no such file.
+        InputError: it is not such a file.
     """
     try:
         with safe_open(path, "pt") as stream:
             metadata = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
         if metadata.get("format") != FORMAT:
-            raise ValueError("it does not say that it is a learned encoder")
+            raise ValueError("its metadata do not name a learned encoder")
         facts = json.loads(metadata["encoder"])
         with torch.random.fork_rng(devices=[]):
             encoder = Encoder(**{key: facts[key] for key in facts if key != "patches"})
         encoder.load_state_dict(tensors)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise InputError(
-            f"backbone.path: {path} cannot be used ({str(error).splitlines()[0]}); it must be a "
-            "file that `python -m occ_lab.two_stage` has written"
+            f"path: {path} cannot be used ({str(error).splitlines()[0]}); it must be a file that "
+            "`python -m occ_lab.two_stage` has written",
+            part="backbone",
         ) from error
     return encoder, facts
 
 
 def any_file(path: Path) -> Path:
-    """The file, or the first of a folder.
+    """The file, or the first one of a folder.
 
     Raises:
         InputError: there is none.
@@ -216,7 +242,8 @@ def any_file(path: Path) -> Path:
     files = [path] if path.is_file() else sorted(path.glob(f"*{SUFFIX}"))
     if not files:
         raise InputError(
-            f"backbone.path: no learned backbone in {path.absolute()}; name a file that "
-            "`python -m occ_lab.two_stage` has written, or its folder of one file a task"
+            f"path: no learned backbone in {path.absolute()}; name a file that "
+            "`python -m occ_lab.two_stage` has written, or its folder with a file for each task",
+            part="backbone",
         )
     return files[0]

@@ -18,20 +18,20 @@ from occ_lab.utils.errors import InputError, check_number
 
 Variant = Literal["mnist", "cifar10"]
 
-PATCHED_IMAGES, PATCHES = 500, 10_000  # that the first filters are learned from
+PATCHED_IMAGES, PATCHES = 500, 10_000  # from which the first filters are learned
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The layers of a LeNet and of the decoder it is pre-trained with.
+    """The layers of a LeNet and of the decoder that it is pre-trained with.
 
     Attributes:
-        side: of the image in pixels.
-        colours: channels of the image, 1 is grey.
+        side: height and width of the image in pixels.
+        colours: channels of the image; 1 is grey.
         widths: channels of the convolutions.
         dim: length of the embedding.
         decoder: the decoder's padding and output channels, a pair for each layer.
-        decoder_scale: how much the embedding, as a map of 4 × 4, is enlarged at first.
+        decoder_scale: the factor by which the embedding, as a map of 4 × 4, is enlarged first.
     """
 
     side: int
@@ -49,26 +49,33 @@ SHAPES: dict[str, Shape] = {
 
 
 class LeNet(Backbone):
-    """The network of Deep SVDD (Ruff et al. 2018, section 4.2), as its authors' code has it.
+    """The network of Deep SVDD (Ruff et al. 2018, section 4.2), as in its authors' code.
 
-    Convolutions of 5 × 5, batch-norm without an affine part, leaky ReLU and max-pooling, then one
-    linear layer: no bias term anywhere, since a bias could map every image to the centre
-    (proposition 2 of the paper).
+    It has 5 × 5 convolutions, batch-norm without an affine part, leaky ReLU and max-pooling, then
+    one linear layer. There is no bias term anywhere, since a bias could map every image to the
+    centre (proposition 2 of the paper).
 
-    An image is brought to zero mean and mean absolute value one (global contrast normalisation),
-    then to 0..1 by the extremes of the training set, which `prepare` finds. There the filters of
-    the first layer become the atoms of a dictionary of training patches, as in the code of the
-    published figures; all other weights begin as Glorot and Bengio (2010) have it.
+    An image is normalised to zero mean and mean absolute value one (global contrast normalisation),
+    then scaled to 0..1 by the extremes of the training set, which `prepare` finds. `prepare` also
+    sets the filters of the first layer to the atoms of a dictionary of training patches, as in the
+    code of the published figures. All other weights are initialised as by Glorot and Bengio (2010).
 
     Args:
-        name: what the backbone is called in results.
         variant: ``mnist`` (28 × 28 pixels, grey, embedding of 32) or ``cifar10`` (32 × 32 pixels,
             colour, embedding of 128).
-        seed: of the initial weights; the global generator is left alone.
+        seed: seed of the initial weights; torch's global generator is not used.
+        name: what it is called in results.
 
     Attributes:
-        trained: whether the method trains it: yes.
-        channels: length of the embedding, as the only level.
+        shape: its layers.
+        channels: length of the embedding, which is the only level.
+
+    Raises:
+        ValueError: an argument is out of range; the message begins with its name.
+
+    Example:
+        >>> LeNet("mnist")(torch.rand(2, 3, 28, 28))[0].shape
+        torch.Size([2, 32, 1, 1])
     """
 
     low: Tensor
@@ -101,10 +108,16 @@ class LeNet(Backbone):
         self.register_buffer("high", torch.tensor(1.0))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """The embedding ``[B, C, 1, 1]``, as the only level, of images ``[B, 3, h, w]`` in 0..1.
+        """Compute the embedding, which is the only level.
+
+        Args:
+            image: ``[B, 3, h, w]`` in 0..1.
+
+        Returns:
+            One level ``[B, C, 1, 1]``.
 
         Raises:
-            InputError: the images have another size than the variant's.
+            InputError: the images do not have the size of the variant.
         """
         self.check_size(*image.shape[-2:])
         return [self.encode(self.normalized(image))[:, :, None, None]]
@@ -113,7 +126,8 @@ class LeNet(Backbone):
         """The embedding ``[B, C]`` of normalised images ``[B, colours, h, w]``."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.max_pool2d(F.leaky_relu(norm(conv(x))), 2)
-        return self.linear(x.flatten(1))
+        embedding: Tensor = self.linear(x.flatten(1))
+        return embedding
 
     def normalized(self, image: Tensor) -> Tensor:
         """Images ``[B, 3, h, w]`` as the network sees them, ``[B, colours, h, w]``."""
@@ -128,7 +142,11 @@ class LeNet(Backbone):
 
     @torch.no_grad()
     def prepare(self, images: Iterable[Tensor]) -> None:
-        """Find the extremes and the first filters of the training set, batches ``[B, 3, h, w]``."""
+        """Find the extremes and the first filters of the training set.
+
+        Args:
+            images: batches ``[B, 3, h, w]`` in 0..1 of all training images.
+        """
         training = torch.cat([self._contrast(x) for x in images])
         self.low, self.high = training.aminmax()
         filters = next(self.convs.parameters())
@@ -136,28 +154,32 @@ class LeNet(Backbone):
         filters.copy_(patch_atoms(training, filters.shape, self.seed))
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise a ``InputError`` where an image of this size, in pixels, cannot be taken."""
+        """Raise an ``InputError`` if images do not have the size of the variant."""
         side = self.shape.side
         if (height, width) != (side, side):
             raise InputError(
-                f"the backbone {self.name} takes images of {side}x{side} px, not {height}x{width}: "
-                f"set dataset.resize={side} dataset.crop={side}, or pick another backbone"
+                f"variant: {self.name} takes images of {side}x{side} px, not {height}x{width}: "
+                f"resize and crop them to {side}, or use another backbone",
+                part="backbone",
             )
 
 
 def glorot(layers: nn.ModuleList) -> None:
-    """Uniform initial weights of Glorot and Bengio (2010) for layers before a leaky ReLU."""
+    """Initialise layers before a leaky ReLU uniformly (Glorot and Bengio 2010)."""
     for weight in layers.parameters():
         nn.init.xavier_uniform_(weight, nn.init.calculate_gain("leaky_relu", 0.01))
 
 
 def patch_atoms(images: Tensor, shape: torch.Size, seed: int) -> Tensor:
-    """Filters that training patches are sparse sums of (Mairal et al. 2009), each of length one.
+    """The atoms of a sparse dictionary of training patches (Mairal et al. 2009), of length one.
 
     Args:
         images: ``[N, colours, h, w]``.
-        shape: of the filters, ``[F, colours, side, side]``.
+        shape: shape of the filters, ``[F, colours, side, side]``.
         seed: of the choice of images and patches, and of the dictionary.
+
+    Returns:
+        float64 of ``shape``.
     """
     random = np.random.default_rng(seed)
     shown = images[random.permutation(len(images))[:PATCHED_IMAGES]]
@@ -174,7 +196,7 @@ class Decoder(nn.Module):
     """From the embedding of a LeNet back to the image, for its pre-training.
 
     Args:
-        shape: of the LeNet.
+        shape: that of the LeNet.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -191,7 +213,7 @@ class Decoder(nn.Module):
         glorot(self.deconvs)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Images ``[B, colours, h, w]`` in 0..1 of embeddings ``[B, C]``."""
+        """Decode embeddings ``[B, C]`` to images ``[B, colours, h, w]`` in 0..1."""
         x = F.leaky_relu(z.view(len(z), -1, 4, 4))
         x = self.deconvs[0](F.interpolate(x, scale_factor=self.scale))
         for norm, deconv in zip(self.norms, self.deconvs[1:], strict=True):

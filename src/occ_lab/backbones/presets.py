@@ -58,7 +58,9 @@ def create(name: str, **overrides: Any) -> Backbone:
     try:
         made: Backbone = getattr(importlib.import_module(module), found)(**arguments)
     except TypeError as error:
-        raise InputError(f"the preset {name} does not take this: {error}") from error
+        raise InputError(
+            f"the preset {name} does not take this: {error}", part="backbone"
+        ) from error
     return made
 
 

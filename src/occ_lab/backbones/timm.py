@@ -1,4 +1,4 @@
-"""Frozen networks that turn images into feature maps."""
+"""The models of timm as frozen backbones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any, Literal
 import timm
 import torch
 import torch.nn.functional as F
-from timm.layers import BatchNormAct2d, Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d
 from timm.models import EfficientNet, ResNet
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -29,29 +30,41 @@ class TimmBackbone(FrozenBackbone):
     Layers behind the last level are dropped.
 
     Args:
-        name: what the backbone is called in results.
-        model: timm's name of the model, with the tag of its pretrained weights where it has many.
-        weights: ``package``, ``hub``, ``random`` or a file: see
-            :func:`occ_lab.backbones.weights.load_weights`.
-        output: ``levels`` (structured tasks) or ``pooled`` (semantic tasks): the embedding that the
-            model hands to its classifier, the class token or the mean as the model has it.
-        strides: the levels of a convolutional network, by pixels of the image a position; where
-            several layers have a stride, the last of them.
-        blocks: the levels of a vision transformer, all of whose blocks have the stride of its
-            patches: the patch tokens that these blocks put out, counted from 0. None is the end of
-            each quarter of the depth, as DINOv2's own dense heads have it (Oquab et al. 2023).
-        pool: side of the window, in positions, that levels are averaged over at stride 1: 3 as in
-            the features of CFA (Lee et al. 2022) and NoCo (Gao et al. 2023), 1 is off.
-        seed: of the initial weights that ``random`` leaves; the global generator is left alone.
-        precision: what the network computes in: ``float32``, or by autocast ``bfloat16`` or
-            ``float16``, which GPUs are faster with; features then differ by some 1e-2 or 1e-3.
-        joined: of an EfficientNet, how many of the last blocks of a level's stage are concatenated
-            to the level, each level divided by its channels, as CFA's code has it for B5
-            ([5, 3, 1]); None is the last block alone, not divided.
+        model: the name of the model in timm, with the tag of its pretrained weights if there are
+            several.
+        weights: ``package``, ``hub``, ``random`` or a file, see
+            `occ_lab.backbones.weights.load_weights`.
+        output: ``levels`` (structured tasks), or ``pooled`` (semantic tasks): the embedding that
+            the model's classifier takes, such as the class token or the mean.
+        strides: the levels of a convolutional network, by their strides in pixels of the image. If
+            several layers have a stride, the last one is the level.
+        blocks: the levels of a vision transformer, whose blocks all have the stride of its patches:
+            the patch tokens of these blocks, counted from 0. None means the end of each quarter of
+            the depth, as in DINOv2's own dense heads (Oquab et al. 2023).
+        pool: side of the window, in positions, that levels are averaged over with stride 1: 3 in
+            CFA (Lee et al. 2022) and NoCo (Gao et al. 2023); 1 is off.
+        seed: seed of the initial weights if ``weights`` is ``random``; torch's global generator is
+            not used.
+        precision: see `FrozenBackbone`.
+        joined: for an EfficientNet, how many of the last blocks of each level's stage are
+            concatenated; each level is then divided by its number of channels, as in the code of
+            CFA ([5, 3, 1] for B5). None means the last block, not divided.
+        name: what it is called in results; by default ``model``.
+
+    Attributes:
+        layers: indices of the levels among the model's layers or blocks.
+        patch: side of a transformer's patches in pixels; None for a convolutional network.
 
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
-        InputError: the weights cannot be had or do not fit.
+        InputError: the weights cannot be found or do not fit.
+
+    Example:
+        >>> backbone = TimmBackbone("resnet10t", weights="random", strides=[4, 8])
+        >>> backbone.channels
+        [64, 128]
+        >>> [level.shape for level in backbone(torch.rand(2, 3, 64, 64))]
+        [torch.Size([2, 64, 16, 16]), torch.Size([2, 128, 8, 8])]
     """
 
     mean: Tensor
@@ -74,7 +87,7 @@ class TimmBackbone(FrozenBackbone):
         if output not in ("levels", "pooled"):
             raise ValueError(f"output must be levels or pooled, got {output!r}")
         if joined is not None and (len(joined) != len(strides) or min(joined) < 1):
-            raise ValueError(f"joined must be null, or a count for each stride, got {list(joined)}")
+            raise ValueError(f"joined must be None, or a count for each stride, got {list(joined)}")
         if pool < 1 or pool % 2 == 0:
             raise ValueError(f"pool must be odd and at least 1, got {pool}")
         net = timm_model(model, seed)
@@ -95,7 +108,7 @@ class TimmBackbone(FrozenBackbone):
         self.joined = None if joined is None or output == "pooled" else list(joined)
         if self.joined:
             if not isinstance(net, EfficientNet):
-                raise ValueError("joined must be null: only an EfficientNet has such blocks")
+                raise ValueError("joined must be None: only an EfficientNet has such blocks")
             self.channels = [
                 count * width for count, width in zip(self.joined, self.channels, strict=True)
             ]
@@ -128,37 +141,46 @@ class TimmBackbone(FrozenBackbone):
         return [F.avg_pool2d(level, self.pool, 1, self.pool // 2) for level in levels]
 
     def _joined_blocks(self, image: Tensor, counts: Sequence[int]) -> list[Tensor]:
-        """The last blocks of each level's stage side by side, divided by their channels."""
+        """The last blocks of each level's stage concatenated, divided by their channels."""
         wanted = [self.net.feature_info[level]["module"] for level in self.layers]
         x = self.net.bn1(self.net.conv_stem(image))
         levels: list[Tensor] = []
-        for place, stage in enumerate(self.net.blocks):
+        for index, stage in enumerate(self.net.blocks):
             outputs = []
             for block in stage:
                 x = block(x)
                 outputs.append(x)
-            if f"blocks.{place}" in wanted:
+            if f"blocks.{index}" in wanted:
                 level = torch.cat(outputs[-counts[len(levels)] :], dim=1)
                 levels.append(level / level.shape[1])
         return levels
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise a ``InputError`` where an image of this size, in pixels, cannot be taken."""
+        """Raise an ``InputError`` if the patches of a transformer do not tile such an image."""
         if self.patch is None or height % self.patch == width % self.patch == 0:
             return
         sides = sorted({max(side // self.patch, 1) * self.patch for side in (height, width)})
         raise InputError(
             f"images of {height}x{width} px cannot be cut into the {self.patch}x{self.patch} px "
             f"patches of the backbone {self.name}: their sides must be multiples of {self.patch}, "
-            f"such as {' or '.join(f'{side}, {side + self.patch}' for side in sides)}"
+            f"such as {' or '.join(f'{side}, {side + self.patch}' for side in sides)}",
+            part="backbone",
         )
 
 
 def timm_model(model: str, seed: int) -> Any:
-    """The timm model without its classifier, its random weights drawn from ``seed``."""
+    """The timm model without its classifier, with random weights.
+
+    Args:
+        model: its name in timm.
+        seed: of the weights; torch's global generator is not used.
+
+    Raises:
+        ValueError: timm has no such model, or no such weights of it.
+    """
     if not timm.is_model(model):
         close = difflib.get_close_matches(model.split(".")[0], timm.list_models(), n=5)
-        hint = f"close: {', '.join(close)}" if close else "timm.list_models() has them all"
+        hint = f"close: {', '.join(close)}" if close else "timm.list_models() lists them"
         raise ValueError(f"model must be the name of a timm model, got {model!r} ({hint})")
     architecture = model.split(".")[0]
     tagged = timm.list_pretrained(f"{architecture}.*")
@@ -179,9 +201,22 @@ def timm_model(model: str, seed: int) -> Any:
 def choose_strides(
     strides: Sequence[int], blocks: Sequence[int] | None, reductions: list[int]
 ) -> list[int]:
-    """Indices of the last layers that have these strides, finest first."""
+    """Indices of the last layers that have these strides, finest first.
+
+    Args:
+        strides: the strides asked for, in pixels of the image.
+        blocks: must be None, since this is not a transformer.
+        reductions: the stride of each layer.
+
+    Raises:
+        ValueError: no layer has such a stride.
+
+    Example:
+        >>> choose_strides([8, 4], None, [2, 4, 8, 8, 16])
+        [1, 3]
+    """
     if blocks is not None:
-        raise ValueError("blocks must be null: this model is no vision transformer, give strides")
+        raise ValueError("blocks must be None: this is not a vision transformer; set strides")
     lacking = sorted(set(strides) - set(reductions))
     if not strides or lacking:
         raise ValueError(
@@ -193,7 +228,19 @@ def choose_strides(
 
 
 def choose_blocks(blocks: Sequence[int] | None, depth: int) -> list[int]:
-    """Indices of these blocks of a transformer, or of those that end a quarter of its depth."""
+    """Indices of these blocks of a transformer, or of those that end a quarter of its depth.
+
+    Args:
+        blocks: the indices asked for, in any order.
+        depth: how many blocks there are.
+
+    Raises:
+        ValueError: an index is out of range.
+
+    Example:
+        >>> choose_blocks(None, 12)
+        [2, 5, 8, 11]
+    """
     if blocks is None:
         return sorted({math.ceil(depth * quarter / 4) - 1 for quarter in (1, 2, 3, 4)})
     if not blocks or not all(0 <= block < depth for block in blocks):
@@ -206,9 +253,13 @@ def choose_blocks(blocks: Sequence[int] | None, depth: int) -> list[int]:
 def fold_batch_norm(net: nn.Module) -> None:
     """Fold each batch-norm of a ResNet or EfficientNet into the convolution right before it.
 
-    In eval mode a batch-norm is a fixed scale and shift of each channel, so that the convolution
-    can do it: the same output, for a third less time on CPU with EfficientNet-Lite0. In other
-    families (RepViT) a batch-norm may follow a convolution in name and not take its output.
+    In eval mode a batch-norm is a fixed scale and shift of each channel, which the convolution can
+    do itself: the output is the same, in a third less time on a CPU with EfficientNet-Lite0. In
+    other families (RepViT) a batch-norm may be listed after a convolution without taking its
+    output.
+
+    Args:
+        net: is put into eval mode and changed in place.
     """
     if not isinstance(net, EfficientNet | ResNet):
         return

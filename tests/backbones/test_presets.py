@@ -1,0 +1,60 @@
+"""Backbones by name: every preset, overrides and misspelt names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from occ_lab.backbones import FrozenBackbone, LeNet, TimmBackbone, create
+from occ_lab.backbones.encoder import Encoder
+from occ_lab.backbones.learned import save_encoder
+from occ_lab.backbones.presets import preset_files
+from occ_lab.utils.errors import InputError
+from tests.backbones.tiny import TINY
+
+
+@pytest.mark.parametrize("name", preset_files())
+def test_every_preset_can_be_created(name: str, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"weights": "random"}
+    if name == "file":
+        given = {"path": tmp_path / "encoder.safetensors"}
+        save_encoder(Encoder(TINY, 8, head=[4]), 0, given["path"])
+    elif name == "lenet":
+        given = {}
+    backbone = create(name, **given)
+    assert isinstance(backbone, LeNet if name == "lenet" else FrozenBackbone)
+    assert backbone.name == ("learned" if name == "file" else name)
+    assert backbone.channels
+
+
+def test_overrides_take_the_place_of_the_preset() -> None:
+    backbone = create("resnet18", weights="random", strides=[8], pool=1, precision="bfloat16")
+    assert isinstance(backbone, TimmBackbone)
+    assert (backbone.channels, backbone.pool, backbone.precision) == ([128], 1, "bfloat16")
+    assert create("lenet", variant="cifar10")(torch.rand(1, 3, 32, 32))[0].shape == (1, 128, 1, 1)
+
+
+def test_the_default_weights_are_used_without_a_network() -> None:
+    default, random = create("efficientnet_lite0"), create("efficientnet_lite0", weights="random")
+    assert isinstance(default, TimmBackbone)
+    assert isinstance(random, TimmBackbone)
+    assert default.output == "levels", "what the configuration interpolates has the class's default"
+    assert default.identity != random.identity
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("efficientnet_lite", {}, "^no backbone preset .* did you mean efficientnet_lite0"),
+        ("xyz", {}, "^no backbone preset 'xyz'; choose from dinov2_small, .*wide_resnet50_2"),
+        ("file", {}, "^path: the preset file needs a value"),
+        ("resnet18", {"weight": "random"}, "^the preset resnet18 does not take this: .*'weight'"),
+    ],
+)
+def test_a_wrong_call_says_what_to_do(name: str, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        create(name, **given)
+    assert error.value.part == "backbone"

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from occ_lab.config.composition import composed
-from occ_lab.engine.calibrate import check_calibration, held_out
-from occ_lab.inference.predict import image_paths, predict
-from occ_lab.utils.errors import InputError
+from occ_lab.config.errors import UserError, user_messages
+from occ_lab.config.predict import perform_predict
+from occ_lab.inference.predict import image_paths
 from tests.commands import command
 from tests.data.trees import mvtec_tree, noise, save
 
@@ -29,8 +29,8 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = command("train", *small, *where, *settings, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "overkill asked" in done.stdout
-    for place in range(5):
-        save(folder / "new" / "deep" / f"{place}.png", noise(500 + place))
+    for index in range(5):
+        save(folder / "new" / "deep" / f"{index}.png", noise(500 + index))
     pixels = noise(600).copy()
     pixels[16:40, 16:40] = 255
     save(folder / "new" / "dent.PNG", pixels)
@@ -42,14 +42,14 @@ def rows(path: Path) -> dict[str, dict[str, str]]:
         return {Path(row["path"]).name: row for row in csv.DictReader(stream)}
 
 
-def test_the_run_tells_what_its_threshold_does(calibrated: Path) -> None:
+def test_the_run_reports_what_its_threshold_does(calibrated: Path) -> None:
     figures = json.loads((calibrated / "run" / "metrics.json").read_text())["tasks"]["bolt"]
-    told = figures["calibration"]
+    found = figures["calibration"]
     assert figures["n_train"] == 20
-    assert told["images"] == 20
-    assert told["asked"] == 0.1
-    assert 0 <= told["overkill"] <= 1
-    assert told["escape"] == 0
+    assert found["images"] == 20
+    assert found["asked"] == 0.1
+    assert 0 <= found["overkill"] <= 1
+    assert found["escape"] == 0
     kept = json.loads((calibrated / "run" / "tasks" / "bolt" / "calibration.json").read_text())
     assert len(kept["scores"]) == len(kept["peaks"]) == 20
     assert kept["scores"] == pytest.approx(kept["peaks"])  # the image score is the map's peak
@@ -61,7 +61,7 @@ def test_new_images_are_scored_judged_and_shown(calibrated: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "6 of 6 images scored" in done.stdout
     found = rows(calibrated / "out" / "predictions.csv")
-    assert set(found) == {"dent.PNG", *(f"{place}.png" for place in range(5))}
+    assert set(found) == {"dent.PNG", *(f"{index}.png" for index in range(5))}
     assert found["dent.PNG"]["anomalous"] == "1"
     assert float(found["dent.PNG"]["p_value"]) == pytest.approx(1 / 21)
     assert max(found, key=lambda name: float(found[name]["score"])) == "dent.PNG"
@@ -74,7 +74,9 @@ def test_new_images_are_scored_judged_and_shown(calibrated: Path) -> None:
     assert len(list((calibrated / "out" / "heatmaps").iterdir())) == 6
 
 
-def test_an_unreadable_file_is_named_and_the_rest_go_on(calibrated: Path, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named_and_others_are_scored(
+    calibrated: Path, tmp_path: Path
+) -> None:
     save(tmp_path / "good.png", noise(1))
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     done = command("predict", f"run={calibrated}/run", f"input='{tmp_path}'", cwd=tmp_path)
@@ -87,18 +89,19 @@ def test_an_unreadable_file_is_named_and_the_rest_go_on(calibrated: Path, tmp_pa
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["input=nowhere"], "no images in"),
+        (["input=nowhere"], "^input: no images in"),
+        (["input=new", "device=cude"], "^device: cude cannot be used"),
         (["input=new", "overkill=0.001"], "needs at least 999 calibration images"),
         (["input=new", "overkill=2"], "overkill must be a number"),
-        (["input=new", "task=nut"], "this run has bolt"),
+        (["input=new", "task=nut"], "^task: no nut; this run has bolt"),
         (["input=new", "batch_size=0"], "batch_size must be an integer"),
     ],
 )
-def test_mistakes_are_told(calibrated: Path, overrides: list[str], said: str) -> None:
+def test_mistakes_are_reported(calibrated: Path, overrides: list[str], said: str) -> None:
     given = [override.replace("input=", f"input={calibrated}/") for override in overrides]
     cfg = composed("predict", [f"run={calibrated}/run", *given])
-    with pytest.raises(InputError, match=said):
-        predict(cfg, calibrated / "out2")
+    with pytest.raises(UserError, match=said), user_messages():
+        perform_predict(cfg, calibrated / "out2")
     assert not (calibrated / "out2").exists()
 
 
@@ -113,37 +116,3 @@ def test_files_folders_and_patterns_are_inputs(tmp_path: Path) -> None:
     assert image_paths(str(wanted[0])) == wanted[:1]
     assert image_paths(f"{tmp_path}/*/1.png") == wanted[:1]
     assert image_paths(f"{tmp_path}/**/*.png") == wanted
-
-
-def settings(**calibration: float) -> object:
-    return composed("train", [f"calibration.{key}={value}" for key, value in calibration.items()])
-
-
-def test_what_is_held_out() -> None:
-    assert held_out(settings(), 100) == []
-    (share,) = held_out(settings(share=0.5, overkill=0.05), 100)
-    assert len(set(share)) == 50
-    folds = held_out(settings(folds=3, overkill=0.05), 100)
-    assert sorted(place for fold in folds for place in fold) == list(range(100))
-    assert {len(fold) for fold in folds} == {33, 34}
-
-
-@pytest.mark.parametrize(
-    ("calibration", "said"),
-    [
-        ({"share": 1.0}, "calibration.share must be"),
-        ({"folds": 1}, "folds of at least 2"),
-        ({"folds": 2, "share": 0.1}, "calibration: set share"),
-        ({"overkill": 0}, "calibration.overkill must be"),
-    ],
-)
-def test_bad_settings_are_told(calibration: dict[str, float], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        check_calibration(settings(**calibration))
-
-
-def test_too_few_images_are_told_with_a_way_out() -> None:
-    with pytest.raises(InputError, match=r"needs at least 99 .* gives 10 of 100.*folds=5"):
-        held_out(settings(share=0.1), 100)
-    with pytest.raises(InputError, match="too few"):
-        held_out(settings(folds=5, overkill=0.5), 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,27 +13,35 @@ import onnxruntime
 import openvino
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 
 import occ_lab
 from occ_lab.config.composition import composed
+from occ_lab.config.errors import UserError, user_messages
+from occ_lab.config.export import perform_export
+from occ_lab.config.job import perform_run
 from occ_lab.data.images import read_image
 from occ_lab.deploy import export as exporting
 from occ_lab.deploy import formats
 from occ_lab.deploy.export import as_tensor, differences, export, made_image
 from occ_lab.deploy.formats import FORMATS, METADATA, Run
-from occ_lab.engine.run import run
 from occ_lab.utils.errors import InputError
 from tests.commands import command
-from tests.data.trees import class_tree, mvtec_tree
-from tests.test_loading import OBJECTIVES, SMALL, trained
+from tests.data.trees import mvtec_tree
+from tests.inference.runs import (
+    OBJECTIVES,
+    SMALL,
+    change_checkpoint,
+    trained,
+    trained_on_classes,
+)
 
 CALIBRATED = ["calibration.folds=2", "calibration.overkill=0.3"]
 
 
 def exported(directory: Path, *overrides: str) -> Path:
-    return export(composed("export", [f"run='{directory}'", *overrides]))
+    with user_messages():
+        return perform_export(composed("export", [f"run='{directory}'", *overrides])).path
 
 
 def opened(path: Path) -> Run:
@@ -43,9 +52,9 @@ def opened(path: Path) -> Run:
 def check(directory: Path, path: Path, raw: bool, count: int) -> None:
     """Compare the file with the detector on images that the export has not looked at."""
     detector, file = occ_lab.load(directory), opened(path)
-    side = int(detector.cfg.dataset.resize)
+    side = detector.detector.frame.resize
     for number, size in enumerate([(side, side), (side + 9, side - 5), (3 * side, 2 * side)]):
-        images = [made_image(900 + 10 * number + place, *size) for place in range(count)]
+        images = [made_image(900 + 10 * number + index, *size) for index in range(count)]
         wanted = detector.score(images)
         pixels = np.stack([detector.pixels(image) for image in images])
         found = file(np.stack(images) if raw else as_tensor(pixels))
@@ -92,11 +101,8 @@ SEMANTIC = {
 
 @pytest.mark.parametrize("name", SEMANTIC)
 def test_onnx_scores_semantic_tasks_as_the_detector_does(tmp_path: Path, name: str) -> None:
-    class_tree(tmp_path / "classes", side=28)
-    size = ["dataset.resize=28", "dataset.crop=28", "loss.fit.epochs=1"]
-    where = ["dataset=class_folder", f"dataset.root='{tmp_path}/classes'", "dataset.category=dot"]
-    run(composed("train", [*SMALL, *size, *where, *SEMANTIC[name]]), tmp_path / "out")
-    check(tmp_path / "out", exported(tmp_path / "out"), raw=True, count=1)
+    directory = trained_on_classes(tmp_path, *SEMANTIC[name])
+    check(directory, exported(directory), raw=True, count=1)
 
 
 @pytest.mark.parametrize("name", ["torch_export", "openvino"])
@@ -123,7 +129,7 @@ def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     for name, source in where.items():
         folder = tmp_path_factory.mktemp(name)
         category = ["dataset.category=transistor"] if name == "transistor" else []
-        run(composed("train", [*SMALL, *source, *category, *few]), folder)
+        perform_run(composed("train", [*SMALL, *source, *category, *few]), folder)
         made[name] = folder
     return made
 
@@ -159,7 +165,7 @@ def test_the_file_is_one_and_names_what_it_takes(file: Path) -> None:
     }
 
 
-def told_by(path: Path) -> dict[str, str]:
+def metadata_of(path: Path) -> dict[str, str]:
     """The metadata, read as the documentation has it."""
     if path.suffix == ".onnx":
         return onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
@@ -175,22 +181,22 @@ def test_metadata_holds_the_threshold(calibrated: Path, tmp_path: Path, name: st
     suffix = FORMATS[name].suffix
     where = f"output='{tmp_path}/bolt{suffix}'"
     path = exported(calibrated, f"format={name}", "overkill=0.4", "input=tensor", where)
-    detector, told = occ_lab.load(calibrated), told_by(path)
+    detector, found = occ_lab.load(calibrated), metadata_of(path)
     assert detector.calibration is not None
-    assert float(told["threshold"]) == detector.calibration.threshold(0.4)
-    assert float(told["pixel_threshold"]) == detector.calibration.pixel_threshold(0.4)
-    assert float(told["overkill"]) == 0.4
-    assert told["backbone_identity"] == detector.detector.backbone.identity
-    assert (told["task"], told["loss"], told["input"]) == ("bolt", "norm", "tensor")
-    assert (told["resize"], told["crop"], told["calibration_images"]) == ("64", "64", "6")
+    assert float(found["threshold"]) == detector.calibration.threshold(0.4)
+    assert float(found["pixel_threshold"]) == detector.calibration.pixel_threshold(0.4)
+    assert float(found["overkill"]) == 0.4
+    assert found["backbone_identity"] == detector.detector.backbone.identity
+    assert (found["task"], found["loss"], found["input"]) == ("bolt", "norm", "tensor")
+    assert (found["resize"], found["crop"], found["calibration_images"]) == ("64", "64", "6")
 
 
 def test_without_calibration_there_is_no_threshold(tmp_path: Path) -> None:
     directory = trained(tmp_path, *OBJECTIVES["closed_form"])
-    with pytest.raises(InputError, match="was not calibrated"):
+    with pytest.raises(UserError, match="was not calibrated"):
         exported(directory, "overkill=0.1")
-    told = told_by(exported(directory, "format=torch_export", "input=tensor"))
-    assert "threshold" not in told
+    found = metadata_of(exported(directory, "format=torch_export", "input=tensor"))
+    assert "threshold" not in found
 
 
 @pytest.mark.parametrize(
@@ -204,8 +210,8 @@ def test_without_calibration_there_is_no_threshold(tmp_path: Path) -> None:
         (["task=nut"], "this run has bolt"),
     ],
 )
-def test_mistakes_are_told(calibrated: Path, overrides: list[str], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_mistakes_are_reported(calibrated: Path, overrides: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
         exported(calibrated, *overrides)
 
 
@@ -213,20 +219,19 @@ def test_mistakes_are_told(calibrated: Path, overrides: list[str], said: str) ->
     ("name", "lacking", "extra"),
     [("onnx", "onnxscript", "export"), ("openvino", "openvino", "openvino")],
 )
-def test_a_missing_package_is_told_with_what_to_install(
+def test_a_missing_package_is_named_with_what_to_install(
     calibrated: Path, monkeypatch: pytest.MonkeyPatch, name: str, lacking: str, extra: str
 ) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda each: None if each == lacking else each)
-    with pytest.raises(InputError, match=rf"needs {lacking}, .*pip install 'occ-lab\[{extra}\]'"):
+    with pytest.raises(UserError, match=rf"needs {lacking}, .*pip install 'occ-lab\[{extra}\]'"):
         exported(calibrated, f"format={name}")
 
 
-def test_half_precision_is_refused(calibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    detector = occ_lab.load(calibrated)
-    detector.detector.backbone.precision = "bfloat16"
-    monkeypatch.setattr(exporting, "load", lambda *_: detector)
-    with pytest.raises(InputError, match=r"bfloat16.*backbone.precision=float32"):
-        exported(calibrated)
+def test_half_precision_is_refused(calibrated: Path, tmp_path: Path) -> None:
+    predictor = occ_lab.load(calibrated)
+    predictor.detector.backbone.precision = "bfloat16"
+    with pytest.raises(InputError, match=r"bfloat16.*precision float32"):
+        export(predictor, tmp_path / "bolt.onnx")
 
 
 def test_a_file_that_scores_otherwise_is_not_kept(
@@ -237,8 +242,10 @@ def test_a_file_that_scores_otherwise_is_not_kept(
         return lambda image: {name: 1.002 * value for name, value in run(image).items()}
 
     form = FORMATS["torch_export"]
-    monkeypatch.setitem(FORMATS, "torch_export", formats.Format(form.suffix, (), form.write, off))
-    with pytest.raises(InputError, match=r"differs from the detector: score by 2\..e-03"):
+    monkeypatch.setitem(
+        FORMATS, "torch_export", formats.Format(form.suffix, (), form.write, off, "")
+    )
+    with pytest.raises(UserError, match=r"differs from the detector: score by 2\..e-03"):
         exported(calibrated, "format=torch_export", f"output='{tmp_path}/bolt.pt2'")
     assert list(tmp_path.iterdir()) == []
 
@@ -258,7 +265,7 @@ def test_differences_are_relative_to_the_size_of_scores(calibrated: Path) -> Non
         exporting.check_differences(found)
 
 
-def test_the_command_writes_a_file_and_tells_how_to_use_it(tmp_path: Path) -> None:
+def test_the_command_writes_a_file_and_prints_how_to_use_it(tmp_path: Path) -> None:
     mvtec_tree(tmp_path / "parts")
     directory = trained(tmp_path, *OBJECTIVES["closed_form"], *CALIBRATED)
     shutil.move(directory, tmp_path / "run ä")
@@ -266,8 +273,8 @@ def test_the_command_writes_a_file_and_tells_how_to_use_it(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     path = tmp_path / "run ä" / "tasks" / "bolt" / "export" / "bolt_raw.onnx"
     assert [each.name for each in path.parent.iterdir()] == [path.name]
-    for told in ("bolt_raw.onnx: ", "uint8 [1, height, width, 3]", "at 30 % overkill", "differs"):
-        assert told in done.stdout
+    for part in ("bolt_raw.onnx: ", "uint8 [1, height, width, 3]", "at 30 % overkill", "differs"):
+        assert part in done.stdout
     assert sorted(each.name for each in tmp_path.iterdir()) == ["parts", "run ä"]
     image = np.asarray(Image.open(next((tmp_path / "parts").rglob("*.png"))).convert("RGB"))
     found = opened(path)(image[None])
@@ -275,10 +282,13 @@ def test_the_command_writes_a_file_and_tells_how_to_use_it(tmp_path: Path) -> No
     assert found["score"] == pytest.approx(wanted.image.numpy(), rel=1e-3)
 
 
-def test_a_run_whose_backbone_has_gone_is_told(calibrated: Path, tmp_path: Path) -> None:
+def test_a_run_whose_backbone_has_gone_is_named(calibrated: Path, tmp_path: Path) -> None:
     directory = shutil.copytree(calibrated, tmp_path / "run")
-    cfg = OmegaConf.load(directory / "config.yaml")
-    cfg.backbone.weights = str(tmp_path / "gone.safetensors")
-    OmegaConf.save(cfg, directory / "config.yaml")
-    with pytest.raises(InputError, match="needs the backbone"):
+
+    def change(checkpoint: dict[str, Any]) -> None:
+        gone = str(tmp_path / "gone.safetensors")
+        checkpoint["hyper_parameters"]["backbone"]["arguments"]["weights"] = gone
+
+    change_checkpoint(directory, "bolt", change)
+    with pytest.raises(UserError, match="gone.safetensors"):
         exported(directory)

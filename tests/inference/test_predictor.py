@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 
 import occ_lab
-from occ_lab.config.composition import composed
-from occ_lab.engine.run import run
-from occ_lab.inference.predictor import TrainedDetector, as_rgb
+from occ_lab.data.any_image import as_rgb
 from occ_lab.utils.errors import InputError
-from tests.data.trees import class_tree, mvtec_tree, noise
-
-SMALL = ["maps=0", "logger=none", "cache.enabled=false", "trainer.accelerator=cpu"]
-STRUCTURED = [*SMALL, "dataset=mvtec", "dataset.resize=64", "dataset.crop=64", "loss.fit.epochs=1"]
-OBJECTIVES = {
-    "norm": ["loss=norm"],
-    "norm_mean": ["loss=norm", "loss.target=mean"],
-    "closed_form": ["loss=norm", "loss.solver=closed_form", "loss.time=3"],
-    "cfa": ["loss=cfa"],
-    "svdd": ["loss=svdd"],
-    "svdd_soft": ["loss=svdd", "loss.boundary=soft", "loss.warmup=0"],
-    "knn": ["loss=knn"],
-    "padim": ["loss=padim"],
-    "gaussian": ["loss=gaussian"],
-    "kde": ["loss=kde"],
-    "ocsvm_rbf": ["loss=ocsvm_rbf", "loss.samples=200"],
-}
-
-
-def trained(folder: Path, *overrides: str, category: str = "bolt") -> Path:
-    """A small run on a part; its directory."""
-    mvtec_tree(folder / "parts", category)
-    where = [f"dataset.root='{folder}/parts'"]
-    run(composed("train", [*STRUCTURED, *where, *overrides]), folder / "out")
-    return folder / "out"
-
-
-def written(directory: Path, task: str) -> tuple[list[str], torch.Tensor]:
-    with (directory / "tasks" / task / "scores.csv").open(encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    return [row["path"] for row in rows], torch.tensor([float(row["score"]) for row in rows])
+from tests.data.trees import mvtec_tree, noise
+from tests.inference.runs import (
+    OBJECTIVES,
+    change_checkpoint,
+    trained,
+    trained_on_classes,
+    written,
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +45,9 @@ def test_it_scores_as_the_run_did(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("more", [[], ["backbone=lenet", "loss=svdd", "pretrain.epochs=1"]])
 def test_whole_images_have_no_maps(tmp_path: Path, more: list[str]) -> None:
-    class_tree(tmp_path / "classes", side=28)
-    size = ["dataset.resize=28", "dataset.crop=28"]
-    where = ["dataset=class_folder", f"dataset.root='{tmp_path}/classes'", "dataset.category=dot"]
-    run(composed("train", [*SMALL, *size, *where, "loss.fit.epochs=1", *more]), tmp_path / "out")
-    paths, scores = written(tmp_path / "out", "dot")
-    found = occ_lab.load(tmp_path / "out").score(paths)
+    directory = trained_on_classes(tmp_path, *more)
+    paths, scores = written(directory, "dot")
+    found = occ_lab.load(directory).score(paths)
     torch.testing.assert_close(found.image, scores, rtol=1e-4, atol=1e-6)
     assert found.maps is None
 
@@ -109,7 +80,7 @@ def test_decisions_follow_the_calibration(closed: Path) -> None:
     detector = occ_lab.load(closed)
     assert detector.calibration is not None
     assert len(detector.calibration.scores) == 6
-    found = detector.score([noise(900 + place) for place in range(4)])
+    found = detector.score([noise(900 + index) for index in range(4)])
     assert found.p_values is not None
     assert found.anomalous is not None
     assert (found.anomalous == (found.p_values <= 0.3 + 1e-9)).all()
@@ -148,25 +119,29 @@ def test_a_run_of_several_tasks_wants_a_name(tmp_path: Path) -> None:
     assert occ_lab.load(directory, task="nut").task == "nut"
 
 
-def test_no_run_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no trained detector"):
         occ_lab.load(tmp_path)
 
 
 def test_other_weights_are_refused(closed: Path, tmp_path: Path) -> None:
     directory = shutil.copytree(closed, tmp_path / "run")
-    cfg = OmegaConf.load(directory / "config.yaml")
-    cfg.backbone.weights = "random"
-    OmegaConf.save(cfg, directory / "config.yaml")
+
+    def weights(given: str) -> None:
+        def change(checkpoint: dict[str, Any]) -> None:
+            checkpoint["hyper_parameters"]["backbone"]["arguments"]["weights"] = given
+
+        change_checkpoint(directory, "bolt", change)
+
+    weights("random")
     with pytest.raises(InputError, match="another backbone or other weights"):
         occ_lab.load(directory)
-    cfg.backbone.weights = str(tmp_path / "gone.safetensors")
-    OmegaConf.save(cfg, directory / "config.yaml")
-    with pytest.raises(InputError, match="needs the backbone efficientnet_lite0"):
+    weights(str(tmp_path / "gone.safetensors"))
+    with pytest.raises(InputError, match="gone.safetensors"):
         occ_lab.load(directory)
 
 
-def test_a_damaged_checkpoint_is_told(closed: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_named(closed: Path, tmp_path: Path) -> None:
     directory = shutil.copytree(closed, tmp_path / "run")
     (directory / "tasks" / "bolt" / "checkpoints" / "last.ckpt").write_bytes(b"no checkpoint")
     with pytest.raises(InputError, match="cannot be read safely"):
@@ -174,6 +149,6 @@ def test_a_damaged_checkpoint_is_told(closed: Path, tmp_path: Path) -> None:
 
 
 def test_it_keeps_no_gradients(closed: Path) -> None:
-    found: TrainedDetector = occ_lab.load(closed)
+    found = occ_lab.load(closed)
     assert not found.score(noise(1)).image.requires_grad
     assert not found.detector.training

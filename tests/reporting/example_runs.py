@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
+import yaml
 from PIL import Image
 
 from occ_lab.metrics.curves import auroc
@@ -31,7 +31,7 @@ def write_run(
     masks: bool = True,
     **settings: Any,
 ) -> Path:
-    """A finished run: half of the images abnormal, their scores higher by ``shift`` deviations.
+    """A finished run: half of the images are anomalous and score higher by ``shift`` deviations.
 
     All runs of a dataset share their test images, and most of the noise of their scores.
     ``settings`` are values of ``loss``, such as ``norm=4``.
@@ -43,7 +43,7 @@ def write_run(
         "loss": {"name": loss, "seed": seed, **settings},
     }
     header = {"dataset": dataset, "loss": loss, "backbone": "b", "seed": seed, "version": "1"}
-    record = RunRecord(folder, header, OmegaConf.create(config))
+    record = RunRecord(folder, header, config)
     labels = np.arange(images) % 2
     for name in tasks:
         common = np.random.default_rng([len(name), *name.encode()]).normal(size=images)
@@ -57,9 +57,9 @@ def write_run(
                 picture.save(scratch / "maps" / f"{rank:03d}_defect_hole_{rank}.png")
     hydra = folder / ".hydra"
     hydra.mkdir()
-    OmegaConf.save(OmegaConf.create(COMPOSED), hydra / "config.yaml")
+    (hydra / "config.yaml").write_text(yaml.safe_dump(COMPOSED))
     command = overrides or [f"dataset={dataset}", f"loss={loss}", f"seed={seed}"]
-    OmegaConf.save(OmegaConf.create(list(command)), hydra / "overrides.yaml")
+    (hydra / "overrides.yaml").write_text(yaml.safe_dump(list(command)))
     return folder
 
 
@@ -77,8 +77,8 @@ def write_task(
         "peak_memory_mb": 100.0,
     }
     rows = [
-        {"path": f"{root}/{place:05d}.png", "label": int(label), "score": score}
-        for place, (label, score) in enumerate(zip(labels, scores.tolist(), strict=True))
+        {"path": f"{root}/{index:05d}.png", "label": int(label), "score": score}
+        for index, (label, score) in enumerate(zip(labels, scores.tolist(), strict=True))
     ]
     (folder / "scores.csv").write_text(to_csv(rows), encoding="utf-8")
     (folder / "metrics.json").write_text(to_json(figures), encoding="utf-8")

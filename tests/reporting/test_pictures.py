@@ -11,14 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from occ_lab.reporting.pictures import CAPTION, GAP, PANEL, save_pictures, strip, worst_first
+from occ_lab.reporting.pictures import (
+    CAPTION,
+    GAP,
+    PANEL,
+    one_scale,
+    save_pictures,
+    strip,
+    worst_first,
+)
 
 
-def misses(scores: np.ndarray, labels: np.ndarray, place: int) -> float:
-    """How many images of the other label stand on the wrong side, ties by half."""
-    others = scores[labels != labels[place]]
-    wrong = others > scores[place] if labels[place] else others < scores[place]
-    return (wrong.sum() + 0.5 * (others == scores[place]).sum()) / max(len(others), 1)
+def misses(scores: np.ndarray, labels: np.ndarray, index: int) -> float:
+    """The fraction of the images of the other label on the wrong side; ties count half."""
+    others = scores[labels != labels[index]]
+    wrong = others > scores[index] if labels[index] else others < scores[index]
+    return (wrong.sum() + 0.5 * (others == scores[index]).sum()) / max(len(others), 1)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), min_size=1, max_size=30))
@@ -27,8 +35,8 @@ def test_worst_misses_come_first(rows: list[tuple[int, int]]) -> None:
     order = worst_first(scores.astype(float), labels)
     assert sorted(order) == list(range(len(rows)))
     if 0 < labels.sum() < len(labels):
-        shares = [misses(scores, labels, place) for place in order]
-        assert all(a >= b - 1e-12 for a, b in itertools.pairwise(shares))
+        fractions = [misses(scores, labels, index) for index in order]
+        assert all(a >= b - 1e-12 for a, b in itertools.pairwise(fractions))
 
 
 def test_strip_has_a_panel_for_each_thing() -> None:
@@ -46,14 +54,14 @@ def test_strip_has_a_panel_for_each_thing() -> None:
 
 
 def test_pictures_are_named_by_rank(tmp_path: Path) -> None:
-    def sample(place: int) -> dict:
-        path = f"some folder/{'defect' if place else 'good'}/{place}.png"
+    def sample(index: int) -> dict:
+        path = f"some folder/{'defect' if index else 'good'}/{index}.png"
         return {"image": torch.rand(3, 16, 16), "mask": torch.zeros(16, 16).bool(), "path": path}
 
     paths = save_pictures(
         tmp_path / "maps",
         sample,
-        lambda place: np.full((16, 16), float(place)),
+        lambda index: np.full((16, 16), float(index)),
         scores=np.array([0.9, 0.1, 0.5]),
         labels=np.array([0, 1, 1]),
         count=2,
@@ -63,6 +71,13 @@ def test_pictures_are_named_by_rank(tmp_path: Path) -> None:
         "002_defect_defect_2.png",
     ]
     assert Image.open(paths[0]).width == 4 * (PANEL + GAP) - GAP
+
+
+def test_maps_of_one_scale() -> None:
+    maps = [np.array([[1.0, 2.0]]), np.array([[3.0, 5.0]])]
+    assert [values.tolist() for values in one_scale(maps)] == [[[0.0, 0.25]], [[0.5, 1.0]]]
+    assert [values.tolist() for values in one_scale([np.ones((1, 2))])] == [[[0.0, 0.0]]]
+    assert one_scale([]) == []
 
 
 def test_a_long_caption_is_not_cut_off() -> None:

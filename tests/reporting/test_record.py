@@ -1,4 +1,4 @@
-"""The run directory: whole tasks only, figures as the design lists them."""
+"""The run directory: whole tasks only, with the metrics that the design lists."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from occ_lab.reporting.record import RunRecord, mean_metrics, to_csv, to_json
 from occ_lab.utils.errors import InputError
 
-CFG = OmegaConf.create({"resume": False, "seed": 0, "dataset": {"category": "all", "crop": 8}})
+SETTINGS = {"resume": False, "seed": 0, "dataset": {"category": "all", "crop": 8}}
 HEADER = {"dataset": "d", "loss": "l", "backbone": "b", "seed": 0, "version": "1"}
 
 
@@ -22,7 +21,7 @@ def finish(record: RunRecord, name: str, **figures: float) -> None:
 
 
 def test_summary_grows_by_whole_tasks(tmp_path: Path) -> None:
-    record = RunRecord(tmp_path, HEADER, CFG)
+    record = RunRecord(tmp_path, HEADER, SETTINGS)
     finish(record, "nut", image_auroc=0.5, pixel_auroc=0.9)
     finish(record, "bolt", image_auroc=0.7)
     summary = json.loads((tmp_path / "metrics.json").read_text())
@@ -34,7 +33,7 @@ def test_summary_grows_by_whole_tasks(tmp_path: Path) -> None:
 
 
 def test_a_failed_task_leaves_nothing(tmp_path: Path) -> None:
-    record = RunRecord(tmp_path, HEADER, CFG)
+    record = RunRecord(tmp_path, HEADER, SETTINGS)
     finish(record, "bolt", image_auroc=0.7)
     before = (tmp_path / "metrics.json").read_text()
 
@@ -51,20 +50,20 @@ def test_a_failed_task_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_earlier_results_are_kept_only_on_request(tmp_path: Path) -> None:
-    finish(RunRecord(tmp_path, HEADER, CFG), "bolt", image_auroc=0.7)
+    finish(RunRecord(tmp_path, HEADER, SETTINGS), "bolt", image_auroc=0.7)
     with pytest.raises(InputError, match="resume=true"):
-        RunRecord(tmp_path, HEADER, CFG)
-    again = OmegaConf.merge(CFG, {"resume": True, "dataset": {"category": ["bolt"]}})
-    assert list(RunRecord(tmp_path, HEADER, again).finished) == ["bolt"]
-    changed = OmegaConf.merge(again, {"seed": 1, "dataset": {"crop": 4}})
+        RunRecord(tmp_path, HEADER, SETTINGS)
+    again = {**SETTINGS, "dataset": {"category": ["bolt"], "crop": 8}}
+    assert list(RunRecord(tmp_path, HEADER, again, resume=True).finished) == ["bolt"]
+    changed = {**SETTINGS, "seed": 1, "dataset": {"category": ["bolt"], "crop": 4}}
     with pytest.raises(InputError, match=r"another seed, dataset\.crop"):
-        RunRecord(tmp_path, HEADER, changed)
+        RunRecord(tmp_path, HEADER, changed, resume=True)
 
 
-def test_explanations_may_change_when_a_run_goes_on(tmp_path: Path) -> None:
-    finish(RunRecord(tmp_path, HEADER, CFG), "bolt", image_auroc=0.7)
-    explained = {"resume": True, "explain": {"count": 8, "steps": 32}}
-    again = RunRecord(tmp_path, HEADER, OmegaConf.merge(CFG, explained))
+def test_explanations_may_change_when_a_run_is_resumed(tmp_path: Path) -> None:
+    finish(RunRecord(tmp_path, HEADER, SETTINGS), "bolt", image_auroc=0.7)
+    explained = {**SETTINGS, "explain": {"count": 8, "steps": 32}}
+    again = RunRecord(tmp_path, HEADER, explained, resume=True)
     assert list(again.finished) == ["bolt"]
 
 

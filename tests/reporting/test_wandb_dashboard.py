@@ -28,6 +28,6 @@ def test_without_a_network_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
             raise ConnectionError("no route")
 
     monkeypatch.setattr(wandb_dashboard, "dashboard", lambda *_: Refused())
-    with pytest.raises(InputError, match=r"did not take it \(no route\).*wandb login"):
+    with pytest.raises(InputError, match=r"did not accept the dashboard \(no route\).*wandb login"):
         wandb_dashboard.create("me", "p", "n")
     assert wandb_dashboard.main(["--entity", "me"]) == 1

@@ -1,9 +1,10 @@
-"""Pictures of explained scores: image, what it is held against, attribution."""
+"""Pictures of explained scores: image, baseline, attribution."""
 
 from __future__ import annotations
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import CenteredNorm
 from PIL import Image
 
 from occ_lab.reporting.pictures import Subject, beside, outlined
@@ -14,13 +15,13 @@ FADED = 0.3  # contrast of the image behind the colours
 def explanation(
     shown: Subject, baseline: np.ndarray, values: np.ndarray, caption: str
 ) -> Image.Image:
-    """One picture: image, baseline, and the attribution over the image, ground truth around it.
+    """One picture: image, baseline, and the attribution over the image with its ground truth.
 
     Args:
         shown: the image that is explained.
-        baseline: what it is held against, uint8 ``[h, w, 3]``.
-        values: the attribution, float ``[h, w]``: red where above 0, blue where below, full at the
-            largest magnitude.
+        baseline: what it is compared with, uint8 ``[h, w, 3]``.
+        values: the attribution, float ``[h, w]``: red above 0, blue below, strongest at the largest
+            magnitude.
         caption: one line.
     """
     overlay = coloured(values, shown.pixels)
@@ -30,8 +31,8 @@ def explanation(
 
 
 def coloured(values: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Signed values ``[h, w]`` in colours, zero without any, over a faded image ``[h, w, 3]``."""
-    strength = values / max(np.abs(values).max(), np.finfo(np.float32).tiny)
-    colours = matplotlib.colormaps["RdBu_r"]((strength + 1) / 2)[..., :3]
+    """Signed values ``[h, w]`` in colours over a faded image ``[h, w, 3]``; zero has no colour."""
+    scale = CenteredNorm(halfrange=max(np.abs(values).max(), np.finfo(np.float32).tiny))
+    colours = matplotlib.colormaps["RdBu_r"](scale(values))[..., :3]
     faded = 255 - FADED * (255 - image.mean(axis=2, keepdims=True))
     return (colours * faded).astype(np.uint8)

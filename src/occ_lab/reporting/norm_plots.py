@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 INK, FAINT = "#222222", "#8a8a8a"
-NORMAL, ABNORMAL = "#2a6fbb", "#d9541e"
+NORMAL, ANOMALOUS = "#2a6fbb", "#d9541e"
 SHOWN = 1500  # points of each kind in a polar picture
 STYLE: Any = {  # Any: matplotlib types its keys anew in every release
     "font.size": 11,
@@ -39,27 +39,27 @@ class Cloud(NamedTuple):
         norm: of the target.
         length: ‖φ‖ of each position ``[P]``.
         cosine: of the angle between φ and the target ``[P]``.
-        abnormal: bool ``[P]``.
-        aurocs: in 0..1, how well positions are told apart by ``angle`` alone, by ``length`` alone
-            (how far it is from the target's), and by ``score``, the distance to the target.
+        anomalous: bool ``[P]``.
+        aurocs: in 0..1, how well positions are separated by ``angle`` alone, by ``length`` alone
+            (its difference from that of the target), and by ``score``, the distance to the target.
     """
 
     norm: float
     length: np.ndarray
     cosine: np.ndarray
-    abnormal: np.ndarray
+    anomalous: np.ndarray
     aurocs: dict[str, float]
 
 
 def save_curve(
     path: Path, title: str, norms: Sequence[float], times: Sequence[dict[str, Any]]
 ) -> None:
-    """AUROC over log2(norm), a line a time; below, the estimated domain against the measured end.
+    """AUROC over log2(norm), a line for each time; below, estimated domain and measured end.
 
     Args:
         path: the picture.
         title: what was studied.
-        norms: rising.
+        norms: in rising order.
         times: for each time ``time``, ``image_auroc`` and maybe ``pixel_auroc`` over the norms,
             ``domain`` and ``agreement``, as in ``norm_study.json``.
     """
@@ -100,7 +100,7 @@ def draw_time(
 ) -> None:
     """The lines and the bar of one time."""
     end, fit = grid["domain"]["end"], grid["agreement"]
-    start = norms[0] / 2  # the domain begins at 0, which a logarithmic axis has not
+    start = norms[0] / 2  # the domain begins at 0, which is not on a logarithmic axis
     above.axvspan(start, end, color=colour, alpha=0.07, lw=0)
     above.axvline(end, color=colour, lw=1, ls=":")
     label = f"t = {grid['time']:g}"
@@ -113,30 +113,30 @@ def draw_time(
 
 
 def save_histograms(path: Path, title: str, clouds: Sequence[Cloud]) -> None:
-    """Histograms of ‖φ‖ and of the cosine to the target, normal against abnormal, a row a norm."""
+    """Histograms of ‖φ‖ and of the cosine to the target, by kind; a row for each norm."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 2.9 * len(clouds) + 0.8), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left")
         rows = figure.subplots(len(clouds), 2, squeeze=False)
         for (left, right), points in zip(rows, clouds, strict=True):
-            told = {name: f"AUROC {100 * value:.1f} %" for name, value in points.aurocs.items()}
-            histogram(left, points.length, points.abnormal)
+            shown = {name: f"AUROC {100 * value:.1f} %" for name, value in points.aurocs.items()}
+            histogram(left, points.length, points.anomalous)
             left.axvline(points.norm, color=INK, lw=1, ls="--", label="target")
             left.set(xlabel="feature norm ‖φ‖", ylabel="density")
-            left.set_title(f"norm {points.norm:g}     length alone: {told['length']}")
-            histogram(right, points.cosine, points.abnormal)
+            left.set_title(f"norm {points.norm:g}     length alone: {shown['length']}")
+            histogram(right, points.cosine, points.anomalous)
             right.set(xlabel="cosine to the target")
-            right.set_title(f"angle alone: {told['angle']}     score: {told['score']}")
+            right.set_title(f"angle alone: {shown['angle']}     score: {shown['score']}")
         figure.legend(*rows[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         figure.savefig(path, dpi=150)
 
 
-def histogram(axes: Axes, values: np.ndarray, abnormal: np.ndarray) -> None:
-    """Two densities over the range that all but the outermost of either kind lie in."""
-    kinds = {"normal": values[~abnormal], "abnormal": values[abnormal]}
+def histogram(axes: Axes, values: np.ndarray, anomalous: np.ndarray) -> None:
+    """Two densities over the range of both kinds, without the outermost values."""
+    kinds = {"normal": values[~anomalous], "anomalous": values[anomalous]}
     ends = [np.quantile(part, [0.005, 0.999]) for part in kinds.values()]
     low, high = (float(end) for end in (min(e[0] for e in ends), max(e[1] for e in ends)))
-    for (kind, part), colour in zip(kinds.items(), (NORMAL, ABNORMAL), strict=True):
+    for (kind, part), colour in zip(kinds.items(), (NORMAL, ANOMALOUS), strict=True):
         axes.hist(
             part,
             bins=80,
@@ -153,19 +153,19 @@ def histogram(axes: Axes, values: np.ndarray, abnormal: np.ndarray) -> None:
 
 
 def save_polar(path: Path, title: str, clouds: Sequence[Cloud], seed: int) -> None:
-    """Angle to the target against ‖φ‖, a panel a norm; of either kind ``SHOWN`` points, by seed."""
+    """Angle to the target over ‖φ‖, a panel for each norm; ``SHOWN`` random points of each kind."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.2 * len(clouds), 3.6))
-        # Half discs lie in boxes of twice their height: these may reach beyond the picture.
+        # Half discs are drawn in boxes of twice their height, which may reach beyond the picture.
         figure.subplots_adjust(left=0.05, right=0.95, bottom=-0.2, top=1.1, wspace=0.2)
         figure.suptitle(title, x=0.01, y=0.99, ha="left")
         panels = figure.subplots(1, len(clouds), squeeze=False, subplot_kw={"projection": "polar"})
         for axes, points in zip(panels[0], clouds, strict=True):
             rng = np.random.default_rng(seed)
-            kinds = [np.flatnonzero(points.abnormal == kind) for kind in (False, True)]
-            shown = np.concatenate([rng.permutation(places)[:SHOWN] for places in kinds])
-            rng.shuffle(shown)  # else one kind would lie over the other
-            colours = np.where(points.abnormal[shown], ABNORMAL, NORMAL)
+            kinds = [np.flatnonzero(points.anomalous == kind) for kind in (False, True)]
+            shown = np.concatenate([rng.permutation(indices)[:SHOWN] for indices in kinds])
+            rng.shuffle(shown)  # otherwise one kind would cover the other
+            colours = np.where(points.anomalous[shown], ANOMALOUS, NORMAL)
             length = points.length[shown]
             axes.scatter(np.arccos(points.cosine[shown]), length, 5, colours, alpha=0.4, lw=0)
             axes.plot(0, points.norm, "*", ms=14, color=INK, clip_on=False)
@@ -173,7 +173,7 @@ def save_polar(path: Path, title: str, clouds: Sequence[Cloud], seed: int) -> No
             axes.yaxis.set_major_locator(MaxNLocator(4))
             axes.set_axisbelow(True)
             axes.set_title(f"norm {points.norm:g}", y=0.8)
-        keys = {"normal": ("o", NORMAL), "abnormal": ("o", ABNORMAL), "target": ("*", INK)}
+        keys = {"normal": ("o", NORMAL), "anomalous": ("o", ANOMALOUS), "target": ("*", INK)}
         handles = [
             Line2D([], [], ls="", marker=marker, color=colour, label=label)
             for label, (marker, colour) in keys.items()

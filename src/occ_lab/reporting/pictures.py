@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import Normalize
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 from scipy.stats import rankdata
@@ -30,8 +31,8 @@ class Subject:
     Attributes:
         pixels: uint8 ``[h, w, 3]``.
         mask: bool ``[h, w]``, or None where the task has no masks.
-        title: place in the order, folder, name and kind.
-        file: the picture's name.
+        title: rank, folder, name and kind.
+        file: the name of the picture.
     """
 
     pixels: np.ndarray
@@ -41,7 +42,7 @@ class Subject:
 
 
 def subject(rank: int, sample: dict[str, Any], anomalous: bool) -> Subject:
-    """The image of a sample, that stands at ``rank``, counted from 1, among those shown."""
+    """The image of a sample that comes at ``rank``, counted from 1, among those shown."""
     source = Path(sample["path"])
     kind = "defect" if anomalous else "normal"
     return Subject(
@@ -58,11 +59,11 @@ def pixels_of(image: Tensor) -> np.ndarray:
 
 
 def worst_first(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Places of the images, the worst misses first.
+    """Indices of the images, the worst misses first.
 
-    How badly an image is missed is the share of images of the other label that stand on its wrong
-    side: normal images that score higher than a defect, defects that score lower than a normal
-    image. Images no worse than each other come with the defects first, then by score.
+    How badly an image is missed is the fraction of the images of the other label on its wrong side:
+    of the normal images that score higher than an anomalous one, or of the anomalous images that
+    score lower than a normal one. Among equals, anomalous images come first, then scores decide.
 
     Args:
         scores: float ``[N]``.
@@ -78,15 +79,15 @@ def worst_first(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
         if own.any():
             below[own] = overall[own] - rankdata(scores[own])
     others = np.where(defect, (~defect).sum(), defect.sum())
-    share = below / np.maximum(others, 1)
-    miss = np.where(defect, 1 - share, share)
+    fraction = below / np.maximum(others, 1)
+    miss = np.where(defect, 1 - fraction, fraction)
     return np.lexsort((np.where(defect, scores, -scores), ~defect, -miss))
 
 
 def strip(
     image: np.ndarray, mask: np.ndarray | None, heat: np.ndarray | None, caption: str
 ) -> Image.Image:
-    """One picture: image, ground truth, map and overlay, as far as there are any, and a caption.
+    """One picture: image, ground truth, map and overlay, as far as they exist, and a caption.
 
     Args:
         image: uint8 ``[h, w, 3]``.
@@ -98,14 +99,14 @@ def strip(
     if mask is not None:
         panels.append(outlined(image, mask))
     if heat is not None:
-        colours = (matplotlib.colormaps["inferno"](heat)[..., :3] * 255).astype(np.uint8)
-        weight = 0.75 * heat[..., None] ** 2  # the image shows but where the map is high
+        colours = matplotlib.colormaps["inferno"](heat, bytes=True)[..., :3]
+        weight = 0.75 * heat[..., None] ** 2  # the image can be seen except where the map is high
         panels += [colours, ((1 - weight) * image + weight * colours).astype(np.uint8)]
     return beside(panels, caption)
 
 
 def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The image with a line around what the mask ``[h, w]`` covers."""
+    """The image with a line around the mask, bool ``[h, w]``."""
     outline = binary_dilation(mask, iterations=2) & ~mask
     return np.where(outline[..., None], CONTOUR, image).astype(np.uint8)
 
@@ -116,9 +117,9 @@ def beside(panels: list[np.ndarray], caption: str) -> Image.Image:
     width = max(len(panels) * (PANEL + GAP) - GAP, math.ceil(font.getlength(caption)) + 8)
     canvas = Image.new("RGB", (width, PANEL + CAPTION), "white")
     ImageDraw.Draw(canvas).text((4, 4), caption, INK, font)
-    for place, pixels in enumerate(panels):
+    for index, pixels in enumerate(panels):
         panel = Image.fromarray(pixels).resize((PANEL, PANEL), Image.Resampling.BILINEAR)
-        canvas.paste(panel, (place * (PANEL + GAP), CAPTION))
+        canvas.paste(panel, (index * (PANEL + GAP), CAPTION))
     return canvas
 
 
@@ -130,41 +131,46 @@ def save_pictures(
     labels: np.ndarray,
     count: int,
 ) -> list[Path]:
-    """Save the ``count`` worst misses into ``folder`` and name the files, worst first.
+    """Save pictures of the worst misses.
 
     Args:
-        folder: where to; it is made.
-        sample: gives the sample of a place: ``image`` float ``[3, h, w]`` in 0..1, ``path``, and
+        folder: where they go; it is made.
+        sample: returns the sample at an index: ``image`` float ``[3, h, w]`` in 0..1, ``path``, and
             ``mask`` bool ``[h, w]`` if the task has masks.
-        heat: gives the anomaly map ``[h, w]`` of a place; None where the task has no maps.
+        heat: returns the anomaly map ``[h, w]`` at an index; None where the task has no maps.
         scores: image scores ``[N]``.
         labels: ``[N]``, 1 anomalous.
         count: how many pictures at most.
+
+    Returns:
+        The files, the worst miss first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    places = worst_first(scores, labels)[:count].tolist()
-    maps = one_scale([heat(place) for place in places]) if heat else [None] * len(places)
+    indices = worst_first(scores, labels)[:count].tolist()
+    maps = one_scale([heat(index) for index in indices]) if heat else [None] * len(indices)
 
-    def save(rank: int, place: int, values: np.ndarray | None) -> Path:
-        shown = subject(rank, sample(place), bool(labels[place]))
-        caption = f"{shown.title}   score {scores[place]:.4g}   {below_text(scores, labels, place)}"
+    def save(rank: int, index: int, values: np.ndarray | None) -> Path:
+        shown = subject(rank, sample(index), bool(labels[index]))
+        caption = f"{shown.title}   score {scores[index]:.4g}   {below_text(scores, labels, index)}"
         picture = strip(shown.pixels, shown.mask, values, caption)
         picture.save(folder / shown.file, compress_level=1)  # four times as fast, a fifth larger
         return folder / shown.file
 
     with ThreadPoolExecutor() as pool:  # most of the work is decoding and encoding
-        return list(pool.map(save, range(1, len(places) + 1), places, maps))
+        return list(pool.map(save, range(1, len(indices) + 1), indices, maps))
 
 
 def one_scale(maps: list[np.ndarray]) -> list[np.ndarray]:
-    """Maps brought to 0..1 by one scale for all, so that their colours can be compared."""
-    low, high = min(map(np.min, maps), default=0.0), max(map(np.max, maps), default=1.0)
-    return [(values - low) / max(high - low, np.finfo(np.float32).tiny) for values in maps]
+    """Maps scaled to 0..1, all in the same way, so that their colours can be compared."""
+    scale = Normalize()
+    if maps:
+        scale.autoscale(maps)
+    return [np.asarray(scale(values)) for values in maps]
 
 
-def below_text(scores: np.ndarray, labels: np.ndarray, place: int) -> str:
-    """How one image stands against those of the other label, in words."""
-    others = scores[labels != labels[place]]
-    if labels[place]:
-        return f"{(others >= scores[place]).sum()} of {len(others)} normal images score higher"
-    return f"{(others <= scores[place]).sum()} of {len(others)} defects score lower"
+def below_text(scores: np.ndarray, labels: np.ndarray, index: int) -> str:
+    """How the score of an image compares with those of the other label, in words."""
+    others = scores[labels != labels[index]]
+    if labels[index]:
+        return f"{(others >= scores[index]).sum()} of {len(others)} normal images score higher"
+    return f"{(others <= scores[index]).sum()} of {len(others)} anomalous images score lower"

@@ -37,16 +37,16 @@ class RunRecord:
 
     Each finished task is a folder ``tasks/NAME`` with its ``metrics.json``, ``scores.csv``,
     ``maps/`` and ``checkpoints/``, put there by one rename. ``metrics.json`` and ``scores.csv`` of
-    the run are made anew from the finished tasks after each.
+    the run are written again from the finished tasks after each.
 
-    Of the processes of a distributed run the first one alone writes.
+    Of the processes of a distributed run, only the first one writes.
 
     Args:
         directory: the run directory.
         header: what stands above the tasks in ``metrics.json``: dataset, loss, backbone, seed,
             version.
         settings: all that the run was made with, as plain data; it is kept as ``config.yaml``.
-        resume: whether to go on where there are finished tasks.
+        resume: whether to complete a run that has finished tasks.
 
     Attributes:
         leads: whether this process is the one that writes.
@@ -79,7 +79,7 @@ class RunRecord:
     def task(self, name: str) -> Iterator[Path]:
         """A scratch folder for the outputs of a task, which appears when the block ends well.
 
-        Of several processes the first one's appears; those of the others are dropped.
+        Of several processes that of the first one appears; those of the others are dropped.
         """
         if not self.leads:
             with tempfile.TemporaryDirectory() as dropped:
@@ -115,8 +115,8 @@ class RunRecord:
 
 
 def leads() -> bool:
-    """Whether this is the first of the processes of a run, or the only one."""
-    from lightning.pytorch.utilities import rank_zero_only  # with torch: not for a mere look
+    """Whether this is the first process of a run, or the only one."""
+    from lightning.pytorch.utilities import rank_zero_only  # imports torch
 
     return getattr(rank_zero_only, "rank", 0) == 0
 
@@ -128,13 +128,13 @@ def keep_settings(
     begun: bool,
     not_compared: Sequence[str] = NOT_COMPARED,
 ) -> None:
-    """Write ``settings`` as ``config.yaml``; where work has begun, it must go on with the same.
+    """Write ``settings`` as ``config.yaml``; work that has begun must have the same settings.
 
     Args:
         directory: of the run.
         settings: plain data.
-        resume: whether to go on with work that has begun.
-        begun: whether there is anything that was made with what is written there now.
+        resume: whether to complete work that has begun.
+        begun: whether anything was made with the settings that are there now.
         not_compared: keys that do not affect it.
 
     Raises:
@@ -144,8 +144,8 @@ def keep_settings(
     if begun:
         if not resume:
             raise InputError(
-                f"hydra.run.dir: {directory} already holds results; "
-                "add resume=true to go on there, or name another directory"
+                f"{directory} already holds results; add resume=true to complete them, or name "
+                "another directory"
             )
         earlier = yaml.safe_load(kept.read_text(encoding="utf-8"))
         changed = differences(earlier, settings, not_compared)
@@ -160,7 +160,7 @@ def keep_settings(
 def differences(
     earlier: Any, present: Any, not_compared: Sequence[str] = NOT_COMPARED, key: str = ""
 ) -> list[str]:
-    """The keys in which two settings differ, but for those that are ``not_compared``.
+    """The keys in which two settings differ, except for those that are ``not_compared``.
 
     Example:
         >>> differences({"seed": 0, "loss": {"norm": 1}}, {"seed": 0, "loss": {"norm": 2}})

@@ -13,7 +13,7 @@ from occ_lab.utils.errors import InputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Create it and print where it is.
+    """Create the dashboard and print its address.
 
     Returns:
         The exit code: 1 where it cannot be created.
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command_line() -> argparse.ArgumentParser:
-    """What may be asked for."""
+    """The parser."""
     parser = argparse.ArgumentParser(
         prog="python -m occ_lab.reporting.wandb_dashboard",
         description="Create the dashboard that compares runs in a W&B project of yours: AUROC over "
@@ -42,7 +42,7 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def create(entity: str, project: str, name: str) -> str:
-    """Save the dashboard on the account that ``wandb login`` knows; its address.
+    """Save the dashboard on the account of ``wandb login`` and return its address.
 
     Raises:
         InputError: wandb-workspaces is not installed, or W&B cannot be reached or refuses.
@@ -51,14 +51,14 @@ def create(entity: str, project: str, name: str) -> str:
         workspace = dashboard(entity, project, name)
     except ImportError as error:
         raise InputError(
-            "wandb_dashboard: wandb-workspaces is not installed; pip install 'occ-lab[wandb]'"
+            "wandb-workspaces is not installed; pip install 'occ-lab[wandb]'"
         ) from error
     try:
         workspace.save()
-    except Exception as error:  # of the network, the login, or the service: many kinds
+    except Exception as error:  # the network, the login or the service fail in many ways
         raise InputError(
-            f"wandb_dashboard: W&B did not take it ({error}); is this machine online, and have you "
-            "called wandb login?"
+            f"W&B did not accept the dashboard ({error}); check that this machine is online and "
+            "that you have called wandb login"
         ) from error
     return workspace.url
 

@@ -140,7 +140,7 @@ def test_a_task_cannot_lie_elsewhere(tmp_path: Path) -> None:
 def test_unfinished_by_what_was_asked(tmp_path: Path) -> None:
     write_run(tmp_path / "part", tasks=["brick"], category=["brick", "grass"])
     write_run(tmp_path / "whole", tasks=["brick"], category="brick")
-    assert reasons(tmp_path) == {"part": "unfinished: grass missing; resume=true goes on"}
+    assert reasons(tmp_path) == {"part": "unfinished: grass missing; resume=true completes it"}
 
 
 def test_unfinished_by_what_others_have(tmp_path: Path) -> None:

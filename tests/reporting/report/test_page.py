@@ -12,20 +12,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import Normalize, to_rgb
 
 from occ_lab.reporting.report import page as report_page
-from occ_lab.reporting.report import report_plots
+from occ_lab.reporting.report import plots as report_plots
 from occ_lab.reporting.report.compare import all_comparisons, choose_baselines
 from occ_lab.reporting.report.gather import gather
-from occ_lab.reporting.report.groups import grouped
-from occ_lab.reporting.report.matrix import (
-    DARK,
-    LIGHT,
-    colour,
-    contrast,
-    escape_matrix,
-    metric_matrix,
-)
+from occ_lab.reporting.report.groups import Spread, grouped
+from occ_lab.reporting.report.matrix import coloured, escape_matrix, luminance, metric_matrix
 from occ_lab.reporting.report.page import Report, page, require_extra, runs_table
 from occ_lab.reporting.report.pictures import worst_misses
 from occ_lab.reporting.report.plots import norm_curves, score_charts
@@ -139,7 +133,7 @@ def test_numbers_sort_as_numbers(runs: Path) -> None:
     assert sorted(map(str, norms)) == ["", "", "1.0", "1.0", "16.0", "16.0", "4.0", "4.0"]
 
 
-def test_csv_has_a_row_a_run(runs: Path) -> None:
+def test_csv_has_a_row_for_each_run(runs: Path) -> None:
     rows = csv_rows(grouped(gather([runs]).runs))
     assert len(rows) == 8
     row = next(row for row in rows if row["directory"].endswith("n4s1"))
@@ -167,14 +161,26 @@ def test_points() -> None:
     assert [points(x) for x in (0.0123, -0.0123, -0.0001, 0.0)] == ["+1.2", "−1.2", "0.0", "0.0"]
 
 
-@given(st.floats(0, 1))
-def test_numbers_can_be_read_on_every_colour(share: float) -> None:
-    background = colour(share)
-    assert all(0 <= channel <= 255 for channel in background)
-    assert max(contrast(background, ink) for ink in (DARK, LIGHT)) >= 4.5
+@given(st.floats(0, 1), st.booleans())
+def test_numbers_can_be_read_on_every_colour(value: float, high_is_good: bool) -> None:
+    cell = coloured(Spread(value, None), "", Normalize(0, 1), high_is_good)
+    low, high = sorted(luminance(to_rgb(colour)) for colour in (cell.background, cell.ink))
+    assert (high + 0.05) / (low + 0.05) >= 4.5  # the contrast that WCAG 2.1 asks for
 
 
-def test_matrix_has_a_row_a_method_and_a_column_a_task(runs: Path) -> None:
+def test_bright_is_good() -> None:
+    def brightness(value: float, scale: Normalize, high_is_good: bool) -> float:
+        cell = coloured(Spread(value, None), "", scale, high_is_good)
+        return luminance(to_rgb(cell.background))
+
+    scale, one_value = Normalize(0.2, 0.8), Normalize(0.5, 0.5)
+    for high_is_good in (True, False):
+        low, high = (brightness(value, scale, high_is_good) for value in (0.2, 0.8))
+        assert (high > low) == high_is_good
+        assert brightness(0.5, one_value, high_is_good) == max(low, high)
+
+
+def test_matrix_has_rows_of_methods_and_columns_of_tasks(runs: Path) -> None:
     found = grouped(gather([runs]).runs)
     matrix = metric_matrix("image AUROC", found, "image_auroc")
     assert matrix.datasets == [("animals", 1), ("textures", 3)]
@@ -225,7 +231,7 @@ def test_a_task_of_one_kind_has_a_histogram_alone(tmp_path: Path) -> None:
     write_run(tmp_path, tasks=["only"], images=1)
     report = report_of(tmp_path)
     (run,) = score_charts(report.found, [0.05])[0]
-    assert set(run["tasks"]["only"]) == {"counts", "bins", "normal", "abnormal"}
+    assert set(run["tasks"]["only"]) == {"counts", "bins", "normal", "anomalous"}
     assert "only" in page(report)
 
 

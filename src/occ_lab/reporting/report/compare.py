@@ -1,4 +1,4 @@
-"""Groups against a baseline, on the test images that both have."""
+"""Groups compared with a baseline, on the test images that both have."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from occ_lab.utils.errors import InputError
 
 @dataclass(frozen=True)
 class Comparison:
-    """A group against the baseline of its dataset.
+    """A group compared with the baseline of its dataset.
 
     Attributes:
         group: what is compared.
-        baseline: with what; the same object where it is the baseline itself.
-        tasks: how many both have with both kinds of images in common.
-        images: test images in common in these, over all tasks.
+        baseline: what it is compared with; of the baseline itself the same object.
+        tasks: how many tasks have normal and anomalous images in common.
+        images: how many test images of these tasks are in common.
         difference: in image AUROC; None for the baseline itself, and without a common task.
     """
 
@@ -34,11 +34,11 @@ class Comparison:
 
 
 def choose_baselines(found: Grouped, text: str | None) -> dict[str, tuple[Group, str]]:
-    """The baseline of each dataset, and why it is.
+    """The baseline of each dataset, and how it was chosen.
 
     Args:
         found: all groups.
-        text: a group's label or a run's directory, or a part of one; None is the first-ranked.
+        text: the label of a group or a run directory, or a part of one; None is the first-ranked.
 
     Raises:
         InputError: no group matches ``text``.
@@ -59,7 +59,7 @@ def choose_baselines(found: Grouped, text: str | None) -> dict[str, tuple[Group,
 
 
 def matching(groups: Sequence[Group], text: str) -> list[Group]:
-    """The groups whose label or one of whose directories is ``text``, else those that have it."""
+    """The groups with a label or directory equal to ``text``, else those that contain it."""
     names = [
         [group.label, group.method, *(str(run.directory) for run in group.runs)] for group in groups
     ]
@@ -70,7 +70,7 @@ def matching(groups: Sequence[Group], text: str) -> list[Group]:
 
 
 def compare(group: Group, baseline: Group, resamples: int, seed: int) -> Comparison:
-    """The difference in image AUROC, over tasks that both have and images that all runs have."""
+    """The difference in image AUROC, over common tasks and images that all runs have."""
     if group is baseline:
         return Comparison(group, baseline)
     pairs = [
@@ -89,10 +89,10 @@ def compare(group: Group, baseline: Group, resamples: int, seed: int) -> Compari
 def paired(ours: Sequence[Task], theirs: Sequence[Task]) -> PairedTask | None:
     """The scores of all runs on the images that they have in common.
 
-    An image is the same if its path and its label are.
+    Images are the same if their paths and labels are.
 
     Returns:
-        None unless normal and abnormal images are among them.
+        None unless there are normal and anomalous images.
     """
     both = [*ours, *theirs]
     first = both[0]
@@ -114,7 +114,7 @@ def paired(ours: Sequence[Task], theirs: Sequence[Task]) -> PairedTask | None:
 def all_comparisons(
     found: Grouped, baselines: dict[str, tuple[Group, str]], resamples: int, seed: int
 ) -> list[Comparison]:
-    """Each group against its baseline, in the order of the ranking."""
+    """Each group compared with its baseline, in the order of the ranking."""
     return list(
         chain.from_iterable(
             [compare(group, baselines[name][0], resamples, seed) for group in groups]

@@ -13,30 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+import yaml
 
 from occ_lab.metrics.curves import auroc
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import FAILURE
 
-MARKS = ("metrics.json", "config.yaml", ".hydra")  # by any of these a folder may be a run's
+MARKS = ("metrics.json", "config.yaml", ".hydra")  # any of these marks a folder of a run
 AGREE = 1e-4  # by how much the AUROC of scores.csv may differ from that of metrics.json
-# Keys that follow the seed, for runs that have no .hydra/config.yaml to tell it.
+# Keys that follow the seed, for runs without a .hydra/config.yaml that says so.
 FOLLOW_SEED = frozenset({"loss.seed", "dataset.sample_seed"})
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a run says of one task; N test images.
+    """What a run has recorded of one task with N test images.
 
     Attributes:
-        name: of the task.
+        name: its name.
         figures: as in ``metrics.json``: metrics in 0..1, counts, seconds.
         paths: of the test images, all different.
-        labels: int ``[N]``, 1 abnormal.
-        scores: float64 ``[N]``, higher is more abnormal; no NaN.
+        labels: int ``[N]``, 1 anomalous.
+        scores: float64 ``[N]``, higher is more anomalous; no NaN.
         pictures: of the worst misses, worst first.
     """
 
@@ -48,7 +46,7 @@ class Task:
     pictures: list[Path]
 
     def metric(self, name: str) -> float | None:
-        """A metric in 0..1; None where it cannot be told."""
+        """A metric in 0..1; None where there is none."""
         value = self.figures.get(name)
         return None if value is None or math.isnan(value) else float(value)
 
@@ -58,11 +56,11 @@ class Run:
     """What a run directory holds.
 
     Attributes:
-        directory: where it lies.
+        directory: the run directory.
         header: dataset, loss, backbone, seed, version.
         config: all values by their full key, such as ``loss.norm``.
         derived: keys whose values follow from other keys.
-        overrides: of the command, or None where they are not recorded.
+        overrides: of the command; None where they are not recorded.
         tasks: the finished tasks by name.
         written: when the figures were written, in seconds since 1970.
     """
@@ -77,13 +75,13 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """Of everything random."""
+        """The seed of everything random."""
         return self.header["seed"]
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A directory that looks like a run and is none to report, and why."""
+    """A directory that looks like a run and cannot be used, and why."""
 
     directory: Path
     reason: str
@@ -121,15 +119,15 @@ def run_folders(directories: Sequence[Path]) -> Iterator[Path]:
     seen = set()
     for directory in directories:
         if not directory.is_dir():
-            raise InputError(f"report: {directory} is no directory; name one that holds runs")
+            raise InputError(f"{directory} is no directory; name one that holds runs")
         for folder, inside, files in os.walk(directory):
             is_run = any(mark in files or mark in inside for mark in MARKS)
             inside[:] = sorted((name for name in inside if name[0] != "."), key=natural)
             if is_run and "tasks" in inside:
-                inside.remove("tasks")  # has metrics.json of its own kind
-            place = Path(folder).resolve()
-            if is_run and place not in seen:
-                seen.add(place)
+                inside.remove("tasks")  # its metrics.json are of another kind
+            resolved = Path(folder).resolve()
+            if is_run and resolved not in seen:
+                seen.add(resolved)
                 yield Path(folder)
 
 
@@ -148,8 +146,8 @@ def read_run(folder: Path) -> Run:
     """
     failure = folder / FAILURE
     if failure.is_file():
-        told = failure.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise UnreadableError(f"failed: {told[0] if told else 'without a message'}")
+        lines = failure.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise UnreadableError(f"failed: {lines[0] if lines else 'without a message'}")
     if (folder / "norm_study.json").is_file():
         raise UnreadableError("is a norm study, not a run")
     if not (folder / "metrics.json").is_file():
@@ -160,23 +158,24 @@ def read_run(folder: Path) -> Run:
         raise UnreadableError(f"damaged, or no run: {error} is missing in metrics.json") from error
     except (
         *(OSError, ValueError, TypeError, AttributeError, RecursionError),
-        *(csv.Error, YAMLError, OmegaConfBaseException),
+        *(csv.Error, yaml.YAMLError),
     ) as error:
         raise UnreadableError(f"damaged, or no run: {one_line(error)}") from error
     unfinished = missing_tasks(run)
     if unfinished:
-        raise UnreadableError(f"unfinished: {', '.join(unfinished)} missing; resume=true goes on")
+        missing = ", ".join(unfinished)
+        raise UnreadableError(f"unfinished: {missing} missing; resume=true completes it")
     return run
 
 
 def one_line(error: Exception) -> str:
-    """The message of an error, not too long to read."""
+    """The message of an error in one line, shortened if it is long."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def parse_run(folder: Path) -> Run:
-    """Read all files of a run; any fault in them raises an error of Python, YAML or CSV."""
+    """Read all files of a run; a damaged one raises an error of Python, YAML or CSV."""
     summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     if not isinstance(summary, dict) or not isinstance(summary.get("tasks"), dict):
         raise ValueError("metrics.json has no tasks")
@@ -191,7 +190,7 @@ def parse_run(folder: Path) -> Run:
     rows = read_scores(folder / "scores.csv")
     if set(rows) != set(summary["tasks"]):
         raise ValueError("scores.csv and metrics.json have different tasks")
-    config = flat(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+    config = flat(content(folder / "config.yaml"))
     return Run(
         folder,
         header,
@@ -221,11 +220,11 @@ def read_scores(path: Path) -> dict[str, list[dict[str, str]]]:
 
 
 def read_task(folder: Path, name: str, figures: Any, rows: list[dict[str, str]]) -> Task:
-    """One task, its scores checked against its figures."""
+    """One task; its scores are checked against its metrics."""
     numbers = [figures["peak_memory_mb"] or 0.0, *figures["seconds"].values(), figures["n_test"]]
     numbers += [figures[key] for key in figures if key.startswith(("image_", "pixel_"))]
     if not all(isinstance(value, int | float) for value in numbers):
-        raise ValueError(f"metrics.json: a figure of {name} is no number")
+        raise ValueError(f"metrics.json: a value of {name} is no number")
     if name in ("", ".", "..") or Path(name).name != name:
         raise ValueError(f"metrics.json: {name!r} is no name of a task")
     paths = [row["path"] for row in rows]
@@ -238,17 +237,17 @@ def read_task(folder: Path, name: str, figures: Any, rows: list[dict[str, str]])
     if np.isnan(scores).any() or not np.isin(labels, (0, 1)).all():
         raise ValueError(f"{name}: scores.csv has a score that is NaN, or a label besides 0 and 1")
     task = Task(name, figures, paths, labels, scores, pictures_in(folder / "tasks" / name / "maps"))
-    told = task.metric("image_auroc")
-    if told is not None and abs(auroc(scores, labels) - told) > AGREE:
+    recorded = task.metric("image_auroc")
+    if recorded is not None and abs(auroc(scores, labels) - recorded) > AGREE:
         raise ValueError(
-            f"{name}: image AUROC {told:.4f} in metrics.json, {auroc(scores, labels):.4f} by "
+            f"{name}: image AUROC {recorded:.4f} in metrics.json, {auroc(scores, labels):.4f} by "
             "scores.csv"
         )
     return task
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of the worst misses by rank, the number that their names begin with."""
+    """The pictures of the worst misses by rank, the number at the start of their names."""
     return sorted(folder.glob("*.png"), key=lambda path: natural(path.name))
 
 
@@ -256,24 +255,29 @@ def read_overrides(path: Path) -> list[str] | None:
     """The overrides of the command; None where they are not recorded."""
     if not path.is_file():
         return None
-    return [str(each) for each in plain(path) or []]
+    return [str(each) for each in content(path) or []]
 
 
 def derived_keys(path: Path) -> frozenset[str]:
-    """Keys that the configuration, as composed, gives by an interpolation such as ``${seed}``."""
+    """Keys whose value in the composed configuration is an interpolation such as ``${seed}``."""
     if not path.is_file():
         return FOLLOW_SEED
-    values = flat(plain(path))
+    values = flat(content(path))
     return frozenset(key for key, value in values.items() if "${" in str(value))
 
 
-def plain(path: Path) -> Any:
-    """A YAML file as dictionaries and lists; interpolations stay the text that they are."""
-    return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+def content(path: Path) -> Any:
+    """The content of a YAML file; interpolations stay text."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def flat(node: Any, key: str = "") -> dict[str, Any]:
-    """Leaves of nested dictionaries by their full key; lists are leaves."""
+    """Leaves of nested dictionaries by their full key; lists are leaves.
+
+    Example:
+        >>> flat({"seed": 0, "loss": {"norm": 1}})
+        {'seed': 0, 'loss.norm': 1}
+    """
     if not isinstance(node, dict):
         return {key: node}
     return {
@@ -284,7 +288,7 @@ def flat(node: Any, key: str = "") -> dict[str, Any]:
 
 
 def missing_tasks(run: Run) -> list[str]:
-    """Tasks that a run was asked for or has begun, and has not finished."""
+    """Tasks that a run was asked for or has begun and has not finished."""
     asked = run.config.get("dataset.category", "all")
     names = [str(name) for name in (asked if isinstance(asked, list) else [asked])]
     begun = [  # the scratch folders of `whole_folder`
@@ -297,7 +301,7 @@ def missing_tasks(run: Run) -> list[str]:
 
 
 def without_partial(found: Gathered) -> Gathered:
-    """Leave out runs of all tasks that lack some which another run of the same data has.
+    """Leave out runs of all tasks that lack tasks which another run of the same data has.
 
     Such a run was stopped: its mean is over fewer tasks than that of the others.
     """
@@ -310,7 +314,7 @@ def without_partial(found: Gathered) -> Gathered:
         if lacking and run.config.get("dataset.category", "all") in ("all", ["all"]):
             reason = (
                 f"unfinished, or its data had fewer tasks: {', '.join(lacking)} missing, which "
-                "other runs have; resume=true goes on"
+                "other runs have; resume=true completes it"
             )
             left_out.append(LeftOut(run.directory, reason))
         else:
@@ -319,6 +323,6 @@ def without_partial(found: Gathered) -> Gathered:
 
 
 def data_of(run: Run) -> str:
-    """What decides which tasks ``all`` are: the dataset's own values."""
+    """The values of the dataset that decide which tasks there are."""
     keys = ("name", "root", "_target_", "protocol", "classes", "attribute", "seed")
     return repr([run.config.get(f"dataset.{key}") for key in keys])

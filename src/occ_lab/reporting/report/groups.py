@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed, and what tells the others apart."""
+"""Runs that differ only in the seed, and the settings by which the other runs differ."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from occ_lab.reporting.record import UNTOLD
+from occ_lab.reporting.record import NOT_COMPARED
 from occ_lab.reporting.report.gather import Run, Task
 
 RANKED_BY = "image_auroc"
-UNTOLD_GROUPS = ("cache.", "explain.", "loader.", "logger.")  # neither do these change a figure
+# Groups whose settings do not affect the metrics, beside `NOT_COMPARED`.
+WITHOUT_EFFECT = ("cache.", "explain.", "loader.workers", "loader.eval_batch_size", "logger.")
 ABSENT = object()
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation over seeds; None where there is but one."""
+    """Mean and sample standard deviation over seeds; None where there is only one."""
 
     mean: float
     deviation: float | None
@@ -29,14 +30,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that are equal but for the seed (and the categories, if they were run one by one).
+    """Runs that are equal except for the seed (and the category, if each was run by itself).
 
     Attributes:
         dataset: its name.
         method: what was run on it, in words.
-        label: how the group is called; of all groups, it is this one's alone.
-        runs: in the order they were found.
-        tasks: of each task's name the results by seed.
+        label: the name of the group, which no other group has.
+        runs: in the order in which they were found.
+        tasks: the results by seed, of each task by its name.
         norm: ``loss.norm``, if there is one.
         method_but_norm: ``method`` without ``loss.norm``: a line of a curve over norms.
     """
@@ -61,26 +62,26 @@ class Group:
 
     @property
     def repeated(self) -> int:
-        """Runs of which none of the results counts, a newer one having the same seed and tasks."""
+        """How many runs do not count, since newer ones have the same seed and tasks."""
         counted = {id(task) for results in self.tasks.values() for task in results.values()}
         return sum(not counted & {id(task) for task in run.tasks.values()} for run in self.runs)
 
     def over_seeds(self, metric: str, task: str) -> Spread | None:
-        """A metric of one task; None where no run of the group tells it."""
+        """A metric of one task; None where no run of the group has it."""
         values = [found.metric(metric) for found in self.tasks.get(task, {}).values()]
         return spread([value for value in values if value is not None])
 
     def overall(self, metric: str) -> Spread | None:
-        """The mean over the shared tasks of which all seeds tell it; its spread over seeds."""
+        """The mean over the shared tasks for which all seeds have it; its spread over seeds."""
         values = [
             [task.metric(metric) for task in self.tasks[name].values()] for name in self.shared
         ]
-        told = np.array([row for row in values if None not in row], float)  # [tasks, seeds]
-        return spread(told.mean(0).tolist()) if len(told) else None
+        whole = np.array([row for row in values if None not in row], float)  # [tasks, seeds]
+        return spread(whole.mean(0).tolist()) if len(whole) else None
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """Mean and deviation; None of nothing."""
+    """Mean and deviation; None where there are no values."""
     if not values:
         return None
     return Spread(fmean(values), stdev(values) if len(values) > 1 else None)
@@ -88,7 +89,7 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 @dataclass(frozen=True)
 class Grouped:
-    """All groups, ranked within each dataset, and the keys that tell runs apart."""
+    """All groups, ranked within each dataset, and the keys in which runs differ."""
 
     groups: list[Group]
     keys: list[str]
@@ -104,7 +105,7 @@ class Grouped:
 
 def grouped(runs: Sequence[Run]) -> Grouped:
     """Group runs and rank the groups of each dataset by their mean image AUROC."""
-    keys = telling_keys(runs)
+    keys = differing_keys(runs)
     parts: dict[tuple[str, str], list[Run]] = {}
     words = {id(run): describe(run, runs, keys) for run in runs}
     for run in runs:
@@ -128,7 +129,7 @@ def grouped(runs: Sequence[Run]) -> Grouped:
 
 
 def score(group: Group) -> float:
-    """What groups are ranked by; groups that cannot be judged come last."""
+    """What groups are ranked by; groups without it come last."""
     overall = group.overall(RANKED_BY)
     return -1.0 if overall is None else overall.mean
 
@@ -148,13 +149,13 @@ def norm_of(run: Run) -> float | None:
     return float(norm) if isinstance(norm, int | float) and norm > 0 else None
 
 
-def telling_keys(runs: Sequence[Run]) -> dict[str, set[int]]:
-    """Of each key that tells some runs apart, the ids of the runs whose description has it.
+def differing_keys(runs: Sequence[Run]) -> dict[str, set[int]]:
+    """The keys that describe runs, and for each the ids of the runs whose description has it.
 
-    A key tells runs of the same loss and backbone apart if its value differs among them, unless
-    it follows from other keys in all of them; a key of the dataset, runs of the same dataset.
-    Comparing these alone, the many values by which, say, two losses differ need not be told.
-    Besides, a run is described by what its command set and other runs have not.
+    A key describes runs of the same loss and backbone if its value differs among them, unless it
+    follows from other keys in all of them; a key of the dataset describes runs of the same dataset.
+    Runs of, say, two losses are not compared with each other: they differ in too many keys. A run
+    is also described by what its command has set if other runs have another value.
     """
     found: dict[str, set[int]] = {}
     for family in families(runs, "loss", "backbone"):
@@ -163,9 +164,9 @@ def telling_keys(runs: Sequence[Run]) -> dict[str, set[int]]:
         add_differing(found, family, lambda key: key.startswith("dataset."))
     for run in runs:
         for key in set_by_command(run):
-            if len({told_value(other, key) for other in runs}) > 1:
+            if len({compared_value(other, key) for other in runs}) > 1:
                 found.setdefault(key, set()).add(id(run))
-    order = {key: place for run in runs for place, key in enumerate(run.config)}
+    order = {key: index for run in runs for index, key in enumerate(run.config)}
     return dict(sorted(found.items(), key=lambda item: (order.get(item[0], 0), item[0])))
 
 
@@ -182,49 +183,51 @@ def add_differing(found: dict[str, set[int]], family: Sequence[Run], wanted: Any
     derived = frozenset.intersection(*(run.derived for run in family)) | {"seed"}
     keys = dict.fromkeys(key for run in family for key in run.config)
     for key in keys:
-        if key in derived or is_untold(key) or not wanted(key):
+        if key in derived or is_without_effect(key) or not wanted(key):
             continue
-        if len({told_value(run, key) for run in family}) > 1:
+        if len({compared_value(run, key) for run in family}) > 1:
             found.setdefault(key, set()).update(id(run) for run in family if key in run.config)
 
 
-def is_untold(key: str) -> bool:
-    """Whether a key changes no figure."""
-    return key in UNTOLD or key.startswith(UNTOLD_GROUPS)
+def is_without_effect(key: str) -> bool:
+    """Whether a key does not affect the metrics."""
+    return key in NOT_COMPARED or key.startswith(WITHOUT_EFFECT)
 
 
 def set_by_command(run: Run) -> list[str]:
-    """Keys of single values that a run's command set and that may change its figures."""
+    """Keys of single values that the command of a run has set and that may affect its metrics."""
     names = [each.partition("=")[0].lstrip("+~") for each in run.overrides or []]
     return [
         name
         for name in names
-        # Where the data lies tells nothing: that the data is the same, the paths will say.
-        if name in run.config and name not in ("seed", "dataset.root") and not is_untold(name)
+        # The folder of the data does not matter; the paths of the images show if it is the same.
+        if name in run.config
+        and name not in ("seed", "dataset.root")
+        and not is_without_effect(name)
     ]
 
 
-def told_value(run: Run, key: str) -> str:
-    """A value as text by which it can be compared; an absent one is like no other."""
+def compared_value(run: Run, key: str) -> str:
+    """A value as text, to be compared; an absent one equals no other."""
     value = run.config.get(key, ABSENT)
     return "" if value is ABSENT else value_text(value)
 
 
 def value_text(value: Any) -> str:
-    """A value as a command has it; 1.0 is the same as 1."""
+    """A value as in a command; 1.0 is the same as 1."""
     if isinstance(value, float) and value.is_integer():
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def describe(run: Run, runs: Sequence[Run], keys: dict[str, set[int]]) -> str:
-    """A run in words: loss, backbone if there are several, and the values that tell it apart."""
+    """A run in words: loss, backbone if there are several, and the values in which it differs."""
     several = len({each.header["backbone"] for each in runs}) > 1
     parts = [run.header["loss"], *([run.header["backbone"]] if several else [])]
     return " ".join([*parts, *(setting(run, key) for key in keys if id(run) in keys[key])])
 
 
 def setting(run: Run, key: str) -> str:
-    """``key=value``, a class by its last name."""
+    """``key=value``; of a class the last part of its name."""
     text = value_text(run.config[key])
     return f"{key}={text.rpartition('.')[2]}" if key.endswith("._target_") else f"{key}={text}"

@@ -1,4 +1,4 @@
-"""The report as one page of HTML that needs nothing beside itself."""
+"""The report as one page of HTML that needs no other file."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ TEXT_COLUMNS = ("dataset", "loss", "backbone", "version", "directory", "command"
 
 @dataclass(frozen=True)
 class Report:
-    """What a page is made of.
+    """The content of a page.
 
     Attributes:
         sources: the directories that were searched.
-        when: the report was made.
+        when: when the report was made.
         found: the groups of runs.
         left_out: directories that were not used.
-        baselines: of each dataset, and why it is.
+        baselines: of each dataset, and how it was chosen.
         comparisons: of each group with its baseline, ranked.
         resamples: of the bootstrap.
-        rates: overkill rates in 0..1.
-        pictures: how many a task, at most.
+        rates: false-positive rates in 0..1.
+        pictures: how many of each task, at most.
     """
 
     sources: Sequence[Path]
@@ -65,7 +65,7 @@ class Report:
 
     @property
     def gathered(self) -> list[str]:
-        """What was gathered, when, by what."""
+        """What was gathered, when, and by which version."""
         groups = self.found.groups
         runs = sum(len(group.runs) for group in groups)
         tasks = len({(group.dataset, name) for group in groups for name in group.tasks})
@@ -80,7 +80,7 @@ class Report:
 
     @property
     def facts(self) -> list[str]:
-        """What was gathered, what it is compared with, and what was left out, a line each."""
+        """What was gathered, the baselines, and what was left out, one line each."""
         return [
             *self.gathered,
             *(
@@ -92,30 +92,35 @@ class Report:
 
 
 def count(number: int, what: str) -> str:
-    """A number of things: 1 run, 2 runs."""
+    """A number of things.
+
+    Example:
+        >>> count(1, "run"), count(2, "run")
+        ('1 run', '2 runs')
+    """
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def require_extra() -> None:
-    """Check that what draws the page is installed.
+    """Check that the packages that draw the page are installed.
 
     Raises:
-        InputError: it is not.
+        InputError: one is not.
     """
     for name in ("plotly", "jinja2"):
         if find_spec(name) is None:
-            raise InputError(f"report: {name} is not installed; pip install 'occ-lab[report]'")
+            raise InputError(f"{name} is not installed; pip install 'occ-lab[report]'")
 
 
 def page(report: Report) -> str:
-    """The report as HTML; below 15 MB as long as its tables are."""
+    """The report as HTML, below 15 MB unless its tables are larger."""
     import jinja2
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,  # names, paths and messages are anyone's
+        autoescape=True,  # names, paths and messages may hold anything
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -141,10 +146,10 @@ def page(report: Report) -> str:
 
 
 def runs_table(found: Grouped) -> dict[str, Any]:
-    """Titles, and of each cell its column, its text and what it sorts by."""
+    """Titles, and of each cell its column, its text and its sort key."""
     rows = csv_rows(found)
     columns = shown_columns(found, rows)
-    del columns["command"]  # stands below the directory
+    del columns["command"]  # is shown below the directory
     return {
         "commands": [cell_text("command", row["command"]) for row in rows],
         "columns": [(key, title, is_number(rows, key)) for key, title in columns.items()],
@@ -162,7 +167,7 @@ def is_number(rows: Sequence[dict[str, Any]], key: str) -> bool:
 
 
 def sort_value(value: Any) -> float | str:
-    """A number where the value is one, else its text; nothing where there is none."""
+    """The value as a number if it is one, else its text; empty text where there is none."""
     if value is None:
         return ""
     try:
@@ -172,7 +177,7 @@ def sort_value(value: Any) -> float | str:
 
 
 def ranking_table(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """The ranked groups and their differences to the baseline, each with a little drawing."""
+    """The ranked groups and their differences to the baseline, each with a small drawing."""
     metrics = shown_metrics([each.group for each in comparisons])
     differences = [each.difference for each in comparisons if each.difference]
     reach = max((abs(x) for each in differences for x in (each.low, each.high)), default=0.0)
@@ -197,7 +202,7 @@ def ranking_table(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 
 
 def bar(difference: Difference, reach: float) -> dict[str, float]:
-    """Where interval and value stand in a drawing whose middle is 0; all in 0..200."""
+    """Positions of interval and value in a drawing whose middle is 0; all in 0..200."""
     low, value, high = (
         round(100 + 94 * x / (reach or 1.0), 2)
         for x in (difference.low, difference.value, difference.high)
@@ -206,11 +211,11 @@ def bar(difference: Difference, reach: float) -> dict[str, float]:
 
 
 def metric_matrices(found: Grouped) -> list[Matrix]:
-    """A table for each metric that is told."""
-    told = shown_metrics(found.groups)
-    return [metric_matrix(TITLES[name], found, name) for name in METRICS if name in told]
+    """A table for each metric that any group has."""
+    shown = shown_metrics(found.groups)
+    return [metric_matrix(TITLES[name], found, name) for name in METRICS if name in shown]
 
 
 def escape_matrices(found: Grouped, rates: Sequence[float]) -> list[Matrix]:
-    """A table for each overkill rate."""
+    """A table for each false-positive rate."""
     return [escape_matrix(f"{100 * rate:g} % overkill", found, rate) for rate in rates]

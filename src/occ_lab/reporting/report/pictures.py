@@ -1,4 +1,4 @@
-"""The pictures of a report, small and inside of the page."""
+"""The pictures of a report, small and part of the page."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def worst_misses(found: Grouped, count: int, limit: int) -> tuple[list[Shown], l
 
     Args:
         found: all groups.
-        count: of pictures a task, at most.
-        limit: characters of all data URIs together; the very worst of all tasks come first.
+        count: pictures of each task, at most.
+        limit: characters of all data URIs together; the worst of every task come first.
 
     Returns:
         The tasks that have pictures, and the files that could not be read.
@@ -51,11 +51,11 @@ def worst_misses(found: Grouped, count: int, limit: int) -> tuple[list[Shown], l
         if task.pictures
     ]
     unreadable = []
-    for place in range(count):
+    for index in range(count):
         for shown, task in tasks:
-            if place >= len(task.pictures):
+            if index >= len(task.pictures):
                 continue
-            path = task.pictures[place]
+            path = task.pictures[index]
             try:
                 uri = data_uri(path)
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
@@ -69,7 +69,7 @@ def worst_misses(found: Grouped, count: int, limit: int) -> tuple[list[Shown], l
 
 
 def best_of_each_loss(found: Grouped) -> list[Group]:
-    """Of each dataset and loss the first-ranked group that has pictures."""
+    """The first-ranked group with pictures of each dataset and loss."""
     best: dict[tuple[str, str], Group] = {}
     for group in found.groups:
         if any(task.pictures for _, task in results_of_best_run(group)):
@@ -78,7 +78,7 @@ def best_of_each_loss(found: Grouped) -> list[Group]:
 
 
 def results_of_best_run(group: Group) -> list[tuple[int, Task]]:
-    """The seed of highest mean image AUROC over the shared tasks, and its tasks."""
+    """The seed with the highest mean image AUROC over the shared tasks, and its tasks."""
 
     def total(seed: int) -> float:
         tasks = [group.tasks[name][seed] for name in group.shared]

@@ -1,4 +1,4 @@
-"""What the charts of a report draw, as plain numbers; its page hands them to Plotly."""
+"""The numbers in the charts of a report; its page gives them to Plotly."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LIMIT = 5_000_000  # characters of all score charts together
 
 
 def norm_curves(found: Grouped) -> list[dict[str, Any]]:
-    """For each dataset the image AUROC over log2(norm): a line for all else being equal.
+    """For each dataset the image AUROC over log2(norm): a line for runs that are otherwise equal.
 
-    Only lines with two norms or more; datasets without one are left out.
+    Only lines with two norms or more are drawn; datasets without one are left out.
 
     Returns:
         ``dataset`` and ``lines``; of a line its ``name``, ``norms`` (rising), ``log2``, ``auroc``
@@ -52,7 +52,7 @@ def line(name: str, points: Sequence[tuple[float, float, float]]) -> dict[str, A
 
 
 def score_charts(found: Grouped, rates: Sequence[float]) -> tuple[list[dict[str, Any]], int]:
-    """Histograms and curves of each run and task, the best groups first, while there is room.
+    """Histograms and curves of each run and task, the best groups first, as far as there is room.
 
     Returns:
         For each run ``label`` and ``tasks``, by name; and how many runs there was no room for.
@@ -86,12 +86,12 @@ def by_rank(found: Grouped) -> list[Group]:
 
 def task_charts(task: Task, rates: Sequence[float]) -> dict[str, Any]:
     """The charts of one task of one run."""
-    middles, normal, abnormal = histogram(task.scores, task.labels)
+    middles, normal, anomalous = histogram(task.scores, task.labels)
     charts: dict[str, Any] = {
         "counts": [int((task.labels == 0).sum()), int((task.labels == 1).sum())],
         "bins": rounded(middles, 6),
         "normal": rounded(normal),
-        "abnormal": rounded(abnormal),
+        "anomalous": rounded(anomalous),
     }
     if 0 in charts["counts"]:
         return charts
@@ -115,5 +115,5 @@ def task_charts(task: Task, rates: Sequence[float]) -> dict[str, Any]:
 
 
 def rounded(values: np.ndarray, digits: int = 4) -> list[float]:
-    """Numbers with so many significant digits, to keep the page small."""
+    """Numbers rounded to significant digits, to keep the page small."""
     return [float(f"{value:.{digits}g}") for value in values.tolist()]

@@ -26,17 +26,17 @@ UNBROKEN = (*TITLES.values(), DIFFERENCE)
 
 
 def run_row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
-    """What the table of runs says of one: metrics in 0..1 as means over its tasks, None if untold.
+    """A row of the table of runs: metrics in 0..1 as means over its tasks, None if absent.
 
     Args:
         run: the run.
-        keys: of the configuration that have a column.
+        keys: of the configuration, which have a column each.
     """
     tasks = run.tasks.values()
-    told = {metric: [task.metric(metric) for task in tasks] for metric in METRICS}
+    found = {metric: [task.metric(metric) for task in tasks] for metric in METRICS}
     means = {
         metric: fmean(present) if (present := [v for v in values if v is not None]) else None
-        for metric, values in told.items()
+        for metric, values in found.items()
     }
     stages = [stage for task in tasks for stage in task.figures["seconds"].items()]
     memory = [task.figures["peak_memory_mb"] for task in tasks]
@@ -63,7 +63,7 @@ def command(run: Run) -> str | None:
 
 
 def csv_rows(found: Grouped) -> list[dict[str, Any]]:
-    """A row a run, in the order of the ranking; at its end the image AUROC of each task."""
+    """One row for each run, in the order of the ranking; it ends with the AUROC of each task."""
     runs = [(group, run) for group in found.groups for run in group.runs]
     names = dict.fromkeys(name for _, run in runs for name in run.tasks)
     return [
@@ -82,12 +82,12 @@ def csv_rows(found: Grouped) -> list[dict[str, Any]]:
 
 
 def shown_metrics(groups: Sequence[Group]) -> list[str]:
-    """The metrics that any group tells."""
+    """The metrics that any group has."""
     return [metric for metric in METRICS if any(group.overall(metric) for group in groups)]
 
 
 def shown_columns(found: Grouped, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The columns of the table of runs with their titles: what is the same in all is left out."""
+    """The columns of the table of runs with their titles, without what is the same in all runs."""
     differing = [
         key for key in ("dataset", "backbone", "version") if len({row[key] for row in rows}) > 1
     ]
@@ -111,7 +111,7 @@ def shown_columns(found: Grouped, rows: Sequence[dict[str, Any]]) -> dict[str, s
 
 
 def cell_text(key: str, value: Any) -> str:
-    """A value of the table of runs as it is shown."""
+    """The text of a value in the table of runs."""
     if value is None:
         return "–"
     if key in METRICS:
@@ -122,7 +122,7 @@ def cell_text(key: str, value: Any) -> str:
 
 
 def spread_text(spread: Spread | None, digits: int = 1) -> str:
-    """Mean ± standard deviation in per cent, the mean alone of one seed, a dash of none."""
+    """Mean ± standard deviation in per cent; only the mean for one seed, a dash for none."""
     if spread is None:
         return "–"
     mean = f"{100 * spread.mean:.{digits}f}"
@@ -140,7 +140,7 @@ def interval_text(difference: Difference) -> str:
 
 
 def points(value: float) -> str:
-    """A difference in per cent, with its sign; no sign at 0.0."""
+    """A difference in per cent with its sign; 0.0 has none."""
     text = f"{100 * value:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
@@ -171,7 +171,7 @@ def group_titles(metrics: Sequence[str]) -> list[str]:
 
 
 def terminal_table(comparisons: Sequence[Comparison], width: int) -> Table:
-    """The ranked groups in per cent; all metrics only in a terminal of at least `WIDE` columns."""
+    """The ranked groups in per cent; all metrics if the terminal has at least `WIDE` columns."""
     metrics = shown_metrics([each.group for each in comparisons])
     metrics = metrics if width >= WIDE else metrics[:1]
     table = Table(title="per cent, best first", title_justify="left", box=SIMPLE_HEAD)
@@ -195,8 +195,8 @@ def markdown(facts: Sequence[str], found: Grouped, comparisons: Sequence[Compari
         [
             "# Report",
             *facts,
-            "## Groups of runs that differ in the seed alone",
-            "Per cent; mean ± standard deviation over seeds; the image AUROC's difference to the "
+            "## Groups of runs that differ only in the seed",
+            "Per cent; mean ± standard deviation over seeds; difference in image AUROC to the "
             "baseline with its 95 % interval (paired bootstrap over test images).",
             table(["group", *group_titles(metrics)], list(map(cells, groups))),
             "## Runs",
@@ -206,5 +206,5 @@ def markdown(facts: Sequence[str], found: Grouped, comparisons: Sequence[Compari
 
 
 def cells(row: Sequence[str]) -> list[str]:
-    """Texts that do not end a cell of a Markdown table, nor begin a tag."""
+    """Texts in which nothing ends a cell of a Markdown table or begins a tag."""
     return [" ".join(text.split()).replace("|", "\\|").replace("<", "&lt;") for text in row]

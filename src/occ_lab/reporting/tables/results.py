@@ -15,7 +15,7 @@ TITLES = dict(
 
 
 def results_table(title: str, tasks: dict[str, dict[str, Any]]) -> Table:
-    """One row a task and the mean; metrics in per cent, the time of the whole task in seconds."""
+    """One row for each task and the mean: metrics in per cent, time in seconds."""
     shown = [metric for metric in METRICS if any(metric in figures for figures in tasks.values())]
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_footer=len(tasks) > 1)
     mean = mean_metrics(tasks)
@@ -37,18 +37,18 @@ def results_table(title: str, tasks: dict[str, dict[str, Any]]) -> Table:
 
 
 def calibration_table(tasks: dict[str, dict[str, Any]]) -> Table | None:
-    """What the thresholds do on the test images, a row a task; None where none was calibrated."""
-    told = {name: each["calibration"] for name, each in tasks.items() if "calibration" in each}
-    if not told:
+    """What the thresholds do on the test images of each task; None where none was calibrated."""
+    found = {name: each["calibration"] for name, each in tasks.items() if "calibration" in each}
+    if not found:
         return None
     title = "at the calibrated threshold (per cent)"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("task", no_wrap=True)
     for column in ("calibrated on", "overkill asked", "overkill observed", "defects escaped"):
         table.add_column(column, justify="right")
-    for name, figures in told.items():
-        shares = [percent(figures[share]) for share in ("asked", "overkill", "escape")]
-        table.add_row(name, str(figures["images"]), *shares)
+    for name, figures in found.items():
+        rates = [percent(figures[rate]) for rate in ("asked", "overkill", "escape")]
+        table.add_row(name, str(figures["images"]), *rates)
     return table
 
 
@@ -57,6 +57,11 @@ def seconds(figures: dict[str, Any]) -> float:
     return sum(figures["seconds"].values())
 
 
-def percent(share: float | None) -> str:
-    """A share as per cent with one digit, or a dash where there is none."""
-    return "–" if share is None else f"{100 * share:.1f}"
+def percent(fraction: float | None) -> str:
+    """A fraction in per cent with one digit, or a dash where there is none.
+
+    Example:
+        >>> percent(0.1234), percent(None)
+        ('12.3', '–')
+    """
+    return "–" if fraction is None else f"{100 * fraction:.1f}"

@@ -1,4 +1,4 @@
-"""What a stream closes with."""
+"""The closing table of a stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PARTS = ("backbone", "score", "update", "re-solve")
 
 
 def stream_table(streams: dict[str, dict[str, Any]]) -> Table:
-    """A row a stream: images, and milliseconds of each part whenever it was done."""
+    """One row for each stream: images, and the mean milliseconds of each part when it was done."""
     title = "streams (times in ms)"
     # narrow gaps: all columns in 80 characters
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))

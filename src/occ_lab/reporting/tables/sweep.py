@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -19,7 +19,7 @@ from occ_lab.reporting.tables.results import TITLES, seconds
 from occ_lab.utils.files import FAILURE
 
 SHOWN = (METRICS[0], *METRICS[3:])  # image AUROC and what pixels have
-UNTOLD = ("seed", "resume")  # keys by which runs are repeated, not told apart
+REPEATED_BY = ("seed", "resume")  # keys in which the runs of one group may differ
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Job:
 
     @property
     def label(self) -> str:
-        """What tells it from the others."""
+        """What it differs in from the others."""
         return " ".join(self.overrides)
 
     @property
     def group(self) -> str:
-        """The same but for the seed."""
-        return " ".join(each for each in self.overrides if each.split("=")[0] not in UNTOLD)
+        """The same without the seed."""
+        return " ".join(each for each in self.overrides if each.split("=")[0] not in REPEATED_BY)
 
 
 def jobs_of(directory: Path) -> list[Job]:
@@ -57,7 +57,10 @@ def jobs_of(directory: Path) -> list[Job]:
         (path.parents[1] for path in directory.glob("*/.hydra/overrides.yaml")),
         key=lambda folder: (len(folder.name), folder.name),
     )
-    commands = [list(OmegaConf.load(folder / ".hydra" / "overrides.yaml")) for folder in folders]
+    commands = [
+        yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
+        for folder in folders
+    ]
     shared = set.intersection(*map(set, commands)) if len(commands) > 1 else set()
     return [
         job
@@ -67,7 +70,7 @@ def jobs_of(directory: Path) -> list[Job]:
 
 
 def read_jobs(folder: Path, overrides: list[str]) -> list[Job]:
-    """One job, as its directory tells it; of two stages, one for each density."""
+    """One job as its directory records it; of two stages, one for each density."""
     stages = folder / "two_stage.json"
     if not stages.is_file() or (folder / FAILURE).is_file():
         return [read_job(folder, overrides)]
@@ -79,7 +82,7 @@ def read_jobs(folder: Path, overrides: list[str]) -> list[Job]:
 
 
 def read_job(folder: Path, overrides: list[str]) -> Job:
-    """One job, as its directory tells it."""
+    """One job as its directory records it."""
     if (folder / FAILURE).is_file():
         summary = (folder / FAILURE).read_text(encoding="utf-8").splitlines()[0]
         return Job(folder.name, overrides, problem=summary)
@@ -91,7 +94,7 @@ def read_job(folder: Path, overrides: list[str]) -> Job:
 
 
 def ranking(jobs: list[Job]) -> list[list[Job]]:
-    """Finished jobs in groups that differ in the seed alone, the best mean image AUROC first."""
+    """Finished jobs in groups that differ only in the seed, the best mean image AUROC first."""
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         if not job.problem:
@@ -104,7 +107,7 @@ def ranking(jobs: list[Job]) -> list[list[Job]]:
 
 
 def sweep_table(groups: list[list[Job]]) -> Table:
-    """A row a group; per cent, mean and standard deviation over seeds; seconds a job."""
+    """One row for each group: mean ± deviation over seeds in per cent, seconds of a job."""
     shown = [metric for metric in SHOWN if any(metric in job.metrics for g in groups for job in g)]
     table = Table(title="per cent, best first", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("settings", overflow="fold", min_width=16)

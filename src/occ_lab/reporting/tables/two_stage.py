@@ -12,11 +12,11 @@ from occ_lab.reporting.tables.results import TITLES, percent, seconds
 
 
 def stages_table(title: str, runs: dict[str, dict[str, dict[str, Any]]]) -> Table:
-    """One row a density: means over tasks in per cent.
+    """One row for each density: means over tasks in per cent.
 
     Args:
-        title: what stands above.
-        runs: the figures of each task, of each density.
+        title: of the table.
+        runs: the metrics of each task, of each density.
     """
     means = {name: mean_metrics(tasks) for name, tasks in runs.items()}
     shown = [metric for metric in METRICS if any(metric in mean for mean in means.values())]

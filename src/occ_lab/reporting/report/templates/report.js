@@ -1,6 +1,6 @@
 "use strict";
 
-// Tables: a click on a title sorts by it; what is absent comes last either way.
+// Tables: a click on a title sorts by it; absent values come last in both directions.
 const order = new Intl.Collator("en", { numeric: true });
 
 function sortKey(row, column) {
@@ -40,16 +40,16 @@ for (const table of document.querySelectorAll("table.sortable")) {
 // A choice among tables.
 for (const chooser of document.querySelectorAll("[data-chooses]")) {
   const choices = document.querySelectorAll(`[data-chosen-by="${chooser.dataset.chooses}"]`);
-  const choose = () => choices.forEach((each, place) => (each.hidden = place !== Number(chooser.value)));
+  const choose = () => choices.forEach((each, index) => (each.hidden = index !== Number(chooser.value)));
   chooser.addEventListener("change", choose);
   choose(); // a reloaded page keeps the choice
 }
 
-// Charts. Plotly reads some HTML in texts, and names are anyone's.
+// Charts. Plotly reads some HTML in texts, and names may hold anything.
 const charts = JSON.parse(document.getElementById("charts").textContent);
 const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-const percent = (share) => (100 * share).toFixed(1);
+const percent = (fraction) => (100 * fraction).toFixed(1);
 const OPTIONS = { displaylogo: false, responsive: true };
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 
@@ -73,7 +73,7 @@ function drawNorms() {
   const place = document.getElementById("norm-charts");
   charts.norms.forEach((chart, number) => {
     const box = place.children[number] ?? place.appendChild(document.createElement("div"));
-    const tones = [colour("normal"), colour("abnormal"), "#3a9a5b", "#9a5bc4", "#b08a1e", "#2a9d9d"];
+    const tones = [colour("normal"), colour("anomalous"), "#3a9a5b", "#9a5bc4", "#b08a1e", "#2a9d9d"];
     const lines = chart.lines.map((line, i) => ({
       name: plain(line.name),
       x: line.log2,
@@ -88,7 +88,7 @@ function drawNorms() {
     const ticks = { tickvals: norms.map(Math.log2), ticktext: norms.map((norm) => norm.toPrecision(3) * 1) };
     const reach = chart.lines.flatMap((line) => line.auroc.flatMap((y, i) => [y - line.deviation[i], y + line.deviation[i]]));
     const [low, high] = [Math.min(...reach), Math.max(...reach)];
-    const room = Math.max(1 - (high - low) / 2, 0.1 * (high - low)); // 2 points at least: less is nothing
+    const room = Math.max(1 - (high - low) / 2, 0.1 * (high - low)); // at least 2 points: less is no difference
     const shape = layout(plain(chart.dataset), "norm of the target (steps of log₂)", "image AUROC (%)", {
       xaxis: ticks,
       yaxis: { range: [low - room, high + room] },
@@ -103,9 +103,9 @@ const taskOf = document.getElementById("score-task");
 
 function fill(select, names) {
   const kept = select.selectedOptions[0]?.text;
-  select.replaceChildren(...names.map((name, place) => new Option(name, place)));
-  const place = [...select.options].findIndex((option) => option.text === kept);
-  select.value = Math.max(place, 0);
+  select.replaceChildren(...names.map((name, index) => new Option(name, index)));
+  const index = [...select.options].findIndex((option) => option.text === kept);
+  select.value = Math.max(index, 0);
 }
 
 function drawScores() {
@@ -113,7 +113,7 @@ function drawScores() {
   if (!run) return;
   const name = taskOf.selectedOptions[0].text;
   const found = run.tasks[name];
-  const kinds = ["normal", "abnormal"].map((kind, i) => ({
+  const kinds = ["normal", "anomalous"].map((kind, i) => ({
     name: `${kind} (${found.counts[i]})`,
     type: "bar",
     x: found.bins,
@@ -124,7 +124,7 @@ function drawScores() {
   }));
   const points = found.points ?? [];
   const set = points.filter((point) => point.threshold !== null);
-  const histogram = layout(plain(name), "image score", "share of the images", {
+  const histogram = layout(plain(name), "image score", "fraction of the images", {
     barmode: "overlay",
     bargap: 0,
     yaxis: { tickformat: ".0%" },
@@ -138,8 +138,8 @@ function drawScores() {
     })),
   });
   Plotly.react("histogram", kinds, histogram, OPTIONS);
-  const share = { range: [-0.02, 1.02], tickformat: ".0%" };
-  const square = { xaxis: share, yaxis: share, showlegend: false };
+  const fraction = { range: [-0.02, 1.02], tickformat: ".0%" };
+  const square = { xaxis: fraction, yaxis: fraction, showlegend: false };
   const line = { color: colour("link"), width: 2 };
   const roc = found.roc ?? [[], []];
   const pr = found.pr ?? [[], []];
@@ -151,10 +151,10 @@ function drawScores() {
       marker: { color: colour("ink"), size: 8 }, customdata: points.map((point) => 100 * point.rate),
       hovertemplate: "at %{customdata} % overkill: found %{y:.1%}<extra></extra>",
     },
-  ], layout(found.roc ? `ROC, AUROC ${percent(found.auroc)} %` : "no ROC: one kind of images", "overkill (normal called abnormal)", "abnormal found", square), OPTIONS);
+  ], layout(found.roc ? `ROC, AUROC ${percent(found.auroc)} %` : "no ROC: one kind of images", "false-positive rate (overkill)", "anomalous found", square), OPTIONS);
   Plotly.react("pr", [
     { x: pr[0], y: pr[1], mode: "lines", line: { ...line, shape: "vh" }, hovertemplate: "found %{x:.1%}, precision %{y:.1%}<extra></extra>" },
-  ], layout(found.pr ? `Precision–recall, AP ${percent(found.ap)} %` : "no precision–recall curve", "abnormal found (recall)", "precision", square), OPTIONS);
+  ], layout(found.pr ? `Precision–recall, AP ${percent(found.ap)} %` : "no precision–recall curve", "anomalous found (recall)", "precision", square), OPTIONS);
   document.getElementById("score-facts").textContent = points
     .map((p) => `At ${100 * p.rate} % overkill: threshold ${p.threshold?.toPrecision(5) ?? "−∞"}, overkill ${percent(p.overkill)} %, escapes ${percent(p.escape)} %.`)
     .join(" ");

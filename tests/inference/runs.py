@@ -1,0 +1,62 @@
+"""Small runs, trained on generated parts, for the tests of what is done with a run directory."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from occ_lab.config.composition import composed
+from occ_lab.config.job import perform_run
+from tests.data.trees import class_tree, mvtec_tree
+
+SMALL = ["maps=0", "logger=none", "cache.enabled=false", "trainer.accelerator=cpu"]
+STRUCTURED = [*SMALL, "dataset=mvtec", "dataset.resize=64", "dataset.crop=64", "loss.fit.epochs=1"]
+OBJECTIVES = {
+    "norm": ["loss=norm"],
+    "norm_mean": ["loss=norm", "loss.target=mean"],
+    "closed_form": ["loss=norm", "loss.solver=closed_form", "loss.time=3"],
+    "cfa": ["loss=cfa"],
+    "svdd": ["loss=svdd"],
+    "svdd_soft": ["loss=svdd", "loss.boundary=soft", "loss.warmup=0"],
+    "knn": ["loss=knn"],
+    "padim": ["loss=padim"],
+    "gaussian": ["loss=gaussian"],
+    "kde": ["loss=kde"],
+    "ocsvm_rbf": ["loss=ocsvm_rbf", "loss.samples=200"],
+}
+
+
+def trained(folder: Path, *overrides: str, category: str = "bolt") -> Path:
+    """A small run on a part; its directory."""
+    mvtec_tree(folder / "parts", category)
+    where = [f"dataset.root='{folder}/parts'"]
+    perform_run(composed("train", [*STRUCTURED, *where, *overrides]), folder / "out")
+    return folder / "out"
+
+
+def trained_on_classes(folder: Path, *overrides: str) -> Path:
+    """A small run on whole images of one class; its directory."""
+    class_tree(folder / "classes", side=28)
+    size = ["dataset.resize=28", "dataset.crop=28", "loss.fit.epochs=1"]
+    where = ["dataset=class_folder", f"dataset.root='{folder}/classes'", "dataset.category=dot"]
+    perform_run(composed("train", [*SMALL, *size, *where, *overrides]), folder / "out")
+    return folder / "out"
+
+
+def written(directory: Path, task: str) -> tuple[list[str], torch.Tensor]:
+    """The paths and scores of the test images that a run has written."""
+    with (directory / "tasks" / task / "scores.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return [row["path"] for row in rows], torch.tensor([float(row["score"]) for row in rows])
+
+
+def change_checkpoint(directory: Path, task: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what the checkpoint of a task says."""
+    path = directory / "tasks" / task / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)

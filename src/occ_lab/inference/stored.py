@@ -70,10 +70,9 @@ class Stored:
             detector.load_state_dict(state)
         except InputError as error:
             raise InputError(f"{self.directory} cannot be loaded: {error}", part="run") from error
-        except (TypeError, RuntimeError, ValueError) as error:
-            raise InputError(
-                f"{path} does not describe a detector ({str(error).splitlines()[0]})", part="run"
-            ) from error
+        except Exception as error:  # values of any kind are given to the classes it names
+            said = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputError(f"{path} does not describe a detector ({said})", part="run") from error
         return detector
 
 
@@ -146,10 +145,17 @@ def parts_of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def for_task(described: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """The arguments of `Detector`, with the file of a backbone that each task has of its own."""
-    arguments = {name: described.get(name) for name in described}
-    backbone = arguments.get("backbone")
-    path = (backbone or {}).get("arguments", {}).get("path")
+    """The arguments of `Detector`, with the file of a backbone that each task has of its own.
+
+    Raises:
+        InputError: a part is described by anything but a mapping.
+    """
+    arguments = {str(name): value for name, value in described.items()}
+    for name, value in arguments.items():
+        if not isinstance(value, Mapping | None):
+            raise InputError(f"{name} is described by {value!r}")
+    backbone = arguments.get("backbone") or {}
+    path = (backbone.get("arguments") or {}).get("path")
     if path is not None and Path(path).is_dir():
         own = {**backbone["arguments"], "path": str(Path(path) / f"{task}.safetensors")}
         arguments["backbone"] = {**backbone, "arguments": own}

@@ -1,137 +1,83 @@
-"""``python -m occ_lab.stream``: scored before learned, stopped and resumed, split and merged."""
+"""Streams without a configuration: stopped and resumed, split and merged, images refused."""
 
 from __future__ import annotations
 
 import csv
-import json
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig
 
-import occ_lab
-from occ_lab.config.composition import composed
-from occ_lab.data.images import read_image
+from occ_lab.backbones import LeNet, TimmBackbone
+from occ_lab.engine.job import Job
 from occ_lab.engine.passage import Passage
-from occ_lab.engine.run import run
-from occ_lab.engine.stream import stream
-from occ_lab.inference.predictor import TrainedDetector
+from occ_lab.engine.stream import ImageFiles, StreamPlan, Streams
+from occ_lab.engine.stream_state import read_state
+from occ_lab.objectives import KNN, Norm
 from occ_lab.utils.errors import InputError
-from tests.commands import command
-from tests.data.trees import class_tree, mvtec_tree, noise, save
-
-SMALL = ["dataset.resize=64", "dataset.crop=64", "maps=0", "loss.time=3"]
-HERE = [*SMALL, "logger=none", "cache.enabled=false", "trainer.accelerator=cpu"]
+from tests.data.trees import noise, save
 
 
-def pictures(folder: Path, count: int, first: int = 0) -> Path:
-    """A folder of images that are alike, in order."""
-    for place in range(first, first + count):
-        save(folder / f"{place:03d}.png", noise(place))
-    return folder
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Images that are alike, in order."""
+    folder = tmp_path_factory.mktemp("line")
+    return [save(folder / f"{number:03d}.png", noise(number)) for number in range(30)]
 
 
-def settings(folder: Path, *overrides: str) -> DictConfig:
-    return composed("stream", [*HERE, f"input='{folder}'", *overrides])
+def job(paths: list[Path], **arguments: Any) -> Job:
+    objective = partial(Norm, **{"solver": "closed_form", "time": 3, **arguments})
+    backbone = TimmBackbone("resnet10t", weights="random")
+    return Job([ImageFiles(paths, 64, 64)], backbone, objective)
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
+def followed(paths: list[Path], directory: Path, plan: StreamPlan, **arguments: Any) -> Passage:
+    streams = Streams(plan, directory)
+    streams.follow_files(job(paths, **arguments))
+    return streams.passages["input"]
+
+
+def rows(directory: Path) -> list[dict[str, str]]:
+    with (directory / "streams" / "input.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def batch_scores(parts: Path, folder: Path, paths: list[Path]) -> torch.Tensor:
-    """Scores by a run of ``occ_lab.train`` on images in the layout of MVTec AD."""
-    overrides = ["dataset=mvtec", f"dataset.root='{parts}'", "loss.solver=closed_form"]
-    run(composed("train", [*HERE, *overrides]), folder)
-    return occ_lab.load(folder).score(paths).image
+def state(directory: Path) -> Path:
+    return directory / "streams" / "input.safetensors"
 
 
-def test_a_dataset_ends_as_the_batch_fit_does(tmp_path: Path) -> None:
-    mvtec_tree(tmp_path / "parts", train=9)
-    where = ["dataset=mvtec", f"dataset.root='{tmp_path}/parts'"]
-    stream(composed("stream", [*HERE, *where]), tmp_path / "out")
-    told = rows(tmp_path / "out" / "streams" / "bolt.csv")
-    assert [Path(row["path"]).name for row in told] == [f"{n:03d}.png" for n in range(9)]
-    assert told[0]["score"] == told[0]["p_value"] == ""  # nothing was learned yet
-    assert all(float(row["score"]) > 0 for row in told[1:])
-    assert {row["learned"] for row in told} == {"1"}
-    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())["tasks"]["bolt"]
-    assert figures["n_train"] == 9
-    costs = json.loads((tmp_path / "out" / "streams" / "bolt.json").read_text())
-    assert (costs["images"], costs["learned"], costs["refused"]) == (9, 9, 0)
-    assert set(costs["milliseconds"]) == {"backbone", "score", "update", "re-solve"}
-    assert costs["re_solves"] == 8  # and once more at the end
-    tested = sorted((tmp_path / "parts").glob("bolt/test/*/*.png"))
-    expected = batch_scores(tmp_path / "parts", tmp_path / "batch", tested)
-    found = occ_lab.load(tmp_path / "out").score(tested).image
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-
-
-def test_each_image_is_scored_by_what_came_before(tmp_path: Path) -> None:
-    parts = tmp_path / "parts"
-    mvtec_tree(parts, train=4)
-    images = sorted((parts / "bolt" / "train" / "good").iterdir())
-    stream(settings(images[0].parent), tmp_path / "out")
-    (parts / "bolt" / "train" / "good" / "003.png").rename(tmp_path / "last.png")
-    expected = batch_scores(parts, tmp_path / "batch", [tmp_path / "last.png"])
-    told = rows(tmp_path / "out" / "streams" / "input.csv")
-    assert float(told[3]["score"]) == pytest.approx(float(expected), rel=1e-4)
-    earlier = [float(row["score"]) for row in told[1:3]]
-    beaten = sum(score >= float(told[3]["score"]) for score in earlier)
-    assert float(told[3]["p_value"]) == pytest.approx((1 + beaten) / 3, rel=1e-5)
-
-
-def test_whole_images_too(tmp_path: Path) -> None:
-    class_tree(tmp_path / "classes", train=12, side=32)
-    where = ["dataset=class_folder", f"dataset.root='{tmp_path}/classes'", "dataset.category=dot"]
-    size = ["dataset.resize=32", "dataset.crop=32"]
-    stream(composed("stream", [*HERE, *where, *size]), tmp_path / "out")
-    told = rows(tmp_path / "out" / "streams" / "dot.csv")
-    assert len(told) == 12
-    costs = json.loads((tmp_path / "out" / "streams" / "dot.json").read_text())
-    assert costs["re_solves"] < 11  # lazily
-    assert occ_lab.load(tmp_path / "out").score(noise(3)).maps is None
-
-
-def test_an_odd_image_is_refused(tmp_path: Path) -> None:
-    pictures(tmp_path / "line", 30)
-    odd = noise(400).copy()
-    odd[8:50, 8:50] = np.random.default_rng(0).integers(0, 256, (42, 42, 3), dtype=np.uint8)
-    save(tmp_path / "line" / "999.png", odd)
-    stream(settings(tmp_path / "line", "refuse=0.04", "window=25"), tmp_path / "out")
-    told = rows(tmp_path / "out" / "streams" / "input.csv")
-    assert told[-1]["learned"] == "0"
-    assert float(told[-1]["p_value"]) == pytest.approx(1 / 26, rel=1e-5)
-    assert sum(row["learned"] == "1" for row in told) >= 25
-    for row in told[1:]:
+def test_an_odd_image_is_refused(line: list[Path], tmp_path: Path) -> None:
+    pixels = noise(400).copy()
+    pixels[8:50, 8:50] = np.random.default_rng(0).integers(0, 256, (42, 42, 3), dtype=np.uint8)
+    odd = save(tmp_path / "odd.png", pixels)
+    plan = StreamPlan(refuse=0.04, window=25)
+    with_it = followed([*line, odd], tmp_path / "with", plan)
+    without = followed(line, tmp_path / "without", plan)
+    found = rows(tmp_path / "with")
+    assert found[-1]["learned"] == "0"
+    assert float(found[-1]["p_value"]) == pytest.approx(1 / 26, rel=1e-5)
+    assert sum(row["learned"] == "1" for row in found) >= 25
+    for row in found[1:]:
         assert (row["learned"] == "1") == (float(row["p_value"]) > 0.04)
-    with_it, without = (
-        occ_lab.load(tmp_path / out).detector.objective.moments.mean
-        for out in ("out", "without")
-        if out == "out" or stream_without_last(tmp_path, out)
-    )
-    assert torch.equal(with_it, without)
+    assert with_it.figures()["refused"] == without.figures()["refused"] + 1
+    one, two = (each.online.objective.moments.mean for each in (with_it, without))
+    assert torch.equal(one, two)
 
 
-def stream_without_last(folder: Path, out: str) -> bool:
-    (folder / "line" / "999.png").unlink()
-    stream(settings(folder / "line", "refuse=0.04", "window=25"), folder / out)
-    return True
-
-
-def test_stopped_it_goes_on_to_the_same_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_stopped_stream_goes_on_to_the_same_end(
+    line: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pictures(tmp_path / "line", 20)
-    more = ["save_every=4", "loss.time=auto", "half_life=6", "refresh=0.3"]
-    stream(settings(tmp_path / "line", *more), tmp_path / "whole")
+    plan = StreamPlan(half_life=6, refresh=0.3, save_every=4)
+    followed(line[:20], tmp_path / "whole", plan, time="auto")
     take, taken = Passage.take, []
 
-    def stopping(self: Passage, pixels: np.ndarray) -> dict:
+    def stopping(self: Passage, pixels: np.ndarray) -> dict[str, Any]:
         taken.append(pixels)
         if len(taken) == 11:
             raise KeyboardInterrupt
@@ -139,108 +85,75 @@ def test_stopped_it_goes_on_to_the_same_end(
 
     monkeypatch.setattr(Passage, "take", stopping)
     with pytest.raises(SystemExit, match="130"):
-        stream(settings(tmp_path / "line", *more), tmp_path / "parts")
-    with pytest.raises(InputError, match="resume=true"):
-        stream(settings(tmp_path / "line", *more), tmp_path / "parts")
-    with pytest.raises(InputError, match="another half_life;"):
-        stream(settings(tmp_path / "line", *more, "half_life=7", "resume=true"), tmp_path / "parts")
-    stream(settings(tmp_path / "line", *more, "resume=true"), tmp_path / "parts")
+        followed(line[:20], tmp_path / "parts", plan, time="auto")
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert f"Go on: the same command with resume=true hydra.run.dir={tmp_path}/parts" in said
+    followed(line[:20], tmp_path / "parts", plan, time="auto")
     for suffix in ("csv", "safetensors"):
         ours, theirs = (
-            tmp_path / out / "streams" / f"input.{suffix}" for out in ("parts", "whole")
+            (tmp_path / out / "streams" / f"input.{suffix}").read_bytes()
+            for out in ("parts", "whole")
         )
-        assert ours.read_bytes() == theirs.read_bytes()
+        assert ours == theirs
     assert len(taken) == 11 + 12  # what was saved was not done again
 
 
-def test_two_processes_and_a_merge(tmp_path: Path) -> None:
-    mvtec_tree(tmp_path / "parts", train=8)
-    images = sorted((tmp_path / "parts" / "bolt" / "train" / "good").iterdir())
-    for place, path in enumerate(images):
-        save(tmp_path / "line" / str(place % 2) / path.name, read_image(path))
-
-    def half(name: str) -> None:
-        done = command(
-            "stream", *SMALL, f"input=line/{name}", f"hydra.run.dir=half{name}", cwd=tmp_path
-        )
-        assert done.returncode == 0, done.stderr
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(half, ("0", "1")))
-    pictures(tmp_path / "more", 1, first=70)
-    both = "state=[half0/streams/input.safetensors,half1/streams/input.safetensors]"
-    done = command("stream", *SMALL, both, "input=more", "hydra.run.dir=out", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    (told,) = rows(tmp_path / "out" / "streams" / "input.csv")
-    expected = batch_scores(tmp_path / "parts", tmp_path / "batch", [tmp_path / "more" / "070.png"])
-    assert float(told["score"]) == pytest.approx(float(expected), rel=1e-4)
-    assert occ_lab.load(tmp_path / "out").detector.objective.moments.even.total[-1, -1] > 0
+def test_streams_on_parts_of_the_images_are_merged(line: list[Path], tmp_path: Path) -> None:
+    for name, part in (("even", line[0:8:2]), ("odd", line[1:8:2])):
+        followed(part, tmp_path / name, StreamPlan())
+    both = [state(tmp_path / name) for name in ("even", "odd")]
+    merged = followed(line[8:9], tmp_path / "merged", StreamPlan(states=both))
+    whole = followed(line[:9], tmp_path / "whole", StreamPlan())
+    ours, theirs = (float(rows(tmp_path / name)[-1]["score"]) for name in ("merged", "whole"))
+    assert ours == pytest.approx(theirs, rel=1e-4)
+    assert merged.online.images == whole.online.images == 9
+    assert len(merged.scores) == 3 + 3 + 1  # of each stream but for its first image
 
 
-def test_the_command_reports_what_cannot_be_read_and_its_run_can_be_used(tmp_path: Path) -> None:
-    pictures(tmp_path / "line", 3)
-    (tmp_path / "line" / "001.png").write_bytes(b"no picture")
-    done = command("stream", *SMALL, "input=line", "hydra.run.dir=out", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "not read: line/001.png" in done.stdout
-    assert "re-solve" in done.stdout
-    assert len(rows(tmp_path / "out" / "streams" / "input.csv")) == 2
-    done = command("predict", "run=out", "input=line/000.png", "hydra.run.dir=p", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert len(rows(tmp_path / "p" / "predictions.csv")) == 1
+def test_it_goes_on_from_the_state_of_another_stream(line: list[Path], tmp_path: Path) -> None:
+    followed(line[:5], tmp_path / "first", StreamPlan())
+    plan = StreamPlan(states=[state(tmp_path / "first")], window=3)
+    passage = followed(line[5:8], tmp_path / "second", plan)
+    followed(line[:8], tmp_path / "whole", StreamPlan(window=3))
+    assert rows(tmp_path / "second") == rows(tmp_path / "whole")[5:]
+    assert (passage.position, len(passage.rows), len(passage.scores)) == (3, 3, 3)
 
 
-def test_help_shows_how_to_go_on(tmp_path: Path) -> None:
-    done = command("stream", "--help", cwd=tmp_path)
-    assert done.returncode == 0
-    assert "state=" in done.stdout
-    assert "half_life" in done.stdout
+def test_what_cannot_be_read_is_left_out(line: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    passage = followed([line[0], tmp_path / "no.png", line[1]], tmp_path / "out", StreamPlan())
+    assert list(passage.failed) == [str(tmp_path / "no.png")]
+    assert (passage.position, passage.online.images, len(passage.rows)) == (3, 2, 2)
+    with pytest.raises(InputError, match="no image could be learned from"):
+        followed([tmp_path / "no.png"], tmp_path / "none", StreamPlan())
+    followed([tmp_path / "no.png", line[0]], tmp_path / "none", StreamPlan())  # it goes on
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
-    [
-        ("half_life=0", "half_life must be a number and > 0"),
-        ("refuse=0.9", "refuse must be a number and >= 0 and <= 0.5"),
-        ("window=0", "window must be an integer and >= 1"),
-        ("save_every=0", "save_every must be an integer and >= 1"),
-        ("loss.solver=gradient", "loss.solver=closed_form"),
-        ("calibration.share=0.2", "calibration, ensemble: a stream"),
-        ("trainer.devices=2", "trainer.devices: a stream is one process"),
-        ("state=missing.safetensors", "state: missing.safetensors is not the state of a stream"),
-    ],
+    ("name", "value"), [("half_life", 0), ("refuse", 0.9), ("window", 0), ("save_every", 0)]
 )
-def test_what_cannot_be_is_told_before_any_work(tmp_path: Path, override: str, told: str) -> None:
-    pictures(tmp_path / "line", 1)
-    with pytest.raises(InputError) as error:
-        stream(settings(tmp_path / "line", override), tmp_path / "out")
-    assert told in str(error.value)
-    assert not list((tmp_path / "out").glob("streams/*"))
+def test_numbers_out_of_range(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        StreamPlan(**{name: value})  # type: ignore[arg-type]
 
 
-def test_other_methods_do_not_learn_from_a_stream(tmp_path: Path) -> None:
-    cfg = composed("stream", ["loss=knn", f"input='{tmp_path}'"])
-    with pytest.raises(InputError, match="loss: only the closed form .* not knn"):
-        stream(cfg, tmp_path / "out")
+def test_other_detectors_are_refused(line: list[Path], tmp_path: Path) -> None:
+    frozen = job(line[:1])
+    for other, message in (
+        (Job(frozen.views, frozen.backbone, KNN), "solver=closed_form can be updated .* not KNN"),
+        (Job(frozen.views, LeNet(), frozen.objective), "a frozen backbone, not lenet"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Streams(StreamPlan(), tmp_path / "out").follow_files(other)
 
 
-def test_a_state_of_other_settings_is_refused(tmp_path: Path) -> None:
-    pictures(tmp_path / "line", 2)
-    stream(settings(tmp_path / "line"), tmp_path / "out")
-    state = tmp_path / "out" / "streams" / "input.safetensors"
-    with pytest.raises(InputError, match=r"learned with time 3, not 5; repeat its settings"):
-        stream(settings(tmp_path / "line", "loss.time=5", f"state='{state}'"), tmp_path / "more")
-    (tmp_path / "broken.safetensors").write_bytes(state.read_bytes()[:-9])
-    with pytest.raises(InputError, match="is not the state of a stream"):
-        stream(
-            settings(tmp_path / "line", f"state='{tmp_path}/broken.safetensors'"), tmp_path / "more"
-        )
-
-
-def test_as_a_detector_its_pixels_are_those_of_the_run(tmp_path: Path) -> None:
-    pictures(tmp_path / "line", 2)
-    stream(settings(tmp_path / "line"), tmp_path / "out")
-    loaded = occ_lab.load(tmp_path / "out")
-    assert isinstance(loaded, TrainedDetector)
-    assert loaded.task == "input"
-    assert loaded.score(noise(1, side=90)).maps.shape == (1, 64, 64)  # type: ignore[union-attr]
+def test_a_state_of_other_settings_or_a_broken_one_is_refused(
+    line: list[Path], tmp_path: Path
+) -> None:
+    followed(line[:2], tmp_path / "out", StreamPlan())
+    kept = state(tmp_path / "out")
+    with pytest.raises(InputError, match="learned with time 3, not 5; use the same settings"):
+        followed(line[:2], tmp_path / "more", StreamPlan(states=[kept]), time=5)
+    (tmp_path / "broken.safetensors").write_bytes(kept.read_bytes()[:-9])
+    with pytest.raises(InputError, match="broken.safetensors is not the state of a stream"):
+        read_state(tmp_path / "broken.safetensors", {})

@@ -54,7 +54,7 @@ class Online:
 
     Example:
         >>> from occ_lab.backbones import TimmBackbone
-        >>> backbone = TimmBackbone("tiny", "resnet10t", weights="random", output="levels")
+        >>> backbone = TimmBackbone("resnet10t", weights="random")
         >>> online = Online(Detector(backbone, Norm(solver="closed_form", time=10)))
         >>> for image in torch.rand(3, 1, 3, 64, 64):
         ...     online.learn(backbone(image))

@@ -1,0 +1,174 @@
+"""``python -m occ_lab.stream`` on a dataset and on files, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+import occ_lab
+from occ_lab.config.composition import composed
+from occ_lab.config.errors import UserError, user_messages
+from occ_lab.config.job import perform_run
+from occ_lab.config.stream import perform_stream
+from tests.commands import command
+from tests.data.trees import class_tree, mvtec_tree, noise, save
+
+SMALL = ["dataset.resize=64", "dataset.crop=64", "maps=0", "loss.time=3"]
+HERE = [
+    *SMALL,
+    "backbone=resnet18",
+    "backbone.model=resnet10t",
+    "backbone.weights=random",
+    "logger=none",
+    "cache.enabled=false",
+    "trainer.accelerator=cpu",
+]
+
+
+def pictures(folder: Path, count: int) -> Path:
+    """A folder of images that are alike, in order."""
+    for number in range(count):
+        save(folder / f"{number:03d}.png", noise(number))
+    return folder
+
+
+def settings(folder: Path, *overrides: str) -> DictConfig:
+    return composed("stream", [*HERE, f"input='{folder}'", *overrides])
+
+
+def stream(cfg: DictConfig, directory: Path) -> None:
+    with user_messages():
+        perform_stream(cfg, directory)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def batch_scores(parts: Path, folder: Path, paths: list[Path]) -> torch.Tensor:
+    """Scores by a run of ``occ_lab.train`` on images in the layout of MVTec AD."""
+    overrides = ["dataset=mvtec", f"dataset.root='{parts}'", "loss.solver=closed_form"]
+    perform_run(composed("train", [*HERE, *overrides]), folder)
+    return occ_lab.load(folder).score(paths).image
+
+
+def test_a_dataset_ends_as_the_batch_fit_does(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path / "parts", train=9)
+    where = ["dataset=mvtec", f"dataset.root='{tmp_path}/parts'"]
+    stream(composed("stream", [*HERE, *where]), tmp_path / "out")
+    found = rows(tmp_path / "out" / "streams" / "bolt.csv")
+    assert list(found[0]) == ["path", "label", "score", "p_value", "learned"]
+    assert [Path(row["path"]).name for row in found] == [f"{n:03d}.png" for n in range(9)]
+    assert found[0]["score"] == found[0]["p_value"] == ""  # nothing was learned yet
+    assert all(float(row["score"]) > 0 for row in found[1:])
+    assert {row["learned"] for row in found} == {"1"}
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())["tasks"]["bolt"]
+    assert figures["n_train"] == 9
+    costs = json.loads((tmp_path / "out" / "streams" / "bolt.json").read_text())
+    assert (costs["images"], costs["learned"], costs["refused"]) == (9, 9, 0)
+    assert set(costs["milliseconds"]) == {"backbone", "score", "update", "re-solve"}
+    assert costs["re_solves"] == 8  # and once more at the end
+    tested = sorted((tmp_path / "parts").glob("bolt/test/*/*.png"))
+    expected = batch_scores(tmp_path / "parts", tmp_path / "batch", tested)
+    scores = occ_lab.load(tmp_path / "out").score(tested).image
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_each_file_is_scored_by_what_came_before(tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    mvtec_tree(parts, train=4)
+    images = sorted((parts / "bolt" / "train" / "good").iterdir())
+    stream(settings(images[0].parent), tmp_path / "out")
+    (parts / "bolt" / "train" / "good" / "003.png").rename(tmp_path / "last.png")
+    expected = batch_scores(parts, tmp_path / "batch", [tmp_path / "last.png"])
+    found = rows(tmp_path / "out" / "streams" / "input.csv")
+    assert float(found[3]["score"]) == pytest.approx(float(expected), rel=1e-4)
+    earlier = [float(row["score"]) for row in found[1:3]]
+    beaten = sum(score >= float(found[3]["score"]) for score in earlier)
+    assert float(found[3]["p_value"]) == pytest.approx((1 + beaten) / 3, rel=1e-5)
+    loaded = occ_lab.load(tmp_path / "out")
+    assert loaded.task == "input"
+    maps = loaded.score(noise(1, side=90)).maps
+    assert maps is not None
+    assert maps.shape == (1, 64, 64)
+
+
+def test_whole_images_too(tmp_path: Path) -> None:
+    class_tree(tmp_path / "classes", train=12, side=32)
+    where = ["dataset=class_folder", f"dataset.root='{tmp_path}/classes'", "dataset.category=dot"]
+    size = ["dataset.resize=32", "dataset.crop=32"]
+    stream(composed("stream", [*HERE, *where, *size]), tmp_path / "out")
+    assert len(rows(tmp_path / "out" / "streams" / "dot.csv")) == 12
+    costs = json.loads((tmp_path / "out" / "streams" / "dot.json").read_text())
+    assert costs["re_solves"] < 11  # lazily
+    assert occ_lab.load(tmp_path / "out").score(noise(3)).maps is None
+
+
+def test_a_directory_with_a_stream_is_left_alone_unless_resumed(tmp_path: Path) -> None:
+    pictures(tmp_path / "line", 3)
+    stream(settings(tmp_path / "line", "half_life=6"), tmp_path / "out")
+    table = tmp_path / "out" / "streams" / "input.csv"
+    before = table.read_bytes()
+    for overrides, message in (
+        (["half_life=6"], "resume=true"),
+        (["half_life=7", "resume=true"], "another half_life;"),
+    ):
+        with pytest.raises(UserError, match=message):
+            stream(settings(tmp_path / "line", *overrides), tmp_path / "out")
+    assert table.read_bytes() == before
+    pictures(tmp_path / "line", 4)
+    stream(settings(tmp_path / "line", "half_life=6", "resume=true"), tmp_path / "out")
+    assert table.read_bytes().startswith(before)
+    assert len(rows(table)) == 4
+
+
+def test_the_command_reports_what_cannot_be_read_and_its_run_can_be_used(tmp_path: Path) -> None:
+    pictures(tmp_path / "line", 3)
+    (tmp_path / "line" / "001.png").write_bytes(b"no picture")
+    done = command("stream", *SMALL, "input=line", "hydra.run.dir=out", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "not read: line/001.png" in done.stdout
+    assert "re-solve" in done.stdout
+    assert len(rows(tmp_path / "out" / "streams" / "input.csv")) == 2
+    done = command("predict", "run=out", "input=line/000.png", "hydra.run.dir=p", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(rows(tmp_path / "p" / "predictions.csv")) == 1
+
+
+def test_help_shows_how_to_go_on(tmp_path: Path) -> None:
+    done = command("stream", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "state=" in done.stdout
+    assert "half_life" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("half_life=0", "half_life must be a number and > 0"),
+        ("refresh=2", "refresh must be a number and >= 0 and <= 1"),
+        ("refuse=0.9", "refuse must be a number and >= 0 and <= 0.5"),
+        ("window=0", "window must be an integer and >= 1"),
+        ("save_every=0", "save_every must be an integer and >= 1"),
+        ("loss.solver=gradient", "loss.solver=closed_form"),
+        ("loss=knn", "loss: only the closed form can be updated image by image, not knn"),
+        ("calibration.share=0.2", "calibration, loader.validation, ensemble: a stream"),
+        ("trainer.devices=2", "trainer.devices: a stream is one process"),
+        ("projector=identity", "projector: must be Conv1x1"),
+        ("state=missing.safetensors", "state: missing.safetensors is not the state of a stream"),
+    ],
+)
+def test_what_a_stream_cannot_do_is_refused_before_any_work(
+    tmp_path: Path, override: str, message: str
+) -> None:
+    pictures(tmp_path / "line", 1)
+    with pytest.raises(UserError) as error:
+        stream(settings(tmp_path / "line", override), tmp_path / "out")
+    assert message in str(error.value)
+    assert not list((tmp_path / "out").glob("streams/*"))

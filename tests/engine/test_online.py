@@ -91,10 +91,9 @@ def test_the_last_state_is_the_batch_fit(count: int, normalize: bool) -> None:
     torch.testing.assert_close(
         online.score_levels(tested), batch.score_levels(tested), rtol=1e-5, atol=1e-6
     )
-    for ours, theirs in zip(
-        online.objective.moments.halves, batch.objective.moments.halves, strict=True
-    ):
-        torch.testing.assert_close(ours.total, theirs.total, rtol=1e-5, atol=1e-4)
+    halves = (made.objective.moments.halves for made in (online, batch))
+    for one, two in zip(*halves, strict=True):
+        torch.testing.assert_close(one.total, two.total, rtol=1e-5, atol=1e-4)
 
 
 def test_it_equals_the_matrix_exponential_in_double_precision() -> None:

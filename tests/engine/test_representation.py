@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from safetensors.torch import load_file
+from torch.optim import SGD
 
+from occ_lab.backbones.encoder import Encoder
 from occ_lab.backbones.learned import LearnedBackbone
-from occ_lab.config.composition import build, composed
-from occ_lab.engine.representation import learn
+from occ_lab.data.datasets.class_folder import ClassFolder
+from occ_lab.engine.representation import RepresentationPlan, check_side, learn
+from occ_lab.pretraining.augmentations import Augment
+from occ_lab.pretraining.contrastive import Contrastive
+from occ_lab.pretraining.representation import Representation
+from occ_lab.pretraining.rotation import Rotation
+from occ_lab.utils.errors import InputError
 from tests.backbones.tiny import TINY
 from tests.data.trees import class_tree
 
@@ -49,64 +58,93 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return class_tree(tmp_path_factory.mktemp("toys"), ["dot"], train=9)
 
 
-def learned(
-    toys: Path, folder: Path, *overrides: str, stop: int | None = None, curve: bool = False
-) -> dict[str, Any]:
-    """Learn into ``folder``; 9 images in batches of 4 are two steps an epoch."""
-    cfg = composed(
-        "two_stage",
-        [
-            "dataset=class_folder",
-            f"dataset.root='{toys}'",
-            "dataset.resize=8",
-            "dataset.crop=8",
-            f"representation.encoder.model={TINY}",
-            "representation.encoder.head=[16,8]",
-            "representation.optimizer.lr=0.05",
-            "representation.fit.epochs=4",
-            "representation.fit.batch_size=4",
-            "representation.fit.save_epochs=1",
-            "trainer.accelerator=cpu",
-            *overrides,
-        ],
+def plan(name: str = "rotation", *, patches: int = 0, **settings: Any) -> RepresentationPlan:
+    """Of a network that takes no time; 9 images in batches of 4 are two steps an epoch."""
+    settings = {"epochs": 4, "batch_size": 4, "save_every": 1, "trainer": on_cpu, **settings}
+
+    def module() -> Representation:
+        arguments: dict[str, Any] = {
+            "encoder": Encoder(TINY, 8, [16, 8], classes=4 if name == "rotation" else 0),
+            "augment": Augment(8, flip=0 if name == "contrastive_da" else 0.5),
+            "optimizer": partial(SGD, lr=0.05, momentum=0.9),
+            "patches": patches,
+            "seed": settings.get("seed", 0),
+        }
+        if name == "rotation":
+            return Rotation(**arguments)
+        family: Any = "rotations" if name == "contrastive_da" else "none"
+        return Contrastive(family=family, **arguments)
+
+    return RepresentationPlan(module, name, **settings)
+
+
+def on_cpu(loggers: Sequence[Logger], callbacks: Sequence[Callback], max_epochs: int) -> Trainer:
+    return Trainer(
+        accelerator="cpu",
+        logger=list(loggers),
+        callbacks=list(callbacks),
+        max_epochs=max_epochs,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        deterministic="warn",
     )
+
+
+def learned(
+    toys: Path,
+    folder: Path,
+    how: RepresentationPlan,
+    side: int = 8,
+    rotate: float = 0,
+    stop: int | None = None,
+    curve: bool = False,
+) -> dict[str, Any]:
+    """Learn into ``folder``."""
     loggers = [CSVLogger(folder, name="", version="", prefix="")] if curve else []
-    watchers = [] if stop is None else [CtrlC(stop)]
-    benchmark = build(cfg.dataset, "dataset")
+    callbacks = [] if stop is None else [CtrlC(stop)]
+    benchmark = ClassFolder(root=toys, resize=side, crop=side, rotate=rotate)
     target = folder / "dot.safetensors"
-    return learn(cfg, benchmark, "dot", folder / "stage1", target, loggers, watchers)
+    return learn(how, benchmark, "dot", folder / "stage1", target, loggers, callbacks)
 
 
-def stopped(toys: Path, folder: Path, *overrides: str, epoch: int) -> None:
+def stopped(toys: Path, folder: Path, how: RepresentationPlan, epoch: int, **view: Any) -> None:
     with pytest.raises(SystemExit):
-        learned(toys, folder, *overrides, stop=epoch)
+        learned(toys, folder, how, stop=epoch, **view)
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["last.ckpt"]
 
 
+def same_weights(one: Path, two: Path) -> bool:
+    first, second = (load_file(folder / "dot.safetensors") for folder in (one, two))
+    assert list(first) == list(second)
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
 @pytest.mark.parametrize(
-    ("overrides", "epochs"),
+    ("name", "settings", "view", "epochs"),
     [
-        (["representation=rotation"], [2]),
-        (["representation=contrastive_da"], [1, 3]),
-        (["representation=contrastive", "representation.fit.save_epochs=2"], [3]),
-        (["representation=contrastive", "loader.workers=1"], [2]),
-        (["representation=contrastive", "dataset.rotate=20"], [2]),
-        (["representation=rotation", "dataset.resize=12", "dataset.crop=12"], [2]),
+        ("rotation", {}, {}, [2]),
+        ("contrastive_da", {}, {}, [1, 3]),
+        ("contrastive", {"save_every": 2}, {}, [3]),
+        ("contrastive", {"workers": 1}, {}, [2]),
+        ("contrastive", {}, {"rotate": 20}, [2]),
+        ("rotation", {"patches": 2}, {"side": 12}, [2]),
     ],
 )
 def test_a_resumed_training_ends_the_same_to_the_bit(
-    toys: Path, tmp_path: Path, overrides: list[str], epochs: list[int]
+    toys: Path,
+    tmp_path: Path,
+    name: str,
+    settings: dict[str, int],
+    view: dict[str, Any],
+    epochs: list[int],
 ) -> None:
-    if "dataset.crop=12" in overrides:
-        overrides = [*overrides, "representation.encoder.side=8", "representation.patches=2"]
-    whole = learned(toys, tmp_path / "whole", *overrides)
+    how = plan(name, **settings)
+    whole = learned(toys, tmp_path / "whole", how, **view)
     for epoch in epochs:
-        stopped(toys, tmp_path / "stopped", *overrides, epoch=epoch)
-    torch.manual_seed(epochs[0])  # has no say in it
-    resumed = learned(toys, tmp_path / "stopped", *overrides)
-    one, two = (load_file(tmp_path / name / "dot.safetensors") for name in ("whole", "stopped"))
-    assert list(one) == list(two)
-    assert all(torch.equal(one[name], two[name]) for name in one)
+        stopped(toys, tmp_path / "stopped", how, epoch, **view)
+    torch.manual_seed(epochs[0])  # does not matter
+    resumed = learned(toys, tmp_path / "stopped", how, **view)
+    assert same_weights(tmp_path / "whole", tmp_path / "stopped")
     untimed = {name: value for name, value in resumed.items() if name != "seconds"}
     assert untimed == {name: value for name, value in whole.items() if name != "seconds"}
     assert not (tmp_path / "stopped" / "stage1" / "last.ckpt").exists()
@@ -114,23 +152,22 @@ def test_a_resumed_training_ends_the_same_to_the_bit(
 
 def test_another_seed_learns_something_else(toys: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
-        learned(toys, tmp_path / str(seed), f"seed={seed}", "representation.fit.epochs=1")
-    one, two = (load_file(tmp_path / str(seed) / "dot.safetensors") for seed in (0, 1))
-    assert not torch.equal(one["net.conv1.weight"], two["net.conv1.weight"])
+        learned(toys, tmp_path / str(seed), plan(seed=seed, epochs=1))
+    assert not same_weights(tmp_path / "0", tmp_path / "1")
 
 
-def test_what_is_told_and_left(toys: Path, tmp_path: Path) -> None:
-    told = learned(toys, tmp_path, "representation=contrastive", curve=True)
-    figures = {name: value for name, value in told.items() if name not in ("loss", "seconds")}
+def test_what_is_returned_and_written(toys: Path, tmp_path: Path) -> None:
+    found = learned(toys, tmp_path, plan("contrastive"), curve=True)
+    figures = {name: value for name, value in found.items() if name not in ("loss", "seconds")}
     assert figures == {
         "n_train": 9,
         "epochs": 4,
         "steps": 8,
         "chance": pytest.approx(1.3862944),  # one of four images
     }
-    assert 0 < told["loss"] < 3
-    assert told["seconds"] > 0
-    assert json.loads((tmp_path / "stage1" / "stage1.json").read_text()) == told
+    assert 0 < found["loss"] < 3
+    assert found["seconds"] > 0
+    assert json.loads((tmp_path / "stage1" / "stage1.json").read_text()) == found
     curve = (tmp_path / "metrics.csv").read_text().splitlines()
     assert set(curve[0].split(",")) == {"chance", "epoch", "loss", "step"}
     assert len(curve) == 1 + 4
@@ -139,17 +176,42 @@ def test_what_is_told_and_left(toys: Path, tmp_path: Path) -> None:
 
 
 def test_a_stop_right_after_the_last_epoch_loses_nothing(toys: Path, tmp_path: Path) -> None:
-    whole = learned(toys, tmp_path / "whole")
-    stopped(toys, tmp_path / "stopped", epoch=4)
-    told = learned(toys, tmp_path / "stopped")
-    assert told["steps"] == whole["steps"] == 8
-    one, two = (load_file(tmp_path / name / "dot.safetensors") for name in ("whole", "stopped"))
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    whole = learned(toys, tmp_path / "whole", plan())
+    stopped(toys, tmp_path / "stopped", plan(), epoch=4)
+    found = learned(toys, tmp_path / "stopped", plan())
+    assert found["steps"] == whole["steps"] == 8
+    assert same_weights(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_more_patches_are_fewer_images_a_step(toys: Path, tmp_path: Path) -> None:
-    patches = ["dataset.resize=12", "dataset.crop=12", "representation.encoder.side=8"]
     for count, steps in ((2, 4), (8, 9)):  # two images a step, at least one
-        asked = [*patches, "representation.fit.epochs=1", f"representation.patches={count}"]
-        told = learned(toys, tmp_path / str(count), *asked)
-        assert told["steps"] == steps
+        found = learned(toys, tmp_path / str(count), plan(patches=count, epochs=1), side=12)
+        assert found["steps"] == steps
+
+
+@pytest.mark.parametrize(
+    ("patches", "side", "message"),
+    [
+        (0, 8, ""),
+        (2, 12, ""),
+        (0, 12, "encoder.side: 8 px are not the 12 px"),
+        (2, 7, "encoder.side: patches of 8 px are larger than the images"),
+    ],
+)
+def test_the_encoder_must_fit_the_images(toys: Path, patches: int, side: int, message: str) -> None:
+    representation = plan(patches=patches).module()
+    benchmark = ClassFolder(root=toys, resize=side, crop=side)
+    if not message:
+        check_side(representation, benchmark)
+        return
+    with pytest.raises(InputError, match=message) as error:
+        check_side(representation, benchmark)
+    assert error.value.part == "representation"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("epochs", 0), ("batch_size", 0), ("save_every", 0), ("workers", -1)]
+)
+def test_numbers_out_of_range(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        plan(**{name: value})

@@ -26,6 +26,7 @@ from occ_lab.objectives.base import Objective
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.utils.errors import InputError
+from occ_lab.utils.optimizers import optimizing
 from occ_lab.utils.processes import gathered_objects
 from occ_lab.utils.specs import made_of, spec_of
 
@@ -349,12 +350,8 @@ class Detector(LightningModule):
         """The optimizer of all that learns by gradient."""
         if self.objective.one_pass:
             return None
-        parameters = (each for each in self.parameters() if each.requires_grad)
         make = self.optimizer or self.objective.configure_optimizer
-        optimizer = make(parameters)
-        if self.scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
+        return optimizing(self.parameters(), make, self.scheduler)
 
     def training_step(self, batch: AnyBatch, batch_index: int) -> Tensor | None:
         """The objective's loss on a batch of normal images, if it has one."""

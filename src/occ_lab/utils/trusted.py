@@ -45,7 +45,9 @@ MOVED = {
     "occ_lab.models.padim.PaDiM": "occ_lab.objectives.padim.PaDiM",
     "occ_lab.models.projector.Conv1x1": "occ_lab.projectors.Conv1x1",
     "occ_lab.models.projector.Identity": "occ_lab.projectors.Identity",
-    "occ_lab.models.rotation_score.RotationScore": "occ_lab.objectives.rotation_score.RotationScore",
+    "occ_lab.models.rotation_score.RotationScore": (
+        "occ_lab.objectives.rotation_score.RotationScore"
+    ),
     "occ_lab.models.svdd.DeepSVDD": "occ_lab.objectives.deep_svdd.DeepSVDD",
     "occ_lab.scoring.postprocess.PostProcess": "occ_lab.postprocessing.postprocess.PostProcess",
 }

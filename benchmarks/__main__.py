@@ -1,4 +1,4 @@
-"""Measure whole runs against the least they could cost: ``python -m benchmarks --help``."""
+"""Measure whole runs relative to the least they could cost: ``python -m benchmarks --help``."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SMALL_TEXTURES = [
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what the command line asks for, and write it down."""
+    """Measure what the command line asks for, and write the page."""
     asked = command_line().parse_args(arguments)
     effort = QUICK if asked.quick else Effort()
     keep_freed_memory()
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def command_line() -> argparse.ArgumentParser:
-    """What may be asked for."""
+    """The parser."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     names = list(sources(Path(), Path(), quick=False))
     parser.add_argument("--datasets", nargs="+", choices=names, default=names)
@@ -84,8 +84,8 @@ def command_line() -> argparse.ArgumentParser:
         nargs="+",
         choices=list(MEASURE),
         default=list(MEASURE),
-        help="pass: ms an image of its parts; jobs: whole runs over T₀; scoring: images a second; "
-        "export: those of exported detectors",
+        help="pass: ms per image of its parts; jobs: whole runs over T₀; scoring: images per "
+        "second; export: those of exported detectors",
     )
     parser.add_argument(
         "--data",
@@ -106,7 +106,7 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def sources(data: Path, work: Path, quick: bool) -> dict[str, list[str]]:
-    """The configuration of each dataset; ``textures`` are made in ``work``."""
+    """The overrides for each dataset; ``textures`` are generated in ``work``."""
     textures = ["dataset=textures", f"dataset.root='{work}'"]
     return {
         "textures": [*textures, *(SMALL_TEXTURES if quick else [])],
@@ -120,7 +120,7 @@ def sources(data: Path, work: Path, quick: bool) -> dict[str, list[str]]:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+    """What the results depend on."""
     return {
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

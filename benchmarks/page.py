@@ -1,4 +1,4 @@
-"""The page that shows what the benchmark measured."""
+"""The page with the results of the benchmark."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from occ_lab.reporting.markdown import table
 
-# What whole runs may cost at most, in passes of decode and backbone.
+# What whole runs may cost at most, in passes of decoding and backbone.
 LIMITS = {
     "closed form, cold": 1.3,
     "closed form, warm": 0.25,

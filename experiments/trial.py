@@ -14,19 +14,21 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from benchmarks.whole_runs import least_seconds
+from benchmarks.whole_runs import job_of, least_seconds
 from occ_lab.config.composition import composed
-from occ_lab.engine.fit import fitted
-from occ_lab.engine.run import check, run
+from occ_lab.config.job import perform_run
+from occ_lab.data.datamodule import AnomalyDataModule
+from occ_lab.engine.fit import fitted, use_fast_samples
+from occ_lab.engine.job import Job
 from occ_lab.features.extraction import image_batches
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.memory import peak_mb, reset_peak
 
-SECONDS = 2.0  # that the throughput is measured
+SECONDS = 2.0  # how long the throughput is measured
 
 
 def command_line(about: str | None) -> argparse.ArgumentParser:
-    """What every study is asked."""
+    """The parser of every study."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--data", type=Path, required=True, help="folder of the real data")
     return parser
@@ -45,27 +47,26 @@ TEXTURES = ("brick", "grass", "gravel")
 
 
 def trial(overrides: list[str]) -> dict[str, Any]:
-    """Fit and test the first task; what the design lists for a table of methods, and the curves.
+    """Fit and test the first task: what the design lists for a table of methods, and the curves.
 
     Scoring throughput is that of the whole detector, from images in memory to maps and image
     scores: backbone, projector, objective, smoothing.
     """
-    cfg = composed("train", overrides)
-    parts = check(cfg)
-    task = parts.benchmark.tasks()[0]
+    job = job_of(overrides)
+    task = job.benchmark.tasks()[0]
     reset_peak()
     with tempfile.TemporaryDirectory() as folder:
         logger = CSVLogger(folder, name="", version="")
         checkpoint = Path(folder) / "last.ckpt"
-        member = fitted(cfg, parts, parts.benchmark, task, [logger], checkpoint)
+        member = fitted(job, job.benchmark, task, [logger], [], checkpoint)
         curves = logged(Path(logger.log_dir) / "metrics.csv")
     peak = peak_mb()
     detector, device = member.detector.eval(), member.trainer.strategy.root_device
-    image = next(image_batches(member.data.test_images, device, cfg.loader.eval_batch_size))
+    image = next(image_batches(member.data.test_images, device, job.eval_batch_size))
     with torch.inference_mode():
-        (seconds,) = least_seconds([lambda: detector.image_scores(image)], SECONDS)
+        (seconds,) = least_seconds([lambda: detector(image)], SECONDS)
     return {
-        **detector.figures,
+        **member.recorder.metrics,
         "fit_seconds": member.seconds["fit"],
         "test_seconds": member.seconds["test"],
         "images_per_second": len(image) / seconds,
@@ -75,15 +76,23 @@ def trial(overrides: list[str]) -> dict[str, Any]:
     }
 
 
+def cached_data(job: Job, batch_size: int) -> AnomalyDataModule:
+    """The first task of a job, with features computed on the CPU in place of images."""
+    task = job.benchmark.tasks()[0]
+    data = AnomalyDataModule(job.benchmark, task, batch_size, job.eval_batch_size, job.workers)
+    use_fast_samples(data, job, torch.device("cpu"))
+    return data
+
+
 def at(overrides: list[str], data: Path) -> list[str]:
     """The overrides with the folder of the data in place of DIR."""
     return [override.replace("DIR", str(data)) for override in overrides]
 
 
 def whole_run(overrides: list[str], data: Path) -> dict[str, dict[str, Any]]:
-    """The figures of every task of a run that is thrown away; DIR stands for the data."""
+    """The metrics of every task of a run that is thrown away; DIR stands for the data."""
     with tempfile.TemporaryDirectory() as folder:
-        return run(composed("train", at([*overrides, "maps=0"], data)), Path(folder))
+        return perform_run(composed("train", at([*overrides, "maps=0"], data)), Path(folder))
 
 
 def record(path: Path, trials: Iterable[tuple[str, Callable[[], Any]]]) -> dict[str, Any]:

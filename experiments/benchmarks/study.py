@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.whole_runs import CLOSED_FORM, caches, job, one_pass
+from benchmarks.whole_runs import CLOSED_FORM, caches, one_pass, timed_run
 from experiments.trial import TEXTURES, at, command_line, record, table, whole_run
 from occ_lab.reporting.record import METRICS
 from occ_lab.utils.allocator import keep_freed_memory
@@ -72,7 +72,7 @@ def over_one_pass(dataset: list[str]) -> dict[str, float]:
         for _ in range(REPEATS):
             passes.append(one_pass(dataset).seconds)
             with caches(Path(work)) as cache:
-                runs.append(job([*dataset, *CLOSED_FORM, cache], Path(work)).seconds)
+                runs.append(timed_run([*dataset, *CLOSED_FORM, cache], Path(work)).seconds)
     return {"pass": min(passes), "run": min(runs)}
 
 

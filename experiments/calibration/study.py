@@ -23,11 +23,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import betabinom, mannwhitneyu
 
-from benchmarks.whole_runs import CLOSED_FORM
+from benchmarks.whole_runs import CLOSED_FORM, job_of
 from experiments.trial import at, command_line, record, table
-from occ_lab.config.composition import composed
 from occ_lab.engine.fit import fitted
-from occ_lab.engine.run import check
 from occ_lab.metrics.calibration import Calibration
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
@@ -102,30 +100,23 @@ def key(digit: int, seed: int = 0) -> str:
 def measured(digit: int, seed: int, data: Path) -> dict[str, Any]:
     """One fit; half of what it set aside gives the thresholds, the other half is the control."""
     started = time.perf_counter()
-    cfg = composed(
-        "train",
-        at(
-            [
-                "dataset=mnist",
-                "dataset.root=DIR",
-                f"dataset.category={digit}",
-                *CLOSED_FORM,
-                f"calibration.share={2 * SHARE}",
-                f"seed={seed}",
-            ],
-            data,
-        ),
-    )
-    parts = check(cfg)
-    (task,) = parts.benchmark.tasks()
+    overrides = [
+        "dataset=mnist",
+        "dataset.root=DIR",
+        f"dataset.category={digit}",
+        *CLOSED_FORM,
+        f"calibration.share={2 * SHARE}",
+        f"seed={seed}",
+    ]
+    job = job_of(at(overrides, data))
+    (task,) = job.benchmark.tasks()
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "last.ckpt"
-        member = fitted(cfg, parts, parts.benchmark, task, [], checkpoint)
-    aside, peaks = member.scores_aside()
+        member = fitted(job, job.benchmark, task, [], [], Path(folder) / "last.ckpt")
+    aside, peaks = member.calibration_scores()
     order = np.random.default_rng(SEED).permutation(len(aside))
     ours, control = np.array_split(order, 2)
     calibration = Calibration.of(aside[ours], peaks[ours])
-    scores, labels = (member.detector.gathered(name) for name in ("score", "label"))
+    scores, labels = (member.recorder.tested(name) for name in ("score", "label"))
     normal, anomalous = scores[labels == 0], scores[labels == 1]
     alarms: dict[str, dict[str, int]] = {}
     for rate in RATES:
@@ -142,7 +133,7 @@ def measured(digit: int, seed: int, data: Path) -> dict[str, Any]:
         "test": len(normal),
         "control": len(control),
         "anomalous": len(anomalous),
-        "image_auroc": member.detector.figures["image_auroc"],
+        "image_auroc": member.recorder.metrics["image_auroc"],
         "higher": float(mannwhitneyu(normal, aside).statistic) / (len(normal) * len(aside)),
         "alarms": alarms,
         "seconds": time.perf_counter() - started,

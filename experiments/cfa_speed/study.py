@@ -23,17 +23,14 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import default_collate
 
-from experiments.trial import command_line, sets, table
-from occ_lab.config.composition import composed
+from benchmarks.whole_runs import job_of
+from experiments.trial import cached_data, command_line, sets, table
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
-from occ_lab.engine.fit import make_detector, use_fast_samples
-from occ_lab.engine.run import check
 from occ_lab.features.levels import join
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.memory import peak_mb, reset_peak
-from occ_lab.utils.optimizers import optimizing
 
 HERE = Path(__file__).parent
 VARIANTS = {"ours": [], "ours, bfloat16 selection": ["loss.half_selection=true"]}
@@ -54,13 +51,10 @@ def main() -> None:
 
 def compared(overrides: list[str], steps: int) -> dict[str, Any]:
     """Seconds, losses and peak memory of each variant over the same steps."""
-    cfg = composed("train", overrides)
-    parts = check(cfg)
-    device = torch.device("cpu")
-    data = AnomalyDataModule(parts.benchmark, parts.benchmark.tasks()[0], cfg.loss.fit.batch_size)
-    use_fast_samples(data, parts, device)
+    job = job_of(overrides)
+    data = cached_data(job, job.batch_size)
     seed_everything(0, verbose=False)
-    start = make_detector(cfg, parts, parts.benchmark)
+    start = job.detector(job.benchmark)
     start.objective.setup(
         start.project(data.train_set.__getitems__(list(range(at, at + 4)))).detach()  # type: ignore[attr-defined]
         for at in range(0, 208, 4)
@@ -68,23 +62,20 @@ def compared(overrides: list[str], steps: int) -> dict[str, Any]:
     places = torch.randperm(len(data.train_images))[: 4 * steps].split(4)
     trained: dict[str, tuple[Detector, Any]] = {"plain": (start, Plain(start))}
     for name, more in VARIANTS.items():
-        detector = make_detector(composed("train", [*overrides, *more]), parts, parts.benchmark)
+        detector = job_of([*overrides, *more]).detector(job.benchmark)
         detector.load_state_dict(copy.deepcopy(start.state_dict()))
         trained[name] = (detector, None)
     found: dict[str, Any] = {
         name: {"seconds": [], "losses": [], "peak_memory_mb": 0.0} for name in trained
     }
-    optimizers = {
-        name: optimizing(detector.parameters(), detector.optimizer, None)
-        for name, (detector, _) in trained.items()
-    }
+    optimizers = {name: detector.configure_optimizers() for name, (detector, _) in trained.items()}
     for batch in places:
         for name, (detector, plain) in trained.items():  # in turn: noise weighs on all alike
             optimizer: Any = optimizers[name]
             reset_peak()
             started = time.perf_counter()
             if plain:
-                images = default_collate([data.train_images[int(place)] for place in batch])
+                images = default_collate([data.train_images[int(index)] for index in batch])
                 loss = plain.loss(images["image"])
             else:
                 levels = data.train_set.__getitems__(batch.tolist())  # type: ignore[attr-defined]
@@ -130,7 +121,7 @@ class Plain:
 
 
 def profiled(detector: Detector, data: AnomalyDataModule, places: Any) -> dict[str, float]:
-    """The share of each operation in our step, the largest first."""
+    """The fraction of the time of our step that each operation takes, the largest first."""
     with profile(activities=[ProfilerActivity.CPU]) as measured:
         for batch in places[:4]:
             levels = data.train_set.__getitems__(batch.tolist())  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """How few normal images are enough: ``python -m experiments.cold_start.study --help``.
 
 A stream of normal images in five random orders. After 1, 2, 4, … images each method is tested: the
-closed form goes on learning from the same stream, the others are fitted anew to what has come.
+closed form goes on learning from the same stream, the others are fitted again to what has come.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -20,13 +20,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from experiments.trial import TEXTURES, at, command_line, record, spread, table
-from occ_lab.config.composition import composed
+from benchmarks.whole_runs import job_of
+from experiments.trial import TEXTURES, at, cached_data, command_line, record, spread, table
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
-from occ_lab.engine.fit import Parts, fit_without, make_detector, use_fast_samples
+from occ_lab.engine.fit import fit_without
+from occ_lab.engine.job import Job
 from occ_lab.engine.online import Online
-from occ_lab.engine.run import check
 from occ_lab.metrics import ImageAUROC, PixelAUROC
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.errors import InputError
@@ -89,17 +89,13 @@ class Task:
     """A task, the order its normal images come in, and its test images.
 
     Attributes:
-        cfg: the configuration.
-        parts: what it says.
-        name: of the task.
+        job: the method.
         data: with features in place of images.
-        order: places of the training images.
+        order: indices of the training images.
         tests: batches of test images, as features.
     """
 
-    cfg: Any
-    parts: Parts
-    name: str
+    job: Job
     data: AnomalyDataModule
     order: list[int]
     tests: list[dict[str, Any]]
@@ -110,31 +106,32 @@ class Task:
         detector.eval()
         with torch.no_grad():
             for batch in self.tests:
-                maps, scores = detector.maps_and_scores(detector.score(detector.levels(batch)))
+                _, maps, scores = detector.batch_scores(batch)
                 image.update(scores, batch["label"])
                 if "mask" in batch and maps is not None:
                     pixel.update(maps, batch["mask"])
-        told = {"image_auroc": float(image.compute())}
+        found = {"image_auroc": float(image.compute())}
         if "mask" in batch:
-            told["pixel_auroc"] = float(pixel.compute())
+            found["pixel_auroc"] = float(pixel.compute())
         del image, pixel
-        gc.collect()  # a metric refers to itself: without, each would keep its pixels for long
-        return told
+        gc.collect()  # a metric refers to itself and would keep its pixels for long
+        return found
 
 
 def curve(name: str, method: str, order: int, data: Path) -> dict[str, Any]:
     """The figures of a method after 1, 2, 4, … images of a stream."""
     with tempfile.TemporaryDirectory() as folder:
-        cfg = composed("train", at([*SETS[name], *METHODS[method], "maps=0"], data))
-        cfg.dataset.root = cfg.dataset.root if cfg.dataset.name != "textures" else folder
-        task = prepared(cfg, order)
+        overrides = at([*SETS[name], *METHODS[method], "maps=0"], data)
+        if name in TEXTURES:
+            overrides.append(f"dataset.root='{folder}'")
+        task = prepared(job_of(overrides), order)
         counts = doublings(len(task.order))
         if method in (CLOSED_FORM, CHOSEN):
             figures = list(online(task, counts))
         else:
             if method == "CFA":
-                counts = [count for place, count in enumerate(counts) if place % 2 == 0]
-            figures = [anew(task, count, method) for count in counts]
+                counts = counts[::2]
+            figures = [fitted_again(task, count, method) for count in counts]
     return {"counts": counts, "figures": figures}
 
 
@@ -143,41 +140,35 @@ def doublings(count: int) -> list[int]:
     return [2**power for power in range(count.bit_length()) if 2**power < count] + [count]
 
 
-def prepared(cfg: Any, order: int) -> Task:
+def prepared(job: Job, order: int) -> Task:
     """A task with its features from the cache."""
-    parts = check(cfg)
-    name = parts.benchmark.tasks()[0]
-    data = AnomalyDataModule(parts.benchmark, name, 1, **cfg.loader)
-    use_fast_samples(data, parts, torch.device("cpu"))
+    data = cached_data(job, 1)
     count = len(data.test_images)
-    places = np.unique(np.linspace(0, count - 1, min(TESTED, count)).round().astype(int))
+    indices = np.unique(np.linspace(0, count - 1, min(TESTED, count)).round().astype(int))
     tests = [
         data.test_set.__getitems__(some)  # type: ignore[attr-defined]
-        for some in np.array_split(places, max(1, len(places) // BATCH))
+        for some in np.array_split(indices, max(1, len(indices) // BATCH))
     ]
     stream = np.random.default_rng(order).permutation(len(data.train_images)).tolist()
-    return Task(cfg, parts, name, data, stream, tests)
+    return Task(job, data, stream, tests)
 
 
 def online(task: Task, counts: Sequence[int]) -> Any:
     """Figures of the closed form while it learns from the stream."""
-    detector = make_detector(task.cfg, task.parts, task.parts.benchmark)
+    detector = task.job.detector(task.job.benchmark)
     learner = Online(detector)
-    for place in task.order:
-        learner.learn(detector.levels(task.data.train_set.__getitems__([place])))  # type: ignore[attr-defined]
+    for index in task.order:
+        learner.learn(detector.levels(task.data.train_set.__getitems__([index])))  # type: ignore[attr-defined]
         if learner.images in counts:
             learner.solve()
             yield {**task.figures(detector), "time": detector.objective.time}
 
 
-def anew(task: Task, count: int, method: str) -> dict[str, float] | None:
-    """Figures of a method fitted to the first images of the stream; None where it cannot be."""
-    if method == "CFA":
-        task.cfg.loss.fit.epochs = task.cfg.trainer.max_epochs = max(1, ADAPTED // count)
+def fitted_again(task: Task, count: int, method: str) -> dict[str, float] | None:
+    """Metrics of a method fitted to the first images of the stream; None where it cannot be."""
+    job = replace(task.job, max_epochs=max(1, ADAPTED // count)) if method == "CFA" else task.job
     try:
-        fitted = fit_without(
-            task.order[count:], task.cfg, task.parts, task.parts.benchmark, task.name, []
-        )
+        fitted = fit_without(task.order[count:], job, job.benchmark, task.data.task)
     except InputError:  # one image has no covariance
         return None
     return task.figures(fitted.detector)

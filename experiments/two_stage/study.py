@@ -29,13 +29,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.trial import at, command_line, logged, record, table
 from occ_lab.config.composition import build, composed
+from occ_lab.config.job import perform_run
+from occ_lab.config.two_stage import densities_of, representation_plan
 from occ_lab.data.datamodule import AnomalyDataModule
-from occ_lab.engine.representation import learn, make_representation
-from occ_lab.engine.run import run
-from occ_lab.engine.two_stage import check
+from occ_lab.engine.representation import learn
 from occ_lab.features.dataset import in_memory
 from occ_lab.features.extraction import image_batches
 from occ_lab.objectives.kde import KDE
+from occ_lab.projectors import Identity
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
 
@@ -108,17 +109,17 @@ def trained(overrides: list[str], data: Path) -> dict[str, Any]:
         folder = Path(scratch)
         cfg = composed("two_stage", at([*overrides, *FAST, f"cache.dir={folder}/cache"], data))
         benchmark = build(cfg.dataset, "dataset")
-        plans = check(cfg, benchmark)
+        plan = representation_plan(cfg)
         (task,) = benchmark.tasks()
-        watch = Watch(AnomalyDataModule(benchmark, task, 1), cfg.representation.fit.epochs)
+        watch = Watch(AnomalyDataModule(benchmark, task, 1), plan.epochs)
         logger = CSVLogger(folder, name="", version="")
         encoder = folder / "encoder.safetensors"
-        stage1 = learn(cfg, benchmark, task, folder, encoder, [logger], [watch])
+        stage1 = learn(plan, benchmark, task, folder, encoder, [logger], [watch])
         curve = logged(folder / "metrics.csv")["loss"]
         figures = {}
-        for name, plan in plans.items():
-            plan.backbone.path = str(encoder)
-            (tested,) = run(plan, folder / name).values()
+        for name, density in densities_of(cfg).items():
+            density.backbone.path = str(encoder)
+            (tested,) = perform_run(density, folder / name).values()
             figures[name] = tested["image_auroc"]
     return {
         "stage1": {**stage1, "watched_seconds": watch.seconds},
@@ -187,7 +188,7 @@ def kde_auroc(train: Tensor, test: Tensor, labels: list[int]) -> float:
     """Image AUROC of the project's kernel density on features ``[N, C]``."""
     density = KDE()
     density.observe([train[:, :, None, None]])
-    density.finish(build(composed("train", ["projector=identity"]).projector, "p", channels=[1]))
+    density.finish(Identity([train.shape[1]]))
     return float(roc_auc_score(labels, density(test[:, :, None, None]).flatten()))
 
 
@@ -223,10 +224,10 @@ def raw_pixels(overrides: list[str], data: Path) -> dict[str, float]:
 def step(name: str, data: Path) -> dict[str, Any]:
     """What one step of the published batch size takes: arithmetic, and seconds here."""
     chosen = [*CIFAR, f"dataset.category={CLASSES[0]}", f"representation={name}"]
-    cfg = composed("two_stage", at(chosen, data))
+    plan = representation_plan(composed("two_stage", at(chosen, data)))
     torch.manual_seed(0)
-    module = make_representation(cfg)
-    batch = cfg.representation.fit.batch_size
+    module = plan.module()
+    batch = plan.batch_size
     image = torch.rand(batch, 3, 32, 32)
     with FlopCounterMode(display=False) as counter:
         module.loss(image)[0].backward()

@@ -15,11 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.trial import command_line, sets, table
-from occ_lab.config.composition import composed
+from benchmarks.whole_runs import job_of
+from experiments.trial import cached_data, command_line, sets, table
 from occ_lab.data.datamodule import AnomalyDataModule
-from occ_lab.engine.fit import use_fast_samples
-from occ_lab.engine.run import check
 from occ_lab.features.levels import pieces
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.objectives.norm.objective import Norm
@@ -65,14 +63,12 @@ def main() -> None:
 
 def compared(overrides: list[str]) -> dict[str, Any]:
     """AUROCs of every combination on one set, by the maximum and by the top 1 % of a map."""
-    cfg = composed("train", overrides)
-    parts = check(cfg)
-    data = AnomalyDataModule(parts.benchmark, parts.benchmark.tasks()[0], batch_size=4)
-    use_fast_samples(data, parts, torch.device("cpu"))
+    job = job_of(overrides)
+    data = cached_data(job, batch_size=4)
     maps, times = [], {}
     for label, normalize in (("as they are", False), ("scaled", True)):
-        projector = Conv1x1(parts.backbone.channels, normalize=normalize)
-        norm = Norm(solver="closed_form", normalize=normalize)
+        projector = Conv1x1(job.backbone.channels, normalize=normalize)
+        norm = Norm(projector.out_channels, solver="closed_form", normalize=normalize)
         for levels in batches(data, "setup"):
             norm.observe(levels)
         norm.finish(projector)
@@ -85,7 +81,7 @@ def compared(overrides: list[str]) -> dict[str, Any]:
                 )
 
         maps.append(standardized(scores("test"), scores("setup")))
-    size = (parts.benchmark.crop, parts.benchmark.crop)
+    size = (job.benchmark.crop, job.benchmark.crop)
     return {"times": times} | {
         name: metrics(combine(*maps), data, size) for name, combine in COMBINED.items()
     }
@@ -101,7 +97,7 @@ def metrics(maps: Tensor, data: AnomalyDataModule, size: tuple[int, int]) -> dic
     """Image AUROC by the maximum and by the top 1 %, and pixel AUROC."""
     found = {}
     for how in ("max", "top"):
-        postprocess, evaluation = PostProcess(how), Evaluation()  # type: ignore[arg-type]
+        postprocess, evaluation = PostProcess(how), Evaluation()
         for batch, scores in zip(
             data.test_dataloader(), maps.split(data.eval_batch_size), strict=True
         ):

@@ -1,4 +1,4 @@
-"""The benchmark's command with tiny counts: what it writes, not how fast things are."""
+"""The command of the benchmark with tiny counts: what it writes, not how fast things are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import main
+from benchmarks.__main__ import main
 from benchmarks.page import LIMITS, export_page
 from benchmarks.whole_runs import Effort
 

@@ -45,7 +45,8 @@ def resized(image: Tensor, side: int, crop: int) -> Tensor:
         return rows_first(pixels)
     h, w = (torch.full((), size, device=image.device) for size in (height, width))
     tall = (h > side) & (2 * w < h + side)
-    return torch.cond(tall, columns_first, rows_first, (pixels,))
+    found: Tensor = torch.cond(tall, columns_first, rows_first, (pixels,))
+    return found
 
 
 def shrunk(pixels: Tensor, weights: Tensor, slices: Tensor) -> Tensor:
@@ -80,7 +81,7 @@ def bands(size: int, side: int, crop: int, device: torch.device) -> tuple[Tensor
         that they belong to, int64 ``[G, L]``.
     """
     count = -(-crop // BAND)
-    rows = torch.arange(count * BAND, device=device).unflatten(0, (count, BAND))
+    rows = torch.arange(count * BAND, device=device).view(count, BAND)
     rows = rows + (side - crop) // 2
     margin = LOBES * (size // side + 1)  # at least as far as the kernel reaches
     first = (2 * rows[:, :1] + 1) * size // (2 * side) - margin

@@ -34,7 +34,7 @@ class CalibrationPlan:
 
     Example:
         >>> CalibrationPlan(folds=3, overkill=0.25).held_out(6)
-        [[0, 2], [3, 5], [1, 4]]
+        [[3, 2], [5, 4], [0, 1]]
     """
 
     share: float = 0.0

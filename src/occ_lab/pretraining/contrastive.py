@@ -101,6 +101,6 @@ def contrast(queries: Tensor, keys: Tensor, temperature: float) -> tuple[Tensor,
     own = torch.arange(len(queries), device=queries.device)
     if distributed():
         own = own + torch.distributed.get_rank() * len(queries)
-        keys = torch.cat(all_gather(keys))
+        keys = torch.cat(all_gather(keys))  # type: ignore[no-untyped-call]
     with torch.autocast(queries.device.type, enabled=False):
         return F.cross_entropy(queries @ keys.T / temperature, own), len(keys)

@@ -35,4 +35,4 @@ def coloured(values: np.ndarray, image: np.ndarray) -> np.ndarray:
     scale = CenteredNorm(halfrange=max(np.abs(values).max(), np.finfo(np.float32).tiny))
     colours = matplotlib.colormaps["RdBu_r"](scale(values))[..., :3]
     faded = 255 - FADED * (255 - image.mean(axis=2, keepdims=True))
-    return (colours * faded).astype(np.uint8)
+    return np.asarray(colours * faded, np.float64).astype(np.uint8)

@@ -60,7 +60,7 @@ def create(entity: str, project: str, name: str) -> str:
             f"W&B did not accept the dashboard ({error}); check that this machine is online and "
             "that you have called wandb login"
         ) from error
-    return workspace.url
+    return str(workspace.url)
 
 
 def dashboard(entity: str, project: str, name: str) -> Any:

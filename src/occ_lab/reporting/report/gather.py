@@ -75,8 +75,8 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """The seed of everything random."""
-        return self.header["seed"]
+        """The seed of all random choices."""
+        return int(self.header["seed"])
 
 
 @dataclass(frozen=True)

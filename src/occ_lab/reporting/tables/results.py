@@ -54,7 +54,7 @@ def calibration_table(tasks: dict[str, dict[str, Any]]) -> Table | None:
 
 def seconds(figures: dict[str, Any]) -> float:
     """The time of a whole task."""
-    return sum(figures["seconds"].values())
+    return float(sum(figures["seconds"].values()))
 
 
 def percent(fraction: float | None) -> str:

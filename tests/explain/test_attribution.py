@@ -86,8 +86,10 @@ def test_nothing_changes_where_images_are_equal() -> None:
         ([[0.5, 0.25], [0.5, 0.25]], "hidden: -0.5 (red), +0 (blue)"),
     ],
 )
-def test_an_occlusion_map_tells_its_extremes(values: list[list[float]], text: str) -> None:
-    assert Occlusion().told(torch.tensor(values)) == text
+def test_the_caption_of_an_occlusion_map_has_its_extremes(
+    values: list[list[float]], text: str
+) -> None:
+    assert Occlusion().caption(torch.tensor(values)) == text
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_equal_scores_have_no_difference_in_any_resample() -> None:
     one = task(np.random.default_rng(0), 1, 1)
     same = PairedTask(one.labels, one.ours, one.ours)
     assert paired_difference([same], resamples=50) == Difference(0, 0, 0)
-    assert Difference(0, 0, 0).words == "not to be told apart"
+    assert Difference(0, 0, 0).words == "not significant"
 
 
 def test_the_order_of_the_groups_is_a_sign() -> None:
@@ -103,7 +103,7 @@ def test_the_seed_decides_and_blocks_do_not_matter(monkeypatch: pytest.MonkeyPat
 def test_words() -> None:
     assert Difference(0.1, 0.05, 0.2).words == "difference"
     assert Difference(-0.1, -0.2, -0.05).words == "difference"
-    assert Difference(0.1, 0.0, 0.2).words == "not to be told apart"
+    assert Difference(0.1, 0.0, 0.2).words == "not significant"
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(1.2, 1.2), (1.6, 1.0)])

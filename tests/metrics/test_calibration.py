@@ -71,6 +71,13 @@ def test_p_values_of_exchangeable_scores_are_no_smaller_than_uniform() -> None:
         assert float((p <= share).double().mean()) <= share + slack
 
 
+def test_a_p_value_is_at_most_a_rate_that_it_equals() -> None:
+    made = calibration([float(score) for score in range(19)])
+    (p,) = made.p_values(torch.tensor([19.0])).tolist()
+    assert p == 1 / 20  # in float32 it would be above 0.05
+    assert made.threshold(0.05) < 19
+
+
 def test_pixels_are_marked_by_the_peaks() -> None:
     made = calibration([1.0, 2.0, 3.0])
     assert made.threshold(0.5) == 2.0

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occ_lab.postprocessing.ensemble import View, ensemble, laid_out, standardized
+from occ_lab.postprocessing.ensemble import View, ensemble, interpolated, standardized
 
 CROPPED = View(256, 224)
 RESIZED = View(224, 224)
@@ -24,12 +24,12 @@ def ramp(view: View, side: int) -> torch.Tensor:
 
 def test_a_view_on_its_own_frame_stays_as_it_is() -> None:
     maps = torch.rand(3, 7, 7, dtype=torch.float64)
-    torch.testing.assert_close(laid_out(maps, CROPPED, CROPPED, (7, 7)), maps)
+    torch.testing.assert_close(interpolated(maps, CROPPED, CROPPED, (7, 7)), maps)
 
 
 def test_the_cropped_view_lies_in_the_middle_of_the_resized_one() -> None:
     # Pixels 16..240 of 256 are 14..210 of 224: with one cell a pixel, a rim of 14 is not seen.
-    placed = laid_out(torch.ones(1, 224, 224), CROPPED, RESIZED, (224, 224))[0]
+    placed = interpolated(torch.ones(1, 224, 224), CROPPED, RESIZED, (224, 224))[0]
     seen = torch.zeros(224, 224, dtype=torch.bool)
     seen[14:210, 14:210] = True
     assert torch.equal(~placed.isnan(), seen)
@@ -45,7 +45,7 @@ def test_the_cropped_view_lies_in_the_middle_of_the_resized_one() -> None:
 )
 def test_places_in_the_picture_are_kept(resize: int, cut: int, side: int, target: int) -> None:
     view = View(resize, resize - 2 * (cut // 2))  # an even cut, so that the centre is exact
-    placed = laid_out(ramp(view, side), view, RESIZED, (target, target))
+    placed = interpolated(ramp(view, side), view, RESIZED, (target, target))
     expected = ramp(RESIZED, target)
     difference = (placed - expected).abs()
     # Exact between cell centres; the outer half of an outer cell has that cell's value.
@@ -58,7 +58,7 @@ def test_places_in_the_picture_are_kept(resize: int, cut: int, side: int, target
 
 
 def test_a_smaller_frame_than_the_view_cuts_it() -> None:
-    placed = laid_out(ramp(RESIZED, 112), RESIZED, CROPPED, (28, 28))
+    placed = interpolated(ramp(RESIZED, 112), RESIZED, CROPPED, (28, 28))
     torch.testing.assert_close(placed, ramp(CROPPED, 28), rtol=0, atol=1e-12)
 
 

@@ -52,7 +52,8 @@ def write_explanations(
     detector = member.detector.to(device).eval()
 
     def score(image: Tensor) -> Tensor:
-        return detector(image.to(detector.dtype)).score.float()
+        found: Tensor = detector(image.to(detector.dtype)).score.float()
+        return found
 
     places = worst_first(scores, labels)[: wanted.count].tolist()
     pairs = with_nearest(member.data, places, device)
@@ -66,7 +67,7 @@ def write_explanations(
         shown = subject(rank, member.data.test_images[place], bool(labels[place]))
         caption = (
             f"{shown.title}   score {scores[place]:.4g}, nearest training image {other:.4g}   "
-            f"{method.told(values)}"
+            f"{method.caption(values)}"
         )
         even = gaussian_filter(values.numpy(), method.grain * len(values))
         picture = explanation(shown, pixels_of(nearest.cpu()), even, caption)

@@ -1,4 +1,4 @@
-"""Where in an image its score comes from, beside an image that has another score."""
+"""Which pixels of an image raise its score above that of another image."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from occ_lab.utils.errors import check_number
 
 Score = Callable[[Tensor], Tensor]
 
-HIDDEN = 8  # images that are scored at once without a gradient
+HIDDEN = 8  # occluded images that are scored at once
 
 
 class Attribution(ABC):
-    """A way to tell which pixels of an image raise its score above that of another image.
+    """A method that finds which pixels of an image raise its score above that of another image.
 
     Attributes:
-        grain: standard deviation of the Gaussian that evens out its values in pictures, as a share
+        grain: standard deviation of the Gaussian that smooths its values in pictures, as a fraction
             of the image's side.
     """
 
@@ -28,35 +28,44 @@ class Attribution(ABC):
 
     @abstractmethod
     def __call__(self, score: Score, image: Tensor, baseline: Tensor) -> Tensor:
-        """What each pixel does to the score.
+        """Attribute the score to the pixels.
 
         Args:
-            score: images ``[B, 3, h, w]`` to scores ``[B]``.
+            score: a function of images ``[B, 3, h, w]`` that returns scores ``[B]``.
             image: ``[3, h, w]`` in 0..1.
-            baseline: what the image is held against, ``[3, h, w]``.
+            baseline: the image that it is compared with, ``[3, h, w]``.
 
         Returns:
             ``[h, w]``, above 0 where the image raises the score and below 0 where it lowers it.
         """
 
     @abstractmethod
-    def told(self, values: Tensor) -> str:
-        """What red and blue are in a picture of its values ``[h, w]``, in a few words."""
+    def caption(self, values: Tensor) -> str:
+        """What red and blue mean in a picture of its values ``[h, w]``, in a few words."""
 
 
 class IntegratedGradients(Attribution):
-    """Gradients of the score, summed up on the straight way from the baseline to the image.
+    """Gradients of the score, integrated along the straight line from the baseline to the image.
 
     (Sundararajan et al. 2017, arXiv 1703.01365.) A pixel x_i gets ``(x_i − x'_i) ∫₀¹ ∂s/∂x_i
-    (x' + α (x − x')) dα`` (equation 1), x' the baseline, added up over its colours; Gauss-Legendre
-    quadrature takes the integral. All pixels together get s(x) − s(x') (proposition 1), as exactly
-    as the points resolve a score that has kinks.
+    (x' + α (x − x')) dα`` (equation 1), where x' is the baseline, summed over its colours. The
+    integral is computed by Gauss-Legendre quadrature. The values of all pixels sum to s(x) − s(x')
+    (proposition 1), as exactly as the points resolve the kinks of the score.
 
     Args:
         steps: points of the quadrature, at least 1.
+
+    Raises:
+        ValueError: ``steps`` is out of range.
+
+    Example:
+        >>> brightness = lambda image: image.mean(dim=(1, 2, 3))
+        >>> values = IntegratedGradients()(brightness, torch.ones(3, 4, 4), torch.zeros(3, 4, 4))
+        >>> values.shape, round(float(values.sum()), 4)
+        (torch.Size([4, 4]), 1.0)
     """
 
-    # Neighbouring pixels often get opposite signs: the finer the picture, the less it shows.
+    # Neighbouring pixels often have opposite signs, so that a finer picture shows less.
     grain = 1 / 28
 
     def __init__(self, steps: int = 32) -> None:
@@ -64,31 +73,42 @@ class IntegratedGradients(Attribution):
         self.steps = steps
 
     def __call__(self, score: Score, image: Tensor, baseline: Tensor) -> Tensor:
-        """See `Attribution`; the score must be differentiable."""
-        # One at a time: for the gradient all is kept that an image goes through, which is
-        # gigabytes where it is compared with a large bank or cut into hundreds of patches.
-        shares = attr.IntegratedGradients(score).attribute(
+        """See `Attribution.__call__`; the score must be differentiable."""
+        # One image at a time: a gradient needs all intermediate results, which are gigabytes if
+        # the image is compared with a large bank or cut into hundreds of patches.
+        parts = attr.IntegratedGradients(score).attribute(
             image[None], baseline[None], n_steps=self.steps, internal_batch_size=1
         )
-        return shares[0].detach().sum(dim=0)
+        values: Tensor = parts[0].detach().sum(dim=0)
+        return values
 
-    def told(self, values: Tensor) -> str:
-        """See `Attribution`."""
+    def caption(self, values: Tensor) -> str:
+        """See `Attribution.caption`."""
         return "red raises it, blue lowers it"
 
 
 class Occlusion(Attribution):
-    """How much the score falls when a square of the image is hidden by the baseline's.
+    """How much the score falls when a square of the image is replaced by that of the baseline.
 
-    (Zeiler & Fergus 2014, arXiv 1311.2901, section 4.2, who hide it by grey.) Each pixel gets the
-    mean over the squares that cover it.
+    (Zeiler & Fergus 2014, arXiv 1311.2901, section 4.2, who replace it by grey.) Each pixel gets
+    the mean over the squares that cover it.
 
     Args:
-        window: side of the square as a share of the image's, above 0 and at most 1.
-        stride: how far it moves at a time, as such a share, above 0 and at most ``window``.
+        window: side of the square as a fraction of the image's, above 0 and at most 1.
+        stride: step of the square as such a fraction, above 0 and at most ``window``.
+
+    Raises:
+        ValueError: an argument is out of range; the message begins with its name.
+
+    Example:
+        >>> brightness = lambda image: image.mean(dim=(1, 2, 3))
+        >>> method = Occlusion(window=0.5, stride=0.5)
+        >>> values = method(brightness, torch.ones(3, 4, 4), torch.zeros(3, 4, 4))
+        >>> float(values[0, 0]), method.caption(values)
+        (0.25, 'hidden: -0.25 (red), +0 (blue)')
     """
 
-    grain = 1 / 56  # the squares' edges mean nothing
+    grain = 1 / 56  # the edges of the squares mean nothing
 
     def __init__(self, window: float = 0.125, stride: float = 0.0625) -> None:
         check_number("window", window, above=0, at_most=1)
@@ -98,18 +118,19 @@ class Occlusion(Attribution):
 
     @torch.no_grad()
     def __call__(self, score: Score, image: Tensor, baseline: Tensor) -> Tensor:
-        """See `Attribution`."""
+        """See `Attribution.__call__`."""
         channels, *sides = image.shape
         window, stride = (
-            (channels, *(max(1, round(share * side)) for side in sides))
-            for share in (self.window, self.stride)
+            (channels, *(max(1, round(fraction * side)) for side in sides))
+            for fraction in (self.window, self.stride)
         )
         falls = attr.Occlusion(score).attribute(
             image[None], window, stride, baseline[None], perturbations_per_eval=HIDDEN
         )
-        return falls[0, 0]  # a square is hidden in all colours at once
+        values: Tensor = falls[0, 0]  # a square is hidden in all colours at once
+        return values
 
-    def told(self, values: Tensor) -> str:
-        """See `Attribution`."""
+    def caption(self, values: Tensor) -> str:
+        """See `Attribution.caption`."""
         least, most = (0 - values).aminmax()
         return f"hidden: {least.clamp_max(0):+.2g} (red), {most.clamp_min(0):+.2g} (blue)"

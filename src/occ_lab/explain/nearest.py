@@ -9,19 +9,25 @@ from torch import Tensor
 
 
 def nearest_images(images: Tensor, candidates: Iterable[Tensor]) -> Tensor:
-    """For each of a few images the one of many whose pixels differ least, by sum of squares.
+    """For each image, the candidate whose pixels differ least, by the sum of squares.
 
     Args:
         images: ``[N, 3, h, w]``.
-        candidates: batches ``[B, 3, h, w]``, of which one is held at a time.
+        candidates: batches ``[B, 3, h, w]``, of which one at a time is held in memory.
 
     Returns:
-        ``[N, 3, h, w]``.
+        The nearest candidates, ``[N, 3, h, w]``.
+
+    Example:
+        >>> images = torch.tensor([0.2, 0.9]).view(2, 1, 1, 1).expand(2, 3, 4, 4)
+        >>> candidates = torch.tensor([0.0, 0.3, 1.0]).view(3, 1, 1, 1).expand(3, 3, 4, 4)
+        >>> nearest_images(images, [candidates[:2], candidates[2:]])[:, 0, 0, 0]
+        tensor([0.3000, 1.0000])
     """
     nearest, least = torch.empty_like(images), images.new_full((len(images),), float("inf"))
     for batch in candidates:
-        distances, places = torch.cdist(images.flatten(1), batch.flatten(1)).min(dim=1)
+        distances, indices = torch.cdist(images.flatten(1), batch.flatten(1)).min(dim=1)
         closer = distances < least
-        nearest[closer] = batch[places[closer]]
+        nearest[closer] = batch[indices[closer]]
         least = torch.minimum(least, distances)
     return nearest

@@ -1,7 +1,7 @@
-"""AUROC by ranks, and the paired bootstrap of its difference.
+"""The paired bootstrap of a difference in image AUROC.
 
 B. Efron, R. Tibshirani, An Introduction to the Bootstrap, 1993, chapters 10 and 13: images are
-drawn anew with replacement, and the middle 95 % of what comes out is the interval.
+resampled with replacement, and the interval holds the middle 95 % of the resampled differences.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class PairedTask:
     """The scores of two groups of runs on the same N test images of a task.
 
     Attributes:
-        labels: ``[N]``, 1 abnormal; both kinds are there.
+        labels: ``[N]``, 1 anomalous; both classes are present.
         ours: ``[S, N]``, a row for each seed.
         theirs: ``[T, N]``, likewise.
     """
@@ -35,7 +35,7 @@ class PairedTask:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much higher our image AUROC is than theirs, in -1..1, with its interval."""
+    """How much higher our image AUROC is than theirs, in -1..1, with its 95 % interval."""
 
     value: float
     low: float
@@ -43,37 +43,40 @@ class Difference:
 
     @property
     def words(self) -> str:
-        """What the interval says: whether 0 lies outside of it."""
-        return "difference" if self.low > 0 or self.high < 0 else "not to be told apart"
+        """``difference`` if the interval excludes 0, else ``not significant``."""
+        return "difference" if self.low > 0 or self.high < 0 else "not significant"
 
 
 def resampled_aurocs(
     normal: np.ndarray,
-    abnormal: np.ndarray,
+    anomalous: np.ndarray,
     normal_counts: np.ndarray,
-    abnormal_counts: np.ndarray,
+    anomalous_counts: np.ndarray,
 ) -> np.ndarray:
     """The AUROC of each of R resamples.
 
-    The normal images are sorted once: how many of a resample lie below a score is then one place
-    in the running sum of its counts, where `auroc` has the place itself.
+    The normal images are sorted once. How many of a resample are below a score is then an entry of
+    the cumulative sum of its counts.
 
     Args:
         normal: scores ``[N]``.
-        abnormal: scores ``[M]``.
+        anomalous: scores ``[M]``.
         normal_counts: how often each image was drawn, ``[R, N]``; rows sum to N.
-        abnormal_counts: likewise ``[R, M]``.
+        anomalous_counts: likewise ``[R, M]``.
 
     Returns:
         ``[R]`` in 0..1.
     """
     order = np.argsort(normal)
-    lower = np.searchsorted(normal[order], abnormal, "left")
-    upper = np.searchsorted(normal[order], abnormal, "right")
+    lower = np.searchsorted(normal[order], anomalous, "left")
+    upper = np.searchsorted(normal[order], anomalous, "right")
     below = np.zeros((len(normal_counts), len(normal) + 1), np.int64)
     np.cumsum(normal_counts[:, order], axis=1, out=below[:, 1:])
-    wins = below[:, lower] + below[:, upper]  # twice the normal images that are beaten
-    return (wins * abnormal_counts).sum(1) / (2 * len(normal) * len(abnormal))
+    wins = (
+        below[:, lower] + below[:, upper]
+    )  # twice the number of normal images below, ties by half
+    aurocs: np.ndarray = (wins * anomalous_counts).sum(1) / (2 * len(normal) * len(anomalous))
+    return aurocs
 
 
 def paired_difference(
@@ -81,13 +84,20 @@ def paired_difference(
 ) -> Difference:
     """The difference of the mean image AUROC over tasks (and over seeds of each group).
 
-    In each resample both groups are judged on the same images, drawn within each task and label.
-    The interval is about the choice of test images; it says nothing of further seeds.
+    In each resample both groups are evaluated on the same images, drawn within each task and label.
+    The interval covers the choice of test images, not that of seeds.
 
     Args:
         tasks: at least one.
-        resamples: how many.
+        resamples: the number of resamples.
         seed: of the draws.
+
+    Example:
+        >>> labels = np.arange(40) % 2
+        >>> scores = np.random.default_rng(0).normal(size=(2, 40))
+        >>> task = PairedTask(labels, ours=scores[:1] + 3 * labels, theirs=scores[1:])
+        >>> paired_difference([task]).words
+        'difference'
     """
     rng = np.random.default_rng(seed)
     drawn = np.mean([task_differences(task, resamples, rng) for task in tasks], axis=0)
@@ -102,15 +112,17 @@ def paired_difference(
 
 def task_differences(task: PairedTask, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """The difference of the mean AUROCs over seeds in each resample of one task, ``[R]``."""
-    normal, abnormal = task.labels == 0, task.labels == 1
+    normal, anomalous = task.labels == 0, task.labels == 1
     parts = []
     for count in blocks(resamples, len(task.labels)):
         counts = (
             drawn_counts(int(normal.sum()), count, rng),
-            drawn_counts(int(abnormal.sum()), count, rng),
+            drawn_counts(int(anomalous.sum()), count, rng),
         )
         ours, theirs = (
-            np.mean([resampled_aurocs(row[normal], row[abnormal], *counts) for row in rows], axis=0)
+            np.mean(
+                [resampled_aurocs(row[normal], row[anomalous], *counts) for row in rows], axis=0
+            )
             for rows in (task.ours, task.theirs)
         )
         parts.append(ours - theirs)
@@ -125,7 +137,7 @@ def blocks(resamples: int, images: int) -> Iterator[int]:
 
 
 def drawn_counts(images: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each image was drawn in each resample with replacement, int ``[R, N]``."""
+    """How often each image is drawn in each resample with replacement, int ``[R, N]``."""
     drawn = rng.integers(images, size=(resamples, images))
-    drawn += images * np.arange(resamples)[:, None]  # so that one count serves all resamples
+    drawn += images * np.arange(resamples)[:, None]  # one count then serves all resamples
     return np.bincount(drawn.ravel(), minlength=resamples * images).reshape(resamples, images)

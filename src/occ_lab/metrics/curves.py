@@ -1,4 +1,4 @@
-"""Curves of image scores, and what escapes at a given overkill."""
+"""Curves of image scores, and thresholds at a given false-positive rate."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
-POINTS = 64  # that a curve is thinned to
+POINTS = 64  # of a curve after thinning
 BINS = 30
 
 
 class OperatingPoint(NamedTuple):
-    """A threshold: images that score above it are called abnormal.
+    """A threshold and its errors: images that score above it are called anomalous.
 
     Attributes:
-        threshold: may be -inf, where all may be called so.
-        overkill: share of the normal images that are called abnormal, in 0..1.
-        escape: share of the abnormal images that are not, in 0..1.
+        threshold: may be -inf, if all images may be called so.
+        overkill: false-positive rate: the fraction of normal images that are called anomalous.
+        escape: miss rate: the fraction of anomalous images that are not.
     """
 
     threshold: float
@@ -26,23 +26,28 @@ class OperatingPoint(NamedTuple):
 
 
 def operating_point(scores: np.ndarray, labels: np.ndarray, rate: float) -> OperatingPoint:
-    """The smallest threshold that keeps the observed overkill at or below ``rate``.
+    """The smallest threshold that keeps the observed false-positive rate at or below ``rate``.
 
-    With N normal images at most K may score above it, K the largest count with K / N ≤ rate. The
-    (K + 1)-th highest normal score is such a threshold; of any lower one, it and the K above it
-    would all lie above.
+    Of N normal images at most K may score above it, K being the largest count with K / N ≤ rate.
+    The (K + 1)-th highest normal score is such a threshold; above any lower one there would be more
+    than K.
 
     Args:
         scores: ``[N]``, without NaN.
-        labels: ``[N]``, 1 abnormal; both kinds are there.
+        labels: ``[N]``, 1 anomalous; both classes are present.
         rate: in 0..1.
+
+    Example:
+        >>> scores, labels = np.array([1.0, 2.0, 3.0, 4.0, 2.5, 9.0]), np.array([0, 0, 0, 0, 1, 1])
+        >>> operating_point(scores, labels, rate=0.25)
+        OperatingPoint(threshold=3.0, overkill=0.25, escape=0.5)
     """
-    normal, abnormal = np.sort(scores[labels == 0])[::-1], scores[labels == 1]
-    shares = np.arange(len(normal) + 1) / len(normal)
-    most = int(np.searchsorted(shares, rate, "right")) - 1
+    normal, anomalous = np.sort(scores[labels == 0])[::-1], scores[labels == 1]
+    fractions = np.arange(len(normal) + 1) / len(normal)
+    most = int(np.searchsorted(fractions, rate, "right")) - 1
     threshold = float(normal[most]) if most < len(normal) else -np.inf
     return OperatingPoint(
-        threshold, float((normal > threshold).mean()), float((abnormal <= threshold).mean())
+        threshold, float((normal > threshold).mean()), float((anomalous <= threshold).mean())
     )
 
 
@@ -110,7 +115,7 @@ def ranks(scores: np.ndarray) -> np.ndarray:
 
 
 def thinned(x: np.ndarray, y: np.ndarray, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """At most so many points of a curve, its ends among them."""
+    """At most ``points`` points of a curve, including its ends."""
     if len(x) <= points:
         return x, y
     kept = np.linspace(0, len(x) - 1, points).round().astype(int)
@@ -120,15 +125,22 @@ def thinned(x: np.ndarray, y: np.ndarray, points: int = POINTS) -> tuple[np.ndar
 def histogram(
     scores: np.ndarray, labels: np.ndarray, bins: int = BINS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Middles of the bins, and the share of the normal and of the abnormal images in each.
+    """A histogram of the scores of normal and of anomalous images.
 
-    Infinite scores lie in no bin.
+    Args:
+        scores: ``[N]``, without NaN; infinite ones are in no bin.
+        labels: ``[N]``, 1 anomalous.
+        bins: B, the number of bins.
+
+    Returns:
+        The middles of the bins, and the fraction of the normal and of the anomalous images in each
+        of them, all ``[B]``.
     """
     finite = scores[np.isfinite(scores)]
     ends = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
     edges = np.histogram_bin_edges(finite, bins, ends)
-    normal, abnormal = (
+    normal, anomalous = (
         np.histogram(scores[labels == kind], edges)[0] / max((labels == kind).sum(), 1)
         for kind in (0, 1)
     )
-    return (edges[:-1] + edges[1:]) / 2, normal, abnormal
+    return (edges[:-1] + edges[1:]) / 2, normal, anomalous

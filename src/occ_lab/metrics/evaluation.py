@@ -10,7 +10,16 @@ from occ_lab.metrics.pixel import PixelMetrics
 
 
 class Evaluation(nn.Module):
-    """Image metrics, and pixel metrics where there are masks."""
+    """Image metrics, and pixel metrics if there are masks.
+
+    Example:
+        >>> import torch
+        >>> evaluation = Evaluation()
+        >>> scores, labels = torch.tensor([0.1, 0.4, 0.3, 0.9]), torch.tensor([0, 0, 1, 1])
+        >>> evaluation.update(scores, labels, None, None)
+        >>> {name: round(value, 3) for name, value in evaluation.compute().items()}
+        {'image_ap': 0.833, 'image_auroc': 0.75, 'image_f1max': 0.8}
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,23 +33,34 @@ class Evaluation(nn.Module):
     def update(
         self, scores: Tensor, labels: Tensor, maps: Tensor | None, masks: Tensor | None
     ) -> None:
-        """Add image scores ``[B]``, labels ``[B]`` and, if any, maps and masks ``[B, h, w]``."""
+        """Add a batch.
+
+        Args:
+            scores: image scores, float ``[B]``; higher is more anomalous.
+            labels: ``[B]``, 0 normal, 1 anomalous.
+            maps: anomaly maps, float ``[B, h, w]``; None if there are none.
+            masks: bool ``[B, h, w]``, true where a pixel is anomalous; None if there are none.
+
+        Raises:
+            InputError: a score is NaN.
+            ValueError: the shapes do not match.
+        """
         self.image.update(scores, labels)
         if maps is not None and masks is not None:
             self.pixel.update(maps, masks)
             self.has_pixels = True
 
     def compute(self) -> dict[str, float]:
-        """The metrics in 0..1 of all that was added.
+        """The metrics of all batches, by name, in 0..1.
 
-        Image metrics need both kinds of image, pixel metrics both kinds of pixel; what cannot be
-        told is absent.
+        Image metrics need both kinds of image and pixel metrics both kinds of pixel; a metric that
+        cannot be computed is absent.
         """
         values = self.image.compute() | (self.pixel.compute() if self.has_pixels else {})
         return {name: float(value) for name, value in values.items() if not value.isnan()}
 
     def reset(self) -> None:
-        """Forget what was added."""
+        """Remove all batches."""
         self.image.reset()
         self.pixel.reset()
         self.has_pixels = False

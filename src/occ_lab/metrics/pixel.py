@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,45 +17,42 @@ from occ_lab.metrics.packing import pack, unpack
 _EIGHT_NEIGHBOURS = np.zeros((3, 3, 3), dtype=bool)
 _EIGHT_NEIGHBOURS[1] = True
 
-# What `compute` works on at once: enough for few passes over the negatives, little next to them.
+# What `compute` works on at once: the negatives are passed over a few times, in little memory.
 POSITIVES_AT_ONCE = 2**21
 BYTES_AT_ONCE = 2**24  # of packed negatives: 2**23 float32
-# Bytes of state between two returns of freed memory: what was given back costs time again.
-_TRIM_EVERY = 2**27
 
 
 class _PixelMetric(OrderMetric):
     """Area under a curve of weighted true positives against false positives, up to a limit.
 
-    Seen over all thresholds, a positive pixel of score ``s`` and weight ``w`` raises the curve by
-    ``w``: linearly from the false positives above ``s`` to those at or above ``s`` (one straight
-    line through ties), constantly from there on. The area is therefore a sum over the positive
-    pixels, and all that each one needs is two counts of negatives. No curve is ever built.
+    Over all thresholds, a positive pixel of score ``s`` and weight ``w`` raises the curve by ``w``:
+    linearly from the false positives above ``s`` to those at or above ``s`` (one straight line
+    through ties), and constantly from there on. The area is therefore a sum over the positive
+    pixels, each of which only needs two counts of negatives. No curve is ever built.
 
     Nearly all pixels are negative, so these are kept in half their size (`pack`).
     """
 
     positives: list[Tensor]  # scores
-    areas: list[Tensor]  # of the region that each positive pixel is part of
+    areas: list[Tensor]  # of the regions that the positive pixels are part of
     packed_lows: list[Tensor]  # the negatives, in the three parts that `pack` gives
     packed_heads: list[Tensor]
     packed_runs: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__("positives", "areas", "packed_lows", "packed_heads", "packed_runs")
-        self.untrimmed = 0
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
-        """Adds a batch.
+        """Add a batch.
 
         Args:
-            maps: Anomaly maps, float ``[B, h, w]``, higher is more anomalous. Sizes may differ
+            maps: anomaly maps, float ``[B, h, w]``; higher is more anomalous. The size may change
                 between batches, the dtype may not.
-            masks: True where a pixel is anomalous, bool ``[B, h, w]``.
+            masks: bool ``[B, h, w]``, true where a pixel is anomalous.
 
         Raises:
-            InputError: A score is NaN.
-            ValueError: The shapes differ, or the dtype is another than before.
+            InputError: a score is NaN.
+            ValueError: the shapes differ, or the dtype is not that of earlier batches.
         """
         maps = checked(maps, masks, "masks")
         if self.positives and maps.dtype != self.positives[0].dtype:
@@ -72,16 +67,12 @@ class _PixelMetric(OrderMetric):
         self._append(self.packed_lows, lows)
         self._append(self.packed_heads, heads)
         self._append(self.packed_runs, runs)
-        self.untrimmed += lows.nbytes
-        if self.untrimmed > _TRIM_EVERY:
-            _return_freed_memory()
-            self.untrimmed = 0
 
     def _append(self, state: list[Tensor], array: np.ndarray) -> None:
         state.append(torch.from_numpy(array).to(self.device))
 
     def _areas(self, *curves: _Curve) -> list[Tensor]:
-        """Each curve's area in 0..1, a float64 scalar on the CPU; NaN unless both classes exist."""
+        """The area of each curve in 0..1, float64 scalars; NaN unless both classes are present."""
         positives, regions = arrays(self.positives), arrays(self.areas)
         n_negatives = sum(int(runs.sum(dtype=np.int64)) for runs in arrays(self.packed_runs))
         limits = np.array([curve.limit * n_negatives for curve in curves])
@@ -91,17 +82,18 @@ class _PixelMetric(OrderMetric):
             order = np.argsort(scores)
             below, up_to = self._count_negatives(scores[order])
             sizes = np.concatenate(regions[block])[order].astype(np.float64)
-            for place, curve in enumerate(curves):
+            for index, curve in enumerate(curves):
                 weights = curve.weights(sizes)
-                ramps = _area_under_ramp(n_negatives - up_to, n_negatives - below, limits[place])
-                area[place] += weights @ ramps
-                total[place] += weights.sum()
+                ramps = _area_under_ramp(n_negatives - up_to, n_negatives - below, limits[index])
+                area[index] += weights @ ramps
+                total[index] += weights.sum()
         most = limits * total
-        shares = np.minimum(area / most, 1.0) if most.all() else np.full(len(curves), np.nan)
-        return [torch.tensor(share, dtype=torch.float64) for share in shares]  # 1 + rounding is 1
+        # Rounding must not lead to more than 1.
+        values = np.minimum(area / most, 1.0) if most.all() else np.full(len(curves), np.nan)
+        return [torch.tensor(value, dtype=torch.float64) for value in values]
 
     def _count_negatives(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How many negatives lie below, and how many at or below, each of some sorted scores."""
+        """How many negatives are below, and how many at or below, each of the sorted scores."""
         packed = [arrays(s) for s in (self.packed_lows, self.packed_heads, self.packed_runs)]
         below = np.zeros(len(scores), dtype=np.int64)
         up_to = np.zeros(len(scores), dtype=np.int64)
@@ -109,7 +101,7 @@ class _PixelMetric(OrderMetric):
             negatives = unpack(*(np.concatenate(part[block]) for part in packed))
             if not len(negatives):
                 continue
-            negatives.sort()  # it is one sorted piece after the other
+            negatives.sort()  # fast, since it is one sorted piece after another
             left = np.searchsorted(negatives, scores, side="left")
             below += left
             up_to += left
@@ -121,11 +113,11 @@ class _PixelMetric(OrderMetric):
 
 @dataclass(frozen=True)
 class _Curve:
-    """What is asked of the positive pixels.
+    """The curve whose area is computed.
 
     Attributes:
         limit: the false-positive rate up to which the area counts, in (0, 1].
-        weights: what pixels add to the curve by the areas ``[N]`` of their regions; any scale.
+        weights: the weights of pixels whose regions have the areas ``[N]``, on any scale.
     """
 
     limit: float
@@ -136,23 +128,57 @@ _ROC = _Curve(1.0, np.ones_like)
 
 
 class PixelAUROC(_PixelMetric):
-    """Area under the ROC curve of all pixels of all images, in 0..1; ties count half."""
+    """Area under the ROC curve of all pixels of all images, in 0..1; ties count half.
+
+    Example:
+        >>> maps = torch.tensor([[[0.1, 0.2], [0.3, 0.9]]])
+        >>> metric = PixelAUROC()
+        >>> metric.update(maps, maps > 0.25)
+        >>> metric.compute()
+        tensor(1., dtype=torch.float64)
+    """
 
     def compute(self) -> Tensor:
-        """The metric, a float64 scalar on the CPU; NaN unless both classes are there."""
+        """The metric, a float64 scalar on the CPU; NaN unless both classes are present."""
         return self._areas(_ROC)[0]
 
 
 class PixelAUPRO(_PixelMetric):
     """Area under the per-region overlap, in 0..1 (Bergmann et al., IJCV 2021).
 
-    The mean overlap of the ground-truth regions (8-connected components) against the share of
-    false positives among all pixels outside every region, over all thresholds up to ``limit``, the
-    curve cut there by linear interpolation, its area divided by ``limit``. The overlap itself is
-    not rescaled, as some published codes do.
+    The curve is the mean overlap with the ground-truth regions (8-connected components) over the
+    false-positive rate of all pixels outside the regions, for all thresholds. It is cut at
+    ``limit`` by linear interpolation, and its area is divided by ``limit``. The overlap itself is
+    not rescaled, unlike in some published code.
 
     Args:
-        limit: Highest false-positive rate, in (0, 1].
+        limit: the highest false-positive rate, in (0, 1].
+
+    Raises:
+        ValueError: ``limit`` is out of range.
+
+    Example:
+        >>> maps = torch.tensor([[[0.1, 0.2], [0.3, 0.9]]])
+        >>> metric = PixelAUPRO(limit=0.3)
+        >>> metric.update(maps, maps > 0.25)
+        >>> metric.compute()
+        tensor(1., dtype=torch.float64)
+    """
+
+    def __init__(self, limit: float = 0.3) -> None:
+        super().__init__()
+        self.curve = _overlap(limit)
+
+    def compute(self) -> Tensor:
+        """The metric, a float64 scalar on the CPU; NaN unless both classes are present."""
+        return self._areas(self.curve)[0]
+
+
+class PixelMetrics(_PixelMetric):
+    """`PixelAUROC` and `PixelAUPRO` at once, in little more time and memory than one of them.
+
+    Args:
+        limit: the highest false-positive rate of `PixelAUPRO`, in (0, 1].
 
     Raises:
         ValueError: ``limit`` is out of range.
@@ -162,26 +188,14 @@ class PixelAUPRO(_PixelMetric):
         super().__init__()
         self.curve = _overlap(limit)
 
-    def compute(self) -> Tensor:
-        """The metric, a float64 scalar on the CPU; NaN unless both classes are there."""
-        return self._areas(self.curve)[0]
-
-
-class PixelMetrics(_PixelMetric):
-    """Both at once, for little more than one: `PixelAUROC` and `PixelAUPRO` up to ``limit``."""
-
-    def __init__(self, limit: float = 0.3) -> None:
-        super().__init__()
-        self.curve = _overlap(limit)
-
     def compute(self) -> dict[str, Tensor]:
-        """``pixel_auroc`` and ``pixel_aupro``."""
+        """``pixel_auroc`` and ``pixel_aupro``, each as of the metric alone."""
         auroc, aupro = self._areas(_ROC, self.curve)
         return {"pixel_auroc": auroc, "pixel_aupro": aupro}
 
 
 def _overlap(limit: float) -> _Curve:
-    """Every region weighs the same, however large it is."""
+    """The curve to which every region contributes the same, however large it is."""
     if not 0 < limit <= 1:
         raise ValueError(f"limit must be in (0, 1], got {limit}")
     return _Curve(limit, np.reciprocal)
@@ -190,27 +204,16 @@ def _overlap(limit: float) -> _Curve:
 def _area_under_ramp(start: np.ndarray, end: np.ndarray, limit: float) -> np.ndarray:
     """Area from 0 to ``limit`` under a line that is 0 up to ``start`` and 1 from ``end`` on."""
     climbed = np.clip(limit - start, 0, end - start)
-    # start and end are whole numbers: where they meet, nothing is climbed and 1 avoids 0 / 0.
-    return np.maximum(limit - end, 0) + climbed**2 / (2 * np.maximum(end - start, 1))
+    # start and end are whole numbers: where they are equal, climbed is 0 and 1 avoids 0 / 0.
+    area: np.ndarray = np.maximum(limit - end, 0) + climbed**2 / (2 * np.maximum(end - start, 1))
+    return area
 
 
 def _blocks(sizes: list[int], at_least: int) -> Iterator[slice]:
-    """Slices of consecutive chunks that together hold ``at_least`` so much, and a last one."""
+    """Slices of consecutive chunks that hold at least ``at_least`` together, but for the last."""
     start = total = 0
     for stop, size in enumerate(sizes, 1):
         total += size
         if total >= at_least or stop == len(sizes):
             yield slice(start, stop)
             start, total = stop, 0
-
-
-def _return_freed_memory() -> None:
-    """Has the C library return freed memory to the system, where it is one that keeps it (glibc).
-
-    It reuses little of what torch frees once small long-lived objects, as a state's are, lie in
-    between: after some thousand maps a process would hold several times the size of the state.
-    """
-    if os.name == "posix":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)

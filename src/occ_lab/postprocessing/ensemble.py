@@ -1,10 +1,10 @@
-"""Score maps of several views of the same pictures, averaged on one frame: CFA++.
+"""Score maps of several views of the same images, averaged on one frame: CFA++.
 
-Lee et al. 2022 (arXiv 2206.04325) join an input that is resized and cropped with one that is only
-resized. Here each view's scores are standardised by those of its own training set, which makes
-them comparable without a look at the test set; laid onto a common frame; and averaged over the
-views that see a position. With the resized view as frame nothing of a picture is left out, and its
-rim, which the cropped view does not show, has the resized view's scores alone.
+Lee et al. 2022 (arXiv 2206.04325) combine an input that is resized and cropped with one that is
+only resized. Here the scores of each view are standardised by those of its own training set, which
+makes them comparable without any test image. They are then interpolated to a common frame and
+averaged over the views that show a position. With the resized view as frame the whole image is
+covered; at its border, which the cropped view does not show, the resized view counts alone.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from occ_lab.utils.errors import check_number
 
 @dataclass(frozen=True)
 class View:
-    """What an input shows of a picture: the centre, ``crop`` of ``resize`` pixels a side.
+    """The part of an image that an input shows: the central ``crop`` of ``resize`` pixels.
 
     Args:
-        resize: pixels a side that the whole picture is resized to.
-        crop: pixels a side that are kept, at least 1 and at most ``resize``.
+        resize: height and width in pixels that the whole image is resized to.
+        crop: height and width that are kept, at least 1 and at most ``resize``.
+
+    Raises:
+        ValueError: ``crop`` is out of range.
     """
 
     resize: int
@@ -39,13 +42,13 @@ class View:
         """Pixels cut off before the view begins, along either axis."""
         return (self.resize - self.crop) // 2
 
-    def to_picture(self, place: np.ndarray) -> np.ndarray:
-        """Places along a side of the view, 0..1, as places along that side of the picture."""
-        return (self.start + place * self.crop) / self.resize
+    def to_image(self, position: np.ndarray) -> np.ndarray:
+        """Positions along a side of the view, 0..1, as positions along that side of the image."""
+        return (self.start + position * self.crop) / self.resize
 
-    def from_picture(self, place: np.ndarray) -> np.ndarray:
-        """The inverse of `to_picture`; outside of 0..1 the view shows nothing."""
-        return (place * self.resize - self.start) / self.crop
+    def from_image(self, position: np.ndarray) -> np.ndarray:
+        """The inverse of `to_image`; positions outside of 0..1 are not shown by the view."""
+        return (position * self.resize - self.start) / self.crop
 
 
 def ensemble(
@@ -54,37 +57,49 @@ def ensemble(
     """The mean of the views' standardised score maps.
 
     Args:
-        maps: the test pictures' scores by each view, ``[N, H, W]``, in the same order.
-        training: each view's scores of its own training set, of any shape.
-        views: what each view shows.
-        frame: what the result shows; one of the views that shows all the others do.
+        maps: the score maps of the test images by each view, ``[N, H, W]``, in the same order.
+        training: the scores of each view's own training set, of any shape.
+        views: the views.
+        frame: the part of the image that the result shows: that of a view which contains the
+            others.
 
     Returns:
-        ``[N, H, W]``, on a grid of as many positions as the first view's. It is NaN where no view
-        sees the frame.
+        ``[N, H, W]``, on a grid with as many positions as the first view's. It is NaN where no view
+        shows the position.
+
+    Example:
+        >>> views = [View(256, 224), View(224, 224)]
+        >>> maps = [torch.rand(2, 56, 56), torch.rand(2, 56, 56)]
+        >>> ensemble(maps, maps, views, frame=views[1]).shape
+        torch.Size([2, 56, 56])
     """
     size = (maps[0].shape[-2], maps[0].shape[-1])
-    placed = [
-        laid_out(standardized(scores, own), view, frame, size)
+    on_frame = [
+        interpolated(standardized(scores, own), view, frame, size)
         for scores, own, view in zip(maps, training, views, strict=True)
     ]
-    return torch.stack(placed).nanmean(dim=0)
+    return torch.stack(on_frame).nanmean(dim=0)
 
 
 def standardized(scores: Tensor, training: Tensor) -> Tensor:
-    """Scores in standard deviations above the mean of the training set's.
+    """Scores in standard deviations above the mean of the training scores.
 
-    Both are needed: views differ in the level that a perfectly normal position scores, and in how
-    far normal positions stray from it.
+    Both are needed, since views differ in the mean and in the spread of normal scores.
     """
     return (scores - training.mean()) / training.std()
 
 
-def laid_out(maps: Tensor, view: View, frame: View, size: tuple[int, int]) -> Tensor:
-    """Maps ``[N, H, W]`` of one view on the grid of another, by bilinear interpolation.
+def interpolated(maps: Tensor, view: View, frame: View, size: tuple[int, int]) -> Tensor:
+    """Maps of one view on the grid of another, by bilinear interpolation.
+
+    Args:
+        maps: ``[N, H, W]``.
+        view: the view of ``maps``.
+        frame: the view of the result.
+        size: the grid of the result.
 
     Returns:
-        ``[N, *size]``; NaN where ``view`` does not see the position.
+        ``[N, *size]``; NaN where ``view`` does not show the position.
     """
     rows, columns = (
         torch.as_tensor(axis_matrix(source, target, view, frame)).to(maps)
@@ -94,12 +109,15 @@ def laid_out(maps: Tensor, view: View, frame: View, size: tuple[int, int]) -> Te
 
 
 def axis_matrix(source: int, target: int, view: View, frame: View) -> np.ndarray:
-    """`laid_out` along one axis, as a matrix ``[target, source]``; unseen rows are NaN."""
+    """`interpolated` along one axis, as a matrix ``[target, source]``.
+
+    Rows of positions that ``view`` does not show are NaN.
+    """
     centres = (np.arange(target) + 0.5) / target
-    place = view.from_picture(frame.to_picture(centres))
-    cells = place * source - 0.5  # beyond the first and last cell's centre: that cell's value
+    position = view.from_image(frame.to_image(centres))
+    cells = position * source - 0.5  # beyond the centres of the outer cells: their values
     matrix = np.stack(
         [np.interp(cells, np.arange(source), unit) for unit in np.eye(source)], axis=1
     )
-    matrix[(place < 0) | (place > 1)] = np.nan
+    matrix[(position < 0) | (position > 1)] = np.nan
     return matrix

@@ -1,4 +1,4 @@
-"""From the score map of a network's grid to a full-size anomaly map and one score an image."""
+"""From score maps on the grid of a network to full-size anomaly maps and image scores."""
 
 from __future__ import annotations
 
@@ -15,27 +15,32 @@ from occ_lab.utils.interpolation import upsampling_matrix
 
 
 def upsample_and_smooth(scores: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
-    """Upsamples score maps bilinearly, then smooths them with a Gaussian.
+    """Upsample score maps bilinearly, then smooth them with a Gaussian.
 
-    Equals ``F.interpolate(mode="bilinear", align_corners=False)`` followed by SciPy's
-    ``gaussian_filter`` (truncated at 4 sigma, reflected borders). Both are linear and separable,
-    so each axis is one small matrix and no full-size map is ever filtered.
+    It equals ``F.interpolate(mode="bilinear", align_corners=False)`` followed by SciPy's
+    ``gaussian_filter`` (truncated at 4 sigma, reflected borders). Both are linear and separable, so
+    that each axis is one small matrix and no full-size map is ever filtered.
 
     Args:
-        scores: Score maps, float ``[B, H, W]``.
-        size: Height and width of the anomaly maps, in pixels.
-        sigma: Standard deviation of the Gaussian in pixels of the anomaly map; 0 smooths nothing.
+        scores: score maps, float ``[B, H, W]``.
+        size: height h and width w of the anomaly maps in pixels.
+        sigma: standard deviation of the Gaussian in pixels of the anomaly map; 0 means no
+            smoothing.
 
     Returns:
         Anomaly maps ``[B, h, w]`` on the device of ``scores``, float32 or wider.
 
     Raises:
         ValueError: ``sigma`` is negative.
+
+    Example:
+        >>> upsample_and_smooth(torch.rand(2, 56, 56), (224, 224), sigma=4.0).shape
+        torch.Size([2, 224, 224])
     """
     if not sigma >= 0:
         raise ValueError(f"sigma must be >= 0, got {sigma}")
-    # Half precision, of the input or of an autocast region around this call, would tie
-    # neighbouring pixels that the smoothing has just told apart.
+    # Half precision, of the input or of an autocast region around this call, would give equal
+    # values to neighbouring pixels that differ after smoothing.
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     grid = scores.shape[-2:]
     rows, columns = (matrix.to(scores) for matrix in axis_matrices(grid, size, sigma))
@@ -44,12 +49,15 @@ def upsample_and_smooth(scores: Tensor, size: tuple[int, int], sigma: float) -> 
 
 
 def axis_matrices(grid: Sequence[int], size: Sequence[int], sigma: float) -> tuple[Tensor, Tensor]:
-    """R ``[h, H]`` and C ``[w, W]``, float64: ``R s Cᵀ`` is the anomaly map of scores s ``[H, W]``.
+    """The matrices R and C of `upsample_and_smooth`: ``R s Cᵀ`` is the map of scores s ``[H, W]``.
 
     Args:
         grid: H and W.
         size: h and w.
-        sigma: as of `upsample_and_smooth`.
+        sigma: see `upsample_and_smooth`.
+
+    Returns:
+        R ``[h, H]`` and C ``[w, W]``, float64.
     """
     rows, columns = (axis_matrix(n, m, sigma) for n, m in zip(grid, size, strict=True))
     return torch.from_numpy(rows), torch.from_numpy(columns)
@@ -59,7 +67,7 @@ def axis_matrices(grid: Sequence[int], size: Sequence[int], sigma: float) -> tup
 def axis_matrix(source: int, target: int, sigma: float) -> np.ndarray:
     """Upsampling and smoothing along one axis, as a matrix ``[target, source]`` in float64.
 
-    Its columns are what becomes of the unit vectors.
+    Its columns are the results for the unit vectors.
     """
     columns = upsampling_matrix(source, target).T
     if sigma > 0:
@@ -68,18 +76,22 @@ def axis_matrix(source: int, target: int, sigma: float) -> np.ndarray:
 
 
 def image_score(maps: Tensor, how: Literal["max", "top"], top: float) -> Tensor:
-    """Scores each image by its anomaly map.
+    """Score each image by its anomaly map.
 
     Args:
-        maps: Anomaly maps, float ``[B, h, w]``.
-        how: ``max`` for the map's maximum, ``top`` for the mean of its highest share.
-        top: That share of the map's pixels, in (0, 1]; at least one pixel is taken.
+        maps: anomaly maps, float ``[B, h, w]``.
+        how: ``max`` for the maximum of the map, ``top`` for the mean of its highest pixels.
+        top: the fraction of the pixels that is averaged, in (0, 1]; at least one pixel is.
 
     Returns:
         Image scores ``[B]``, of the dtype and on the device of ``maps``.
 
     Raises:
-        ValueError: ``how`` is none of the two, or ``top`` is out of range.
+        ValueError: ``how`` is neither of the two, or ``top`` is out of range.
+
+    Example:
+        >>> image_score(torch.arange(8.0).view(2, 2, 2), "top", 0.5)
+        tensor([2.5000, 6.5000])
     """
     if how not in ("max", "top"):
         raise ValueError(f"how must be max or top, got {how}")

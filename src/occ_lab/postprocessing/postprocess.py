@@ -12,13 +12,24 @@ from occ_lab.utils.specs import Recorded
 
 
 class PostProcess(Recorded):
-    """Upsample, smooth, and reduce to one score an image.
+    """Upsampling and smoothing of score maps, and one score for each image.
 
     Args:
-        image: the image score: ``max`` of the anomaly map, or ``top``, the mean of its highest
-            share.
-        top: that share, above 0 and at most 1.
+        image: the image score: ``max``, the maximum of the anomaly map, or ``top``, the mean of its
+            highest pixels.
+        top: the fraction of pixels that ``top`` averages, above 0 and at most 1.
         sigma: standard deviation of the Gaussian in pixels of the input, at least 0.
+
+    Raises:
+        ValueError: an argument is out of range; the message begins with its name.
+
+    Example:
+        >>> import torch
+        >>> postprocess = PostProcess(image="top", top=0.01)
+        >>> scores = torch.rand(2, 56, 56)
+        >>> maps = postprocess.maps(scores, (224, 224))
+        >>> maps.shape, postprocess.image_scores(scores, maps).shape
+        (torch.Size([2, 224, 224]), torch.Size([2]))
     """
 
     def __init__(
@@ -33,11 +44,27 @@ class PostProcess(Recorded):
         self.sigma = sigma
 
     def maps(self, scores: Tensor, size: tuple[int, int]) -> Tensor | None:
-        """Anomaly maps ``[B, h, w]`` of ``size``; None where scores have one position."""
+        """Compute anomaly maps.
+
+        Args:
+            scores: float ``[B, H, W]``.
+            size: height h and width w of the maps in pixels.
+
+        Returns:
+            float32 or wider ``[B, h, w]``; None if the scores have a single position.
+        """
         if scores.shape[-2:] == (1, 1):
             return None
         return upsample_and_smooth(scores, size, self.sigma)
 
     def image_scores(self, scores: Tensor, maps: Tensor | None) -> Tensor:
-        """Image scores ``[B]`` of scores ``[B, H, W]`` and the maps made of them."""
+        """Compute image scores.
+
+        Args:
+            scores: float ``[B, H, W]``.
+            maps: the anomaly maps ``[B, h, w]`` of these scores, or None.
+
+        Returns:
+            float ``[B]``: of the maps, or the scores themselves if there are no maps.
+        """
         return scores.flatten() if maps is None else image_score(maps, self.image, self.top)

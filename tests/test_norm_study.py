@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
+
+from occ_lab.config.composition import composed
+from occ_lab.config.errors import UserError, user_messages
+from occ_lab.config.norm_study import norm_study_plan
+from tests.commands import command
 
 SMALL = [
     "dataset.train=8",
@@ -21,22 +24,9 @@ SMALL = [
 ]
 
 
-def norm_study(*overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "occ_lab.norm_study", *overrides],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "140", "PYTHONIOENCODING": "utf-8"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=300,
-        check=False,
-    )
-
-
-def test_a_study_leaves_figures_and_pictures_and_is_not_overwritten(tmp_path: Path) -> None:
-    command = [*SMALL, "norms=[0.5,2,8,256]", "times=[1,10]", "hydra.run.dir=out"]
-    done = norm_study(*command, cwd=tmp_path)
+def test_a_study_leaves_figures_and_pictures(tmp_path: Path) -> None:
+    small = [*SMALL, "norms=[0.5,2,8,256]", "times=[1,10]", "hydra.run.dir=out"]
+    done = command("norm_study", *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     content = json.loads((out / "norm_study.json").read_text(encoding="utf-8"))
@@ -67,13 +57,27 @@ def test_a_study_leaves_figures_and_pictures_and_is_not_overwritten(tmp_path: Pa
     for text in ("brick", "at norm 1", "measured", "norm_study.json"):
         assert text in done.stdout
 
-    again = norm_study(*command, cwd=tmp_path)
-    assert again.returncode == 1
-    assert "already holds a study" in again.stderr
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("norms=[1,-1]", r"^norms\[1\] must be a number and > 0, got -1"),
+        ("norms=[]", "^norms must be a list of numbers"),
+        ("norms=[2,1]", "^norms must be in rising order"),
+        ("times=10", "^times must be a list of numbers"),
+        ("times=[-1]", r"^times\[0\] must be a number and >= 0"),
+        ("pictures.norms=[0]", r"^pictures\.norms\[0\] must be a number and > 0"),
+        ("pictures.time=soon", r"^pictures\.time must be a number"),
+        ("loader.workers=-1", r"^loader\.workers must be an integer and >= 0"),
+    ],
+)
+def test_a_value_out_of_range_names_its_key(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message), user_messages():
+        norm_study_plan(composed("norm_study", [override]))
 
 
-def test_absent_data_is_told_in_a_line(tmp_path: Path) -> None:
-    done = norm_study("dataset=mvtec", "dataset.root=nowhere", cwd=tmp_path)
+def test_absent_data_is_reported_in_a_line(tmp_path: Path) -> None:
+    done = command("norm_study", "dataset=mvtec", "dataset.root=nowhere", cwd=tmp_path)
     assert done.returncode == 1
     assert "dataset.root: no mvtec data" in done.stderr
     assert "Traceback" not in done.stderr

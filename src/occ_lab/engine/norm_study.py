@@ -78,7 +78,7 @@ class NormStudy:
     """
 
     benchmark: Benchmark
-    backbone: Backbone
+    backbone: FrozenBackbone
     norms: Sequence[float] = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256)
     times: Sequence[float] = (1, 10, 100)
     normalize: bool = False
@@ -98,21 +98,8 @@ class NormStudy:
         check_number("eval_batch_size", self.eval_batch_size, at_least=1, integer=True)
         check_number("workers", self.workers, at_least=0, integer=True)
         check_number("seed", self.seed, at_least=0, integer=True)
-        self.backbone.check_tasks(self.benchmark.tasks())
+        frozen(self.backbone).check_tasks(self.benchmark.tasks())
         self.backbone.check_size(self.benchmark.crop, self.benchmark.crop)
-
-    @property
-    def features(self) -> FrozenBackbone:
-        """The backbone.
-
-        Raises:
-            InputError: it is trained.
-        """
-        if not isinstance(self.backbone, FrozenBackbone):
-            raise InputError(
-                f"a norm study needs a frozen backbone, not {self.backbone.name}", part="backbone"
-            )
-        return self.backbone
 
     def image_scores(self, scores: Tensor) -> Tensor:
         """Image scores ``[B]`` of scores ``[B, H, W]``."""
@@ -128,7 +115,21 @@ class NormStudy:
         if "levels" in batch:
             return [level.to(self.device).float() for level in batch["levels"]]
         with torch.inference_mode():
-            return self.features.forward(batch["image"].to(self.device))
+            computed: list[Tensor] = self.backbone(batch["image"].to(self.device))
+        return computed
+
+
+def frozen(backbone: Backbone) -> FrozenBackbone:
+    """The backbone itself.
+
+    Raises:
+        InputError: it is trained.
+    """
+    if not isinstance(backbone, FrozenBackbone):
+        raise InputError(
+            f"a norm study needs a frozen backbone, not {backbone.name}", part="backbone"
+        )
+    return backbone
 
 
 def check_numbers(name: str, values: object, **rules: Any) -> None:
@@ -196,7 +197,7 @@ def study_task(plan: NormStudy, task: str, folder: Path, title: str) -> dict[str
         InputError: there are fewer than four training images, or a file that cannot be used.
     """
     started = time.perf_counter()
-    plan = replace(plan, backbone=plan.features.for_task(task))
+    plan = replace(plan, backbone=frozen(plan.backbone.for_task(task)))
     data = AnomalyDataModule(
         plan.benchmark, task, plan.eval_batch_size, plan.eval_batch_size, plan.workers
     )
@@ -204,7 +205,7 @@ def study_task(plan: NormStudy, task: str, folder: Path, title: str) -> dict[str
     if len(data.split.train) < 4:
         raise InputError(f"{task}: the domain needs at least 4 training images, for two halves")
     if plan.cache is not None:
-        use_features(data, plan.cache, plan.features, plan.device)
+        use_features(data, plan.cache, plan.backbone, plan.device)
     plan.backbone.to(plan.device)
     moments = HalvedMoments(plan.normalize).to(plan.device)
     for batch in data.setup_dataloader():

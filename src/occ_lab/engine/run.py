@@ -20,6 +20,7 @@ from occ_lab.engine.calibrate import figures_of, write_calibration
 from occ_lab.engine.explain import write_explanations
 from occ_lab.engine.fit import Fitted, fitted
 from occ_lab.engine.job import Job, Watcher
+from occ_lab.engine.stopping import resumable
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.postprocessing.ensemble import View, ensemble
 from occ_lab.postprocessing.postprocess import PostProcess
@@ -121,7 +122,11 @@ def run_tasks(
         SystemExit: Ctrl-C; what is finished stays.
     """
     tasks = job.benchmark.tasks()
-    try:
+
+    def done() -> str:
+        return f"{len(record.finished)} of {len(tasks)} tasks are finished."
+
+    with resumable(record.directory, console, done):
         for number, task in enumerate(tasks, start=1):
             if task in record.finished:
                 console.print(f"{task}: finished before, skipped")
@@ -130,11 +135,6 @@ def run_tasks(
             with record.task(task) as folder:
                 run_task(job, record, task, folder, watcher, fit)
             record.drop_state(task)
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C during a fit into an exit
-        console.print(f"\nStopped; {len(record.finished)} of {len(tasks)} tasks are finished.")
-        again = f"Go on: the same command with resume=true hydra.run.dir={record.directory}"
-        console.print(again, soft_wrap=True)
-        raise SystemExit(130) from None
 
 
 def published_line(figures: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 import occ_lab
@@ -14,6 +15,7 @@ from occ_lab.config.errors import UserError
 from occ_lab.config.trainer import check_trainer, make_trainer
 from occ_lab.config.watcher import watched
 from occ_lab.data.base import Benchmark
+from occ_lab.detector import MakeOptimizer
 from occ_lab.engine.calibrate import CalibrationPlan
 from occ_lab.engine.fit import fitted
 from occ_lab.engine.job import Explanations, Job, Pretraining
@@ -92,6 +94,7 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
     for key, least in LEAST.items():
         if OmegaConf.select(cfg, key) is not None:
             check_value(cfg, key, at_least=least, integer=True)
+    check_value(cfg, "loader.validation", at_least=0, at_most=0.99)
     check_trainer(cfg)
     fit = cfg.loss.get("fit") or OmegaConf.create()
     cache = build(cfg.cache, "cache")
@@ -100,7 +103,7 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
         backbone=build(cfg.backbone, "backbone"),
         objective=partial(build, object_of(cfg, "loss"), "loss"),
         projector=lambda channels: build(cfg.projector, "projector", channels=list(channels)),
-        optimizer=built_or_none(fit, "optimizer"),
+        optimizer=optimizer_of(fit),
         scheduler=built_or_none(fit, "scheduler"),
         postprocess=build(cfg.scoring, "scoring"),
         pretraining=pretraining(cfg),
@@ -134,6 +137,21 @@ def built_or_none(fit: DictConfig, name: str) -> Any:
     """What ``loss.fit`` names, or None where it leaves it out."""
     node = fit.get(name)
     return build(node, f"loss.fit.{name}") if node else None
+
+
+def optimizer_of(fit: DictConfig) -> MakeOptimizer | None:
+    """What makes the optimizer, tried on one number so that it refuses its values before any work.
+
+    Raises:
+        UserError: a value that the optimizer refuses.
+    """
+    made: MakeOptimizer | None = built_or_none(fit, "optimizer")
+    if made is not None:
+        try:
+            made([torch.nn.Parameter(torch.zeros(1, 1))])
+        except (TypeError, ValueError) as error:
+            raise UserError(f"loss.fit.optimizer: {error}") from error
+    return made
 
 
 def pretraining(cfg: DictConfig) -> Pretraining | None:

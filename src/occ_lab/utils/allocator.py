@@ -1,4 +1,4 @@
-"""A setting of the C library's allocator that makes CPU runs several times faster."""
+"""A setting of the C library's allocator that makes runs on a CPU faster."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_memory() -> None:
-    """Let freed memory be used again in place of going back to the system.
+    """Let the process reuse freed memory instead of returning it to the system.
 
-    Feature maps are tens of MB, for which the GNU C library asks the system anew at every batch,
-    and the system hands out zeroed pages one by one: often more work than the convolution that
-    fills them. Where there is another C library, nothing happens.
+    Feature maps take tens of MB. The GNU C library returns such memory to the system at once and
+    asks for it again at the next batch, and the system hands out zeroed pages one by one.
+
+    It applies to the whole process, so that only the commands call it, before any work. It matters
+    for passes on a CPU under Linux; with another C library nothing happens. Measured with a cold
+    run of the closed form: with 213 + 100 images it takes 14 % less CPU time and a sixth of the
+    page faults, and has 18 % more peak memory; with 24 + 2,000 images it takes 26 % less CPU time
+    (``experiments/allocator``).
     """
     if not sys.platform.startswith("linux"):
         return

@@ -9,22 +9,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-FAILURE = "error.txt"  # of a job that failed: a line that sums it up, then all of it
+FAILURE = "error.txt"  # of a failed job: one line that sums up the error, then all of it
 
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A scratch folder that becomes ``target`` when the block ends without an error.
 
-    It lies beside ``target`` under a hidden name, so that the last step is one rename; on any
-    error, Ctrl-C included, it is removed. Where another process was faster, its folder stays and
-    ours is dropped.
+    It is beside ``target`` under a hidden name, so that the last step is one rename. On any error,
+    including Ctrl-C, it is removed. If another process has made ``target`` in the meantime, that
+    folder is kept and the scratch folder removed.
 
     Args:
         target: the folder to make; its parents are made too.
 
     Yields:
         The scratch folder to write into.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as base:
+        ...     with whole_folder(Path(base, "run")) as scratch:
+        ...         _ = (scratch / "metrics.json").write_text("{}")
+        ...     [path.name for path in Path(base, "run").iterdir()]
+        ['metrics.json']
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -42,7 +49,14 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """A scratch file beside ``target`` that replaces it when the block ends without an error."""
+    """A scratch file beside ``target`` that replaces it when the block ends without an error.
+
+    Args:
+        target: the file to write; its parents are made.
+
+    Yields:
+        The scratch file to write to.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(handle)
@@ -57,7 +71,14 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_files(folder: Path) -> Iterator[Path]:
-    """A scratch folder whose files move into ``folder`` when the block ends without an error."""
+    """A scratch folder whose files move into ``folder`` when the block ends without an error.
+
+    Args:
+        folder: where the files go; it is made, with its parents.
+
+    Yields:
+        The scratch folder to write into.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as name:
         yield Path(name)

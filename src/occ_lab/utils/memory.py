@@ -12,7 +12,7 @@ MB = 1e6
 
 
 def reset_peak() -> None:
-    """Start a new peak, where the system can (CUDA devices, and the process on Linux)."""
+    """Start measuring a new peak, if the system can: on CUDA devices, and on Linux."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
@@ -20,9 +20,10 @@ def reset_peak() -> None:
 
 
 def peak_mb() -> float | None:
-    """Peak memory in MB since the last reset: of the GPU if there is one, else of the process.
+    """Peak memory since the last reset: of the GPU if there is one, else of the process.
 
-    None where the system does not tell.
+    Returns:
+        MB (1e6 bytes); None if the system does not report it.
     """
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / MB

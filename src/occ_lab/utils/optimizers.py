@@ -1,4 +1,4 @@
-"""Optimizer and schedule of the learning rate, as Lightning wants them."""
+"""An optimizer and the schedule of its learning rate, in the form that Lightning expects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,23 @@ def optimizing(
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
     scheduler: Scheduler | None,
 ) -> OptimizerLRScheduler:
-    """An optimizer of the parameters that need a gradient, and its schedule if there is one."""
+    """An optimizer of the parameters that need a gradient, with a schedule if one is given.
+
+    Args:
+        parameters: those of a module.
+        optimizer: makes the optimizer, such as a ``functools.partial`` of its class.
+        scheduler: makes the schedule of the learning rate, or None.
+
+    Returns:
+        What ``LightningModule.configure_optimizers`` returns.
+
+    Example:
+        >>> from functools import partial
+        >>> from torch.optim import SGD
+        >>> made = optimizing(nn.Linear(2, 2).parameters(), partial(SGD, lr=0.1), None)
+        >>> type(made).__name__
+        'SGD'
+    """
     made = optimizer(parameter for parameter in parameters if parameter.requires_grad)
     if scheduler is None:
         return made

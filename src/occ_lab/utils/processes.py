@@ -1,4 +1,4 @@
-"""What the processes of a distributed run tell each other."""
+"""What the processes of a distributed run exchange."""
 
 from __future__ import annotations
 
@@ -16,14 +16,28 @@ def distributed() -> bool:
 
 
 def all_reduced(value: Tensor) -> Tensor:
-    """The sum of a tensor over the processes of a distributed run, in one process the tensor."""
+    """The sum of a tensor over the processes of a distributed run.
+
+    Args:
+        value: of one shape in all processes; it is changed in place.
+
+    Returns:
+        The sum; the tensor itself if there is one process.
+    """
     if distributed():
         torch.distributed.all_reduce(value)
     return value
 
 
 def all_gathered(value: Tensor) -> Tensor:
-    """``[P·N, ...]`` of the tensors ``[N, ...]`` of P processes."""
+    """The tensors of all processes of a distributed run, concatenated.
+
+    Args:
+        value: ``[N, ...]``, of one shape in all P processes.
+
+    Returns:
+        ``[P·N, ...]``, in the order of their ranks.
+    """
     parts = [torch.empty_like(value) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(parts, value)
     return torch.cat(parts)

@@ -178,6 +178,10 @@ def test_any_importable_class_is_built() -> None:
         ({"_target_": f"{__name__}.Refusing", "about": "about must be"}, "loss.about must be"),
         ({"_target_": f"{__name__}.Refusing", "about": "No such word"}, "loss: No such word"),
         ({"_target_": f"{__name__}.Refusing", "x": 1}, "loss: Refusing.__init__() got an unexp"),
+        (
+            {"_target_": "os.system"},
+            "loss: Target 'os.system' is blocklisted",
+        ),
         ({"_target_": f"{__name__}.Refusing", "about": "???"}, "loss.about has no default"),
         ({"_target_": f"{__name__}.Refusing", "about": "${no}"}, "about: Interpolation key 'no'"),
     ],

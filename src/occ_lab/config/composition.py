@@ -6,7 +6,6 @@ import inspect
 import re
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -22,19 +21,13 @@ from omegaconf.errors import (
 
 from occ_lab.config.errors import UserError, joined
 from occ_lab.config.packages import located, make_importable, register
+from occ_lab.utils.conf import conf_dir as conf_dir
 from occ_lab.utils.errors import check_number
 
 FILE = "file:"  # before the path of a learned backbone
 DEFAULTS = ("kinds", "kind")  # what other values refer to; of no use once they are resolved
 
 register()
-
-
-def conf_dir() -> str:
-    """The folder of the configuration: inside the installed package, or in the checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "conf"
-    return str(installed if installed.is_dir() else package.parents[1] / "conf")
 
 
 def resolved(cfg: DictConfig) -> DictConfig:
@@ -160,6 +153,8 @@ def build(node: DictConfig, key: str, **values: Any) -> Any:
             refused = OmegaConf.select(node, below) if below else node
             text = joined(f"{key}.{below}".strip("."), cause, _arguments(refused))
             raise UserError(text) from error
+        if cause is None:  # a class that Hydra itself refuses, such as os.system
+            raise UserError(f"{key}: {' '.join(str(error).split())}") from error
         raise
     except OmegaConfBaseException as error:
         raise _unresolved(error) from None

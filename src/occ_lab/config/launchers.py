@@ -15,16 +15,16 @@ _held: list[FileLock] = []  # for as long as the process lives
 
 
 def claim_one(folder: Path) -> None:
-    """Let this process see a single GPU, one that no other process of the same sweep sees.
+    """Restrict this process to one GPU that no other process of the same sweep uses.
 
-    It keeps it: a worker does one job after another, and CUDA cannot change its devices once it
-    has begun. On a machine with one GPU or none, nothing is done.
+    The process keeps its GPU for all its jobs, since CUDA cannot change devices once it has been
+    initialised. On a machine with one GPU or none, nothing is done.
 
     Args:
-        folder: of the sweep; the locks lie there.
+        folder: the directory of the sweep, which holds the locks.
 
     Raises:
-        UserError: there are more jobs at once than GPUs.
+        UserError: more jobs run at once than there are GPUs.
     """
     if _held or torch.cuda.device_count() < 2:
         return
@@ -36,10 +36,10 @@ def claim_one(folder: Path) -> None:
 
 
 def first_free(names: list[str], folder: Path) -> tuple[str, FileLock]:
-    """The first of ``names`` that no living process holds, and the lock that holds it.
+    """The first of ``names`` that no running process has locked, and our lock of it.
 
     Raises:
-        UserError: all are held.
+        UserError: all are locked.
     """
     for name in names:
         lock = FileLock(folder / f".gpu{name.replace('/', '_')}.lock")

@@ -1,4 +1,4 @@
-"""The jobs of a Hydra multirun: failures are kept, the others go on, a table closes it."""
+"""The jobs of a Hydra multirun: failures are recorded, and a table is printed at the end."""
 
 from __future__ import annotations
 
@@ -30,18 +30,21 @@ def perform(
 ) -> float | None:
     """Do the work of a command in its output directory.
 
-    In a multirun a failure is written to ``error.txt`` there, so that the other jobs go on. A job
-    on several processes gets a process of its own: Lightning starts the others by repeating the
-    command, and what is repeated must be the job, not the multirun.
+    In a multirun, a failure is written to ``error.txt`` there, and the other jobs go on. A job that
+    uses several processes gets a process of its own: Lightning starts the others by repeating the
+    command, which must be that of the job, not that of the multirun.
 
     Args:
-        work: what the command does.
-        cfg: its configuration.
-        module: its name, as after ``python -m``.
+        work: what the command does with its configuration and output directory.
+        cfg: the configuration.
+        module: the name of the command, as after ``python -m``.
 
     Returns:
-        Of a job of a multirun its mean image AUROC, which a sweeper may maximise; NaN if it failed
-        or has none.
+        In a multirun the mean image AUROC of the job, which a sweeper may maximise, or NaN if the
+        job failed or has none; otherwise None.
+
+    Raises:
+        UserError: outside a multirun, in place of an `InputError`.
     """
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)

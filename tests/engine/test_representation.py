@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import load_file
-from torch.optim import SGD
 
-from occ_lab.backbones.encoder import Encoder
 from occ_lab.backbones.learned import LearnedBackbone
 from occ_lab.data.datasets.class_folder import ClassFolder
 from occ_lab.engine.representation import RepresentationPlan, check_side, learn
-from occ_lab.pretraining.augmentations import Augment
-from occ_lab.pretraining.contrastive import Contrastive
-from occ_lab.pretraining.representation import Representation
-from occ_lab.pretraining.rotation import Rotation
 from occ_lab.utils.errors import InputError
-from tests.backbones.tiny import TINY
 from tests.data.trees import class_tree
+from tests.engine.plans import plan
 
 
 class CtrlC(Callback):
@@ -56,38 +48,6 @@ def answers_ctrl_c() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return class_tree(tmp_path_factory.mktemp("toys"), ["dot"], train=9)
-
-
-def plan(name: str = "rotation", *, patches: int = 0, **settings: Any) -> RepresentationPlan:
-    """Of a network that takes no time; 9 images in batches of 4 are two steps an epoch."""
-    settings = {"epochs": 4, "batch_size": 4, "save_every": 1, "trainer": on_cpu, **settings}
-
-    def module() -> Representation:
-        arguments: dict[str, Any] = {
-            "encoder": Encoder(TINY, 8, [16, 8], classes=4 if name == "rotation" else 0),
-            "augment": Augment(8, flip=0 if name == "contrastive_da" else 0.5),
-            "optimizer": partial(SGD, lr=0.05, momentum=0.9),
-            "patches": patches,
-            "seed": settings.get("seed", 0),
-        }
-        if name == "rotation":
-            return Rotation(**arguments)
-        family: Any = "rotations" if name == "contrastive_da" else "none"
-        return Contrastive(family=family, **arguments)
-
-    return RepresentationPlan(module, name, **settings)
-
-
-def on_cpu(loggers: Sequence[Logger], callbacks: Sequence[Callback], max_epochs: int) -> Trainer:
-    return Trainer(
-        accelerator="cpu",
-        logger=list(loggers),
-        callbacks=list(callbacks),
-        max_epochs=max_epochs,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        deterministic="warn",
-    )
 
 
 def learned(

@@ -71,7 +71,7 @@ def preset_files() -> Mapping[str, Path]:
         >>> list(preset_files())[:3]
         ['dinov2_small', 'dinov3_small', 'efficientnet_b5']
     """
-    return {path.stem: path for path in sorted((conf_dir() / "backbone").glob("*.yaml"))}
+    return {path.stem: path for path in sorted(Path(conf_dir(), "backbone").glob("*.yaml"))}
 
 
 def composed(value: object) -> bool:

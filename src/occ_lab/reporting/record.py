@@ -27,6 +27,7 @@ NOT_COMPARED = (
     "save_every",
     "checkpoint_every",
     "logger",
+    "callbacks.progress_bar",
     "task",
 )
 METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_aupro")

@@ -19,7 +19,7 @@ from tests.commands import command
 from tests.data.trees import noise, save
 from tests.docs.pages import blocks, commands
 
-PAGE = "extending.md"
+PAGE = "docs/extending.md"
 SMALL = ["dataset.resize=64", "dataset.crop=64", "maps=0", "trainer.accelerator=cpu"]
 TEXTURES = ["dataset.category=brick", "dataset.train=8", "dataset.normal=4", "dataset.defective=5"]
 # The plug-in leaves a mark whenever a module of it is imported.

@@ -69,12 +69,12 @@ def assert_same(found: Tensor, wanted: Tensor) -> None:
 
 def answers(encoder: Encoder, image: Tensor) -> Tensor:
     """log p(k | image turned k times) ``[B, 4]``, each image turned by NumPy."""
-    told = []
+    found = []
     for turns in range(4):
         turned = np.rot90(image.numpy(), turns, axes=(2, 3)).copy()
         logits = encoder.classify(torch.from_numpy(turned)).double()
-        told.append(logits[:, turns] - logits.exp().sum(dim=1).log())
-    return torch.stack(told, dim=1).float()
+        found.append(logits[:, turns] - logits.exp().sum(dim=1).log())
+    return torch.stack(found, dim=1).float()
 
 
 def features_of(encoder: Encoder, image: Tensor, features: str) -> Tensor:
@@ -264,11 +264,11 @@ def test_autocast_is_near(encoder: Encoder, whole: Path) -> None:
 
 
 def test_a_folder_has_a_backbone_for_each_task(whole: Path, patchy: Path, tmp_path: Path) -> None:
-    for place, path in (
+    for copy, path in (
         (tmp_path / "ring.safetensors", whole),
         (tmp_path / "bolt.safetensors", patchy),
     ):
-        shutil.copy(path, place)
+        shutil.copy(path, copy)
     backbone = LearnedBackbone(tmp_path, "pooled", "head", precision="bfloat16", name="mine")
     ring = backbone.for_task("ring")
     assert (ring.path, ring.name) == (tmp_path / "ring.safetensors", "mine")

@@ -58,8 +58,8 @@ def test_contrast_is_normalised_and_brought_to_the_training_range() -> None:
 
 def test_first_filters_are_atoms_of_training_patches() -> None:
     bars = torch.zeros(40, 3, 28, 28)
-    for place in range(40):  # one bright column each: patches of but five kinds, and dark ones
-        bars[place, :, :, place % 28] = 1
+    for index in range(40):  # one bright column each: patches of but five kinds, and dark ones
+        bars[index, :, :, index % 28] = 1
     net, again = LeNet(seed=3), LeNet(seed=3)
     drawn = net.convs[0].weight.clone()
     for each in (net, again):

@@ -37,8 +37,8 @@ def test_integrated_gradients_are_the_riemann_sum_and_complete(score) -> None:
     assert values.dtype == torch.float64
     total = torch.zeros_like(image)
     points = 1000
-    for place in range(points):  # midpoints: exact for gradients that are linear along the way
-        x = (baseline + (place + 0.5) / points * (image - baseline)).requires_grad_()
+    for point in range(points):  # midpoints: exact for gradients that are linear along the way
+        x = (baseline + (point + 0.5) / points * (image - baseline)).requires_grad_()
         total += torch.autograd.grad(score(x[None]).sum(), x)[0] / points
     expected = ((image - baseline) * total).sum(dim=0)
     torch.testing.assert_close(values, expected, rtol=1e-6, atol=1e-6)
@@ -51,16 +51,16 @@ def test_integrated_gradients_are_the_riemann_sum_and_complete(score) -> None:
     height=st.integers(4, 10),
     width=st.integers(4, 10),
     window=st.floats(0.05, 1),
-    share=st.floats(0.1, 1),
+    fraction=st.floats(0.1, 1),
     seed=st.integers(0, 99),
 )
 def test_occlusion_is_the_mean_fall_over_the_squares_that_cover_a_pixel(
-    height: int, width: int, window: float, share: float, seed: int
+    height: int, width: int, window: float, fraction: float, seed: int
 ) -> None:
     image, baseline = pair(seed, height, width)
-    values = Occlusion(window, window * share)(quadratic, image, baseline)
+    values = Occlusion(window, window * fraction)(quadratic, image, baseline)
     tall, wide = (max(1, round(window * side)) for side in (height, width))
-    down, right = (max(1, round(window * share * side)) for side in (height, width))
+    down, right = (max(1, round(window * fraction * side)) for side in (height, width))
     falls, covered = torch.zeros(2, height, width, dtype=image.dtype)
     for top in range(0, math.ceil((height - tall) / down) * down + 1, down):
         for left in range(0, math.ceil((width - wide) / right) * right + 1, right):

@@ -103,10 +103,10 @@ def test_features_beyond_half_precision_are_refused(tmp_path: Path, value: float
 
 def test_the_oldest_unused_entry_gives_way(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
-    for place, name in enumerate("abc"):
+    for index, name in enumerate("abc"):
         get(cache, backbone=name)
         (newest,) = (e for e in cache.entries() if e.facts["backbone"] == name)
-        os.utime(newest.folder / "entry.json", (place, place))
+        os.utime(newest.folder / "entry.json", (index, index))
     size = next(cache.entries()).size
     get(cache, backbone="a")  # a hit: a is used again, b is now the oldest
     get(FeatureCache(tmp_path, limit_gb=3.5 * size / 1e9), backbone="d")

@@ -111,7 +111,7 @@ def test_the_pass_reads_the_same_images_in_order(
     images = data(tmp_path, crop=48).test_images
     read = list(image_batches(images, torch.device("cpu"), batch_size, workers))
     assert [len(image) for image in read] == sizes
-    expected = torch.stack([images[place]["image"] for place in range(len(images))])
+    expected = torch.stack([images[index]["image"] for index in range(len(images))])
     assert torch.equal(torch.cat(read), expected)
 
 
@@ -128,9 +128,9 @@ def test_tasks_share_the_features_of_the_images_they_share(
 ) -> None:
     for part, count in (("train", 3), ("test", 2)):
         for seed, name in enumerate(("cat", "dog", "owl")):
-            for place in range(count):
-                pixels = noise(100 * (part == "test") + 10 * seed + place, 32)
-                save(tmp_path / part / name / f"{place}.png", pixels)
+            for index in range(count):
+                pixels = noise(100 * (part == "test") + 10 * seed + index, 32)
+                save(tmp_path / part / name / f"{index}.png", pixels)
     cache, network = FeatureCache(tmp_path / "cache"), backbone(output="pooled")
     benchmark = ClassFolder(tmp_path, protocol, name="c", resize=32, crop=32)  # type: ignore[arg-type]
     for task in benchmark.tasks():

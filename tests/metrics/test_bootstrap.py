@@ -24,16 +24,16 @@ from occ_lab.metrics.bootstrap import (
 SCORES = st.lists(st.integers(-3, 3), min_size=1, max_size=12)
 
 
-def by_pairs(normal: np.ndarray, abnormal: np.ndarray) -> float:
-    wins = [(a > n) + 0.5 * (a == n) for a in abnormal for n in normal]
+def by_pairs(normal: np.ndarray, anomalous: np.ndarray) -> float:
+    wins = [(a > n) + 0.5 * (a == n) for a in anomalous for n in normal]
     return sum(wins) / len(wins)
 
 
 @given(SCORES, SCORES, st.integers(0, 1000))
 def test_resamples_are_the_aurocs_of_the_drawn_images(
-    normal: list[int], abnormal: list[int], seed: int
+    normal: list[int], anomalous: list[int], seed: int
 ) -> None:
-    x, y = np.array(normal, float), np.array(abnormal, float)
+    x, y = np.array(normal, float), np.array(anomalous, float)
     rng = np.random.default_rng(seed)
     counts = drawn_counts(len(x), 5, rng), drawn_counts(len(y), 5, rng)
     found = resampled_aurocs(x, y, *counts)
@@ -49,7 +49,7 @@ def test_draws_are_with_replacement_and_as_many_as_images() -> None:
 
 
 def task(rng: np.random.Generator, ours: float, theirs: float, seeds: int = 1) -> PairedTask:
-    """Scores with the noise of the image in common, abnormal ones higher by so much."""
+    """Scores with the noise of the image in common, anomalous ones higher by so much."""
     labels = np.arange(120) % 2
     common = rng.normal(size=120)
     own = rng.normal(size=(2, seeds, 120))

@@ -16,8 +16,8 @@ values = st.lists(st.integers(-5, 5), min_size=1, max_size=40)
 
 
 def calibration(scores: list[float]) -> Calibration:
-    told = torch.tensor(scores, dtype=torch.float64)
-    return Calibration.of(told, told + 100)
+    rising = torch.tensor(scores, dtype=torch.float64)
+    return Calibration.of(rising, rising + 100)
 
 
 @given(values, values)
@@ -66,9 +66,9 @@ def test_the_rate_of_false_alarms_is_kept_on_exchangeable_scores(
 def test_p_values_of_exchangeable_scores_are_no_smaller_than_uniform() -> None:
     draws = torch.from_numpy(np.random.default_rng(1).normal(size=(4000, 20)))
     p = torch.cat([Calibration.of(row[:-1], row[:-1]).p_values(row[-1:]) for row in draws])
-    for share in (0.05, 0.1, 0.25, 0.5):
-        slack = 4 * (share * (1 - share) / len(p)) ** 0.5
-        assert float((p <= share).double().mean()) <= share + slack
+    for rate in (0.05, 0.1, 0.25, 0.5):
+        slack = 4 * (rate * (1 - rate) / len(p)) ** 0.5
+        assert float((p <= rate).double().mean()) <= rate + slack
 
 
 def test_a_p_value_is_at_most_a_rate_that_it_equals() -> None:

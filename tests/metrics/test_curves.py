@@ -27,10 +27,10 @@ def test_the_threshold_is_the_smallest_that_keeps_the_rate(
     rows: list[tuple[int, int]], rate: float
 ) -> None:
     scores, labels = arrays(rows)
-    normal, abnormal = scores[labels == 0], scores[labels == 1]
+    normal, anomalous = scores[labels == 0], scores[labels == 1]
     point = operating_point(scores, labels, rate)
     assert point.overkill == (normal > point.threshold).mean() <= rate
-    assert point.escape == (abnormal <= point.threshold).mean()
+    assert point.escape == (anomalous <= point.threshold).mean()
     if math.isfinite(point.threshold):
         assert (normal > np.nextafter(point.threshold, -np.inf)).mean() > rate
     else:
@@ -38,7 +38,7 @@ def test_the_threshold_is_the_smallest_that_keeps_the_rate(
 
 
 def test_thresholds_by_hand() -> None:
-    scores = np.array([*range(1, 21), 19, 19.5, 20, 25], float)  # 20 normal, 4 abnormal
+    scores = np.array([*range(1, 21), 19, 19.5, 20, 25], float)  # 20 normal, 4 anomalous
     labels = np.array([0] * 20 + [1] * 4)
     assert operating_point(scores, labels, 0.01) == (20, 0.0, 0.75)  # not one of 20 may be above
     assert operating_point(scores, labels, 0.05) == (19, 0.05, 0.25)
@@ -97,10 +97,10 @@ def test_thinned_keeps_the_ends() -> None:
 def test_histogram_shares_sum_to_one() -> None:
     rng = np.random.default_rng(0)
     scores, labels = rng.normal(size=100), np.arange(100) % 2
-    middles, normal, abnormal = histogram(scores, labels, bins=8)
-    assert len(middles) == len(normal) == len(abnormal) == 8
+    middles, normal, anomalous = histogram(scores, labels, bins=8)
+    assert len(middles) == len(normal) == len(anomalous) == 8
     assert normal.sum() == pytest.approx(1)
-    assert abnormal.sum() == pytest.approx(1)
+    assert anomalous.sum() == pytest.approx(1)
 
 
 def test_histogram_of_odd_scores() -> None:

@@ -18,8 +18,10 @@ def ramp(view: View, side: int) -> torch.Tensor:
     """Maps that hold the picture's own coordinates, 0..1, at each cell's centre: two of them."""
     start = (view.resize - view.crop) / 2
     at = [(start + (cell + 0.5) * view.crop / side) / view.resize for cell in range(side)]
-    places = torch.tensor(at, dtype=torch.float64)
-    return torch.stack([places[:, None].expand(side, side), places[None, :].expand(side, side)])
+    positions = torch.tensor(at, dtype=torch.float64)
+    return torch.stack(
+        [positions[:, None].expand(side, side), positions[None, :].expand(side, side)]
+    )
 
 
 def test_a_view_on_its_own_frame_stays_as_it_is() -> None:

@@ -17,7 +17,7 @@ def keep_freed_memory() -> None:
 
     It applies to the whole process, so that only the commands call it, before any work. It matters
     for passes on a CPU under Linux; with another C library nothing happens. Measured with a cold
-    run of the closed form: with 213 + 100 images it takes 14 % less CPU time and a sixth of the
+    run of the closed form: with 213 + 100 images it takes 13 % less CPU time and a fifth of the
     page faults, and has 18 % more peak memory; with 24 + 2,000 images it takes 26 % less CPU time
     (``experiments/allocator``).
     """

@@ -214,8 +214,8 @@ class Streams:
         console = Console(highlight=False)
         figures = {name: passage.figures() for name, passage in self.passages.items()}
         console.print(stream_table(figures))
-        place = self.directory / STREAMS
-        console.print(f"streams:       {place}/*.csv, *.safetensors", soft_wrap=True)
+        folder = self.directory / STREAMS
+        console.print(f"streams:       {folder}/*.csv, *.safetensors", soft_wrap=True)
         failed = [each for passage in self.passages.values() for each in passage.failed.items()]
         for name, reason in failed:
             console.print(f"not read: {name}: {reason}", soft_wrap=True, markup=False)

@@ -321,7 +321,7 @@ def test_the_same_frame_as_in_the_fit(data: L.LightningDataModule, tmp_path: Pat
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -2.5, 1e9])
 def test_equal_scores_are_a_collapse(value: float) -> None:
-    with pytest.raises(InputError, match=r"^collapsed: all 5 test images score"):
+    with pytest.raises(InputError, match=r"^the scores have collapsed: all 5 test images score"):
         check_collapse(torch.full((5,), value), 5)
     nearly = torch.full((5,), value) * (1 + torch.linspace(0, 5e-7, 5))
     with pytest.raises(InputError, match="usual causes"):

@@ -32,7 +32,7 @@ def cache(tmp_path: Path) -> FeatureCache:
     kept = FeatureCache(tmp_path / "Merkmale ä")
     for backbone, count in (("resnet18", 3), ("vgg19", 5)):
         features = [np.ones((count, 2, 2, 100))]
-        images = [[f"/data/{backbone}/{place}.png", 1, 2, None] for place in range(count)]
+        images = [[f"/data/{backbone}/{index}.png", 1, 2, None] for index in range(count)]
         key = {"backbone": backbone, "images": images}
         kept.get(key, count, lambda levels=features: [levels])
     return kept

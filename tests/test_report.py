@@ -188,8 +188,8 @@ def test_a_click_sorts_by_number_and_back(opened: tuple[Any, list[str]]) -> None
 
     def column(title: str) -> list[str]:
         titles = page.locator("#runs-table th").all_inner_texts()
-        place = [each.strip() for each in titles].index(title) + 1
-        return page.locator(f"#runs-table tbody td:nth-child({place})").all_inner_texts()
+        index = [each.strip() for each in titles].index(title) + 1
+        return page.locator(f"#runs-table tbody td:nth-child({index})").all_inner_texts()
 
     norm = page.locator("#runs-table th button", has_text="loss.norm")
     norm.click()

@@ -53,7 +53,13 @@ def test_wheel_holds_every_config_file(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     files = [path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")]
     assert {f"occ_lab/conf/{path.as_posix()}" for path in files} <= inside
-    assert not [name for name in inside if name.startswith(("tests", "conf"))]
+    assert "occ_lab/py.typed" in inside
+
+
+def test_wheel_holds_the_package_alone(wheel: Path) -> None:
+    inside = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in inside if ".dist-info/" not in name} == {"occ_lab"}
+    assert not [name for name in inside if "bench" in name and name.endswith(".py")]
 
 
 def test_wheel_names_its_licence_and_dependencies(wheel: Path) -> None:

@@ -103,7 +103,7 @@ def principles(features: Features) -> dict[str, float]:
         _, held_out_images = moments.update(batch["levels"])
         chooser.observe(held_out_images)
     count = sum(features.channels)
-    held_out, half = np.concatenate(chooser.held_out), moments.half_mean(0)
+    held_out, half = chooser.held_out, moments.half_mean(0)
     picked = {"cut and paste": chooser.choose(half, features.channels, count, 1.0)[0]}
 
     rng = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 INK, FAINT = "#222222", "#8a8a8a"
 NORMAL, ANOMALOUS = "#2a6fbb", "#d9541e"
 SHOWN = 1500  # points of each kind in a polar picture
-STYLE: Any = {  # Any: matplotlib types its keys anew in every release
+STYLE: Any = {  # Any: matplotlib types its keys differently in every release
     "font.size": 11,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,

@@ -163,7 +163,7 @@ def test_an_image_with_another_label_is_another_image(write: Any, tmp_path: Path
     write("a", norm=1, tasks=["brick"], category="brick")
     other = write("b", norm=2, tasks=["brick"], category="brick")
     scores = other / "scores.csv"
-    # Place 1 becomes normal, place 0 abnormal: two images less in common.
+    # Image 1 becomes normal and image 0 anomalous: two images fewer in common.
     lines = scores.read_text().splitlines()
     lines[1], lines[2] = (
         lines[2].replace("00001", "00000"),

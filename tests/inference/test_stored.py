@@ -73,6 +73,8 @@ HOSTILE = {
     "old name": ("occ_lab.sweep.subprocess.Popen", {"args": ["touch", "MARK"]}),
     "no name": ("", {}),
 }
+TASK = "3"  # of the run with a small network, which is quick to load
+CHECKPOINT = f"tasks/{TASK}/checkpoints/last.ckpt"
 GROUPS = ("loss", "backbone", "projector", "scoring")
 PARTS = ("objective", "backbone", "projector", "postprocess", "optimizer", "scheduler")
 
@@ -80,14 +82,14 @@ PARTS = ("objective", "backbone", "projector", "postprocess", "optimizer", "sche
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run of before the move, whose classes are named by ``config.yaml``."""
-    return Path(shutil.copytree(RUNS / "norm", tmp_path / "run"))
+    return Path(shutil.copytree(RUNS / "lenet", tmp_path / "run"))
 
 
 @pytest.fixture
 def described_run(run: Path) -> Path:
     """A run whose classes are named by its checkpoint."""
     parts = dict(occ_lab.load(run).detector.hparams)
-    change_checkpoint(run, "brick", lambda content: content.update(hyper_parameters=parts))
+    change_checkpoint(run, TASK, lambda content: content.update(hyper_parameters=parts))
     assert occ_lab.load(run).score(images()).image.isfinite().all()
     return run
 
@@ -116,7 +118,7 @@ def change_part(run: Path, name: str, value: Any) -> None:
     def change(content: dict[str, Any]) -> None:
         content["hyper_parameters"][name] = value
 
-    change_checkpoint(run, "brick", change)
+    change_checkpoint(run, TASK, change)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -136,7 +138,7 @@ def test_a_hostile_target_in_an_argument_is_refused(
     name, arguments = with_mark(HOSTILE[way], mark)
     node = {key: name, "arguments": arguments, "_args_": list(arguments.values()), **arguments}
     settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    for group, argument in (("loss", "norm"), ("backbone", "model"), ("projector", "compression")):
+    for group, argument in (("loss", "nu"), ("backbone", "variant"), ("projector", "more")):
         change_settings(run, group, {**settings[group], argument: node})
         with pytest.raises(InputError):
             occ_lab.load(run)
@@ -144,9 +146,9 @@ def test_a_hostile_target_in_an_argument_is_refused(
 
 
 def test_the_dataset_of_a_run_is_not_made(run: Path, mark: Path) -> None:
-    node = {"_target_": "os.system", "command": f"touch {mark}", "resize": 64, "crop": 64}
+    node = {"_target_": "os.system", "command": f"touch {mark}", "resize": 28, "crop": 28}
     change_settings(run, "dataset", node)
-    assert occ_lab.load(run).task == "brick"
+    assert occ_lab.load(run).task == TASK
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -162,7 +164,7 @@ def test_a_hostile_class_in_a_checkpoint_is_refused(
         with pytest.raises(InputError, match="is not a class that OCC Lab makes"):
             occ_lab.load(described_run)
         with pytest.raises(InputError, match="is not a class that OCC Lab makes"):
-            Detector.load_from_checkpoint(described_run / "tasks/brick/checkpoints/last.ckpt")
+            Detector.load_from_checkpoint(described_run / CHECKPOINT)
 
 
 def test_a_hostile_argument_of_our_class_is_refused(described_run: Path, mark: Path) -> None:
@@ -181,7 +183,7 @@ def test_a_checkpoint_trusts_nobody(described_run: Path, mark: Path) -> None:
     with pytest.raises(InputError):
         occ_lab.load(described_run)
     with pytest.raises(InputError, match="is not a class that OCC Lab makes"):
-        Detector.load_from_checkpoint(described_run / "tasks/brick/checkpoints/last.ckpt")
+        Detector.load_from_checkpoint(described_run / CHECKPOINT)
 
 
 @pytest.mark.parametrize("value", ["text", 3, ["text"], {}, {"class": 3}, {"class": ["os.system"]}])
@@ -196,9 +198,7 @@ def test_what_is_no_description_is_an_input_error(
 
 @pytest.mark.parametrize("value", ["text", ["text"], {"more": {}}, {"backbone": None}])
 def test_what_describes_no_detector_is_an_input_error(described_run: Path, value: Any) -> None:
-    change_checkpoint(
-        described_run, "brick", lambda content: content.update(hyper_parameters=value)
-    )
+    change_checkpoint(described_run, TASK, lambda content: content.update(hyper_parameters=value))
     with pytest.raises(InputError):
         occ_lab.load(described_run)
 
@@ -214,7 +214,7 @@ class Touch:
 
 
 def test_a_checkpoint_that_runs_code_is_refused(run: Path, mark: Path) -> None:
-    torch.save({"state_dict": {}, "more": Touch(mark)}, run / "tasks/brick/checkpoints/last.ckpt")
+    torch.save({"state_dict": {}, "more": Touch(mark)}, run / CHECKPOINT)
     with pytest.raises(InputError, match="cannot be read safely"):
         occ_lab.load(run)
 
@@ -264,8 +264,8 @@ def test_trust_admits_a_class_of_ones_own(described_run: Path) -> None:
         with pytest.raises(InputError, match=r"trust=\[own_module\]"):
             occ_lab.load(described_run, trust=trust)
         assert "own_module" not in sys.modules
-    assert occ_lab.load(described_run, trust=["own_module"]).score(images()).maps is not None
-    path = described_run / "tasks/brick/checkpoints/last.ckpt"
+    assert occ_lab.load(described_run, trust=["own_module"]).score(images()).image.isfinite().all()
+    path = described_run / CHECKPOINT
     assert Detector.load_from_checkpoint(path, trust=["own_module"]).objective.power == 3
 
 
@@ -278,7 +278,7 @@ def drop_objective(run: Path) -> None:
             name: value for name, value in state.items() if not name.startswith("objective.")
         }
 
-    change_checkpoint(run, "brick", change)
+    change_checkpoint(run, TASK, change)
 
 
 @pytest.mark.usefixtures("mine")

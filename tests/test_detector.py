@@ -21,11 +21,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import occ_lab
 from occ_lab.backbones import Backbone, LeNet, TimmBackbone
+from occ_lab.data.batches import as_batch
 from occ_lab.data.datasets.textures import Textures
-from occ_lab.detector import Detector, Prediction, as_batch, check_collapse
+from occ_lab.detector import Detector
 from occ_lab.engine.fit import fitted
 from occ_lab.engine.job import Job
 from occ_lab.objectives import CFA, KDE, KNN, OCSVM, DeepSVDD, Gaussian, Norm, Objective, PaDiM
+from occ_lab.postprocessing.prediction import Prediction
 from occ_lab.utils.errors import InputError
 
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
@@ -317,18 +319,3 @@ def test_scores_of_images_in_any_form(tmp_path: Path) -> None:
 def test_the_same_frame_as_in_the_fit(data: L.LightningDataModule, tmp_path: Path) -> None:
     detector = fit(PaDiM(), data, tmp_path)
     assert (detector.frame.resize, detector.frame.crop) == (64, 64)
-
-
-@pytest.mark.parametrize("value", [0.0, 3.0, -2.5, 1e9])
-def test_equal_scores_are_a_collapse(value: float) -> None:
-    with pytest.raises(InputError, match=r"^the scores have collapsed: all 5 test images score"):
-        check_collapse(torch.full((5,), value), 5)
-    nearly = torch.full((5,), value) * (1 + torch.linspace(0, 5e-7, 5))
-    with pytest.raises(InputError, match="usual causes"):
-        check_collapse(nearly, 5)
-
-
-def test_scores_that_differ_are_none() -> None:
-    check_collapse(torch.tensor([1.0, 1.0, 1.001]), 3)
-    check_collapse(torch.tensor([0.0, 1e-20]), 2)
-    check_collapse(torch.tensor([4.0]), 1)  # one image has nothing to differ from

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from occ_lab import backbones, data, metrics, objectives, postprocessing, projectors
-    from occ_lab.detector import Detector, Prediction
+    from occ_lab.detector import Detector
     from occ_lab.engine.api import FitResult, fit
     from occ_lab.engine.calibrate import CalibrationPlan
     from occ_lab.inference.predictor import Predictor, load
+    from occ_lab.postprocessing.prediction import Prediction
     from occ_lab.utils.errors import InputError
 
 __version__ = "0.1.0"
@@ -31,7 +32,7 @@ _HOMES = {
     "Detector": "occ_lab.detector",
     "FitResult": "occ_lab.engine.api",
     "InputError": "occ_lab.utils.errors",
-    "Prediction": "occ_lab.detector",
+    "Prediction": "occ_lab.postprocessing.prediction",
     "Predictor": "occ_lab.inference.predictor",
     "fit": "occ_lab.engine.api",
     "load": "occ_lab.inference.predictor",

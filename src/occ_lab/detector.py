@@ -3,73 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from occ_lab import backbones
 from occ_lab.backbones.base import Backbone, FrozenBackbone
 from occ_lab.data.any_image import AnyImage, as_images, as_rgb
+from occ_lab.data.batches import AnyBatch, Batch, as_batch, batch_size_of
 from occ_lab.data.transforms import Preprocessing
 from occ_lab.features.levels import pieces
+from occ_lab.metrics.collapse import check_collapse
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.objectives.base import Objective
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.postprocessing.postprocess import PostProcess
+from occ_lab.postprocessing.prediction import Prediction, Scores, prediction
+from occ_lab.projectors import MakeProjector
 from occ_lab.utils.errors import InputError
-from occ_lab.utils.optimizers import optimizing
+from occ_lab.utils.optimizers import MakeOptimizer, MakeScheduler, optimizing
 from occ_lab.utils.processes import gathered_objects
-from occ_lab.utils.specs import made_of, spec_of
-
-Batch: TypeAlias = dict[str, Any]
-AnyBatch: TypeAlias = Batch | Sequence[Tensor] | Tensor
-MakeProjector: TypeAlias = Callable[[Sequence[int]], nn.Module]
-MakeOptimizer: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
-MakeScheduler: TypeAlias = Callable[[Optimizer], LRScheduler]
-
-
-class Scores(NamedTuple):
-    """What a detector says of N images.
-
-    Attributes:
-        score: image scores, larger is more anomalous, float ``[N]``.
-        map: anomaly maps of the images as the network sees them, float ``[N, h, w]``; None where
-            the detector scores whole images.
-    """
-
-    score: Tensor
-    map: Tensor | None
-
-
-@dataclass
-class Prediction:
-    """What ``trainer.predict`` returns for a batch of B images, on the CPU.
-
-    Attributes:
-        score: image scores, larger is more anomalous, float ``[B]``.
-        map: anomaly maps at the size of the input, float ``[B, h, w]``; None where the detector
-            scores whole images.
-        label: 0 normal, 1 anomalous, int ``[B]``; None where the batch has no labels.
-        path: of each image; None where the batch has no paths.
-        index: of each image in its dataset, int ``[B]``; None likewise.
-        patch_scores: scores ``[B, H, W]`` on the grid of the features, of which the map is made.
-    """
-
-    score: Tensor
-    map: Tensor | None
-    label: Tensor | None
-    path: list[str] | None
-    index: Tensor | None
-    patch_scores: Tensor
+from occ_lab.utils.specs import made_of, spec_or_reason
 
 
 class Detector(LightningModule):
@@ -164,7 +125,7 @@ class Detector(LightningModule):
             "scheduler": self.scheduler,
             "postprocess": self.postprocess,
         }
-        described = {name: described_part(each) for name, each in parts.items()}
+        described = {name: spec_or_reason(each) for name, each in parts.items()}
         frame = self.preprocessing
         return {**described, "preprocessing": None if frame is None else asdict(frame)}
 
@@ -487,81 +448,4 @@ class Detector(LightningModule):
             )
         checkpoint["state_dict"].update(
             {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
-        )
-
-
-def as_batch(batch: AnyBatch) -> Batch:
-    """A batch of any of the accepted forms as a dictionary.
-
-    Raises:
-        InputError: it is none of them.
-
-    Example:
-        >>> sorted(as_batch((torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]))))
-        ['image', 'label']
-    """
-    if isinstance(batch, dict):
-        return batch
-    if isinstance(batch, Tensor):
-        return {"image": batch}
-    if isinstance(batch, Sequence) and len(batch) == 2:
-        return {"image": batch[0], "label": batch[1]}
-    raise InputError(
-        "a batch must be a dictionary with image or levels, a pair of images and labels, or a "
-        f"tensor of images; got {type(batch).__name__}"
-    )
-
-
-def batch_size_of(batch: Batch) -> int:
-    """How many images a batch has."""
-    return len(batch["levels"][0] if "levels" in batch else batch["image"])
-
-
-def prediction(
-    batch: Batch, patch_scores: Tensor, maps: Tensor | None, scores: Tensor
-) -> Prediction:
-    """What is kept of a batch, on the CPU."""
-    label, index, path = (batch.get(name) for name in ("label", "index", "path"))
-    return Prediction(
-        scores.cpu(),
-        None if maps is None else maps.cpu(),
-        None if label is None else label.cpu(),
-        None if path is None else list(path),
-        None if index is None else index.cpu(),
-        patch_scores.cpu(),
-    )
-
-
-def described_part(part: Any) -> dict[str, Any] | None:
-    """A part as plain data, or that it cannot be expressed so."""
-    if part is None:
-        return None
-    try:
-        return spec_of(part)
-    except TypeError as error:
-        return {"class": type(part).__qualname__, "unknown": str(error)}
-
-
-def check_collapse(scores: Tensor, count: int) -> None:
-    """Stop where all images score the same: the hypersphere has collapsed to a point.
-
-    Args:
-        scores: image scores ``[N]``, or their extremes.
-        count: of how many images.
-
-    Raises:
-        InputError: they differ by no more than float32 rounds.
-
-    Example:
-        >>> check_collapse(torch.tensor([0.5, 0.7]), 2)
-    """
-    low, high = (float(extreme) for extreme in scores.double().aminmax())
-    if count > 1 and high - low <= 1e-6 * max(abs(low), abs(high)):
-        raise InputError(
-            f"the scores have collapsed: all {count} test images score {high:.6g}, so that no "
-            "image can be told from another. The usual causes: bias terms or a bounded activation "
-            "in a network that is trained (Deep SVDD), a learning rate too high or too many epochs, "
-            "a centre or target near the origin with strong weight decay, a target so far away "
-            "(norm) that rounding hides the rest, or features that are all the same",
-            part="objective",
         )

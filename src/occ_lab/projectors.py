@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from occ_lab.features.levels import join, unit_scale
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.specs import Recorded
+
+MakeProjector: TypeAlias = Callable[[Sequence[int]], nn.Module]
 
 
 class Projector(Recorded, nn.Module, ABC):

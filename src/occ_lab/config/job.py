@@ -15,13 +15,13 @@ from occ_lab.config.errors import UserError
 from occ_lab.config.trainer import check_trainer, make_trainer
 from occ_lab.config.watcher import watched
 from occ_lab.data.base import Benchmark
-from occ_lab.detector import MakeOptimizer
 from occ_lab.engine.calibrate import CalibrationPlan
 from occ_lab.engine.fit import fitted
 from occ_lab.engine.job import Explanations, Job, Pretraining
 from occ_lab.engine.run import Fit, run
 from occ_lab.reporting.record import RunRecord
 from occ_lab.utils.allocator import keep_freed_memory
+from occ_lab.utils.optimizers import MakeOptimizer
 
 LEAST = {  # the least that these numbers may be
     "seed": 0,

@@ -15,7 +15,7 @@ import occ_lab
 from occ_lab import backbones
 from occ_lab.backbones.base import Backbone
 from occ_lab.data.datamodule import AnomalyDataModule
-from occ_lab.detector import Detector, MakeOptimizer, MakeProjector, MakeScheduler, described_part
+from occ_lab.detector import Detector
 from occ_lab.engine.calibrate import CalibrationPlan
 from occ_lab.engine.fit import Fitted, fitted
 from occ_lab.engine.job import Job, MakeTrainer, NoWatcher, plain_trainer
@@ -25,7 +25,10 @@ from occ_lab.inference.predictor import Predictor
 from occ_lab.objectives.base import Objective
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.postprocessing.postprocess import PostProcess
+from occ_lab.projectors import MakeProjector
 from occ_lab.reporting.record import RunRecord
+from occ_lab.utils.optimizers import MakeOptimizer, MakeScheduler
+from occ_lab.utils.specs import spec_or_reason
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ def settings(job: Job, data: AnomalyDataModule) -> dict[str, Any]:
 def parts_of(job: Job) -> dict[str, dict[str, Any]]:
     """Objective and backbone as plain data."""
     parts = {"objective": job.objective(), "backbone": job.backbone}
-    return {name: described_part(part) or {} for name, part in parts.items()}
+    return {name: spec_or_reason(part) or {} for name, part in parts.items()}
 
 
 def result_of(member: Fitted, job: Job, directory: Path | None) -> FitResult:

@@ -16,13 +16,15 @@ from lightning.pytorch.loggers import Logger
 from occ_lab.backbones.base import Backbone
 from occ_lab.data.base import Benchmark
 from occ_lab.data.transforms import Preprocessing
-from occ_lab.detector import Detector, MakeOptimizer, MakeProjector, MakeScheduler
+from occ_lab.detector import Detector
 from occ_lab.engine.calibrate import CalibrationPlan
 from occ_lab.explain.attribution import Attribution
 from occ_lab.features.cache import FeatureCache
 from occ_lab.objectives.base import Objective
 from occ_lab.postprocessing.postprocess import PostProcess
+from occ_lab.projectors import MakeProjector
 from occ_lab.utils.errors import InputError, check_number
+from occ_lab.utils.optimizers import MakeOptimizer, MakeScheduler
 from occ_lab.utils.quiet import quiet_lightning
 
 MakeTrainer = Callable[[Sequence[Logger], Sequence[Callback], int], Trainer]

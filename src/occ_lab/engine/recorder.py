@@ -9,8 +9,10 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from occ_lab.detector import Detector, Prediction, as_batch
+from occ_lab.data.batches import as_batch
+from occ_lab.detector import Detector
 from occ_lab.metrics.evaluation import Evaluation
+from occ_lab.postprocessing.prediction import Prediction
 from occ_lab.utils.processes import gathered_objects
 
 KEPT = ("index", "label", "score", "patch_scores")

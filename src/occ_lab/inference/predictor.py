@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from occ_lab.data.any_image import AnyImage, as_rgb
-from occ_lab.detector import Detector, Scores
+from occ_lab.detector import Detector
 from occ_lab.inference.stored import Stored, stored_run
 from occ_lab.metrics.calibration import Calibration
+from occ_lab.postprocessing.prediction import Scores
 
 
 @dataclass(frozen=True)

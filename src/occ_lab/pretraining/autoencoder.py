@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from occ_lab.backbones.lenet import Decoder, LeNet
-from occ_lab.utils.optimizers import Scheduler, optimizing
+from occ_lab.utils.optimizers import MakeScheduler, optimizing
 
 
 class Autoencoder(LightningModule):
@@ -38,7 +38,7 @@ class Autoencoder(LightningModule):
         self,
         backbone: LeNet,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-        scheduler: Scheduler | None = None,
+        scheduler: MakeScheduler | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone

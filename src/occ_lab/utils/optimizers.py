@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-Scheduler = Callable[[Optimizer], LRScheduler]
+MakeOptimizer: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
+MakeScheduler: TypeAlias = Callable[[Optimizer], LRScheduler]
 
 
 def optimizing(
     parameters: Iterable[nn.Parameter],
-    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-    scheduler: Scheduler | None,
+    optimizer: MakeOptimizer,
+    scheduler: MakeScheduler | None,
 ) -> OptimizerLRScheduler:
     """An optimizer of the parameters that need a gradient, with a schedule if one is given.
 

@@ -75,6 +75,16 @@ def spec_of(made: Any) -> dict[str, Any]:
     return {"class": _name(type(made)), "arguments": _plain(arguments)}
 
 
+def spec_or_reason(part: Any) -> dict[str, Any] | None:
+    """As `spec_of`, None for None, or the reason why an object cannot be expressed so."""
+    if part is None:
+        return None
+    try:
+        return spec_of(part)
+    except TypeError as error:
+        return {"class": type(part).__qualname__, "unknown": str(error)}
+
+
 def made_of(spec: Mapping[str, Any], trust: Sequence[str] = ()) -> Any:
     """The object that `spec_of` has described.
 

@@ -1,0 +1,60 @@
+"""What a detector says of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from occ_lab.data.batches import Batch
+
+
+class Scores(NamedTuple):
+    """What a detector says of N images.
+
+    Attributes:
+        score: image scores, larger is more anomalous, float ``[N]``.
+        map: anomaly maps of the images as the network sees them, float ``[N, h, w]``; None where
+            the detector scores whole images.
+    """
+
+    score: Tensor
+    map: Tensor | None
+
+
+@dataclass
+class Prediction:
+    """What ``trainer.predict`` returns for a batch of B images, on the CPU.
+
+    Attributes:
+        score: image scores, larger is more anomalous, float ``[B]``.
+        map: anomaly maps at the size of the input, float ``[B, h, w]``; None where the detector
+            scores whole images.
+        label: 0 normal, 1 anomalous, int ``[B]``; None where the batch has no labels.
+        path: of each image; None where the batch has no paths.
+        index: of each image in its dataset, int ``[B]``; None likewise.
+        patch_scores: scores ``[B, H, W]`` on the grid of the features, of which the map is made.
+    """
+
+    score: Tensor
+    map: Tensor | None
+    label: Tensor | None
+    path: list[str] | None
+    index: Tensor | None
+    patch_scores: Tensor
+
+
+def prediction(
+    batch: Batch, patch_scores: Tensor, maps: Tensor | None, scores: Tensor
+) -> Prediction:
+    """What is kept of a batch, on the CPU."""
+    label, index, path = (batch.get(name) for name in ("label", "index", "path"))
+    return Prediction(
+        scores.cpu(),
+        None if maps is None else maps.cpu(),
+        None if label is None else label.cpu(),
+        None if path is None else list(path),
+        None if index is None else index.cpu(),
+        patch_scores.cpu(),
+    )

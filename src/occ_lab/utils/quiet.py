@@ -13,6 +13,7 @@ EXPECTED = (  # warnings of Lightning and torch about what is as it should be he
     ".*number of training batches.*",
     ".*Total length of .* across ranks is zero.*",  # no held-out images
     ".*but have no `val_dataloader`.*",
+    ".*but have no `validation_step`.*",  # of an autoencoder
     ".*in eval mode at the start of training.*",
     ".*LeafSpec.*",
     ".*Grad strides do not match.*",  # of a 1×1 convolution, whose strides mean nothing

@@ -25,7 +25,7 @@ from occ_lab.utils.conf import conf_dir as conf_dir
 from occ_lab.utils.errors import check_number
 
 FILE = "file:"  # before the path of a learned backbone
-DEFAULTS = ("kinds", "kind")  # what other values refer to; of no use once they are resolved
+DEFAULTS = ("kinds", "kind")  # what other values refer to; not needed once they are resolved
 
 register()
 

@@ -77,7 +77,7 @@ def settings(cfg: DictConfig) -> dict[str, Any]:
     """A resolved configuration as plain data."""
     content = OmegaConf.to_container(cfg, throw_on_missing=False)
     assert isinstance(content, dict)
-    content.pop("task", None)  # of each task anew
+    content.pop("task", None)  # it differs from task to task
     return {str(key): value for key, value in content.items()}
 
 

@@ -24,8 +24,8 @@ def check_collapse(scores: Tensor, count: int) -> None:
     low, high = (float(extreme) for extreme in scores.double().aminmax())
     if count > 1 and high - low <= 1e-6 * max(abs(low), abs(high)):
         raise InputError(
-            f"the scores have collapsed: all {count} test images score {high:.6g}, so that no "
-            "image can be told from another. The usual causes: bias terms or a bounded activation "
+            f"the scores have collapsed: all {count} test images score {high:.6g}, so that "
+            "images cannot be distinguished. The usual causes: bias terms or a bounded activation "
             "in a network that is trained (Deep SVDD), a learning rate too high or too many "
             "epochs, a centre or target near the origin with strong weight decay, a target so far "
             "away (norm) that rounding hides the rest, or features that are all the same",

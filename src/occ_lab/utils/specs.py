@@ -124,7 +124,8 @@ def made_of(spec: Mapping[str, Any], trust: Sequence[str] = ()) -> Any:
 def _known_class(name: str, trust: Sequence[str]) -> Any:
     name = MOVED.get(name, name)
     module, _, attribute = name.rpartition(".")
-    trusted = any(module == each or module.startswith(f"{each}.") for each in trust)
+    packages = [trust] if isinstance(trust, str) else trust
+    trusted = any(module == each or module.startswith(f"{each}.") for each in packages)
     if name not in TRUSTED and not trusted:
         raise InputError(
             f"{name} is not a class that OCC Lab makes from a file of a run; if the file is yours "

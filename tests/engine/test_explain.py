@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from benchmarks.whole_runs import fitted
+from benchmarks.whole_runs import fitted, job_of
 from occ_lab.config.composition import composed, conf_dir
+from occ_lab.config.errors import UserError, user_messages
+from occ_lab.config.job import make_job, perform_run
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
 from occ_lab.engine.explain import with_nearest
-from occ_lab.engine.run import check, run
-from occ_lab.explain.attribution import IntegratedGradients, Occlusion
-from occ_lab.utils.errors import InputError
+from occ_lab.explain.attribution import IntegratedGradients, Occlusion, Score
 from tests.data.trees import mvtec_tree
 
 CPU = torch.device("cpu")
@@ -44,9 +44,12 @@ def bolts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def detector_and_data(overrides: list[str]) -> tuple[Detector, AnomalyDataModule]:
-    cfg = composed("train", overrides)
-    detector, _ = fitted(cfg, 1)
-    return detector.eval(), AnomalyDataModule(check(cfg).benchmark, "bolt", batch_size=4)
+    detector, _ = fitted(overrides, 1)
+    return detector, AnomalyDataModule(job_of(overrides).benchmark, "bolt", batch_size=4)
+
+
+def scores_by(detector: Detector) -> Score:
+    return lambda image: detector(image).score
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=" ".join)
@@ -56,13 +59,13 @@ def test_the_score_of_any_objective_is_explained(bolts: list[str], objective: li
     assert data.split.test[1].label == 1
     side = image.shape[-1]
     with torch.no_grad():
-        here, there = detector.image_scores(torch.stack([image, nearest]))
-    shares = IntegratedGradients(128)(detector.image_scores, image, nearest)
-    assert shares.shape == (side, side)
-    assert shares.isfinite().all()
-    assert shares.abs().max() > 0
-    assert float(shares.sum()) == pytest.approx(float(here - there), rel=0.1)
-    falls = Occlusion(0.25, 0.25)(detector.image_scores, image, nearest)
+        here, there = scores_by(detector)(torch.stack([image, nearest]))
+    parts = IntegratedGradients(128)(scores_by(detector), image, nearest)
+    assert parts.shape == (side, side)
+    assert parts.isfinite().all()
+    assert parts.abs().max() > 0
+    assert float(parts.sum()) == pytest.approx(float(here - there), rel=0.1)
+    falls = Occlusion(0.25, 0.25)(scores_by(detector), image, nearest)
     assert falls.shape == (side, side)
     assert falls.isfinite().all()
     assert falls.abs().max() > 0
@@ -70,20 +73,20 @@ def test_the_score_of_any_objective_is_explained(bolts: list[str], objective: li
 
 def test_occlusion_peaks_at_a_drawn_defect(bolts: list[str]) -> None:
     detector, data = detector_and_data([*bolts, "loss=gaussian"])
-    defects = [place for place, item in enumerate(data.split.test) if item.label]
-    for place, (image, nearest) in zip(defects, with_nearest(data, defects, CPU), strict=True):
-        falls = Occlusion()(detector.image_scores, image, nearest)
+    defects = [index for index, item in enumerate(data.split.test) if item.label]
+    for index, (image, nearest) in zip(defects, with_nearest(data, defects, CPU), strict=True):
+        falls = Occlusion()(scores_by(detector), image, nearest)
         reach = round(0.125 * image.shape[-1])  # of the hidden square beyond the defect
-        mask = binary_dilation(data.test_images[place]["mask"].numpy(), iterations=reach)
+        mask = binary_dilation(data.test_images[index]["mask"].numpy(), iterations=reach)
         assert falls.max() > 0
         assert mask.flatten()[int(falls.argmax())]
 
 
 def test_the_nearest_is_of_the_training_images(bolts: list[str]) -> None:
-    data = AnomalyDataModule(check(composed("train", bolts)).benchmark, "bolt", batch_size=4)
-    training = torch.stack([data.train_images[place]["image"] for place in range(6)])
-    for place, (image, nearest) in enumerate(with_nearest(data, range(6), CPU)):
-        assert torch.equal(image, data.test_images[place]["image"])
+    data = AnomalyDataModule(job_of(bolts).benchmark, "bolt", batch_size=4)
+    training = torch.stack([data.train_images[index]["image"] for index in range(6)])
+    for index, (image, nearest) in enumerate(with_nearest(data, range(6), CPU)):
+        assert torch.equal(image, data.test_images[index]["image"])
         distances = (training - image).flatten(1).norm(dim=1)
         assert torch.equal(nearest, training[distances.argmin()])
 
@@ -96,7 +99,7 @@ def test_a_run_draws_what_it_explains(
     sizes = ["dataset.resize=96", "dataset.crop=96", f"dataset.root='{tmp_path}/data'"]
     chosen = [f"explain={method}", "explain.count=3", "maps=3", "loss.solver=closed_form"]
     cfg = composed("train", [*small, *sizes, *chosen, "logger=none", "trainer.accelerator=cpu"])
-    run(cfg, tmp_path / "out")
+    perform_run(cfg, tmp_path / "out")
     task = tmp_path / "out" / "tasks" / "grass"
     drawn = sorted((task / "explanations").iterdir())
     assert [path.name for path in drawn] == sorted(path.name for path in (task / "maps").iterdir())
@@ -120,8 +123,8 @@ def test_a_run_draws_what_it_explains(
         ),
     ],
 )
-def test_what_cannot_be_explained_is_told_before_any_work(
+def test_what_cannot_be_explained_is_reported_before_any_work(
     bolts: list[str], overrides: list[str], message: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
-        check(composed("train", [*bolts, *overrides]))
+    with pytest.raises(UserError, match=message), user_messages():
+        make_job(composed("train", [*bolts, *overrides]))

@@ -80,7 +80,8 @@ def test_a_run_leaves_what_the_design_lists(bolts: Path, tmp_path: Path) -> None
     assert {row["label"] for row in rows} == {"0", "1"}
     assert all(Path(row["path"]).is_file() and float(row["score"]) >= 0 for row in rows)
     assert (out / ".hydra" / "config.yaml").is_file()
-    assert "${" not in (out / "config.yaml").read_text()
+    # What differs from task to task keeps its reference; all else is resolved.
+    assert "${" not in (out / "config.yaml").read_text().replace("${task.folder}", "")
     for name in ("bolt", "nut"):
         task = out / "tasks" / name
         assert len(list((task / "maps").glob("*.png"))) == 2
@@ -139,7 +140,7 @@ def test_oracle_is_labelled(bolts: Path, tmp_path: Path) -> None:
 def test_one_pass_has_no_oracle(bolts: Path, tmp_path: Path) -> None:
     done = train(*on_bolts(bolts, "loss=knn", "oracle=true"), cwd=tmp_path)
     assert done.returncode == 1
-    assert "oracle: loss=knn learns in one pass" in done.stderr
+    assert "oracle: the objective learns in one pass" in done.stderr
 
 
 def test_ctrl_c_leaves_finished_tasks_whole(bolts: Path, tmp_path: Path) -> None:
@@ -300,7 +301,7 @@ def test_random_training_images_are_not_cached(bolts: Path, tmp_path: Path) -> N
     command = on_bolts(bolts, "dataset.category=bolt", "dataset.rotate=10")
     done = train(*command, "hydra.run.dir=out", f"cache.dir={tmp_path}/cache", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "cache: of the test images alone" in done.stdout
+    assert "cache: only of the test images" in done.stdout
     assert len(list((tmp_path / "cache").glob("*/entry.json"))) == 1
 
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -16,17 +15,17 @@ from occ_lab.config.trainer import make_callbacks, make_loggers, wandb_settings
 from occ_lab.reporting.tracking import Tracking, tracked
 
 
-class ConfiguredWatcher:
+class ConfiguredWatcher(Tracking):
     """A `Watcher` whose callbacks and loggers are those of a configuration.
 
     Args:
         cfg: the whole configuration, resolved.
-        tracking: the W&B run.
+        wandb: the W&B run; with None, nothing is sent.
     """
 
-    def __init__(self, cfg: DictConfig, tracking: Tracking) -> None:
+    def __init__(self, cfg: DictConfig, wandb: Any) -> None:
+        super().__init__(wandb)
         self.cfg = cfg
-        self.tracking = tracking
 
     def loggers(self, task: str, folder: Path) -> list[Logger]:
         """The loggers of a task whose outputs go to ``folder``."""
@@ -35,23 +34,6 @@ class ConfiguredWatcher:
     def callbacks(self, task: str, folder: Path) -> list[Callback]:
         """The callbacks of a fit of a task."""
         return make_callbacks(self.cfg, task, folder)
-
-    def task_ended(
-        self, task: str, scores: np.ndarray, labels: np.ndarray, pictures: list[Path]
-    ) -> None:
-        """Send the curves and the heatmap pictures of a task to W&B, if it is used.
-
-        Args:
-            task: its name.
-            scores: of its test images, float ``[N]``.
-            labels: ``[N]``, 1 anomalous.
-            pictures: image files.
-        """
-        self.tracking.task_ended(task, scores, labels, pictures)
-
-    def run_ended(self, tasks: dict[str, dict[str, Any]]) -> None:
-        """Send the table of all tasks and the means of their metrics to W&B, if it is used."""
-        self.tracking.run_ended(tasks)
 
 
 @contextmanager
@@ -74,4 +56,4 @@ def watched(
     config.pop("task", None)
     named = {str(key): value for key, value in config.items()}
     with tracked(wandb_settings(cfg), named, directory, leads, job or cfg.loss.name) as tracking:
-        yield ConfiguredWatcher(cfg, tracking)
+        yield ConfiguredWatcher(cfg, tracking.wandb)

@@ -8,9 +8,10 @@ projector, ``f̃ᵀ F A F f̃``. If it is solved for at every position, φ_x(f) 
 the mean feature of the position: nothing of the target is left, Σ_c is the covariance about these
 means, and A a multiple of the identity.
 
-**Time.** In the eigenbasis of Σ_c, a direction of variance λ has weight ``exp(−2tλ/s)``, s the mean
-diagonal of Σ_c: time t selects a band of variances around s/2t. In place of one t, the squared
-scores of several are added, each divided by its mean over the training positions:
+**Time.** All cells follow the flow of one loss for the same time, counted in units of one s, the
+mean diagonal of Σ over all cells. In the eigenbasis of Σ_c, a direction of variance λ has weight
+``exp(−2tλ/s)``: time t selects a band of variances around s/2t. In place of one t, the squared
+scores of several are added, each divided by its mean over all training positions:
 ``score² = Σ_t w_t f̃ᵀ F_t A F_t f̃``. Since ``∫ λ exp(−2tλ/s) dt = s/2`` for every λ, the integral
 over all times is the Mahalanobis distance: PaDiM (Defard et al. 2020) is the limit of one position
 to a cell. It is one factor L, and costs no more than one t does.
@@ -203,22 +204,19 @@ def shrunk_to_mean(sigma: Tensor, seen: Tensor, sizes: Tensor) -> Tensor:
 
 
 def spectra(sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """What `spectrum` returns, of each of several Σ ``[G, D, D]``: ``[G, D]``, ``[G, D, D]``.
-
-    Where Σ is zero, so are its rates.
-    """
+    """Eigenvalues ``[G, D]``, none below 0, and eigenvectors ``[G, D, D]`` of several Σ."""
     if sigma.shape[-1] > SMALL:
+        scales = sigma.diagonal(dim1=1, dim2=2).mean(dim=1)
         found = [spectrum(each) for each in sigma]
-        rates = torch.stack([rates for rates, _ in found])
-        return rates.nan_to_num(0).clamp_min(0), torch.stack([vectors for _, vectors in found])
+        values = torch.stack([rates * s for (rates, _), s in zip(found, scales, strict=True)])
+        return values.nan_to_num(0).clamp_min(0), torch.stack([each for _, each in found])
     # LAPACK decomposes the matrices of a batch one after the other, in one thread.
     threads = min(torch.get_num_threads(), len(sigma))
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(torch.linalg.eigh, torch.chunk(sigma, threads)))
     values = torch.cat([values for values, _ in parts])
     vectors = torch.cat([vectors for _, vectors in parts])
-    scale = sigma.diagonal(dim1=1, dim2=2).mean(dim=1, keepdim=True)
-    return (values / scale).nan_to_num(0, posinf=0, neginf=0).clamp_min(0), vectors
+    return values.clamp_min(0), vectors
 
 
 def flow_factors(
@@ -226,9 +224,9 @@ def flow_factors(
 ) -> Tensor:
     """A factor L of the score of every cell, ``score² = ‖L f̃‖²``, integrated over times.
 
-    With m_tc the mean of the term of time t over the training positions of cell c, and m̄ the mean
-    of all m_tc, the weights are ``w_tc = m̄ / m_tc``: all terms and all cells count the same. A
-    single time in a single cell has weight 1, so that its score is that of `expected_factor`.
+    With m_t the mean of the term of time t over all training positions, and m̄ that of all m_t, the
+    weights are ``w_t = m̄ / m_t``: all terms count the same. A single time has weight 1; in a
+    single cell its score is that of `expected_factor`.
 
     Args:
         sigma: Σ of each cell, float64 ``[G, D, D]``.
@@ -249,15 +247,16 @@ def flow_factors(
         >>> flow_factors(sigma, torch.tensor([1.0, 1.0]), [3.0], moment=1.0, norm=0.0).shape
         torch.Size([2, 3, 3])
     """
-    rates, vectors = spectra(sigma)
+    variances, vectors = spectra(sigma)
+    portions = sizes / sizes.sum()
+    scale = (portions * sigma.diagonal(dim1=1, dim2=2).mean(dim=1)).sum()
+    rates = (variances / scale).nan_to_num(0)  # nothing varies in a single position of one image
     t = torch.tensor(times, dtype=sigma.dtype)[:, None, None]
     left = torch.exp(-t * rates)  # [T, G, D]
     squares = moment * left.square()
     pull = norm * left * vectors[:, -1]  # of eᵀF, in the eigenbasis
-    variances = rates * sigma.diagonal(dim1=1, dim2=2).mean(dim=1, keepdim=True)  # λ
-    terms = ((squares + pull.square()) * variances).sum(dim=-1)
-    mean = (terms * sizes).sum() / (sizes.sum() * len(times))
-    weights = torch.where(terms > 0, mean / terms, torch.ones_like(terms))[..., None]
+    terms = ((squares + pull.square()) * variances).sum(dim=-1) @ portions  # m_t
+    weights = torch.where(terms > 0, terms.mean() / terms, torch.ones_like(terms))[:, None, None]
     drawn = (weights * squares).sum(dim=0).sqrt()[..., None] * vectors.mT
     rows = [drawn]
     if norm:

@@ -297,7 +297,7 @@ class LocalProjector(SizedByData, Projector):
             )
         x = (cells.split(f) - self.mean[:, None]).flatten(1, 2)
         z = torch.baddbmm(self.bias[:, None], x, self.weight.mT)
-        return cells.merge(z.unflatten(1, (len(f), cells.area)))
+        return cells.merge(z.view(cells.count, len(f), cells.area, -1))
 
     def assign_cells(self, weight: Tensor, bias: Tensor, mean: Tensor) -> None:
         """Set the weights of every cell.
@@ -307,7 +307,6 @@ class LocalProjector(SizedByData, Projector):
             bias: b, ``[G, R]``.
             mean: μ, ``[G, P, C]`` or ``[1, 1, 1]``.
         """
-        self.weight, self.bias, self.mean = (
-            new.detach().to(old).contiguous()
-            for new, old in zip((weight, bias, mean), (self.weight, self.bias, self.mean), strict=True)
-        )
+        self.weight = weight.detach().to(self.weight).contiguous()
+        self.bias = bias.detach().to(self.bias).contiguous()
+        self.mean = mean.detach().to(self.mean).contiguous()

@@ -95,9 +95,7 @@ class Cells:
             x = F.pad(x, (0, 0, *self._padding))
         (rows, columns), (down, across) = self.grid, self.side
         x = x.reshape(len(maps), rows, down, columns, across, maps.shape[1])
-        return x.permute(1, 3, 0, 2, 4, 5).reshape(
-            self.count, len(maps), self.area, maps.shape[1]
-        )
+        return x.permute(1, 3, 0, 2, 4, 5).reshape(self.count, len(maps), self.area, maps.shape[1])
 
     def merge(self, parts: Tensor) -> Tensor:
         """The maps ``[B, C, H, W]`` of what `split` returns, ``[G, B, P, C]``.

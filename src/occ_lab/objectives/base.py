@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer

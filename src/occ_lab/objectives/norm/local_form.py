@@ -4,9 +4,9 @@ Let the projector of the closed form (see `closed_form`) depend on where it stan
 b_x for a position x of cell c. Then each cell has its own second moments Σ_c and its own flow.
 
 **Bias.** If it follows the flow, Σ_c is that of f̃ = [f; 1] and the squared score is, as with one
-projector, ``f̃ᵀ F A F f̃``. If it is solved for at every position, φ_x(f) − c = W_c (f − μ_x) with μ_x
-the mean feature of the position: nothing of the target is left, Σ_c is the covariance about these
-means, and A a multiple of the identity.
+projector, ``f̃ᵀ F A F f̃``. If it is solved for at every position, φ_x(f) − c = W_c (f − μ_x), where
+μ_x is the mean feature of the position: nothing of the target is left, Σ_c is the covariance about
+these means, and A is a multiple of the identity.
 
 **Time.** All cells follow the flow of one loss for the same time, counted in units of one s, the
 mean diagonal of Σ over all cells. In the eigenbasis of Σ_c, a direction of variance λ has weight

@@ -123,7 +123,9 @@ def plain_scores(
         for key, places in cells.items():
             flow = expm(-t * sigma[key] / s)
             form = flow @ prior @ flow
-            mean_term += len(places) / positions * np.trace(form @ sigma[key])
+            variances, directions = np.linalg.eigh(sigma[key])
+            along = np.einsum("dk,de,ek->k", directions, form, directions)
+            mean_term += len(places) / positions * (along @ np.maximum(variances, 1e-7 * s))
             for place in places:
                 for i in range(len(tested)):
                     term[i][place] = tested[i][place] @ form @ tested[i][place]

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from occ_lab.objectives.norm.closed_form import FAINT, SMALL, spectrum
+from occ_lab.objectives.norm.closed_form import FAINT, RANK, SMALL, spectrum
 from occ_lab.objectives.norm.local_moments import LocalMoments
 from occ_lab.utils.errors import InputError
 
@@ -67,8 +67,8 @@ def solved_form(moments: LocalMoments, times: Sequence[float], moment: float) ->
     Example:
         >>> moments = LocalMoments(cell=2)
         >>> moments.update([torch.rand(5, 3, 4, 4)])
-        >>> solved_form(moments, INTEGRATED, moment=1 / 3).weight.shape
-        torch.Size([4, 3, 3])
+        >>> len(solved_form(moments, INTEGRATED, moment=1 / 3).weight)
+        4
     """
     mean = shrunk_means(moments)
     sizes = cell_sizes(moments)
@@ -94,8 +94,9 @@ def flow_form(
     Example:
         >>> moments = LocalMoments(cell=2)
         >>> moments.update([torch.rand(5, 3, 4, 4)])
-        >>> flow_form(moments, [3.0], moment=1 / 3, norm=1.0).weight.shape
-        torch.Size([4, 5, 3])
+        >>> form = flow_form(moments, [3.0], moment=1 / 3, norm=1.0)
+        >>> len(form.weight), form.bias.shape == form.weight.shape[:2]
+        (4, True)
     """
     sizes = cell_sizes(moments)
     sigma = shrunk_to_mean(second_moments(moments), moments.n * sizes, sizes)
@@ -225,8 +226,8 @@ def flow_factors(
     """A factor L of the score of every cell, ``score² = ‖L f̃‖²``, integrated over times.
 
     With m_t the mean of the term of time t over all training positions, and m̄ that of all m_t, the
-    weights are ``w_t = m̄ / m_t``: all terms count the same. A single time has weight 1; in a
-    single cell its score is that of `expected_factor`.
+    weights are ``w_t = m̄ / m_t``: all terms count the same. No direction counts as less than 1e-7 s
+    in m_t. A single time has weight 1; in a single cell its score is that of `expected_factor`.
 
     Args:
         sigma: Σ of each cell, float64 ``[G, D, D]``.
@@ -244,7 +245,7 @@ def flow_factors(
 
     Example:
         >>> sigma = torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
-        >>> flow_factors(sigma, torch.tensor([1.0, 1.0]), [3.0], moment=1.0, norm=0.0).shape
+        >>> flow_factors(sigma, torch.ones(2).double(), [3.0], moment=1.0, norm=0.0).shape
         torch.Size([2, 3, 3])
     """
     variances, vectors = spectra(sigma)
@@ -255,7 +256,10 @@ def flow_factors(
     left = torch.exp(-t * rates)  # [T, G, D]
     squares = moment * left.square()
     pull = norm * left * vectors[:, -1]  # of eᵀF, in the eigenbasis
-    terms = ((squares + pull.square()) * variances).sum(dim=-1) @ portions  # m_t
+    # The rounding of features varies by itself: with few images in many dimensions, a long time
+    # would leave nothing else of the training positions, and its weight would have no bound.
+    least = variances.clamp_min(RANK * float(scale))
+    terms = ((squares + pull.square()) * least).sum(dim=-1) @ portions  # m_t
     weights = torch.where(terms > 0, terms.mean() / terms, torch.ones_like(terms))[:, None, None]
     drawn = (weights * squares).sum(dim=0).sqrt()[..., None] * vectors.mT
     rows = [drawn]

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from occ_lab.features.cells import Cells
 from occ_lab.features.levels import join, unit_scale
 from occ_lab.utils.errors import InputError, check_number
+from occ_lab.utils.sized import SizedByData
 from occ_lab.utils.specs import Recorded
 
 MakeProjector: TypeAlias = Callable[[Sequence[int]], nn.Module]
@@ -50,6 +52,18 @@ class Projector(Recorded, nn.Module, ABC):
         """
         raise InputError(
             f"a closed form sets the weights of a Conv1x1 projector, not of {type(self).__name__}",
+            part="projector",
+        )
+
+    def assign_cells(self, weight: Tensor, bias: Tensor, mean: Tensor) -> None:
+        """Set the weights of every cell of a grid, see `LocalProjector`.
+
+        Raises:
+            InputError: the projector has no cells.
+        """
+        raise InputError(
+            "a local closed form sets the weights of a LocalProjector, not of "
+            f"{type(self).__name__}",
             part="projector",
         )
 
@@ -208,3 +222,93 @@ class Identity(Projector):
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """The feature map ``[B, C, H, W]`` of levels ``[B, C_l, H_l, W_l]``, finest first."""
         return join(levels)
+
+
+class LocalProjector(SizedByData, Projector):
+    """A projector for every cell of a grid: a locally connected 1×1 convolution.
+
+    At a position x of cell c, ``z = W_c (f − μ_x) + b_c``, f the joined levels. Its weights are set
+    by the closed form of the norm objective.
+
+    Args:
+        channels: the channels of each level, C in all.
+        cell: positions along a side of a cell, at least 1, see `Cells`; None is one cell for all
+            positions.
+        normalize: whether each f is scaled to length √C first.
+
+    Attributes:
+        weight: W, ``[G, R, C]`` for G cells; empty before `assign_cells`, as are the others.
+        bias: b, ``[G, R]``.
+        mean: μ, ``[G, P, C]`` for the P positions of a cell; or ``[1, 1, 1]``, the same everywhere.
+
+    Raises:
+        ValueError: ``cell`` is out of range.
+
+    Example:
+        >>> projector = LocalProjector([1, 2], cell=2)
+        >>> levels = [torch.rand(5, 1, 4, 4), torch.rand(5, 2, 2, 2)]
+        >>> projector.assign_cells(torch.rand(4, 6, 3), torch.zeros(4, 6), torch.zeros(4, 4, 3))
+        >>> projector(levels).shape
+        torch.Size([5, 6, 4, 4])
+    """
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    learned = ("weight", "bias", "mean")
+
+    def __init__(
+        self, channels: Sequence[int], cell: int | None = None, normalize: bool = False
+    ) -> None:
+        if cell is not None:
+            check_number("cell", cell, at_least=1, integer=True)
+        super().__init__()
+        self.channels = list(channels)
+        self.cell = cell
+        self.normalize = normalize
+        self.register_buffer("weight", torch.empty(0, 0, 0))
+        self.register_buffer("bias", torch.empty(0, 0))
+        self.register_buffer("mean", torch.empty(0, 0, 0))
+
+    @property
+    def out_channels(self) -> int:
+        """The channels of the feature map: R, or C before the weights are set."""
+        return self.weight.shape[1] or sum(self.channels)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """The feature map ``[B, R, H, W]`` of levels ``[B, C_l, H_l, W_l]``, finest first.
+
+        Raises:
+            RuntimeError: the weights are not set.
+            InputError: they are those of another grid.
+        """
+        if not len(self.weight):
+            raise RuntimeError(
+                "LocalProjector is not fitted: its weight is empty; fit it or load its state first"
+            )
+        # Side by side in memory, the channels of a position are copied to its cell in one piece.
+        levels = [level.contiguous(memory_format=torch.channels_last) for level in levels]
+        f = join(levels) * unit_scale(levels) if self.normalize else join(levels)
+        cells = Cells.of(self.cell, f.shape[-2:])
+        if cells.count != len(self.weight):
+            raise InputError(
+                f"images: their maps of {cells.height} × {cells.width} positions have "
+                f"{cells.count} cells, and the projector was fitted to {len(self.weight)}; images "
+                "must have the size of those it was fitted to",
+                part="projector",
+            )
+        x = (cells.split(f) - self.mean[:, None]).flatten(1, 2)
+        z = torch.baddbmm(self.bias[:, None], x, self.weight.mT)
+        return cells.merge(z.view(cells.count, len(f), cells.area, -1))
+
+    def assign_cells(self, weight: Tensor, bias: Tensor, mean: Tensor) -> None:
+        """Set the weights of every cell.
+
+        Args:
+            weight: W, ``[G, R, C]``; the output has R channels from now on.
+            bias: b, ``[G, R]``.
+            mean: μ, ``[G, P, C]`` or ``[1, 1, 1]``.
+        """
+        self.weight = weight.detach().to(self.weight).contiguous()
+        self.bias = bias.detach().to(self.bias).contiguous()
+        self.mean = mean.detach().to(self.mean).contiguous()

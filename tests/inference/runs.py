@@ -19,6 +19,13 @@ OBJECTIVES = {
     "norm": ["loss=norm"],
     "norm_mean": ["loss=norm", "loss.target=mean"],
     "closed_form": ["loss=norm", "loss.solver=closed_form", "loss.time=3"],
+    "local": [
+        "loss=norm",
+        "loss.solver=closed_form",
+        "loss.cell=4",
+        "loss.bias=solved",
+        "loss.time=integrated",
+    ],
     "cfa": ["loss=cfa"],
     "svdd": ["loss=svdd"],
     "svdd_soft": ["loss=svdd", "loss.boundary=soft", "loss.warmup=0"],

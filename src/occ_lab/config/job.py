@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import nn
 
 import occ_lab
 from occ_lab.config.composition import build, check_value, resolved
@@ -102,7 +104,7 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
         views=views or views_of(cfg),
         backbone=build(cfg.backbone, "backbone"),
         objective=partial(build, object_of(cfg, "loss"), "loss"),
-        projector=lambda channels: build(cfg.projector, "projector", channels=list(channels)),
+        projector=projector_maker(cfg),
         optimizer=optimizer_of(fit),
         scheduler=built_or_none(fit, "scheduler"),
         postprocess=build(cfg.scoring, "scoring"),
@@ -131,6 +133,18 @@ def object_of(cfg: DictConfig, group: str) -> DictConfig:
     return OmegaConf.masked_copy(
         node, [str(key) for key in node if key not in NOT_OF_THE_OBJECT[group]]
     )
+
+
+def projector_maker(cfg: DictConfig) -> Callable[[Sequence[int]], nn.Module] | None:
+    """What makes a projector for the channels of levels; None leaves it to the objective.
+
+    A closed form that is local has one 1×1 convolution for each cell, which takes the place of the
+    one that is the default.
+    """
+    local = cfg.loss.get("cell") is not None or cfg.loss.get("bias") == "solved"
+    if local and cfg.projector._target_ == "occ_lab.projectors.Conv1x1":
+        return None
+    return lambda channels: build(cfg.projector, "projector", channels=list(channels))
 
 
 def built_or_none(fit: DictConfig, name: str) -> Any:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from occ_lab.detector import Detector
+from occ_lab.objectives.norm.local_moments import LocalMoments
+from occ_lab.objectives.norm.moments import HalvedMoments
 from occ_lab.objectives.norm.objective import Norm
-from occ_lab.projectors import Conv1x1
+from occ_lab.projectors import Conv1x1, LocalProjector
 from occ_lab.utils.errors import InputError, check_number
 
 
@@ -23,7 +25,8 @@ class OnlineState:
     Attributes:
         tensors: the moments of both halves (``even``, ``odd``), the positions kept to choose t
             (``held_out``), all float64, and weight and bias of the projector (``projector``,
-            ``bias``).
+            ``bias``); of a local form the sums of `LocalMoments` (``local.NAME``) and the buffers
+            of the projector (``projector.NAME``).
         facts: numbers that go into JSON without loss.
     """
 
@@ -74,15 +77,16 @@ class Online:
                 f"image, not {type(detector.objective).__name__}",
                 part="objective",
             )
-        if not isinstance(detector.projector, Conv1x1):
+        suited = Conv1x1 if detector.objective.local is None else LocalProjector
+        if not isinstance(detector.projector, suited):
             raise InputError(
-                "must be Conv1x1, whose weights the closed form sets, not "
+                f"must be {suited.__name__}, whose weights the closed form sets, not "
                 f"{type(detector.projector).__name__}",
                 part="projector",
             )
         check_rates(half_life, refresh)
         self.objective = detector.objective
-        self.projector = detector.projector
+        self.projector: Conv1x1 | LocalProjector = detector.projector
         self.keep = 1.0 if half_life is None else 0.5 ** (1 / half_life)
         self.refresh = refresh
         self.weight = 0.0
@@ -92,7 +96,7 @@ class Online:
     @property
     def images(self) -> int:
         """How many images were learned from."""
-        return self.objective.moments.seen
+        return self.objective.images
 
     @property
     def due(self) -> bool:
@@ -103,7 +107,8 @@ class Online:
     def learn(self, levels: Sequence[Tensor]) -> None:
         """Add an image, levels ``[1, C_l, H_l, W_l]``; see `due`."""
         if self.keep < 1:
-            self.objective.moments.scale(self.keep)
+            for moments in self._moments:
+                moments.scale(self.keep)
         self.objective.observe(levels)
         self.weight = self.keep * self.weight + 1
         self.fresh += 1
@@ -118,17 +123,19 @@ class Online:
 
     def state(self) -> OnlineState:
         """All that was learned, for `restore` and `merge`."""
-        objective, conv = self.objective, self.projector.conv
-        assert conv.bias is not None
+        objective = self.objective
         chooser = objective.flow_time
-        held_out = chooser.held_out if chooser else np.zeros((0, conv.in_channels))
+        channels = sum(self.projector.channels)
+        held_out = chooser.held_out if chooser else np.zeros((0, channels))
         tensors = {
             "even": objective.moments.even.total,
             "odd": objective.moments.odd.total,
             "held_out": torch.from_numpy(held_out),
-            "projector": conv.weight.detach(),
-            "bias": conv.bias.detach(),
+            **self._solution(),
         }
+        if objective.local is not None:
+            local = objective.local.state()
+            tensors.update({f"local.{name}": value for name, value in local.items()})
         facts = {
             "seen": self.images,
             "weight": self.weight,
@@ -137,7 +144,23 @@ class Online:
             "time": objective.time,
             "random": chooser.random.bit_generator.state if chooser else None,
         }
-        return OnlineState({name: value.cpu() for name, value in tensors.items()}, facts)
+        # Copies: what is learned next is added in place.
+        return OnlineState({name: value.cpu().clone() for name, value in tensors.items()}, facts)
+
+    def _solution(self) -> dict[str, Tensor]:
+        """Weight and bias of the projector, by the names they have in a state."""
+        if isinstance(self.projector, LocalProjector):
+            buffers = self.projector.named_buffers()
+            return {f"projector.{name}": value for name, value in buffers}
+        conv = self.projector.conv
+        assert conv.bias is not None
+        return {"projector": conv.weight.detach(), "bias": conv.bias.detach()}
+
+    @property
+    def _moments(self) -> list[HalvedMoments | LocalMoments]:
+        """All moments that images are added to."""
+        local = self.objective.local
+        return [self.objective.moments, *([] if local is None else [local])]
 
     def restore(self, state: OnlineState) -> None:
         """Take over a state, bit by bit; nothing may have been learned before."""
@@ -147,11 +170,14 @@ class Online:
         self.objective.time = state.facts["time"]
         if self.objective.flow_time:
             self.objective.flow_time.random.bit_generator.state = state.facts["random"]
-        factor = torch.cat(
-            [state.tensors["projector"].flatten(1), state.tensors["bias"][:, None]], 1
-        )
-        self.projector.assign(factor)
-        self.objective.target = self.objective.target.new_zeros(len(factor))
+        tensors = state.tensors
+        if isinstance(self.projector, LocalProjector):
+            names = ("weight", "bias", "mean")
+            self.projector.assign_cells(*(tensors[f"projector.{name}"] for name in names))
+        else:
+            factor = torch.cat([tensors["projector"].flatten(1), tensors["bias"][:, None]], 1)
+            self.projector.assign(factor)
+        self.objective.target = self.objective.target.new_zeros(self.projector.out_channels)
 
     def merge(self, states: Sequence[OnlineState]) -> None:
         """Add the images of all states; their order does not matter."""
@@ -164,6 +190,15 @@ class Online:
         for name, half in zip(("even", "odd"), moments.halves, strict=True):
             half.add(state.tensors[name])
         moments.seen += state.facts["seen"]
+        if self.objective.local is not None:
+            prefix = "local."
+            sums = {
+                name.removeprefix(prefix): value
+                for name, value in state.tensors.items()
+                if name.startswith(prefix)
+            }
+            self.objective.local.add(sums)
+            self.objective.local.seen += state.facts["seen"]
         self.weight += state.facts["weight"]
         if self.objective.flow_time:
             self.objective.flow_time.keep(state.tensors["held_out"].numpy())

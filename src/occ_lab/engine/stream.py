@@ -290,6 +290,9 @@ def settings_of(detector: Detector, online: Online) -> dict[str, Any]:
         "norm": objective.norm,
         "p": objective.p,
         "time": objective.time,
+        # As a state of before the local form has them: not at all.
+        "cell": objective.cell,
+        "bias": None if objective.bias == "flow" else objective.bias,
     }
 
 

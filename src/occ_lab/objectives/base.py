@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,24 +11,8 @@ from torch.optim import AdamW, Optimizer
 
 from occ_lab.projectors import Conv1x1, Projector
 from occ_lab.utils.errors import InputError
+from occ_lab.utils.sized import SizedByData
 from occ_lab.utils.specs import Recorded
-
-
-class SizedByData(nn.Module):
-    """A module with buffers whose size only the data determine: they load from any shape.
-
-    Attributes:
-        learned: the names of these buffers. They are empty at first.
-    """
-
-    learned: tuple[str, ...] = ()
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in self.learned:
-            buffer = getattr(self, name)
-            shape = state_dict.get(f"{prefix}{name}", buffer).shape
-            setattr(self, name, buffer.new_empty(shape))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class Objective(Recorded, SizedByData, ABC):

@@ -21,6 +21,7 @@ TRUSTED = frozenset(
         "occ_lab.projectors.Conv1x1",
         "occ_lab.projectors.CoordConv1x1",
         "occ_lab.projectors.Identity",
+        "occ_lab.projectors.LocalProjector",
         "torch.optim.adam.Adam",
         "torch.optim.adamw.AdamW",
         "torch.optim.sgd.SGD",

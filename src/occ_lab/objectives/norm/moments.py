@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from occ_lab.features.levels import join, unit_scale
-from occ_lab.objectives.base import SizedByData
 from occ_lab.utils.interpolation import upsampling_matrix
 from occ_lab.utils.processes import all_reduced
+from occ_lab.utils.sized import SizedByData
 
 
 class Moments(SizedByData):

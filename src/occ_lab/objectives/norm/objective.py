@@ -11,16 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from occ_lab.objectives.base import Objective, check_same, mean_feature
-from occ_lab.objectives.norm.closed_form import expected_factor
+from occ_lab.objectives.norm.closed_form import expected_factor, initial_moment
 from occ_lab.objectives.norm.flow_time import FlowTime
+from occ_lab.objectives.norm.local_form import INTEGRATED, flow_factors, flow_form, solved_form
+from occ_lab.objectives.norm.local_moments import LocalMoments
 from occ_lab.objectives.norm.moments import HalvedMoments
-from occ_lab.projectors import Conv1x1, Projector
-from occ_lab.utils.errors import check_number
+from occ_lab.projectors import Conv1x1, LocalProjector, Projector
+from occ_lab.utils.errors import InputError, check_number
 
 log = logging.getLogger(__name__)
 
 Target = Literal["randn", "rand", "ones", "mean"]
 Solver = Literal["gradient", "closed_form"]
+Bias = Literal["flow", "solved"]
 LARGEST_NORM = 1e12  # squared distances to a target stay far within float32
 LONGEST_TIME = 1e4  # a longer flow follows the rounding of float32 features
 
@@ -35,13 +38,22 @@ class Norm(Objective):
     The closed form (``solver="closed_form"``) is the limit of small steps on the squared distance,
     averaged over the projector's initial weights; ν and r do not enter it. It needs one pass for
     the second moments of the features, sets the projector to a factor of the score, and the target
-    to zero.
+    to zero. With ``cell`` it has a projector for every cell of a grid, and with ``bias="solved"`` a
+    bias for every position, see `occ_lab.objectives.norm.local_form`: a part that is in the wrong
+    place is found as well. A bias that is solved for leaves nothing of the target in the score, so
+    that ``norm`` has no effect then.
 
     Args:
         channels: channels of the feature map; None leaves them to `build`.
         solver: ``gradient`` or ``closed_form``.
         time: how far the closed form follows the gradient flow, in units of the mean diagonal of
-            the second moments, from 0 to 1e4; or ``auto``, see `FlowTime`.
+            the second moments, from 0 to 1e4; or ``integrated``, the squared scores of t = 1, 3 and
+            10, each divided by its mean over the training positions; or ``auto``, see `FlowTime`,
+            which chooses it for one projector whose bias follows the flow.
+        cell: positions of the map along a side of a cell, each of which has a projector of its own
+            in the closed form, at least 1; None is one projector for all positions.
+        bias: ``flow``, the bias follows the gradient flow as the weights do; or ``solved``, the
+            mean feature is subtracted at every position (only in the closed form).
         normalize: whether the projector scales each feature vector to length √C.
         norm: the p-norm of the target, above 0 and at most 1e12.
         p: which norm, at least 1; ``inf`` (a number or a string) is the largest component.
@@ -57,6 +69,7 @@ class Norm(Objective):
         target: c ``[C]``; empty before `build`.
         radius: r, a scalar.
         channels: C, None before `build`.
+        local: the moments of positions and cells, where the closed form is a local one.
 
     Raises:
         ValueError: an argument is out of range.
@@ -77,7 +90,9 @@ class Norm(Objective):
         self,
         channels: int | None = None,
         solver: Solver = "gradient",
-        time: float | Literal["auto"] = "auto",
+        time: float | Literal["auto", "integrated"] = "auto",
+        cell: int | None = None,
+        bias: Bias = "flow",
         normalize: bool = False,
         norm: float = 1.0,
         p: float | Literal["inf", ".inf"] = 2.0,
@@ -90,8 +105,23 @@ class Norm(Objective):
     ) -> None:
         if solver not in get_args(Solver):
             raise ValueError(f"solver must be one of {', '.join(get_args(Solver))}, got {solver!r}")
-        if time != "auto":
+        if time not in ("auto", "integrated"):
             check_number("time", time, at_least=0, at_most=LONGEST_TIME)
+        if bias not in get_args(Bias):
+            raise ValueError(f"bias must be one of {', '.join(get_args(Bias))}, got {bias!r}")
+        if cell is not None:
+            check_number("cell", cell, at_least=1, integer=True)
+        if bias == "solved" and time == "auto":
+            raise ValueError(
+                "time must be integrated or a number with bias=solved, got 'auto', which chooses "
+                "it for a bias that follows the flow"
+            )
+        if solver == "gradient" and (cell is not None or bias == "solved"):
+            name, default = ("cell", "null") if cell is not None else ("bias", "flow")
+            raise ValueError(
+                f"{name} must be {default} with solver=gradient: only the closed form has a "
+                "projector for each cell"
+            )
         check_number("norm", norm, above=0, at_most=LARGEST_NORM)
         order = math.inf if p in ("inf", ".inf") else p  # YAML's .inf is a string in some places
         check_number("p", order, at_least=1)
@@ -119,7 +149,14 @@ class Norm(Objective):
         self.seed = seed
         self.one_pass = solver == "closed_form"
         self.needs_setup = target == "mean"
+        self.cell = cell
+        self.bias = bias
+        self.local: LocalMoments | None = None
         if self.one_pass:
+            if cell is not None or bias == "solved":
+                self.local = LocalMoments(cell, normalize)
+            if bias == "solved" and norm != 1:
+                log.info("norm=%g has no effect: bias=solved leaves nothing of the target", norm)
             self.moments = HalvedMoments(normalize)
             self.flow_time = FlowTime(normalize, seed) if time == "auto" else None
         self.radius = nn.Parameter(torch.tensor(float(radius)))
@@ -158,7 +195,9 @@ class Norm(Objective):
         return scaled
 
     def default_projector(self, channels: Sequence[int]) -> Projector:
-        """`Conv1x1`, which scales features where ``normalize`` asks for it."""
+        """`Conv1x1`, or `LocalProjector` with ``cell`` or a bias that is solved for."""
+        if self.local is not None:
+            return LocalProjector(channels, self.cell, self.normalize)
         return Conv1x1(channels, normalize=self.normalize)
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
@@ -174,9 +213,14 @@ class Norm(Objective):
 
         Raises:
             TypeError: the solver is ``gradient``.
+            InputError: with a projector for each cell, the images differ in size.
         """
         if not self.one_pass:
             super().observe(levels)
+        if self.local is not None:
+            self.local.update(levels)
+            if not self.flow_time:
+                return
         _, held_out = self.moments.update(levels)
         if self.flow_time:
             self.flow_time.observe(held_out)
@@ -187,6 +231,8 @@ class Norm(Objective):
         Raises:
             InputError: the projector cannot be set, or nothing is left of the features at ``time``.
         """
+        if self.local is not None:
+            self.local.reduce()
         self.moments.build(projector.channels)  # of a process that has seen no image
         self.moments.reduce()
         if aurocs := self.choose_time(projector):
@@ -216,9 +262,28 @@ class Norm(Objective):
             InputError: the projector cannot be set, or nothing is left of the features at ``time``.
         """
         channels = self._built_for(projector)
-        factor = expected_factor(self.moments.mean, channels, self.length, float(self.time))
-        projector.assign(factor)
-        self.target = self.target.new_zeros(len(factor))
+        moment = initial_moment(sum(projector.channels), channels)
+        times = INTEGRATED if self.time == "integrated" else (float(self.time),)
+        if self.local is not None:
+            if not self.images:
+                raise InputError("the training set has no images", part="dataset")
+            if self.bias == "solved":
+                form = solved_form(self.local, times, moment)
+            else:
+                form = flow_form(self.local, times, moment, self.length)
+            projector.assign_cells(form.weight, form.bias, form.mean)
+        elif self.time == "integrated":
+            whole = torch.ones(1, dtype=torch.float64)
+            sigma = self.moments.mean[None]
+            projector.assign(flow_factors(sigma, whole, times, moment, self.length)[0])
+        else:
+            projector.assign(expected_factor(self.moments.mean, channels, self.length, *times))
+        self.target = self.target.new_zeros(projector.out_channels)
+
+    @property
+    def images(self) -> int:
+        """How many images the closed form has learned from."""
+        return self.moments.seen if self.local is None else self.local.seen
 
     def _built_for(self, projector: Projector) -> int:
         if self.channels is None:

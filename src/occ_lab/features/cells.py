@@ -1,0 +1,116 @@
+"""A grid of cells over feature maps: every position belongs to exactly one cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells over maps of H × W positions.
+
+    Inner cells have the same number of positions a side. Where that number does not divide the
+    map, the grid is centred, and the cells at the border are smaller, but not by more than half of
+    a side. A map that is smaller than a cell is one cell.
+
+    Attributes:
+        height: H.
+        width: W.
+        side: positions along the two sides of an inner cell.
+
+    Example:
+        >>> Cells.of(4, (56, 56)).grid
+        (14, 14)
+        >>> Cells.of(4, (6, 1)).sizes.tolist()  # two cells of three positions, of one column
+        [3, 3]
+        >>> Cells.of(None, (56, 56)).count
+        1
+    """
+
+    height: int
+    width: int
+    side: tuple[int, int]
+
+    @classmethod
+    def of(cls, cell: int | None, size: Sequence[int]) -> Cells:
+        """The cells over maps of a size.
+
+        Args:
+            cell: positions a side, at least 1; None is one cell for the whole map.
+            size: H and W, each at least 1.
+        """
+        height, width = size
+        wanted = max(height, width) if cell is None else cell
+        return cls(height, width, (min(wanted, height), min(wanted, width)))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """How many cells there are along the height and along the width."""
+        return -(-self.height // self.side[0]), -(-self.width // self.side[1])
+
+    @property
+    def count(self) -> int:
+        """G, the number of cells."""
+        rows, columns = self.grid
+        return rows * columns
+
+    @property
+    def area(self) -> int:
+        """P, the positions of an inner cell."""
+        return self.side[0] * self.side[1]
+
+    @property
+    def _padding(self) -> tuple[int, int, int, int]:
+        """Positions that are added left, right, above and below to fill the cells at the border."""
+        rows, columns = self.grid
+        across, down = columns * self.side[1] - self.width, rows * self.side[0] - self.height
+        return across // 2, across - across // 2, down // 2, down - down // 2
+
+    @property
+    def mask(self) -> Tensor:
+        """Which positions of a cell lie on the map: bool ``[G, P, 1]``."""
+        return self.split(torch.ones(1, 1, self.height, self.width))[:, 0] > 0
+
+    @property
+    def sizes(self) -> Tensor:
+        """The number of positions of each cell, int64 ``[G]``; row by row over the grid."""
+        return self.mask.sum(dim=(1, 2))
+
+    def split(self, maps: Tensor) -> Tensor:
+        """The vectors of each cell.
+
+        Args:
+            maps: ``[B, C, H, W]``.
+
+        Returns:
+            ``[G, B, P, C]``; zero at positions of a cell that lie outside of the map.
+        """
+        x = maps.permute(0, 2, 3, 1)
+        if any(self._padding):
+            x = F.pad(x, (0, 0, *self._padding))
+        (rows, columns), (down, across) = self.grid, self.side
+        x = x.reshape(len(maps), rows, down, columns, across, maps.shape[1])
+        return x.permute(1, 3, 0, 2, 4, 5).reshape(self.count, len(maps), self.area, maps.shape[1])
+
+    def merge(self, parts: Tensor) -> Tensor:
+        """The maps ``[B, C, H, W]`` of what `split` returns, ``[G, B, P, C]``.
+
+        In memory the channels of a position lie side by side.
+
+        Example:
+            >>> cells, maps = Cells.of(4, (5, 6)), torch.rand(2, 3, 5, 6)
+            >>> bool((cells.merge(cells.split(maps)) == maps).all())
+            True
+        """
+        (rows, columns), (down, across) = self.grid, self.side
+        batch, channels = parts.shape[1], parts.shape[3]
+        x = parts.reshape(rows, columns, batch, down, across, channels).permute(2, 0, 3, 1, 4, 5)
+        x = x.reshape(batch, rows * down, columns * across, channels)
+        left, _, top, _ = self._padding
+        x = x[:, top : top + self.height, left : left + self.width]
+        return x.permute(0, 3, 1, 2)

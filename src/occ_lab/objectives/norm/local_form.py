@@ -1,0 +1,278 @@
+"""The local closed form: a projector for every cell of a grid, and a score integrated over time.
+
+Let the projector of the closed form (see `closed_form`) depend on where it stands: φ_x(f) = W_c f +
+b_x for a position x of cell c. Then each cell has its own second moments Σ_c and its own flow.
+
+**Bias.** If it follows the flow, Σ_c is that of f̃ = [f; 1] and the squared score is, as with one
+projector, ``f̃ᵀ F A F f̃``. If it is solved for at every position, φ_x(f) − c = W_c (f − μ_x), where
+μ_x is the mean feature of the position: nothing of the target is left, Σ_c is the covariance about
+these means, and A is a multiple of the identity.
+
+**Time.** All cells follow the flow of one loss for the same time, counted in units of one s, the
+mean diagonal of Σ over all cells. In the eigenbasis of Σ_c, a direction of variance λ has weight
+``exp(−2tλ/s)``: time t selects a band of variances around s/2t. In place of one t, the squared
+scores of several are added, each divided by its mean over all training positions:
+``score² = Σ_t w_t f̃ᵀ F_t A F_t f̃``. Since ``∫ λ exp(−2tλ/s) dt = s/2`` for every λ, the integral
+over all times is the Mahalanobis distance: PaDiM (Defard et al. 2020) is the limit of one position
+to a cell. It is one factor L, and costs no more than one t does.
+
+**Few images.** A cell in which m positions were seen borrows from the mean Σ̄ of all cells:
+``a Σ_c + (1 − a) Σ̄``, a = m/(m + C). The means of positions are shrunk as `shrunk_means` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from occ_lab.objectives.norm.closed_form import FAINT, RANK, SMALL, spectrum
+from occ_lab.objectives.norm.local_moments import LocalMoments
+from occ_lab.utils.errors import InputError
+
+INTEGRATED = (1.0, 3.0, 10.0)  # a logarithmic grid; the band of variances from s/2 to s/20
+SHORTEST = 1e-4  # of the longest row of a factor; shorter ones change no score in float32
+
+
+@dataclass(frozen=True)
+class LocalForm:
+    """A projector for every cell: ``z = W (f − μ) + b``, whose length is the score.
+
+    Attributes:
+        weight: W, float64 ``[G, R, C]``.
+        bias: b, float64 ``[G, R]``.
+        mean: μ, float64 ``[G, P, C]`` for the P positions of a cell, or ``[1, 1, 1]`` where nothing
+            is subtracted.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+
+
+def solved_form(moments: LocalMoments, times: Sequence[float], moment: float) -> LocalForm:
+    """The form with the bias of every position solved for.
+
+    Args:
+        moments: of at least one image.
+        times: t, each at least 0; the squared scores of several are integrated.
+        moment: the second moment of the initial weights in every direction, see `initial_moment`.
+
+    Raises:
+        InputError: the flow leaves nothing of any direction within the range of float32.
+
+    Example:
+        >>> moments = LocalMoments(cell=2)
+        >>> moments.update([torch.rand(5, 3, 4, 4)])
+        >>> len(solved_form(moments, INTEGRATED, moment=1 / 3).weight)
+        4
+    """
+    mean = shrunk_means(moments)
+    sizes = cell_sizes(moments)
+    sigma = shrunk_to_mean(covariances(moments, mean), moments.n * sizes, sizes)
+    weight = flow_factors(sigma, sizes, times, moment, norm=0.0)
+    return LocalForm(weight, weight.new_zeros(weight.shape[:2]), mean)
+
+
+def flow_form(
+    moments: LocalMoments, times: Sequence[float], moment: float, norm: float
+) -> LocalForm:
+    """The form in which the bias of every cell follows the flow, as the weights do.
+
+    Args:
+        moments: of at least one image.
+        times: t, each at least 0; the squared scores of several are integrated.
+        moment: the second moment of the initial weights in every direction, see `initial_moment`.
+        norm: ‖c‖₂ of the target.
+
+    Raises:
+        InputError: the flow leaves nothing of any direction within the range of float32.
+
+    Example:
+        >>> moments = LocalMoments(cell=2)
+        >>> moments.update([torch.rand(5, 3, 4, 4)])
+        >>> form = flow_form(moments, [3.0], moment=1 / 3, norm=1.0)
+        >>> len(form.weight), form.bias.shape == form.weight.shape[:2]
+        (4, True)
+    """
+    sizes = cell_sizes(moments)
+    sigma = shrunk_to_mean(second_moments(moments), moments.n * sizes, sizes)
+    factor = flow_factors(sigma, sizes, times, moment, norm)
+    return LocalForm(factor[..., :-1], factor[..., -1], factor.new_zeros(1, 1, 1))
+
+
+def cell_sizes(moments: LocalMoments) -> Tensor:
+    """The number of positions of each cell, float64 ``[G]`` on the CPU."""
+    assert moments.cells is not None
+    return moments.cells.sizes.double()
+
+
+def shrunk_means(moments: LocalMoments) -> Tensor:
+    """The mean feature of every position, shrunk to those of its cell and of the map.
+
+    The mean of a position deviates from that of its cell by something real, of variance τ² over
+    positions, and by the noise of n images, of variance v/n: with d the deviation of f from the
+    mean of its cell in the same image, v is the variance of d over images. The best linear estimate
+    keeps the fraction ``1 − (v/n) / (τ² + v/n)`` of it (empirical Bayes; Efron & Morris 1973), and
+    the denominator is estimated by what is observed. The means of cells are shrunk to that of the
+    map in the same way. Every channel of every cell has its own fraction, which tends to 1 with the
+    number of images; a single image, of which v cannot be known, keeps nothing.
+
+    Returns:
+        float64 ``[G, P, C]`` on the CPU, zero at positions outside of the map.
+    """
+    n, sizes = moments.n, cell_sizes(moments)[:, None]
+    assert moments.cells is not None
+    mask = moments.cells.mask.double()
+    means = moments.sums.cpu() / n
+    of_cells = means.sum(dim=1) / sizes
+    of_map = (of_cells * sizes).sum(dim=0) / sizes.sum()
+
+    apart = mask * (means - of_cells[:, None])
+    squares = moments.squares.cpu().diagonal(dim1=1, dim2=2)
+    # Over images and positions: the squares of d, those of their means, and the rest, the noise.
+    observed = apart.square().sum(dim=1)
+    noise = squares - moments.cell_squares.cpu() / sizes - n * observed
+    within = kept_fraction(observed, noise, n)
+
+    far = of_cells - of_map
+    observed = (sizes * far.square()).sum(dim=0)
+    total = (moments.cell_squares.cpu() / sizes).sum(dim=0)
+    noise = total - moments.map_squares.cpu() / sizes.sum() - n * observed
+    across = kept_fraction(observed, noise, n)
+    return mask * (of_map + across * far)[:, None] + within[:, None] * apart
+
+
+def kept_fraction(observed: Tensor, noise: Tensor, n: float) -> Tensor:
+    """How much of deviations to keep, in 0..1.
+
+    Args:
+        observed: the sum of squares of the deviations of the means.
+        noise: the sum over n images of the squares of deviations about these means.
+        n: the number of images.
+
+    Example:
+        >>> kept_fraction(torch.tensor([4.0, 0.1]), torch.tensor([6.0, 6.0]), n=3.0)
+        tensor([0.7500, 0.0000])
+    """
+    if n <= 1:
+        return torch.zeros_like(observed)
+    of_means = noise.clamp_min(0) / (n * (n - 1))
+    return (1 - of_means / observed).nan_to_num(0, neginf=0).clamp(0, 1)
+
+
+def covariances(moments: LocalMoments, mean: Tensor) -> Tensor:
+    """The second moments of each cell about given means of its positions.
+
+    Args:
+        moments: of at least one image.
+        mean: μ, float64 ``[G, P, C]``.
+
+    Returns:
+        float64 ``[G, C, C]`` on the CPU.
+    """
+    n = moments.n
+    mine = moments.sums.cpu() / n
+    off = mine - mean
+    about = moments.squares.cpu() - n * (mine.mT @ mine) + n * (off.mT @ off)
+    return about / (n * cell_sizes(moments))[:, None, None]
+
+
+def second_moments(moments: LocalMoments) -> Tensor:
+    """The second moments of f̃ = [f; 1] of each cell, float64 ``[G, C + 1, C + 1]`` on the CPU."""
+    count = (moments.n * cell_sizes(moments))[:, None]
+    mean = moments.sums.cpu().sum(dim=1) / count
+    squares = moments.squares.cpu() / count[..., None]
+    top = torch.cat([squares, mean[..., None]], dim=2)
+    bottom = torch.cat([mean, torch.ones_like(count)], dim=1)
+    return torch.cat([top, bottom[:, None]], dim=1)
+
+
+def shrunk_to_mean(sigma: Tensor, seen: Tensor, sizes: Tensor) -> Tensor:
+    """``a Σ_c + (1 − a) Σ̄`` with a = m/(m + C).
+
+    Args:
+        sigma: Σ of each cell, ``[G, D, D]``; D counts as C.
+        seen: m, the positions that were seen in each cell, ``[G]``.
+        sizes: how much each cell counts in the mean Σ̄, ``[G]``.
+    """
+    mean = torch.einsum("g,gij->ij", sizes / sizes.sum(), sigma)
+    a = (seen / (seen + sigma.shape[-1]))[:, None, None]
+    return torch.lerp(mean.expand_as(sigma), sigma, a)
+
+
+def spectra(sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues ``[G, D]``, none below 0, and eigenvectors ``[G, D, D]`` of several Σ."""
+    if sigma.shape[-1] > SMALL:
+        scales = sigma.diagonal(dim1=1, dim2=2).mean(dim=1)
+        found = [spectrum(each) for each in sigma]
+        values = torch.stack([rates * s for (rates, _), s in zip(found, scales, strict=True)])
+        return values.nan_to_num(0).clamp_min(0), torch.stack([each for _, each in found])
+    # LAPACK decomposes the matrices of a batch one after the other, in one thread.
+    threads = min(torch.get_num_threads(), len(sigma))
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(torch.linalg.eigh, torch.chunk(sigma, threads)))
+    values = torch.cat([values for values, _ in parts])
+    vectors = torch.cat([vectors for _, vectors in parts])
+    return values.clamp_min(0), vectors
+
+
+def flow_factors(
+    sigma: Tensor, sizes: Tensor, times: Sequence[float], moment: float, norm: float
+) -> Tensor:
+    """A factor L of the score of every cell, ``score² = ‖L f̃‖²``, integrated over times.
+
+    With m_t the mean of the term of time t over all training positions, and m̄ that of all m_t, the
+    weights are ``w_t = m̄ / m_t``: all terms count the same. No direction counts as less than 1e-7 s
+    in m_t. A single time has weight 1; in a single cell its score is that of `expected_factor`.
+
+    Args:
+        sigma: Σ of each cell, float64 ``[G, D, D]``.
+        sizes: the positions of each cell, ``[G]``.
+        times: t, each at least 0.
+        moment: the second moment of the initial weights in every direction.
+        norm: ‖c‖₂ of the target, whose direction is the last one of Σ; 0 where there is none.
+
+    Returns:
+        float64 ``[G, R, D]``. Rows that are shorter than 1e-4 of the longest one in every cell are
+        left out.
+
+    Raises:
+        InputError: the flow leaves nothing of any direction within the range of float32.
+
+    Example:
+        >>> sigma = torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
+        >>> flow_factors(sigma, torch.ones(2).double(), [3.0], moment=1.0, norm=0.0).shape
+        torch.Size([2, 3, 3])
+    """
+    variances, vectors = spectra(sigma)
+    portions = sizes / sizes.sum()
+    scale = (portions * sigma.diagonal(dim1=1, dim2=2).mean(dim=1)).sum()
+    rates = (variances / scale).nan_to_num(0)  # nothing varies in a single position of one image
+    t = torch.tensor(times, dtype=sigma.dtype)[:, None, None]
+    left = torch.exp(-t * rates)  # [T, G, D]
+    squares = moment * left.square()
+    pull = norm * left * vectors[:, -1]  # of eᵀF, in the eigenbasis
+    # The rounding of features varies by itself: with few images in many dimensions, a long time
+    # would leave nothing else of the training positions, and its weight would have no bound.
+    least = variances.clamp_min(RANK * float(scale))
+    terms = ((squares + pull.square()) * least).sum(dim=-1) @ portions  # m_t
+    weights = torch.where(terms > 0, terms.mean() / terms, torch.ones_like(terms))[:, None, None]
+    drawn = (weights * squares).sum(dim=0).sqrt()[..., None] * vectors.mT
+    rows = [drawn]
+    if norm:
+        rows.append((weights.sqrt() * pull).transpose(0, 1) @ vectors.mT)
+    factor = torch.cat(rows, dim=1)
+    lengths = torch.linalg.vector_norm(factor, dim=2)
+    longest = lengths.amax(dim=1, keepdim=True)
+    if not longest.max() >= FAINT:
+        longest_time = max(times)
+        raise InputError(
+            f"time: a flow of length t = {longest_time:g} leaves nothing of features; set a "
+            "shorter one",
+            part="objective",
+        )
+    return factor[:, (lengths > SHORTEST * longest).any(dim=0)]

@@ -1,23 +1,10 @@
 """The feasible domain of the norm, estimated without labels and without test images.
 
-A squared score of the closed form is s₀² + norm² s₁² (see `norm_maps`): s₀ depends on a feature in
-all directions, s₁ is one linear functional of it, that of the constant. The separation of image
-scores is measured relative to their spread over normal images. Let D₀ and D₁ be the standard
-deviations, over normal images that Σ was not computed from, of the image scores of the maps s₀² and
-s₁². Consider the worst case, in which s₁ carries no information on a defect, is independent of s₀,
-and a defect raises the score by δ. The separation is then
-
-    d′(norm) = δ / √(D₀² + norm⁴ D₁²) = d′(0) / √(1 + (norm/norm*)⁴),   norm* = √(D₀ / D₁),
-
-the upper end of the domain: there both parts have the same spread, and the separation is smaller by
-√2, as at the half-power point of a filter. The power of four makes the end sharp: half the norm
-loses 3 % of the separation, twice the norm 76 %. Where s₁ does carry information, the AUROC falls
-later or less than that.
-
-There is no lower end. As the norm falls the score tends to s₀, which is still a score with the same
-order of images: in the closed form a small norm costs nothing, and the domain begins at 0. What
-training by few noisy gradient steps loses at small norms is not a property of the objective and
-does not appear here.
+A squared score of the closed form is s₀² + norm² s₁² (see `norm_maps`), where s₁ is one linear
+functional of the feature, that of the constant. The upper end of the domain is the norm at which
+both parts have the same spread over normal images, norm* = √(D₀ / D₁): if s₁ does not respond to a
+defect, the separation of image scores relative to that spread is smaller by √2 there. There is no
+lower end. docs/norm_objective.md derives both.
 
 The images must be held out: with few images and many channels, the fit is so close that the s₀ and
 s₁ of the training images say nothing (300 embeddings of 1280 channels put norm* off by a factor of

@@ -98,9 +98,7 @@ def flow_form(
         >>> len(form.weight), form.bias.shape == form.weight.shape[:2]
         (4, True)
     """
-    sizes = cell_sizes(moments)
-    sigma = shrunk_to_mean(second_moments(moments), moments.n * sizes, sizes)
-    factor = flow_factors(sigma, sizes, times, moment, norm)
+    factor = flow_factors(shrunk_moments(moments), cell_sizes(moments), times, moment, norm)
     return LocalForm(factor[..., :-1], factor[..., -1], factor.new_zeros(1, 1, 1))
 
 
@@ -191,6 +189,12 @@ def second_moments(moments: LocalMoments) -> Tensor:
     return torch.cat([top, bottom[:, None]], dim=1)
 
 
+def shrunk_moments(moments: LocalMoments) -> Tensor:
+    """`second_moments`, shrunk to their mean over all cells."""
+    sizes = cell_sizes(moments)
+    return shrunk_to_mean(second_moments(moments), moments.n * sizes, sizes)
+
+
 def shrunk_to_mean(sigma: Tensor, seen: Tensor, sizes: Tensor) -> Tensor:
     """``a Σ_c + (1 − a) Σ̄`` with a = m/(m + C).
 
@@ -218,6 +222,12 @@ def spectra(sigma: Tensor) -> tuple[Tensor, Tensor]:
     values = torch.cat([values for values, _ in parts])
     vectors = torch.cat([vectors for _, vectors in parts])
     return values.clamp_min(0), vectors
+
+
+def unit_of_time(sigma: Tensor, sizes: Tensor) -> Tensor:
+    """s, the mean diagonal over all cells, of Σ ``[G, D, D]`` and the positions ``[G]`` of each."""
+    diagonals = sigma.diagonal(dim1=1, dim2=2).mean(dim=1)
+    return (sizes / sizes.sum() * diagonals).sum()
 
 
 def flow_factors(
@@ -250,7 +260,7 @@ def flow_factors(
     """
     variances, vectors = spectra(sigma)
     portions = sizes / sizes.sum()
-    scale = (portions * sigma.diagonal(dim1=1, dim2=2).mean(dim=1)).sum()
+    scale = unit_of_time(sigma, sizes)
     rates = (variances / scale).nan_to_num(0)  # nothing varies in a single position of one image
     t = torch.tensor(times, dtype=sigma.dtype)[:, None, None]
     left = torch.exp(-t * rates)  # [T, G, D]

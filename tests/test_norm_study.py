@@ -25,7 +25,7 @@ SMALL = [
 
 
 def test_a_study_leaves_figures_and_pictures(tmp_path: Path) -> None:
-    small = [*SMALL, "norms=[0.5,2,8,256]", "times=[1,10]", "hydra.run.dir=out"]
+    small = [*SMALL, "norms=[0.5,2,8,256]", "times=[1,integrated]", "hydra.run.dir=out"]
     done = command("norm_study", *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
@@ -33,7 +33,8 @@ def test_a_study_leaves_figures_and_pictures(tmp_path: Path) -> None:
     assert content["norms"] == [0.5, 2, 8, 256]
     figures = content["tasks"]["brick"]
     assert (figures["n_train"], figures["n_test"]) == (8, 9)
-    assert [grid["time"] for grid in figures["times"]] == [1, 10]
+    assert [grid["time"] for grid in figures["times"]] == [1, "integrated"]
+    assert figures["cells"] == 36  # of 24 × 24 positions
     for grid in figures["times"]:
         for name in ("image_auroc", "pixel_auroc"):
             assert len(grid[name]) == 4
@@ -44,7 +45,7 @@ def test_a_study_leaves_figures_and_pictures(tmp_path: Path) -> None:
     rows = list(csv.DictReader((out / "norm_study.csv").open(encoding="utf-8")))
     assert [(row["time"], row["norm"]) for row in rows][:5] == [
         *(("1", norm) for norm in ("0.5", "2", "8", "256")),
-        ("10", "0.5"),
+        ("integrated", "0.5"),
     ]
     assert {path.name for path in (out / "tasks" / "brick").iterdir()} == {
         "curve.png",
@@ -66,6 +67,8 @@ def test_a_study_leaves_figures_and_pictures(tmp_path: Path) -> None:
         ("norms=[2,1]", "^norms must be in rising order"),
         ("times=10", "^times must be a list of numbers"),
         ("times=[-1]", r"^times\[0\] must be a number and >= 0"),
+        ("times=[auto]", r"^times\[0\] must be a number and >= 0"),
+        ("cell=0", "^cell must be an integer and >= 1"),
         ("pictures.norms=[0]", r"^pictures\.norms\[0\] must be a number and > 0"),
         ("pictures.time=soon", r"^pictures\.time must be a number"),
         ("loader.workers=-1", r"^loader\.workers must be an integer and >= 0"),

@@ -64,7 +64,8 @@ def scored(masks: torch.Tensor | None) -> NormScores:
     along = torch.arange(8.0).reshape(2, 2, 2) + 1
     drawn = torch.stack([along.square(), along, torch.ones(2, 2, 2)])  # s₁ = 1: φ = p
     empty = torch.zeros(1, 2, 2, 2)
-    return NormScores(empty, empty, drawn, torch.tensor([0, 1]), masks, PostProcess(), (8, 8))
+    labels, means = torch.tensor([0, 1]), torch.zeros(2, 1)
+    return NormScores(empty, empty, means, drawn, labels, masks, PostProcess(), (8, 8))
 
 
 def test_positions_of_anomalous_images_outside_their_masks_are_left_out() -> None:

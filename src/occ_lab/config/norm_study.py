@@ -58,6 +58,7 @@ def norm_study_plan(cfg: DictConfig) -> NormStudy:
             build(cfg.backbone, "backbone"),
             norms=plain(cfg.norms),
             times=plain(cfg.times),
+            cell=cfg.cell,
             normalize=cfg.normalize,
             pictures=pictures,
             postprocess=build(cfg.scoring, "scoring"),

@@ -16,6 +16,7 @@ from torch import Tensor
 from occ_lab.metrics import ImageAUROC, PixelAUROC
 from occ_lab.objectives.norm.domain import measured_end
 from occ_lab.objectives.norm.drawn import length_and_cosine
+from occ_lab.objectives.norm.norm_maps import integrated
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.reporting.norm_plots import Cloud
 
@@ -30,6 +31,7 @@ class NormScores:
     Attributes:
         spread: s₀², ``[T, N, H, W]``.
         constant: s₁, ``[T, N, H, W]``.
+        means: of s₀² and s₁² over the training positions, ``[2, T]``.
         drawn: what `DrawnMaps` returns, ``[3, N, H, W]``.
         labels: ``[N]``, 1 anomalous.
         masks: bool ``[N, h, w]``, or None.
@@ -39,17 +41,18 @@ class NormScores:
 
     spread: Tensor
     constant: Tensor
+    means: Tensor
     drawn: Tensor
     labels: Tensor
     masks: Tensor | None
     postprocess: PostProcess
     size: tuple[int, int]
 
-    def aurocs(self, time: int, norm: float, pixels: bool = True) -> dict[str, float]:
+    def aurocs(self, times: Sequence[int], norm: float, pixels: bool = True) -> dict[str, float]:
         """AUROCs at a norm.
 
         Args:
-            time: index of the time.
+            times: the index of a time, or those of several, which are integrated.
             norm: of the target.
             pixels: whether the pixel AUROC is computed where there are masks.
 
@@ -58,7 +61,10 @@ class NormScores:
         """
         image, pixel = ImageAUROC(), PixelAUROC()
         masks = self.masks if pixels else None
-        maps = (self.spread[time] + norm**2 * self.constant[time].square()).sqrt()
+        spread, constant = integrated(
+            self.spread[times], self.constant[times], self.means[:, times], norm
+        )
+        maps = (spread + norm**2 * constant).sqrt()
         for indices in torch.split(torch.arange(len(self.labels)), IMAGES):
             full = self.postprocess.maps(maps[indices], self.size)
             image_scores = self.postprocess.image_scores(maps[indices], full)
@@ -70,19 +76,23 @@ class NormScores:
             figures["pixel_auroc"] = float(pixel.compute())
         return figures
 
-    def over_norms(self, time: int, norms: Sequence[float], end: float) -> dict[str, Any]:
+    def over_norms(
+        self, times: Sequence[int], norms: Sequence[float], end: float
+    ) -> dict[str, Any]:
         """The AUROCs at each norm, and how well the estimated domain agrees with them.
 
         Args:
-            time: index of the time.
+            times: the index of a time, or those of several, which are integrated.
             norms: of the target, in rising order.
             end: the estimated upper end of the domain.
         """
-        columns = [self.aurocs(time, norm) for norm in norms]
+        columns = [self.aurocs(times, norm) for norm in norms]
         grid = {name: [figures[name] for figures in columns] for name in columns[0]}
         image = grid["image_auroc"]
         best = int(np.argmax(image))
-        at_end, at_1 = (self.aurocs(time, norm, pixels=False)["image_auroc"] for norm in (end, 1.0))
+        at_end, at_1 = (
+            self.aurocs(times, norm, pixels=False)["image_auroc"] for norm in (end, 1.0)
+        )
         measured = measured_end(norms, image, DROP)
         return {
             **grid,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -20,10 +21,11 @@ from occ_lab.engine.norm_figures import NormScores
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.extraction import use_features
 from occ_lab.features.levels import pieces
-from occ_lab.objectives.norm.domain import domain_end
+from occ_lab.objectives.norm.domain import domain_end, settled_end
 from occ_lab.objectives.norm.drawn import DrawnMaps
-from occ_lab.objectives.norm.moments import HalvedMoments
-from occ_lab.objectives.norm.norm_maps import NormMaps
+from occ_lab.objectives.norm.local_form import INTEGRATED
+from occ_lab.objectives.norm.local_moments import LocalMoments
+from occ_lab.objectives.norm.norm_maps import NormMaps, integrated
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.reporting.norm_plots import save_curve, save_histograms, save_polar
 from occ_lab.reporting.record import to_csv, to_json
@@ -62,7 +64,11 @@ class NormStudy:
         benchmark: its tasks are studied one after another.
         backbone: a frozen one.
         norms: of the target, above 0, in rising order.
-        times: how far the gradient flow is followed, each at least 0.
+        times: how far the gradient flow is followed, each at least 0, or ``integrated``, the sum
+            over several times that is `Norm`'s default.
+        cell: positions of the map along a side of a cell, each of which has a projector of its own;
+            None is one projector for all positions. The bias follows the flow: if it were solved
+            for, the norm would have no effect.
         normalize: whether each feature vector is scaled to length √C.
         pictures: which histograms and polar pictures are drawn.
         postprocess: scores to image scores and maps.
@@ -80,7 +86,8 @@ class NormStudy:
     benchmark: Benchmark
     backbone: FrozenBackbone
     norms: Sequence[float] = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256)
-    times: Sequence[float] = (1, 10, 100)
+    times: Sequence[float | Literal["integrated"]] = (1, 3, 10, "integrated")
+    cell: int | None = 4
     normalize: bool = False
     pictures: Pictures = field(default_factory=Pictures)
     postprocess: PostProcess = field(default_factory=PostProcess)
@@ -92,7 +99,9 @@ class NormStudy:
 
     def __post_init__(self) -> None:
         check_numbers("norms", self.norms, above=0)
-        check_numbers("times", self.times, at_least=0)
+        check_numbers("times", self.times, word="integrated", at_least=0)
+        if self.cell is not None:
+            check_number("cell", self.cell, at_least=1, integer=True)
         if list(self.norms) != sorted(set(self.norms)):
             raise ValueError(f"norms must be in rising order, got {list(self.norms)}")
         check_number("eval_batch_size", self.eval_batch_size, at_least=1, integer=True)
@@ -100,6 +109,17 @@ class NormStudy:
         check_number("seed", self.seed, at_least=0, integer=True)
         frozen(self.backbone).check_tasks(self.benchmark.tasks())
         self.backbone.check_size(self.benchmark.crop, self.benchmark.crop)
+
+    @property
+    def flow_times(self) -> list[float]:
+        """Every t whose maps are computed."""
+        several = INTEGRATED if "integrated" in self.times else ()
+        return sorted({*several, *(time for time in self.times if not isinstance(time, str))})
+
+    def indices(self, time: float | str) -> list[int]:
+        """The indices in `flow_times` of what one of `times` adds up."""
+        wanted = INTEGRATED if isinstance(time, str) else (time,)
+        return [self.flow_times.index(t) for t in wanted]
 
     def image_scores(self, scores: Tensor) -> Tensor:
         """Image scores ``[B]`` of scores ``[B, H, W]``."""
@@ -132,12 +152,20 @@ def frozen(backbone: Backbone) -> FrozenBackbone:
     return backbone
 
 
-def check_numbers(name: str, values: object, **rules: Any) -> None:
-    """Raise a ValueError unless ``values`` is a list of numbers by the rules of `check_number`."""
+def check_numbers(name: str, values: object, word: str | None = None, **rules: Any) -> None:
+    """Raise a ValueError unless ``values`` is a list of numbers by the rules of `check_number`.
+
+    Args:
+        name: of the list.
+        values: the list.
+        word: may stand in it, too.
+        rules: see `check_number`.
+    """
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
         raise ValueError(f"{name} must be a list of numbers like [1,10], got {values!r}")
     for index, value in enumerate(values):
-        check_number(f"{name}[{index}]", value, **rules)
+        if word is None or value != word:
+            check_number(f"{name}[{index}]", value, **rules)
 
 
 def study(
@@ -207,19 +235,26 @@ def study_task(plan: NormStudy, task: str, folder: Path, title: str) -> dict[str
     if plan.cache is not None:
         use_features(data, plan.cache, plan.backbone, plan.device)
     plan.backbone.to(plan.device)
-    moments = HalvedMoments(plan.normalize).to(plan.device)
+    halves = [LocalMoments(plan.cell, plan.normalize).to(plan.device) for _ in range(2)]
     for batch in data.setup_dataloader():
-        moments.update(plan.levels(batch))
-    ends = domain_ends(plan, data, moments)
-    scores = score_test_images(plan, data, moments.mean)
+        for moments, levels in zip(halves, halved(plan, batch), strict=True):
+            moments.update(levels)
+    ends = domain_ends(plan, data, halves)
+    whole, other = halves
+    whole.add(other.state())
+    scores = score_test_images(plan, data, whole)
+    assert whole.cells is not None
+    if whole.cells.count > 1:
+        title = f"{title} · cells of {plan.cell} × {plan.cell}"
 
     figures: dict[str, Any] = {
         "n_train": len(data.split.train),
         "n_test": len(data.split.test),
         "channels": sum(plan.backbone.channels),
+        "cells": whole.cells.count,
         "times": [
-            {"time": t, **scores.over_norms(index, plan.norms, end)}
-            for index, (t, end) in enumerate(zip(plan.times, ends, strict=True))
+            {"time": time, **scores.over_norms(plan.indices(time), plan.norms, end)}
+            for time, end in zip(plan.times, ends, strict=True)
         ],
     }
     clouds = [scores.cloud(norm) for norm in plan.pictures.norms]
@@ -235,33 +270,46 @@ def study_task(plan: NormStudy, task: str, folder: Path, title: str) -> dict[str
     return figures
 
 
-def domain_ends(plan: NormStudy, data: AnomalyDataModule, moments: HalvedMoments) -> list[float]:
+def halved(plan: NormStudy, batch: dict[str, Any]) -> list[list[Tensor]]:
+    """The levels of the images of a batch with an even index, and of the others."""
+    levels = plan.levels(batch)
+    odd = (batch["index"] % 2 == 1).to(levels[0].device)
+    return [[level[own] for level in levels] for own in (~odd, odd)]
+
+
+def domain_ends(
+    plan: NormStudy, data: AnomalyDataModule, halves: Sequence[LocalMoments]
+) -> list[float]:
     """norm* of each time: each half of the training images is held out from the other's Σ."""
     models = [
-        NormMaps(moments.half_mean(other), plan.backbone.channels, plan.times, plan.normalize).to(
-            plan.device
-        )
-        for other in (1, 0)
+        NormMaps(other, plan.backbone.channels, plan.flow_times).to(plan.device)
+        for other in reversed(halves)
     ]
-    scores: list[Tensor] = []
+    means = torch.stack([model.means for model in models]).mean(dim=0)
+    maps = []
     for batch in data.setup_dataloader():
-        levels = plan.levels(batch)
-        for half, model in enumerate(models):
-            own = batch["index"] % 2 == half
-            for piece in pieces([level[own.to(level.device)] for level in levels]):
-                spread, constant = model(piece)
-                maps = torch.stack([spread, constant.square()]).cpu()  # [2, T, B, H, W]
-                image_scores = plan.image_scores(maps.flatten(0, 2))
-                scores.append(image_scores.view(maps.shape[:3]))
-    both = torch.cat(scores, dim=2)
-    return [domain_end(spread, constant) for spread, constant in zip(*both, strict=True)]
+        for model, levels in zip(models, halved(plan, batch), strict=True):
+            maps += [torch.stack(model(piece)).cpu() for piece in pieces(levels)]
+    spread, constant = torch.cat(maps, dim=2)  # [T, N, H, W] each
+
+    def end_at(indices: list[int], norm: float) -> float:
+        parts = integrated(spread[indices], constant[indices], means[:, indices], norm)
+        return domain_end(*map(plan.image_scores, parts))
+
+    every = [partial(end_at, plan.indices(time)) for time in plan.times]
+    return [
+        settled_end(end) if isinstance(time, str) else end(0.0)
+        for time, end in zip(plan.times, every, strict=True)
+    ]
 
 
-def score_test_images(plan: NormStudy, data: AnomalyDataModule, sigma: Tensor) -> NormScores:
+def score_test_images(
+    plan: NormStudy, data: AnomalyDataModule, moments: LocalMoments
+) -> NormScores:
     """All maps of the test images, by one pass over their features."""
     channels = plan.backbone.channels
-    expected = NormMaps(sigma, channels, plan.times, plan.normalize).to(plan.device)
-    one_draw = DrawnMaps(sigma, channels, plan.pictures.time, plan.normalize, plan.seed)
+    expected = NormMaps(moments, channels, plan.flow_times).to(plan.device)
+    one_draw = DrawnMaps(moments, channels, plan.pictures.time, plan.seed)
     one_draw = one_draw.to(plan.device)
     maps, labels, masks = [], [], []
     for batch in data.test_dataloader():
@@ -272,7 +320,14 @@ def score_test_images(plan: NormStudy, data: AnomalyDataModule, sigma: Tensor) -
     spread, constant, drawn = (torch.cat(part, dim=1) for part in zip(*maps, strict=True))
     every_mask = torch.cat(masks) if masks else None
     return NormScores(
-        spread, constant, drawn, torch.cat(labels), every_mask, plan.postprocess, plan.size
+        spread,
+        constant,
+        expected.means,
+        drawn,
+        torch.cat(labels),
+        every_mask,
+        plan.postprocess,
+        plan.size,
     )
 
 

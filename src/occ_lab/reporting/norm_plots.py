@@ -60,8 +60,8 @@ def save_curve(
         path: the picture.
         title: what was studied.
         norms: in rising order.
-        times: for each time ``time``, ``image_auroc`` and maybe ``pixel_auroc`` over the norms,
-            ``domain`` and ``agreement``, as in ``norm_study.json``.
+        times: for each time ``time`` (t, or ``integrated``), ``image_auroc`` and maybe
+            ``pixel_auroc`` over the norms, ``domain`` and ``agreement``, as in ``norm_study.json``.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 4.6 + 0.3 * len(times)), layout="constrained")
@@ -79,7 +79,7 @@ def save_curve(
             handles += [Line2D([], [], color=INK), Line2D([], [], color=INK, ls="--")]
             labels += ["image", "pixel"]
         above.legend(handles, labels, loc="lower left")
-        below.set_yticks(range(len(times)), [f"t = {grid['time']:g}" for grid in times])
+        below.set_yticks(range(len(times)), [time_label(grid["time"]) for grid in times])
         below.set(ylim=(len(times) - 0.4, -0.6), xlabel="norm of the target")
         below.set_title(
             "feasible domain: bar, estimated without labels;"
@@ -95,6 +95,16 @@ def save_curve(
         figure.savefig(path, dpi=150)
 
 
+def time_label(time: float | str) -> str:
+    """``t = 3``, or the word for several times.
+
+    Example:
+        >>> time_label(3.0), time_label("integrated")
+        ('t = 3', 'integrated')
+    """
+    return time if isinstance(time, str) else f"t = {time:g}"
+
+
 def draw_time(
     above: Axes, below: Axes, norms: Sequence[float], grid: dict[str, Any], colour: Any, row: int
 ) -> None:
@@ -103,7 +113,7 @@ def draw_time(
     start = norms[0] / 2  # the domain begins at 0, which is not on a logarithmic axis
     above.axvspan(start, end, color=colour, alpha=0.07, lw=0)
     above.axvline(end, color=colour, lw=1, ls=":")
-    label = f"t = {grid['time']:g}"
+    label = time_label(grid["time"])
     above.plot(norms, 100 * np.array(grid["image_auroc"]), "o-", ms=4, color=colour, label=label)
     if "pixel_auroc" in grid:
         above.plot(norms, 100 * np.array(grid["pixel_auroc"]), "--", color=colour)

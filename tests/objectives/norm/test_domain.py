@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occ_lab.objectives.norm.domain import domain_end, measured_end
+from occ_lab.objectives.norm.domain import domain_end, measured_end, settled_end
 from occ_lab.utils.errors import InputError
 
 SPECTRUM = torch.tensor([3.0, 1.0, 0.3, 0.1], dtype=torch.float64)
@@ -46,6 +46,11 @@ def test_separation_by_a_blind_constant_falls_as_derived() -> None:
 
     for share, left in ((0.5, 1 / np.sqrt(1 + 0.5**4)), (1, 1 / np.sqrt(2)), (2, 1 / np.sqrt(17))):
         assert separation(share * end) / separation(0) == pytest.approx(left, rel=0.03)
+
+
+def test_a_settled_end_is_one_that_stays() -> None:
+    assert settled_end(lambda norm: 10 / (1 + norm)) == pytest.approx(2.7016, rel=0.02)
+    assert settled_end(lambda _: 3.0) == 3
 
 
 def test_scores_that_do_not_vary_have_no_domain() -> None:

@@ -14,7 +14,7 @@ s₁ of the training images say nothing (300 embeddings of 1280 channels put nor
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -44,6 +44,27 @@ def domain_end(spread: Tensor, constant: Tensor) -> float:
             "set smaller times, or use more training images"
         )
     return math.sqrt(ratio)
+
+
+def settled_end(end_at: Callable[[float], float]) -> float:
+    """norm* of a score whose parts depend on the norm themselves, as those of several times do.
+
+    Args:
+        end_at: norm* by the parts at a norm.
+
+    Returns:
+        A norm that ``end_at`` maps to itself, to 1 %, or what twenty steps come to.
+
+    Example:
+        >>> round(settled_end(lambda norm: 2 + norm / 2), 1)
+        4.0
+    """
+    norm = end_at(0.0)
+    for _ in range(20):
+        before, norm = norm, end_at(norm)
+        if abs(math.log(norm / before)) < 0.01:
+            break
+    return norm
 
 
 def measured_end(norms: Sequence[float], auroc: Sequence[float], drop: float) -> float | None:

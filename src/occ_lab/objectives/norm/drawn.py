@@ -1,7 +1,8 @@
 """One random projector after the gradient flow, for targets of every norm.
 
 The expected score of the closed form has no feature φ; the pictures of angle and length need one.
-With random W₀ and b₀ and a target c = norm·u, Δ(t) = [W₀, b₀ − c] exp(−tΣ/s), and so
+With random W₀ and b₀, the same in all cells, and a target c = norm·u, Δ(t) = [W₀, b₀ − c]
+exp(−tΣ/s) with Σ of a cell, and so
 
     φ(f) = Δ(t) f̃ + c = p + (1 − s₁) c,   p = [W₀, b₀] exp(−tΣ/s) f̃,   s₁ = eᵀ exp(−tΣ/s) f̃.
 
@@ -17,24 +18,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from occ_lab.objectives.norm.closed_form import decay
-from occ_lab.projectors import Conv1x1
+from occ_lab.objectives.norm.local_form import cell_sizes, shrunk_moments, spectra, unit_of_time
+from occ_lab.objectives.norm.local_moments import LocalMoments
+from occ_lab.projectors import LocalProjector
 
 
 class DrawnMaps(nn.Module):
     """The three maps on which the length of φ and its cosine to the target depend.
 
     Args:
-        sigma: Σ of the training features, float64 ``[C + 1, C + 1]``.
+        moments: of the training features; they say what a cell is and whether features are scaled.
         channels: the channels of each level, C in all; φ has C as well.
         time: t, at least 0.
-        normalize: whether each feature vector is scaled to length √C first, as it was for Σ.
         seed: seed of W₀ and b₀ (PyTorch's default, uniform in ±1/√C) and of the target (``randn``).
 
     Example:
-        >>> sigma = torch.eye(9, dtype=torch.float64)
-        >>> maps = DrawnMaps(sigma, channels=[3, 5], time=1.0, normalize=False, seed=0)
-        >>> parts = maps([torch.rand(2, 3, 8, 8), torch.rand(2, 5, 4, 4)])
+        >>> levels = [torch.rand(2, 3, 8, 8), torch.rand(2, 5, 4, 4)]
+        >>> moments = LocalMoments(cell=4)
+        >>> moments.update(levels)
+        >>> parts = DrawnMaps(moments, channels=[3, 5], time=1.0, seed=0)(levels)
         >>> parts.shape
         torch.Size([3, 2, 8, 8])
         >>> length, cosine = length_and_cosine(parts, norm=1.0)
@@ -45,17 +47,21 @@ class DrawnMaps(nn.Module):
     direction: Tensor
 
     def __init__(
-        self, sigma: Tensor, channels: Sequence[int], time: float, normalize: bool, seed: int
+        self, moments: LocalMoments, channels: Sequence[int], time: float, seed: int
     ) -> None:
         super().__init__()
         size = sum(channels)
         generator = torch.Generator().manual_seed(seed)
-        drawn = torch.rand(size, size + 1, generator=generator, dtype=sigma.dtype) * 2 - 1
+        drawn = torch.rand(size, size + 1, generator=generator, dtype=torch.float64) * 2 - 1
         direction = torch.randn(size, generator=generator)
         self.register_buffer("direction", direction / direction.norm())
-        left = decay(sigma, time)
-        self.projector = Conv1x1(channels, normalize=normalize)
-        self.projector.assign(torch.cat([drawn / math.sqrt(size) @ left, left[-1:]]))
+        sigma = shrunk_moments(moments)
+        variances, vectors = spectra(sigma)
+        rates = variances / unit_of_time(sigma, cell_sizes(moments))
+        left = (vectors * torch.exp(-time * rates)[:, None]) @ vectors.mT
+        rows = torch.cat([drawn / math.sqrt(size) @ left, left[:, -1:]], dim=1)
+        self.projector = LocalProjector(channels, moments.cell, moments.normalize)
+        self.projector.assign_cells(rows[..., :-1], rows[..., -1], rows.new_zeros(1, 1, 1))
 
     @torch.no_grad()
     def forward(self, levels: Sequence[Tensor]) -> Tensor:

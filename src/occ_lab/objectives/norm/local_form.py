@@ -230,6 +230,29 @@ def unit_of_time(sigma: Tensor, sizes: Tensor) -> Tensor:
     return (sizes / sizes.sum() * diagonals).sum()
 
 
+def mean_terms(squares: Tensor, variances: Tensor, sizes: Tensor, unit: Tensor) -> Tensor:
+    """The mean over all training positions of ``Σₖ squaresₖ yₖ²``, y the components along V.
+
+    Args:
+        squares: weights of the directions of each cell, ``[..., G, D]``.
+        variances: λ, ``[G, D]``.
+        sizes: the positions of each cell, ``[G]``.
+        unit: s. No direction counts as less than 1e-7 s.
+
+    Returns:
+        ``[...]``.
+    """
+    # The rounding of features varies by itself: with few images in many dimensions, a long time
+    # would leave nothing else of the training positions, and its weight would have no bound.
+    least = variances.clamp_min(RANK * float(unit))
+    return (squares * least).sum(dim=-1) @ (sizes / sizes.sum())
+
+
+def time_weights(terms: Tensor) -> Tensor:
+    """``w_t = m̄ / m_t`` of the means m_t of the terms ``[T]``: all terms count the same."""
+    return torch.where(terms > 0, terms.mean() / terms, torch.ones_like(terms))
+
+
 def flow_factors(
     sigma: Tensor, sizes: Tensor, times: Sequence[float], moment: float, norm: float
 ) -> Tensor:
@@ -259,18 +282,14 @@ def flow_factors(
         torch.Size([2, 3, 3])
     """
     variances, vectors = spectra(sigma)
-    portions = sizes / sizes.sum()
     scale = unit_of_time(sigma, sizes)
     rates = (variances / scale).nan_to_num(0)  # nothing varies in a single position of one image
     t = torch.tensor(times, dtype=sigma.dtype)[:, None, None]
     left = torch.exp(-t * rates)  # [T, G, D]
     squares = moment * left.square()
     pull = norm * left * vectors[:, -1]  # of eᵀF, in the eigenbasis
-    # The rounding of features varies by itself: with few images in many dimensions, a long time
-    # would leave nothing else of the training positions, and its weight would have no bound.
-    least = variances.clamp_min(RANK * float(scale))
-    terms = ((squares + pull.square()) * least).sum(dim=-1) @ portions  # m_t
-    weights = torch.where(terms > 0, terms.mean() / terms, torch.ones_like(terms))[:, None, None]
+    terms = mean_terms(squares + pull.square(), variances, sizes, scale)
+    weights = time_weights(terms)[:, None, None]
     drawn = (weights * squares).sum(dim=0).sqrt()[..., None] * vectors.mT
     rows = [drawn]
     if norm:

@@ -7,14 +7,15 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from occ_lab.reporting.norm_plots import time_label
 from occ_lab.reporting.tables.results import percent
 
 
 def study_table(title: str, tasks: dict[str, dict[str, Any]]) -> Table:
     """A row for each task and time: image AUROC at several norms, and the domain's upper end."""
     caption = (
-        "end: upper end of the feasible domain, estimated without labels; "
-        "measured: where the image AUROC has fallen by 1 point"
+        "AUROC at the best norm, at norm 1 and at the end; end: upper end of the feasible domain, "
+        "estimated without labels; measured: where the image AUROC has fallen by 1 point"
     )
     table = Table(
         title=title,
@@ -24,7 +25,7 @@ def study_table(title: str, tasks: dict[str, dict[str, Any]]) -> Table:
         box=SIMPLE_HEAD,
     )
     table.add_column("task", no_wrap=True)
-    headings = ("t", "best norm", "AUROC", "at norm 1", "at end", "end", "measured")
+    headings = ("t", "best", "AUROC", "at 1", "at end", "end", "measured")
     for heading in headings:
         table.add_column(heading, justify="right")
     for name, figures in tasks.items():
@@ -33,7 +34,7 @@ def study_table(title: str, tasks: dict[str, dict[str, Any]]) -> Table:
             measured = fit["measured_end"]
             table.add_row(
                 "" if row else name,
-                f"{grid['time']:g}",
+                time_label(grid["time"]).removeprefix("t = "),
                 f"{fit['best_norm']:g}",
                 percent(fit["auroc_at_best"]),
                 percent(fit["auroc_at_1"]),

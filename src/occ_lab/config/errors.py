@@ -11,7 +11,12 @@ from hydra.errors import CompactHydraException
 from occ_lab.utils.errors import InputError
 
 # The configuration group of each part that an `InputError` may name, where the names differ.
-GROUPS = {"objective": "loss", "postprocessing": "scoring", "directory": "hydra.run.dir"}
+GROUPS = {
+    "objective": "loss",
+    "fit": "loss.fit",
+    "postprocessing": "scoring",
+    "directory": "hydra.run.dir",
+}
 
 
 class UserError(CompactHydraException):

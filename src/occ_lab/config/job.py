@@ -110,6 +110,7 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
         postprocess=build(cfg.scoring, "scoring"),
         pretraining=pretraining(cfg),
         max_epochs=cfg.trainer.max_epochs,
+        steps=fit.get("steps"),
         batch_size=fit.batch_size,
         eval_batch_size=cfg.loader.eval_batch_size,
         workers=cfg.loader.workers,

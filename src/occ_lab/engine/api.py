@@ -7,7 +7,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,6 +42,7 @@ class FitResult:
         labels: of the test images, int ``[N]``: 0 normal, 1 anomalous.
         paths: of the test images.
         seconds: of each stage.
+        steps: optimizer steps that the detector was trained for; None without any.
         directory: the run directory, or None where nothing was recorded.
     """
 
@@ -51,6 +52,7 @@ class FitResult:
     labels: np.ndarray
     paths: list[str]
     seconds: dict[str, float]
+    steps: int | None
     directory: Path | None
 
     @property
@@ -68,7 +70,8 @@ def fit(
     scheduler: MakeScheduler | None = None,
     postprocess: PostProcess | None = None,
     *,
-    max_epochs: int = 10,
+    max_epochs: int | None = None,
+    steps: int | Literal["auto"] | None = None,
     calibration: CalibrationPlan | None = None,
     cache: FeatureCache | bool = True,
     trainer: MakeTrainer = plain_trainer,
@@ -89,7 +92,10 @@ def fit(
         optimizer: makes an optimizer of parameters; by default the objective's.
         scheduler: makes a schedule of the learning rate; None keeps it.
         postprocess: scores to image scores and maps.
-        max_epochs: of an objective that is trained by gradient.
+        max_epochs: of an objective that is trained by gradient; None counts it in steps.
+        steps: optimizer steps of such an objective, or ``auto``, which chooses them by held-out
+            normal images. Without ``max_epochs`` it is ``auto`` over a frozen backbone, and
+            a backbone that is trained gets 10 epochs.
         calibration: which normal images a threshold comes from; None sets none.
         cache: of features; True is the folder that the commands use, False computes them for
             every batch.
@@ -122,6 +128,7 @@ def fit(
         scheduler=scheduler,
         postprocess=postprocess or PostProcess(),
         max_epochs=max_epochs,
+        steps=steps,
         batch_size=data.batch_size,
         eval_batch_size=data.eval_batch_size,
         workers=data.workers,
@@ -203,6 +210,7 @@ def result_of(member: Fitted, job: Job, directory: Path | None) -> FitResult:
         recorder.tested("label").numpy(),
         [str(item) for item in member.data.split.test],
         member.seconds,
+        member.steps,
         directory,
     )
 

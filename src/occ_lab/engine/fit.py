@@ -23,6 +23,7 @@ from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
 from occ_lab.engine.job import Job
 from occ_lab.engine.recorder import Oracle, Recorder
+from occ_lab.engine.steps import ChosenSteps, StepCount
 from occ_lab.features.dataset import in_memory
 from occ_lab.features.extraction import use_features
 from occ_lab.metrics.calibration import Calibration
@@ -31,6 +32,7 @@ from occ_lab.utils.quiet import quiet_lightning
 log = logging.getLogger(__name__)
 
 IMAGES = 32  # whose scores are upsampled at once
+ENDLESS = -1  # epochs, of a training that is counted in steps
 
 
 @dataclass
@@ -43,6 +45,8 @@ class Fitted:
         trainer: which fitted and tested it.
         recorder: keeps the scores and metrics of the test.
         seconds: of each stage.
+        steps: optimizer steps that the detector was trained for; None without any.
+        curve: the learning curve of steps that were chosen, see `ChosenSteps`; else empty.
         calibration: the scores of normal images it was not fitted to; None without any.
         best_epochs: the best epoch of each metric by the test set; None unless asked for.
     """
@@ -52,6 +56,8 @@ class Fitted:
     trainer: Trainer
     recorder: Recorder
     seconds: dict[str, float]
+    steps: int | None = None
+    curve: Sequence[dict[str, float]] = ()
     calibration: Calibration | None = None
     best_epochs: dict[str, dict[str, float]] | None = None
 
@@ -128,19 +134,29 @@ def fit_without(
     state: Path | None = None,
 ) -> Fitted:
     """Fit a detector to the task's training images but for those at the indices ``aside``."""
+    recorder, oracle = Recorder(), Oracle()
+    one_pass = job.objective().one_pass
+    count = None if one_pass else step_count(job)
+    kept_state = state if job.checkpoint_every and not one_pass else None
+    every = [
+        recorder,
+        *([count] if count else []),
+        *([oracle] if job.oracle else []),
+        *callbacks,
+        *([saving(kept_state, job.checkpoint_every)] if kept_state else []),
+    ]
+    trainer = job.trainer(loggers, every, 1 if one_pass else job.epochs or ENDLESS)
+    validation = job.validation
+    if count and not validation:
+        images = len(benchmark.split(task).train) - len(aside)
+        validation = count.held_out(images, trainer.world_size)
+        trainer.limit_val_batches = 0  # nobody asks for val_loss after every epoch
     data = AnomalyDataModule(
-        benchmark, task, job.batch_size, job.eval_batch_size, job.workers, job.validation
+        benchmark, task, job.batch_size, job.eval_batch_size, job.workers, validation
     )
     data.prepare_data()
     if aside:
         data.set_aside(aside)
-    recorder, oracle = Recorder(), Oracle()
-    one_pass = job.objective().one_pass
-    kept_state = state if job.checkpoint_every and not one_pass else None
-    every = [recorder, *([oracle] if job.oracle else []), *callbacks]
-    if kept_state:
-        every.append(saving(kept_state, job.checkpoint_every))
-    trainer = job.trainer(loggers, every, 1 if one_pass else job.max_epochs)
     seconds = {"features": 0.0}
     with timed(seconds, "features"):
         use_fast_samples(data, job, trainer.strategy.root_device)
@@ -153,8 +169,19 @@ def fit_without(
             pretrain(job, detector, data, loggers)
     with timed(seconds, "fit"), quiet_lightning():
         trainer.fit(detector, datamodule=data, ckpt_path=resumed, weights_only=True)
-    best = oracle.best_epochs() if job.oracle else None
-    return Fitted(data, detector, trainer, recorder, seconds, best_epochs=best)
+    fit = Fitted(data, detector, trainer, recorder, seconds)
+    fit.steps = None if one_pass else trainer.global_step
+    if isinstance(count, ChosenSteps) and count.chosen:
+        fit.steps, fit.curve = count.chosen, count.curve
+    fit.best_epochs = oracle.best_epochs() if job.oracle else None
+    return fit
+
+
+def step_count(job: Job) -> StepCount | None:
+    """What ends a training that is counted in steps; None where it is counted in epochs."""
+    if job.epochs is not None:
+        return None
+    return ChosenSteps() if job.steps is None or job.steps == "auto" else StepCount(job.steps)
 
 
 def saving(state: Path, epochs: int) -> ModelCheckpoint:

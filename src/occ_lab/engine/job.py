@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from lightning import LightningModule, Trainer
@@ -26,6 +26,8 @@ from occ_lab.projectors import MakeProjector
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.optimizers import MakeOptimizer, MakeScheduler
 from occ_lab.utils.quiet import quiet_lightning
+
+TRAINED = 10  # epochs of a backbone that is trained
 
 MakeTrainer = Callable[[Sequence[Logger], Sequence[Callback], int], Trainer]
 
@@ -128,7 +130,11 @@ class Job:
         scheduler: makes a schedule of the learning rate; None keeps it.
         postprocess: scores to image scores and maps.
         pretraining: of a backbone that is trained; None is none.
-        max_epochs: of a training by gradient.
+        max_epochs: of a training by gradient; None counts it in steps.
+        steps: optimizer steps of a training by gradient, or ``auto``, which chooses them by
+            held-out images, see `occ_lab.engine.steps.ChosenSteps`. Where neither ``max_epochs``
+            nor a number of steps is given, it is ``auto`` over a frozen backbone, and
+            a backbone that is trained gets 10 epochs.
         batch_size: images in a training batch.
         eval_batch_size: images in a batch of any pass without gradients.
         workers: who reads images, see `AnomalyDataModule`.
@@ -152,7 +158,8 @@ class Job:
     scheduler: MakeScheduler | None = None
     postprocess: PostProcess = field(default_factory=PostProcess)
     pretraining: Pretraining | None = None
-    max_epochs: int = 10
+    max_epochs: int | None = None
+    steps: int | Literal["auto"] | None = None
     batch_size: int = 16
     eval_batch_size: int = 32
     workers: int = 0
@@ -170,6 +177,13 @@ class Job:
     def benchmark(self) -> Benchmark:
         """The benchmark, as the first view shows it."""
         return self.views[0]
+
+    @property
+    def epochs(self) -> int | None:
+        """The epochs of a training by gradient; None where it is counted in steps."""
+        if self.max_epochs is None and self.steps is None and self.backbone.trained:
+            return TRAINED
+        return self.max_epochs
 
     def detector(self, benchmark: Benchmark) -> Detector:
         """An untrained detector; its random weights come from the global seed."""
@@ -192,8 +206,9 @@ class Job:
         """
         for name in ("seed", "maps", "workers", "checkpoint_every"):
             check_number(name, getattr(self, name), at_least=0, integer=True)
-        for name in ("max_epochs", "batch_size", "eval_batch_size"):
+        for name in ("batch_size", "eval_batch_size"):
             check_number(name, getattr(self, name), at_least=1, integer=True)
+        self.check_length()
         check_number("validation", self.validation, at_least=0, at_most=0.99)
         one_pass = self.objective().one_pass
         if self.oracle and one_pass:
@@ -218,3 +233,29 @@ class Job:
             self.backbone.check_size(view.crop, view.crop)
         if self.projector is not None:
             self.projector(self.backbone.channels)
+
+    def check_length(self) -> None:
+        """Look at what says how long a training by gradient is.
+
+        Raises:
+            InputError: steps out of range, or both steps and epochs, or steps that cannot be
+                chosen.
+            ValueError: epochs out of range.
+        """
+        if self.max_epochs is not None:
+            check_number("max_epochs", self.max_epochs, at_least=1, integer=True)
+        if self.steps is None:
+            return
+        refused = ""
+        if self.max_epochs is not None:
+            refused = f"{self.steps} and {self.max_epochs} epochs are both asked for; leave one out"
+        elif self.steps == "auto":
+            if self.backbone.trained:
+                refused = (
+                    f"auto needs a frozen backbone, and {self.backbone.name} is trained; give a "
+                    "number of steps or epochs"
+                )
+        elif isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            refused = f"must be auto or an integer >= 1, got {self.steps!r}"
+        if refused:
+            raise InputError(f"steps: {refused}", part="fit")

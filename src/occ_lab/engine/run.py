@@ -24,6 +24,7 @@ from occ_lab.engine.stopping import resumable
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.postprocessing.ensemble import View, ensemble
 from occ_lab.postprocessing.postprocess import PostProcess
+from occ_lab.reporting.learning_curve import save_learning_curve
 from occ_lab.reporting.pictures import save_pictures
 from occ_lab.reporting.record import METRICS, RunRecord, leads, to_csv, to_json
 from occ_lab.reporting.tables.results import TITLES, calibration_table, percent, results_table
@@ -160,6 +161,10 @@ def run_task(
         callbacks = watcher.callbacks(task, folder)
         state = record.state(task, name)
         members.append(fit(job, benchmark, task, logged, callbacks, checkpoint, state))
+        if members[-1].curve and leads():
+            suffix = f"_{name}" if number else ""
+            picture = folder / f"learning_curve{suffix}.png"
+            save_learning_curve(picture, task, members[-1].curve, members[-1].steps)
     tested = joined(job.postprocess, members) if len(members) > 1 else alone(members[0])
     figures = task_figures(tested, members)
     calibration = members[0].calibration
@@ -193,6 +198,8 @@ def task_figures(tested: Tested, members: Sequence[Fitted]) -> dict[str, Any]:
         "peak_memory_mb": peak_mb(),
         "trainable_parameters": sum(each.detector.trainable for each in members),
     }
+    if members[0].steps is not None:
+        figures["steps"] = members[0].steps
     if members[0].best_epochs is not None:
         figures["oracle_best_epoch"] = members[0].best_epochs
     return figures

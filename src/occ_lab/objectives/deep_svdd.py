@@ -97,7 +97,7 @@ class DeepSVDD(Objective):
         if not self.soft:
             return squared.mean()
         loss = self.radius**2 + torch.relu(squared - self.radius**2).mean() / self.nu
-        if self.warm:
+        if self.warm and self.training:  # not by held-out images
             self.radius = squared.detach().flatten().sqrt().quantile(1 - self.nu)
         return loss
 

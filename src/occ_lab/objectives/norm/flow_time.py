@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from occ_lab.features.levels import join, unit_scale
+from occ_lab.features.pasting import cut_and_paste
 from occ_lab.objectives.norm.closed_form import initial_moment, spectrum
 from occ_lab.utils.processes import all_reduced
 
@@ -100,7 +100,7 @@ class FlowTime:
         normal = self.held_out
         if not len(normal):  # a single training image
             return 10.0, {}
-        pasted = cut_and_paste(normal, channels, self.random)
+        pasted = pasted_rows(normal, channels, self.random)
         curve = separations(normal, pasted, sigma, outputs, norm)
         *total, processes = all_reduced(torch.tensor([*curve, 1.0])).tolist()
         aurocs = {t: auroc / processes for t, auroc in zip(TIMES, total, strict=True)}
@@ -108,35 +108,25 @@ class FlowTime:
         return next(t for t in TIMES if aurocs[t] >= best - TOLERANCE), aurocs
 
 
-def cut_and_paste(
-    f: np.ndarray, channels: Sequence[int], random: np.random.Generator
-) -> np.ndarray:
-    """Feature vectors in which each level comes from another row.
-
-    A single level is cut into two halves of its channels.
+def pasted_rows(f: np.ndarray, channels: Sequence[int], random: np.random.Generator) -> np.ndarray:
+    """Feature vectors in which each level comes from another row, see `cut_and_paste`.
 
     Args:
         f: feature vectors ``[N, C]``.
         channels: the channels of each level, C in all.
-        random: generator of the permutations.
+        random: generator of the rows.
 
     Returns:
         ``[N, C]``.
 
     Example:
         >>> f = np.arange(12.0).reshape(4, 3)
-        >>> pasted = cut_and_paste(f, [1, 2], np.random.default_rng(0))
+        >>> pasted = pasted_rows(f, [1, 2], np.random.default_rng(0))
         >>> sorted(pasted[:, 0]) == sorted(f[:, 0])
         True
     """
-    cuts = list(channels) if len(channels) > 1 else [channels[0] // 2, (channels[0] + 1) // 2]
-    edges = [0, *itertools.accumulate(cuts)]
-    order = np.arange(f.shape[1]) if len(channels) > 1 else random.permutation(f.shape[1])
-    pasted = f.copy()
-    for start, end in itertools.pairwise(edges):
-        columns = order[start:end]
-        pasted[:, columns] = f[random.permutation(len(f))][:, columns]
-    return pasted
+    levels = torch.split(torch.from_numpy(f)[..., None, None], list(channels), dim=1)
+    return torch.cat(cut_and_paste(levels, random), dim=1).flatten(1).numpy()
 
 
 def separations(

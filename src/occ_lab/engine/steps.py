@@ -1,0 +1,237 @@
+"""How many optimizer steps a training takes: a given number, or one that it chooses itself."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from occ_lab.data.batches import as_batch
+from occ_lab.detector import Detector
+from occ_lab.features.levels import pieces
+from occ_lab.features.pasting import cut_and_paste
+from occ_lab.metrics.curves import auroc
+from occ_lab.utils.processes import all_reduced
+
+log = logging.getLogger(__name__)
+
+FRACTION = 0.1  # of the training images, held out
+FEWEST = 2  # held out of several, so that an outlier can be made of different images
+POSITIONS = 2**12  # of held-out images, at least, whose scores are compared in each process
+TOLERANCE = 0.01  # of AUROC below the best
+LEAST, MOST = 128, 1024  # steps of a training that chooses; the first ones of a low rate do little
+UNKNOWN = 128  # steps where no image can be held out
+LEARNING_CURVE = ("loss", "held_out_loss", "cut_and_paste_auroc")
+
+
+class StepCount(Callback):
+    """Ends a training after a number of optimizer steps.
+
+    Args:
+        most: this number, at least 1.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def held_out(self, images: int, processes: int) -> float:
+        """The fraction of the training images that it needs held out: none."""
+        return 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let progress bars show how many epochs there are at most."""
+        batches = trainer.accumulate_grad_batches * self.most
+        trainer.fit_loop.max_epochs = math.ceil(batches / trainer.num_training_batches)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *batch: Any
+    ) -> None:
+        """End the training after its last step."""
+        if trainer.global_step >= self.most:
+            trainer.should_stop = True
+
+
+class ChosenSteps(StepCount):
+    """Chooses the number of steps by cut-and-pasted features of held-out normal images.
+
+    After 1, 2, 4, 8, … steps the state of projector and objective is kept, and its scores of
+    held-out images are compared with those of outliers made of them, see `cut_and_paste`. The
+    training ends once a doubling of the steps adds no more than ``TOLERANCE`` to the best AUROC so
+    far, after at least ``LEAST`` and at most ``MOST`` steps. Then the detector gets the state after
+    the smallest number of steps whose AUROC is within ``TOLERANCE`` of the best. No test image and
+    no label takes part.
+
+    Attributes:
+        curve: for each number of steps ``step`` the mean training ``loss`` since the one before,
+            ``held_out_loss`` and ``cut_and_paste_auroc`` in 0..1, means over the processes.
+        chosen: the number of steps, once the training has ended.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(MOST)
+        self.curve: list[dict[str, float]] = []
+        self.chosen: int | None = None
+        self._kept: dict[str, dict[str, dict[str, Tensor]]] = {}
+        self._losses: list[Tensor] = []
+        self._normal: list[Tensor] = []
+        self._pasted: list[Tensor] = []
+
+    def held_out(self, images: int, processes: int) -> float:
+        """The fraction of the training images that it needs held out, unless others are.
+
+        Args:
+            images: how many training images there are.
+            processes: each needs some of them.
+        """
+        if images < 2:
+            return 0.0
+        return max(FRACTION, min(max(FEWEST, processes), images // 2) / images)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the held-out images, and make outliers of them."""
+        assert isinstance(pl_module, Detector)
+        self._normal = held_out_levels(trainer, pl_module)
+        if self._normal:
+            self._pasted = cut_and_paste(self._normal, np.random.default_rng(0))
+            trainer.should_stop = ended(self.curve)  # a training that is resumed
+        else:
+            self.most = UNKNOWN
+            log.info("steps=auto: %d, since there is no image to hold out", UNKNOWN)
+        super().on_train_start(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *batch: Any
+    ) -> None:
+        """Keep and measure the state after 1, 2, 4, 8, … steps."""
+        assert isinstance(pl_module, Detector)
+        step = trainer.global_step
+        self._losses.append(outputs["loss"].detach())
+        last = self.curve[-1]["step"] if self.curve else 0
+        if self._normal and step > last and step & (step - 1) == 0:
+            with trainer.precision_plugin.forward_context():
+                measured = self._measured(pl_module)
+            self.curve.append({"step": step, **measured})
+            for logger in trainer.loggers:
+                logger.log_metrics({f"steps/{name}": measured[name] for name in measured}, step)
+            self._keep(step, pl_module)
+            trainer.should_stop = trainer.should_stop or ended(self.curve)
+        super().on_train_batch_end(trainer, pl_module, outputs, *batch)
+
+    @torch.no_grad()
+    def _measured(self, detector: Detector) -> dict[str, float]:
+        """The point of the learning curve at the present state."""
+        detector.eval()
+        scores, held_out_loss = [], 0.0
+        for piece in pieces(self._normal):
+            z = detector.projector(piece)
+            scores.append(detector.objective(z))
+            held_out_loss += float(detector.objective.loss(z)) * len(z) / len(self._normal[0])
+        normal = torch.cat(scores).flatten()
+        pasted = detector.score_levels(self._pasted).flatten()
+        detector.train()
+        both = torch.cat([normal, pasted]).float().cpu()
+        labels = np.repeat([0, 1], [len(normal), len(pasted)])
+        found = auroc(both.numpy(), labels) if bool(both.isfinite().all()) else 0.0
+        loss = float(torch.stack(self._losses).mean())
+        self._losses = []
+        sums = torch.tensor([loss, held_out_loss, found, 1.0], dtype=torch.float64)
+        *total, processes = all_reduced(sums.to(detector.device)).tolist()
+        return {name: value / processes for name, value in zip(LEARNING_CURVE, total, strict=True)}
+
+    def _keep(self, step: int, detector: Detector) -> None:
+        """Keep the present state, and of the earlier ones those that may still be chosen."""
+        least = best_auroc(self.curve) - TOLERANCE
+        possible = {str(row["step"]) for row in self.curve if row["cut_and_paste_auroc"] >= least}
+        self._kept = {name: state for name, state in self._kept.items() if name in possible}
+        if str(step) in possible:
+            self._kept[str(step)] = {
+                name: {key: value.detach().clone() for key, value in part.state_dict().items()}
+                for name, part in parts(detector).items()
+            }
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the detector the state after the chosen number of steps."""
+        assert isinstance(pl_module, Detector)
+        if not self.curve:
+            return
+        self.chosen = choice(self.curve)
+        for name, part in parts(pl_module).items():
+            part.load_state_dict(self._kept[str(self.chosen)][name])
+        self._kept, self._normal, self._pasted = {}, [], []
+        tried = ", ".join(
+            f"{row['step']:g}: {row['cut_and_paste_auroc']:.3f}" for row in self.curve
+        )
+        log.info(
+            "steps=auto: %d of %d (AUROC of cut-and-pasted features by step: %s)",
+            *(self.chosen, trainer.global_step, tried),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a training that is resumed goes on with."""
+        return {"curve": self.curve, "kept": self._kept, "losses": self._losses}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.curve = state_dict["curve"]
+        self._kept = state_dict["kept"]
+        self._losses = state_dict["losses"]
+
+
+def parts(detector: Detector) -> dict[str, torch.nn.Module]:
+    """What is trained over frozen features."""
+    return {"projector": detector.projector, "objective": detector.objective}
+
+
+@torch.no_grad()
+def held_out_levels(trainer: Trainer, detector: Detector) -> list[Tensor]:
+    """The levels ``[n, C_l, H_l, W_l]`` of held-out images of this process.
+
+    They are as many as a training batch has, so that a measurement costs little more than a step,
+    or more where these have fewer than ``POSITIONS`` positions. An empty list is returned where no
+    image is held out.
+    """
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    found: list[list[Tensor]] = []
+    count = 0
+    for batch in data.val_dataloader():
+        moved = detector.transfer_batch_to_device(as_batch(batch), detector.device, 0)
+        found.append(detector.levels(moved))
+        count += len(found[-1][0])
+        enough = max(data.batch_size, math.ceil(POSITIONS / found[0][0].shape[-2:].numel()))
+        if count >= enough:
+            found[-1] = [level[: len(level) - (count - enough)] for level in found[-1]]
+            break
+    return [torch.cat(level) for level in zip(*found, strict=True)]
+
+
+def best_auroc(curve: Sequence[dict[str, float]]) -> float:
+    """The highest AUROC of a learning curve, 0 if it is empty."""
+    return max((row["cut_and_paste_auroc"] for row in curve), default=0.0)
+
+
+def choice(curve: Sequence[dict[str, float]]) -> int:
+    """The smallest number of steps whose AUROC is within ``TOLERANCE`` of the best.
+
+    Args:
+        curve: with ``step`` and ``cut_and_paste_auroc``, in the order of the steps; not empty.
+
+    Example:
+        >>> points = zip((1, 2, 4), (0.6, 0.805, 0.81))
+        >>> choice([{"step": step, "cut_and_paste_auroc": value} for step, value in points])
+        2
+    """
+    least = best_auroc(curve) - TOLERANCE
+    return int(next(row["step"] for row in curve if row["cut_and_paste_auroc"] >= least))
+
+
+def ended(curve: Sequence[dict[str, float]]) -> bool:
+    """Whether the last doubling of the steps has added too little to go on, see `ChosenSteps`."""
+    long = bool(curve) and curve[-1]["step"] >= LEAST
+    return long and best_auroc(curve) <= best_auroc(curve[:-1]) + TOLERANCE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,50 @@ def test_whole_images_too(tmp_path: Path) -> None:
     costs = json.loads((tmp_path / "out" / "streams" / "dot.json").read_text())
     assert costs["re_solves"] < 11  # lazily
     assert occ_lab.load(tmp_path / "out").score(noise(3)).maps is None
+
+
+LOCAL = ["loss.cell=4", "loss.bias=solved", "loss.time=integrated"]
+
+
+def test_a_projector_for_each_cell_ends_as_the_batch_fit_does(tmp_path: Path) -> None:
+    """Also after a stop in the middle, and as the sum of two streams."""
+    parts = tmp_path / "parts"
+    mvtec_tree(parts, train=9)
+    tested = sorted(parts.glob("bolt/test/*/*.png"))
+    overrides = ["dataset=mvtec", f"dataset.root='{parts}'", "loss.solver=closed_form", *LOCAL]
+    perform_run(composed("train", [*HERE, *overrides]), tmp_path / "batch")
+    expected = occ_lab.load(tmp_path / "batch").score(tested).image
+
+    images = sorted((parts / "bolt" / "train" / "good").iterdir())
+    states = []
+    for name, chosen in (("first", images[:4]), ("second", images[4:8]), ("last", images[8:])):
+        (tmp_path / name).mkdir()
+        for path in chosen:
+            shutil.copy(path, tmp_path / name)
+        state = [f"state=[{','.join(states)}]"] if name == "last" else []
+        stream(settings(tmp_path / name, *state, *LOCAL), tmp_path / f"{name}_out")
+        states.append(f"'{tmp_path}/{name}_out/streams/input.safetensors'")
+
+    for path in images[4:]:
+        shutil.copy(path, tmp_path / "first")
+    resumed = settings(tmp_path / "first", "resume=true", *LOCAL)
+    stream(resumed, tmp_path / "first_out")
+    assert len(rows(tmp_path / "first_out" / "streams" / "input.csv")) == 9
+    for name in ("first", "last"):
+        scores = occ_lab.load(tmp_path / f"{name}_out").score(tested).image
+        torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_command_streams_with_a_half_life_and_cells(tmp_path: Path) -> None:
+    pictures(tmp_path / "line", 4)
+    asked = ["input=line", "half_life=2", "hydra.run.dir=out", *LOCAL]
+    small = [each for each in SMALL if not each.startswith("loss.")]
+    done = command("stream", *small, *asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = rows(tmp_path / "out" / "streams" / "input.csv")
+    assert all(float(row["score"]) > 0 for row in found[1:])
+    last = occ_lab.load(tmp_path / "out").score(tmp_path / "line" / "003.png").image
+    assert float(last) < float(found[3]["score"])  # it has been learned from since
 
 
 def test_a_directory_with_a_stream_is_left_alone_unless_resumed(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_onnx_scores_structured_tasks_as_the_detector_does(tmp_path: Path, name:
 SEMANTIC = {
     "norm": [],
     "closed_form": ["loss.solver=closed_form"],
+    "local": OBJECTIVES["local"],
     "knn": ["loss=knn"],
     "svdd": ["loss=svdd"],
     "lenet": ["backbone=lenet", "loss=svdd", "pretrain.epochs=1"],
@@ -110,6 +111,12 @@ def test_onnx_scores_semantic_tasks_as_the_detector_does(tmp_path: Path, name: s
 def test_other_formats_do_so_too(calibrated: Path, name: str, given: str) -> None:
     path = exported(calibrated, f"format={name}", f"input={given}", "batch_size=2")
     check(calibrated, path, raw=given == "raw", count=2)
+
+
+@pytest.mark.parametrize("name", ["torch_export", "openvino"])
+def test_other_formats_hold_a_projector_for_each_cell(tmp_path: Path, name: str) -> None:
+    directory = trained(tmp_path, *OBJECTIVES["local"])
+    check(directory, exported(directory, f"format={name}"), raw=True, count=1)
 
 
 def test_raw_images_are_cropped_after_the_resize(tmp_path: Path) -> None:

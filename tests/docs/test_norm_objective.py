@@ -13,7 +13,7 @@ from scipy.linalg import expm
 from scipy.optimize import minimize_scalar
 from scipy.stats import invwishart
 
-from occ_lab.objectives.norm.closed_form import decay, expected_factor, initial_moment
+from occ_lab.objectives.norm.closed_form import expected_factor, initial_moment
 from occ_lab.objectives.norm.domain import domain_end
 from occ_lab.objectives.norm.local_form import (
     INTEGRATED,
@@ -88,11 +88,11 @@ def test_1_the_loss_is_a_quadratic_form() -> None:
 
 
 def test_2_the_flow_is_an_exponential() -> None:
-    ours = decay(torch.from_numpy(SIGMA), TIME).numpy()
-    np.testing.assert_allclose(ours, expm(-2 * (TIME / (2 * UNIT)) * SIGMA), atol=1e-12)
-    step = 1e-5  # of τ: the flow follows the gradient of (1)
-    moved = (decay(torch.from_numpy(SIGMA), TIME + 2 * UNIT * step).numpy() - ours) / step
-    np.testing.assert_allclose(moved, -2 * ours @ SIGMA, rtol=2e-3, atol=1e-4)
+    tau, step = TIME / (2 * UNIT), 1e-6
+    left, later = (expm(-2 * each * SIGMA) for each in (tau, tau + step))
+    np.testing.assert_allclose((later - left) / step, -2 * left @ SIGMA, atol=1e-4)
+    ours = expected_factor(torch.from_numpy(SIGMA), OUTPUTS, 0.0, TIME).numpy()
+    np.testing.assert_allclose(ours.T @ ours, MOMENT * left @ left, atol=1e-9)  # a F F
 
 
 def draws(count: int, target: np.ndarray) -> np.ndarray:
@@ -331,15 +331,15 @@ def test_18_padim_is_the_limit() -> None:
 
 
 def test_19_small_steps_of_gradient_descent_follow_the_flow() -> None:
-    (start,) = draws(1, np.arange(OUTPUTS))
     tau = TIME / (2 * UNIT)
-    exact = start @ decay(torch.from_numpy(SIGMA), TIME).numpy()
+    factor = expected_factor(torch.from_numpy(SIGMA), OUTPUTS, 0.0, TIME).numpy()
+    exact = factor.T @ factor / MOMENT  # F F
     errors = []
     for steps in (1000, 2000):
-        delta = start
+        delta = np.eye(C + 1)
         for _ in range(steps):
             delta = delta - 2 * tau / steps * delta @ SIGMA
-        errors.append(np.abs(delta - exact).max())
+        errors.append(np.abs(delta.T @ delta - exact).max())
     assert errors[1] < 1e-2
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.05)
 

@@ -21,6 +21,7 @@ from occ_lab.explain.attribution import IntegratedGradients, Occlusion, Score
 from tests.data.trees import mvtec_tree
 
 CPU = torch.device("cpu")
+LOCAL = ["loss.solver=closed_form", "loss.cell=4", "loss.bias=solved", "loss.time=integrated"]
 NEEDS_ITS_OWN_BACKBONE = "rotation_classifier"
 OBJECTIVES = [
     *(
@@ -29,6 +30,7 @@ OBJECTIVES = [
         if path.stem != NEEDS_ITS_OWN_BACKBONE
     ),
     ["loss=norm", "loss.solver=closed_form"],
+    ["loss=norm", *LOCAL],
     ["loss=knn", "loss.metric=cosine", "scoring.image=top"],
     ["loss=svdd", "backbone=lenet", "dataset.resize=28", "dataset.crop=28"],
     ["loss=norm", "backbone.output=pooled"],
@@ -97,7 +99,7 @@ def test_a_run_draws_what_it_explains(
 ) -> None:
     small = ["dataset.train=8", "dataset.normal=3", "dataset.defective=5", "dataset.category=grass"]
     sizes = ["dataset.resize=96", "dataset.crop=96", f"dataset.root='{tmp_path}/data'"]
-    chosen = [f"explain={method}", "explain.count=3", "maps=3", "loss.solver=closed_form"]
+    chosen = [f"explain={method}", "explain.count=3", "maps=3", *LOCAL]
     cfg = composed("train", [*small, *sizes, *chosen, "logger=none", "trainer.accelerator=cpu"])
     perform_run(cfg, tmp_path / "out")
     task = tmp_path / "out" / "tasks" / "grass"

@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import expm
 
 from occ_lab.features.levels import join
-from occ_lab.objectives.norm.closed_form import decay, expected_factor, initial_moment, spectrum
+from occ_lab.objectives.norm.closed_form import expected_factor, initial_moment, spectrum
 from occ_lab.objectives.norm.moments import HalvedMoments, Moments
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.projectors import Conv1x1
@@ -102,7 +103,8 @@ def test_gradient_descent_reaches_the_closed_form(norm: float) -> None:
             weights -= step * gradient
     by_descent = (f @ weights.detach().T - target).norm(dim=1)
     delta0[:, -1] -= target
-    by_flow = (f @ (delta0 @ decay(sigma, time)).T).norm(dim=1)
+    left = torch.from_numpy(expm(-time * (sigma / scale).numpy()))
+    by_flow = (f @ (delta0 @ left).T).norm(dim=1)
     torch.testing.assert_close(by_descent, by_flow, rtol=1e-3, atol=0.0)
 
 
@@ -112,7 +114,7 @@ def test_expected_score_is_the_mean_over_draws_for_any_target_of_that_norm() -> 
     channels, norm, time = 9, 2.0, 3.0
     factor = expected_factor(sigma, channels, norm, time).numpy()
     expected = ((f @ factor.T) ** 2).sum(1)
-    left = f @ decay(sigma, time).numpy()
+    left = f @ expm(-time * (sigma / sigma.diagonal().mean()).numpy())
     rng = np.random.default_rng(0)
     bound = 1 / np.sqrt(channels)
     for target in (np.ones(channels), rng.normal(size=channels)):

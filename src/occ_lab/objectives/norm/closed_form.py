@@ -55,25 +55,6 @@ def spectrum(sigma: Tensor) -> tuple[Tensor, Tensor]:
     return rates, torch.cat([q[:, rank:], q[:, :rank] @ vectors], dim=1)
 
 
-def decay(sigma: Tensor, time: float) -> Tensor:
-    """``F = exp(−t Σ/s)``, by which gradient flow of length t multiplies Δ₀ from the right.
-
-    Args:
-        sigma: Σ, symmetric, float64 ``[C + 1, C + 1]``.
-        time: t, at least 0.
-
-    Returns:
-        float64 ``[C + 1, C + 1]``, symmetric.
-
-    Example:
-        >>> decay(torch.eye(2, dtype=torch.float64), time=0.0)
-        tensor([[1., 0.],
-                [0., 1.]], dtype=torch.float64)
-    """
-    rates, vectors = spectrum(sigma)
-    return (vectors * torch.exp(-time * rates)) @ vectors.T
-
-
 def initial_moment(inputs: int, outputs: int) -> float:
     """The second moment of the initial weights in every direction of f̃.
 

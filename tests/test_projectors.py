@@ -101,6 +101,53 @@ def test_initial_weights_of_coordconv_are_those_of_one_convolution() -> None:
     assert float(weight.mean()) == pytest.approx(bound / 2, rel=0.1)
 
 
+def some_levels(images: int = 7) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    fine = 100 * torch.randn(images, 3, 8, 8, generator=generator)
+    return [fine, 0.01 * torch.randn(images, 5, 4, 4, generator=generator) + 0.02]
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_levels_of_unit_rms_are_those_of_all_batches(size: int) -> None:
+    levels = some_levels()
+    torch.manual_seed(0)
+    projector = CoordConv1x1([3, 5], unit_rms=True)
+    assert projector.needs_setup
+    projector.setup(zip(*(level.split(size) for level in levels), strict=True))
+    scaled = [level / level.double().square().mean().sqrt().float() for level in levels]
+    torch.testing.assert_close(projector(levels), plain(projector, scaled), rtol=1e-4, atol=1e-5)
+    again = made_of(spec_of(projector))
+    again.load_state_dict(projector.state_dict())
+    assert torch.equal(again(levels), projector(levels))
+
+
+def test_a_scale_folds_into_the_convolution() -> None:
+    levels = some_levels()
+    projector = CoordConv1x1([3, 5], unit_rms=True)
+    projector.setup([levels])
+    folded = CoordConv1x1([3, 5])
+    state = projector.state_dict()
+    scale = state.pop("scale").repeat_interleave(torch.tensor([3, 5]))
+    folded.load_state_dict({**state, "conv.weight": state["conv.weight"] * scale[:, None, None]})
+    torch.testing.assert_close(projector(levels), folded(levels), rtol=1e-4, atol=1e-5)
+
+
+def test_a_level_of_zeros_keeps_its_scale() -> None:
+    projector = CoordConv1x1([3, 5], unit_rms=True)
+    fine, coarse = some_levels()
+    projector.setup([[fine, 0 * coarse]])
+    assert projector.scale[1] == 1
+    with pytest.raises(InputError, match="no images"):
+        projector.setup([])
+
+
+def test_levels_stay_as_they_are_by_default() -> None:
+    projector = CoordConv1x1([3, 5])
+    projector.setup([some_levels()])
+    assert not projector.needs_setup
+    assert "scale" not in projector.state_dict()
+
+
 def test_channels_last_levels_give_a_channels_last_map() -> None:
     levels = [torch.randn(2, 8, 4, 4).to(memory_format=torch.channels_last)]
     assert CoordConv1x1([8])(levels).is_contiguous(memory_format=torch.channels_last)

@@ -247,15 +247,19 @@ class Detector(LightningModule):
         return getattr(self.trainer, "datamodule", None)
 
     def on_fit_start(self) -> None:
-        """Let the backbone and the objective see the training set once, if they must."""
+        """Let backbone, projector and objective each see the training set once, if they must."""
         if self._resumed is not None:  # what they have seen is in the checkpoint
             torch.set_rng_state(self._resumed["random_state"])
             self._resumed = None
             return
         self.prepare_backbone(self._training_batches)
-        if self.objective.needs_setup:
+        if self.projector.needs_setup or self.objective.needs_setup:
             self.eval()
-            self.objective.setup(self._training_maps())
+            # First the projector, on which the maps depend that the objective sees.
+            if self.projector.needs_setup:
+                self.projector.setup(self._training_levels())
+            if self.objective.needs_setup:
+                self.objective.setup(self._training_maps())
             self.train()
 
     def prepare_backbone(self, batches: Callable[[], Iterable[AnyBatch]]) -> None:
@@ -286,10 +290,14 @@ class Detector(LightningModule):
         )
 
     @torch.no_grad()
-    def _training_maps(self) -> Iterator[Tensor]:
+    def _training_levels(self) -> Iterator[list[Tensor]]:
         for batch in self._training_batches():
-            moved = self.transfer_batch_to_device(as_batch(batch), self.device, 0)
-            yield self.project(moved)
+            yield self.levels(self.transfer_batch_to_device(as_batch(batch), self.device, 0))
+
+    @torch.no_grad()
+    def _training_maps(self) -> Iterator[Tensor]:
+        for levels in self._training_levels():
+            yield self.projector(levels)
 
     def on_train_epoch_start(self) -> None:
         """Tell the objective which epoch begins."""
@@ -349,6 +357,11 @@ class Detector(LightningModule):
         """After its one pass, let the objective conclude."""
         if self.objective.one_pass:
             self.objective.finish(self.projector)
+
+    def on_train_end(self) -> None:
+        """After the last step, let the objective report what is worth knowing."""
+        if not self.objective.one_pass:
+            self.objective.conclude()
 
     # Test and prediction
 

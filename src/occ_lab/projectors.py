@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from occ_lab.features.cells import Cells
-from occ_lab.features.levels import join, unit_scale
+from occ_lab.features.levels import join, root_mean_squares, unit_scale
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.sized import SizedByData
 from occ_lab.utils.specs import Recorded
@@ -28,9 +28,11 @@ class Projector(Recorded, nn.Module, ABC):
     Attributes:
         channels: the channels C_l of each level.
         out_channels: the channels C of the feature map.
+        needs_setup: whether `setup` must see the training set before anything is projected.
     """
 
     channels: list[int]
+    needs_setup: bool = False
 
     @property
     @abstractmethod
@@ -40,6 +42,9 @@ class Projector(Recorded, nn.Module, ABC):
     @abstractmethod
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """The feature map ``[B, C, H, W]`` of levels ``[B, C_l, H_l, W_l]``, finest first."""
+
+    def setup(self, batches: Iterable[Sequence[Tensor]]) -> None:
+        """Learn from one pass over the levels ``[B, C_l, H_l, W_l]`` of the training images."""
 
     def assign(self, factor: Tensor) -> None:
         """Set the weights so that the output is ``L [f; 1]`` of the joined levels f.
@@ -153,6 +158,12 @@ class CoordConv1x1(Conv1x1):
             at most ``sum(channels)``.
         normalize: whether the joined feature vector of each position, without its coordinates, is
             scaled to length √C first.
+        unit_rms: whether each level is scaled to a root mean square of 1 over the training set
+            first, by one factor for all its channels, which `setup` measures. A backbone's levels
+            can differ by orders of magnitude, and the distances of CFA then depend on few of them.
+
+    Attributes:
+        scale: with ``unit_rms``, the factor of each level ``[L]``; 1 before `setup`.
 
     Raises:
         ValueError: ``compression`` is out of range.
@@ -167,17 +178,38 @@ class CoordConv1x1(Conv1x1):
         False
     """
 
+    scale: Tensor
+
     def __init__(
-        self, channels: Sequence[int], compression: int = 1, normalize: bool = False
+        self,
+        channels: Sequence[int],
+        compression: int = 1,
+        normalize: bool = False,
+        unit_rms: bool = False,
     ) -> None:
         super().__init__(channels, compression, normalize)
+        self.needs_setup = unit_rms
+        if unit_rms:
+            self.register_buffer("scale", torch.ones(len(channels)))
         self.coordinates = nn.Linear(2, self.out_channels, bias=False)
         # PyTorch's default for the one convolution that the two parts make up.
         bound = (sum(channels) + 2) ** -0.5
         nn.init.uniform_(self.coordinates.weight, -bound, bound)
 
+    def setup(self, batches: Iterable[Sequence[Tensor]]) -> None:
+        """Measure the scale of each level ``[B, C_l, H_l, W_l]`` of the training images.
+
+        Raises:
+            InputError: there are no images.
+        """
+        if self.needs_setup:
+            rms = root_mean_squares(batches)
+            self.scale = torch.where(rms > 0, 1 / rms, 1.0).to(self.scale)
+
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """The feature map ``[B, C, H, W]`` of levels ``[B, C_l, H_l, W_l]``, finest first."""
+        if self.needs_setup:
+            levels = [level * factor for level, factor in zip(levels, self.scale, strict=True)]
         first = levels[0]
         axes = [
             torch.linspace(-1, 1, side, dtype=first.dtype, device=first.device)

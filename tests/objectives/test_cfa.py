@@ -196,6 +196,29 @@ def test_nothing_repels_before_the_radius_has_grown() -> None:
         assert bool(objective.loss(on_centre) > 0) is active
 
 
+def test_a_training_in_which_nothing_repels_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    objective, z = example(alpha=0.1, radius=0.3)
+    objective.loss(z)
+    objective.conclude()
+    assert "no distance repelled in any step" in caplog.text
+    caplog.clear()
+    with torch.no_grad():
+        objective.radius.fill_(100.0)
+    objective.loss(z)
+    with torch.no_grad():
+        objective.radius.fill_(0.3)
+    objective.loss(z)
+    objective.conclude()
+    example(repel=False)[0].conclude()
+    assert not caplog.text
+
+
+def test_the_default_projector_has_levels_of_unit_rms() -> None:
+    assert CFA().default_projector([3, 5]).needs_setup
+    assert not CFA(unit_rms=False).default_projector([3, 5]).needs_setup
+
+
 def test_without_terms_there_is_one_pass_and_nothing_to_train() -> None:
     bare = CFA(attract=False, repel=False)
     assert bare.one_pass

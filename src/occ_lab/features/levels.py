@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from occ_lab.utils.errors import InputError
 
 POSITIONS = 2**13  # at once: two maps of 56 × 56, which fit in a processor's cache
 
@@ -46,6 +48,32 @@ def unit_scale(levels: Sequence[Tensor]) -> Tensor:
     assert isinstance(squares, Tensor)
     mean = squares / sum(level.shape[1] for level in levels)
     return mean.clamp_min(torch.finfo(mean.dtype).tiny).rsqrt()
+
+
+def root_mean_squares(batches: Iterable[Sequence[Tensor]]) -> Tensor:
+    """The root mean square of each level over images, channels and positions.
+
+    Args:
+        batches: levels ``[B, C_l, H_l, W_l]``, as many in every batch.
+
+    Returns:
+        float64 ``[L]`` on the CPU.
+
+    Raises:
+        InputError: there are no images.
+
+    Example:
+        >>> root_mean_squares([[torch.ones(2, 3, 4, 4), torch.full((2, 5, 2, 2), -3.0)]])
+        tensor([1., 3.], dtype=torch.float64)
+    """
+    squares, counts = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for levels in batches:
+        sums = [level.square().sum(dtype=torch.float64) for level in levels]
+        squares = squares + torch.stack(sums).cpu()
+        counts = counts + torch.tensor([level.numel() for level in levels], dtype=torch.float64)
+    if not counts.sum():
+        raise InputError("the training set has no images", part="dataset")
+    return (squares / counts).sqrt()
 
 
 def upsampled(levels: Sequence[Tensor]) -> list[Tensor]:

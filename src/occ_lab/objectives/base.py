@@ -88,6 +88,9 @@ class Objective(Recorded, SizedByData, ABC):
         """Scalars by name that are worth logging beside the loss, as of the last batch."""
         return {}
 
+    def conclude(self) -> None:
+        """Report what is worth knowing after the last step of a training by gradient."""
+
     def observe(self, levels: Sequence[Tensor]) -> None:
         """Learn from a batch of levels ``[B, C_l, H_l, W_l]``, finest first.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, get_args
 
@@ -16,6 +17,8 @@ from occ_lab.objectives.neighbours import lengths, nearest_distances, rows
 from occ_lab.projectors import CoordConv1x1, Projector
 from occ_lab.utils.errors import InputError, check_number
 
+log = logging.getLogger(__name__)
+
 Memory = Literal["official", "algorithm1"]
 
 
@@ -27,6 +30,11 @@ class CFA(Objective):
     and over the k nearest, or over the j that follow them. The score is the distance to the nearest
     centre, multiplied by its softmin among the k nearest distances if ``certainty`` is set;
     distances in scores are not squared.
+
+    With the published r and α, the second term was zero in every step of the trainings that are
+    recorded in ``experiments/cfa_ablation``: a distance repels once it is below r² − α, and r²
+    stays below the distances. The fraction that repels is logged as ``repelled``, and a training
+    in which it was always zero ends with a message.
 
     Args:
         k: number of the nearest centres that attract, at least 1.
@@ -45,6 +53,9 @@ class CFA(Objective):
         chunk: number of positions whose distances to all centres are held at a time, at least 1.
         half_selection: whether the nearest centres are selected in bfloat16; the distances to them
             are computed in full precision.
+        unit_rms: whether `default_projector` scales each level to a root mean square of 1 over the
+            training set, as the official code does not. It divides the levels of an EfficientNet by
+            their channels instead: the argument ``joined`` of `TimmBackbone`.
         seed: seed of k-means.
 
     Attributes:
@@ -84,6 +95,7 @@ class CFA(Objective):
         ema: float = 0.1,
         chunk: int = 2048,
         half_selection: bool = False,
+        unit_rms: bool = True,
         seed: int = 0,
     ) -> None:
         check_number("k", k, at_least=1, integer=True)
@@ -109,15 +121,17 @@ class CFA(Objective):
         self.ema = ema
         self.chunk = chunk
         self.half_selection = half_selection
+        self.unit_rms = unit_rms
         self.seed = seed
         self.one_pass = not (attract or repel)
         self.radius = nn.Parameter(torch.tensor(float(radius)), requires_grad=learnable_radius)
         self.repelled = torch.tensor(0.0)
+        self.most_repelled = torch.tensor(0.0)
         self.register_buffer("bank", torch.empty(0, 0))
 
     def default_projector(self, channels: Sequence[int]) -> Projector:
-        """`CoordConv1x1`."""
-        return CoordConv1x1(channels)
+        """`CoordConv1x1`, with or without levels of unit root mean square."""
+        return CoordConv1x1(channels, unit_rms=self.unit_rms)
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
         """Build the memory bank from maps ``[B, C, H, W]`` of the untrained projector.
@@ -153,11 +167,23 @@ class CFA(Objective):
         repulsions = torch.relu(margin - d[:, self.k :] - self.alpha)
         repulsion = repulsions.mean()
         self.repelled = (repulsions.detach() > 0).float().mean()
+        if self.training:
+            self.most_repelled = torch.maximum(self.most_repelled.to(self.repelled), self.repelled)
         return (self.attract * attraction + self.repel * repulsion) / self.nu
 
     def facts(self) -> dict[str, Tensor]:
         """``radius``, and ``repelled``, the fraction of distances to the next j that repel."""
         return {"radius": self.radius.detach(), "repelled": self.repelled}
+
+    def conclude(self) -> None:
+        """Say so if nothing repelled in any step."""
+        if self.repel and not self.most_repelled:
+            log.info(
+                "CFA: no distance repelled in any step (r = %.3g, alpha = %g): the second term of "
+                "the loss was always zero, and repel=false gives the same detector",
+                float(self.radius.detach()),
+                self.alpha,
+            )
 
     def forward(self, z: Tensor) -> Tensor:
         """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``, at least 0.

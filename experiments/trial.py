@@ -8,7 +8,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from statistics import fmean, pstdev
+from statistics import fmean, stdev
 from typing import Any
 
 import torch
@@ -122,7 +122,8 @@ def table(titles: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def spread(values: list[float], scale: float = 1.0, digits: int = 1) -> str:
-    """The mean of several seeds, and their standard deviation where they differ."""
-    mean, deviation = (scale * figure for figure in (fmean(values), pstdev(values)))
+    """The mean of several seeds, and their sample standard deviation where they differ."""
+    mean = scale * fmean(values)
+    deviation = scale * stdev(values) if len(values) > 1 else 0.0
     text = f"{mean:.{digits}f}"
     return text if deviation < 0.5 * 10**-digits else f"{text} ± {deviation:.{digits}f}"

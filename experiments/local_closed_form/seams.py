@@ -63,8 +63,8 @@ def section(results: dict[str, Any]) -> list[str]:
         "A position belongs to one cell, so that the score may jump where two cells meet.",
         "Compared with that are: the squared scores of the four nearest cells, weighted bilinearly",
         "by the distance from their centres; their symmetric factors weighted so; and covariances",
-        "that are averaged with those of the neighbouring cells (1:2:1 along each axis) before they",
-        "are decomposed. Image / pixel AUROC, per cent:",
+        "averaged with those of the neighbouring cells (1:2:1 along each axis) before they are",
+        "decomposed. Image / pixel AUROC, per cent:",
         "",
         *table(["set", *KINDS], [aurocs(results, name) for name in results]),
         "",
@@ -76,11 +76,11 @@ def section(results: dict[str, Any]) -> list[str]:
         "",
         f"Blending takes {min(times):.0f} to {max(times):.0f} times as long to score here (four",
         "products in place of one, of smaller matrices) and changes image AUROC by",
-        f"{change(results, min):+.1f} to {change(results, max):+.1f} points; some sets gain, others",
-        "lose. Averaged covariances lose on every set. Scores do step at the borders. In the maps",
-        "that are shown, and from which image scores are taken, the step over a border is at most",
-        f"{largest(results, KINDS[0]):.2f} times that elsewhere, and {largest(results, KINDS[1]):.2f}",
-        "times with blended scores: blending removes little. Cells stay as they are.",
+        f"{change(results, min):+.1f} to {change(results, max):+.1f} points: gains and losses.",
+        "Averaged covariances lose on every set. Scores do step at the borders. In the maps, which",
+        "are shown and which image scores are taken from, the step over a border is at most",
+        f"{largest(results, KINDS[0]):.2f} times that elsewhere, with blended scores",
+        f"{largest(results, KINDS[1]):.2f} times: blending removes little. Cells stay as they are.",
         "",
         "![Scores and maps of transistor, with cells as they are and blended](seams.png)",
         "",
@@ -130,7 +130,7 @@ def compared(name: str, overrides: list[str]) -> dict[str, Any]:
     assert objective.local is not None
     assert objective.local.cells is not None
     cells = objective.local.cells
-    mean = cells.merge(projector.mean[:, None])[0]  # type: ignore[union-attr, index]
+    mean = cells.merge(projector.mean[:, None])[0]  # type: ignore[index]
     ways = dict(zip(KINDS, kinds(objective, projector.weight, cells), strict=True))  # type: ignore[arg-type]
 
     scores: dict[str, list[Tensor]] = {kind: [] for kind in KINDS}

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from occ_lab.features.cells import Cells
-from occ_lab.features.levels import join, root_mean_squares, unit_scale
+from occ_lab.features.levels import join, root_mean_squares, unit_scale, upsampled
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.sized import SizedByData
 from occ_lab.utils.specs import Recorded
@@ -320,8 +320,7 @@ class LocalProjector(SizedByData, Projector):
             )
         # Side by side in memory, the channels of a position are copied to its cell in one piece.
         levels = [level.contiguous(memory_format=torch.channels_last) for level in levels]
-        f = join(levels) * unit_scale(levels) if self.normalize else join(levels)
-        cells = Cells.of(self.cell, f.shape[-2:])
+        cells = Cells.of(self.cell, levels[0].shape[-2:])
         if cells.count != len(self.weight):
             raise InputError(
                 f"images: their maps of {cells.height} × {cells.width} positions have "
@@ -329,9 +328,12 @@ class LocalProjector(SizedByData, Projector):
                 "must have the size of those it was fitted to",
                 part="projector",
             )
-        x = (cells.split(f) - self.mean[:, None]).flatten(1, 2)
-        z = torch.baddbmm(self.bias[:, None], x, self.weight.mT)
-        return cells.merge(z.view(cells.count, len(f), cells.area, -1))
+        x = cells.split(*upsampled(levels))
+        if self.normalize:
+            x = x * cells.split(unit_scale(levels))
+        x -= self.mean[:, None]
+        z = torch.baddbmm(self.bias[:, None], x.flatten(1, 2), self.weight.mT)
+        return cells.merge(z.view(*x.shape[:3], -1))
 
     def assign_cells(self, weight: Tensor, bias: Tensor, mean: Tensor) -> None:
         """Set the weights of every cell.
@@ -341,6 +343,6 @@ class LocalProjector(SizedByData, Projector):
             bias: b, ``[G, R]``.
             mean: μ, ``[G, P, C]`` or ``[1, 1, 1]``.
         """
-        self.weight = weight.detach().to(self.weight).contiguous()
+        self.weight = weight.detach().to(self.weight).mT.contiguous().mT
         self.bias = bias.detach().to(self.bias).contiguous()
         self.mean = mean.detach().to(self.mean).contiguous()

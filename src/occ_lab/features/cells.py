@@ -81,21 +81,26 @@ class Cells:
         """The number of positions of each cell, int64 ``[G]``; row by row over the grid."""
         return self.mask.sum(dim=(1, 2))
 
-    def split(self, maps: Tensor) -> Tensor:
-        """The vectors of each cell.
+    def split(self, *maps: Tensor) -> Tensor:
+        """The vectors of each cell, with the channels of several maps one after another.
 
         Args:
-            maps: ``[B, C, H, W]``.
+            maps: each ``[B, C_l, H, W]``; fastest where the channels of a position lie side by side
+                in memory.
 
         Returns:
-            ``[G, B, P, C]``; zero at positions of a cell that lie outside of the map.
+            A copy, ``[G, B, P, ΣC_l]``; zero at positions of a cell that lie outside of the map.
         """
-        x = maps.permute(0, 2, 3, 1)
-        if any(self._padding):
-            x = F.pad(x, (0, 0, *self._padding))
         (rows, columns), (down, across) = self.grid, self.side
-        x = x.reshape(len(maps), rows, down, columns, across, maps.shape[1])
-        return x.permute(1, 3, 0, 2, 4, 5).reshape(self.count, len(maps), self.area, maps.shape[1])
+        parts = []
+        for each in maps:
+            x = each.permute(0, 2, 3, 1)
+            if any(self._padding):
+                x = F.pad(x, (0, 0, *self._padding))
+            x = x.reshape(len(each), rows, down, columns, across, each.shape[1])
+            parts.append(x.permute(1, 3, 0, 2, 4, 5))
+        joined = torch.cat(parts, dim=-1)  # joins levels and sorts positions in one copy
+        return joined.reshape(self.count, len(maps[0]), self.area, -1)
 
     def merge(self, parts: Tensor) -> Tensor:
         """The maps ``[B, C, H, W]`` of what `split` returns, ``[G, B, P, C]``.

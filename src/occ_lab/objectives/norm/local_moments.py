@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from occ_lab.features.cells import Cells
-from occ_lab.features.levels import join, unit_scale
+from occ_lab.features.levels import unit_scale, upsampled
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.processes import all_reduced, gathered_objects
 from occ_lab.utils.sized import SizedByData
+
+CACHED = 2**19  # numbers of float64, 4 MB
 
 
 class LocalMoments(SizedByData):
@@ -95,17 +97,32 @@ class LocalMoments(SizedByData):
         """
         # Side by side in memory, the channels of a position are copied to its cell in one piece.
         levels = [level.contiguous(memory_format=torch.channels_last) for level in levels]
-        f = join(levels) * unit_scale(levels) if self.normalize else join(levels)
-        cells = self.build(f.shape[1], f.shape[-2:])
-        x = cells.split(f).to(self.sums)
-        self.weight += len(f)
-        self.seen += len(f)
-        self.sums += x.sum(dim=1)
-        rows = x.flatten(1, 2)
-        self.squares.baddbmm_(rows.mT, rows)
-        of_cells = x.sum(dim=2)
+        cells = self.build(sum(level.shape[1] for level in levels), levels[0].shape[-2:])
+        count = len(levels[0])
+        if not count:
+            return
+        x = cells.split(*upsampled(levels))
+        if self.normalize:
+            x *= cells.split(unit_scale(levels))
+        # Deviations from the mean of the batch are summed in the precision of the features, which
+        # takes half of the time; what is large, the means, enters in float64.
+        mean = x.mean(dim=1)
+        x -= mean[:, None]
+        total = count * mean.double() + x.sum(dim=1).double()
+        of_cells = x.sum(dim=2).double() + mean.sum(dim=1, keepdim=True, dtype=torch.float64)
+        self.weight += count
+        self.seen += count
+        self.sums += total
         self.cell_squares += of_cells.square().sum(dim=1)
         self.map_squares += of_cells.sum(dim=0).square().sum(dim=0)
+        # A few cells at once: their squares stay in the processor's cache.
+        few = max(1, CACHED // x.shape[3] ** 2)
+        parts = zip(*(torch.split(each, few) for each in (self.squares, total, x)), strict=True)
+        for squares, sums, apart in parts:
+            squares.baddbmm_(sums.mT, sums, alpha=1 / count)
+            if count > 1:
+                rows = apart.flatten(1, 2)
+                squares += torch.bmm(rows.mT, rows)
 
     def state(self) -> dict[str, Tensor]:
         """All sums by name, for `add`, and the ``size`` of the maps, int64 ``[2]``."""

@@ -58,7 +58,8 @@ def on_bolts(bolts: Path, *overrides: str) -> list[str]:
 
 
 def test_a_run_leaves_what_the_design_lists(bolts: Path, tmp_path: Path) -> None:
-    done = train(*on_bolts(bolts, "loss=norm", "hydra.run.dir=out"), cwd=tmp_path)
+    gradient = ["loss=norm", "loss.solver=gradient"]
+    done = train(*on_bolts(bolts, *gradient, "hydra.run.dir=out"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     summary = json.loads((out / "metrics.json").read_text())
@@ -69,11 +70,11 @@ def test_a_run_leaves_what_the_design_lists(bolts: Path, tmp_path: Path) -> None
     metrics = {"image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_aupro"}
     for figures in summary["tasks"].values():
         counts = {"n_train", "n_train_anomalous", "n_test", "trainable_parameters"}
-        facts = {*counts, "seconds", "peak_memory_mb"}
+        facts = {*counts, "seconds", "peak_memory_mb", "steps"}
         assert set(figures) == metrics | facts
         assert all(0 <= figures[name] <= 1 for name in metrics)
         assert set(figures["seconds"]) == {"features", "fit", "test"}
-        assert (figures["n_train"], figures["n_test"]) == (6, 6)
+        assert (figures["n_train"], figures["n_test"], figures["steps"]) == (6, 6, 1)
     assert set(summary["mean"]) == metrics
     rows = list(csv.DictReader((out / "scores.csv").open(encoding="utf-8")))
     assert [row["task"] for row in rows] == ["bolt"] * 6 + ["nut"] * 6

@@ -1,4 +1,4 @@
-"""The programs of README.md and docs/python.md, run in the order of the page."""
+"""The programs of README.md and pages of docs/, run in the order of the page."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from occ_lab.engine import steps
 from tests.data.trees import mvtec_tree, noise, save
 from tests.docs.pages import blocks
 
@@ -50,3 +51,9 @@ def test_the_page_on_python_runs(place: Path) -> None:
     assert names["z"].shape == (2, 192, 16, 16)
     assert names["judged"].anomalous.shape == (1,)
     assert (place / "outputs" / "transistor" / "metrics.json").is_file()
+
+
+def test_the_page_on_training_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mvtec_tree(place / "data" / "mvtec", "transistor", train=4)
+    monkeypatch.setattr(steps, "MOST", 2)
+    assert outcome("docs/training.md")["result"].steps in (1, 2)

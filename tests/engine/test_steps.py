@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -235,3 +238,52 @@ def test_a_backbone_that_is_trained_keeps_its_epochs(tmp_path: Path) -> None:
     assert asked(steps=7).epochs is None
     with pytest.raises(InputError, match="auto needs a frozen backbone, and lenet is trained"):
         asked(steps="auto").check_length()
+
+
+SCRIPT = """
+import json, sys
+from functools import partial
+from pathlib import Path
+
+from lightning import Trainer
+
+from occ_lab.backbones import TimmBackbone
+from occ_lab.data.datasets.textures import Textures
+from occ_lab.engine import steps
+from occ_lab.engine.fit import fit_without
+from occ_lab.engine.job import Job
+from occ_lab.objectives import Norm
+
+
+def trainer(loggers, callbacks, max_epochs):
+    return Trainer(
+        accelerator="cpu", devices=2, strategy="ddp", logger=loggers, callbacks=callbacks,
+        max_epochs=max_epochs, enable_checkpointing=False, enable_progress_bar=False,
+        use_distributed_sampler=False,
+    )
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    steps.MOST = 16
+    sizes = {"train": 20, "normal": 4, "defective": 5, "resize": 64, "crop": 64}
+    bricks = Textures(root=root / "data", category="brick", **sizes)
+    backbone = TimmBackbone("resnet10t", weights="random")
+    job = Job([bricks], backbone, Norm, batch_size=4, trainer=trainer)
+    found = fit_without([], job, bricks, "brick")
+    weight = float(found.detector.projector.conv.weight.double().sum())
+    found_here = {"steps": found.steps, "curve": found.curve, "weight": weight}
+    (root / f"rank{found.trainer.global_rank}.json").write_text(json.dumps(found_here))
+"""
+
+
+def test_two_processes_choose_together(tmp_path: Path) -> None:
+    Textures(root=tmp_path / "data", category="brick", **SIZES).split("brick")  # made once
+    script = tmp_path / "job.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(script), str(tmp_path)]
+    subprocess.run(command, env=environment, check=True, timeout=300)
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    assert [row["step"] for row in first["curve"]] == [1, 2, 4, 8, 16]
+    assert first == second

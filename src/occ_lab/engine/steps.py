@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 FRACTION = 0.1  # of the training images, held out
 FEWEST = 2  # held out of several, so that an outlier can be made of different images
-POSITIONS = 2**12  # of held-out images, at least, whose scores are compared in each process
+POSITIONS = 2**8  # of held-out images, at least, whose scores are compared in each process
 TOLERANCE = 0.01  # of AUROC below the best
-LEAST, MOST = 128, 1024  # steps of a training that chooses; the first ones of a low rate do little
+LEAST, MOST = 128, 256  # steps of a training that chooses
 UNKNOWN = 128  # steps where no image can be held out
 LEARNING_CURVE = ("loss", "held_out_loss", "cut_and_paste_auroc")
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from occ_lab.features.cells import Cells
-from occ_lab.features.levels import join, root_mean_squares, unit_scale, upsampled
+from occ_lab.features.levels import join, root_mean_squares, unit_scale
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.sized import SizedByData
 from occ_lab.utils.specs import Recorded
@@ -265,13 +265,13 @@ class LocalProjector(SizedByData, Projector):
     Args:
         channels: the channels of each level, C in all.
         cell: positions along a side of a cell, at least 1, see `Cells`; None is one cell for all
-            positions.
+            positions. Cells are larger where weights of fewer cells are set.
         normalize: whether each f is scaled to length √C first.
 
     Attributes:
         weight: W, ``[G, R, C]`` for G cells; empty before `assign_cells`, as are the others.
         bias: b, ``[G, R]``.
-        mean: μ, ``[G, P, C]`` for the P positions of a cell; or ``[1, 1, 1]``, the same everywhere.
+        mean: μ, ``[G, P, C]`` for the P positions of a cell; or ``[1, P, 1]``, if it is zero.
 
     Raises:
         ValueError: ``cell`` is out of range.
@@ -318,22 +318,22 @@ class LocalProjector(SizedByData, Projector):
             raise RuntimeError(
                 "LocalProjector is not fitted: its weight is empty; fit it or load its state first"
             )
-        # Side by side in memory, the channels of a position are copied to its cell in one piece.
-        levels = [level.contiguous(memory_format=torch.channels_last) for level in levels]
-        cells = Cells.of(self.cell, levels[0].shape[-2:])
-        if cells.count != len(self.weight):
+        cells = self.cells(levels[0].shape[-2:])
+        if (cells.count, cells.area) != (len(self.weight), self.mean.shape[1]):
             raise InputError(
                 f"images: their maps of {cells.height} × {cells.width} positions have "
                 f"{cells.count} cells, and the projector was fitted to {len(self.weight)}; images "
                 "must have the size of those it was fitted to",
                 part="projector",
             )
-        x = cells.split(*upsampled(levels))
-        if self.normalize:
-            x = x * cells.split(unit_scale(levels))
+        x = cells.features(levels, self.normalize)
         x -= self.mean[:, None]
         z = torch.baddbmm(self.bias[:, None], x.flatten(1, 2), self.weight.mT)
         return cells.merge(z.view(*x.shape[:3], -1))
+
+    def cells(self, size: Sequence[int]) -> Cells:
+        """The cells over maps of H × W positions, as many as there are weights for."""
+        return Cells.of(self.cell, size, len(self.weight))
 
     def assign_cells(self, weight: Tensor, bias: Tensor, mean: Tensor) -> None:
         """Set the weights of every cell.
@@ -341,8 +341,9 @@ class LocalProjector(SizedByData, Projector):
         Args:
             weight: W, ``[G, R, C]``; the output has R channels from now on.
             bias: b, ``[G, R]``.
-            mean: μ, ``[G, P, C]`` or ``[1, 1, 1]``.
+            mean: μ, ``[G, P, C]``, or ``[1, P, 1]``.
         """
+        # In the order in memory in which the product with features is fastest.
         self.weight = weight.detach().to(self.weight).mT.contiguous().mT
         self.bias = bias.detach().to(self.bias).contiguous()
         self.mean = mean.detach().to(self.mean).contiguous()

@@ -245,7 +245,7 @@ def study_task(plan: NormStudy, task: str, folder: Path, title: str) -> dict[str
     scores = score_test_images(plan, data, whole)
     assert whole.cells is not None
     if whole.cells.count > 1:
-        title = f"{title} · cells of {plan.cell} × {plan.cell}"
+        title = f"{title} · cells of {' × '.join(map(str, whole.cells.side))}"
 
     figures: dict[str, Any] = {
         "n_train": len(data.split.train),

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from occ_lab.features.levels import unit_scale, upsampled
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -37,16 +39,25 @@ class Cells:
     side: tuple[int, int]
 
     @classmethod
-    def of(cls, cell: int | None, size: Sequence[int]) -> Cells:
+    def of(cls, cell: int | None, size: Sequence[int], most: int | None = None) -> Cells:
         """The cells over maps of a size.
 
         Args:
             cell: positions a side, at least 1; None is one cell for the whole map.
             size: H and W, each at least 1.
+            most: how many cells there may be, at least 1; with more, cells are larger.
+
+        Example:
+            >>> Cells.of(4, (56, 56), most=100).side
+            (6, 6)
         """
         height, width = size
         wanted = max(height, width) if cell is None else cell
-        return cls(height, width, (min(wanted, height), min(wanted, width)))
+        while True:
+            cells = cls(height, width, (min(wanted, height), min(wanted, width)))
+            if most is None or cells.count <= max(1, most):
+                return cells
+            wanted += 1
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -101,6 +112,21 @@ class Cells:
             parts.append(x.permute(1, 3, 0, 2, 4, 5))
         joined = torch.cat(parts, dim=-1)  # joins levels and sorts positions in one copy
         return joined.reshape(self.count, len(maps[0]), self.area, -1)
+
+    def features(self, levels: Sequence[Tensor], normalize: bool) -> Tensor:
+        """The joined levels at the positions of each cell.
+
+        Args:
+            levels: ``[B, C_l, H_l, W_l]``, finest first.
+            normalize: whether each f is scaled to length √C first.
+
+        Returns:
+            A copy, ``[G, B, P, ΣC_l]``.
+        """
+        # Side by side in memory, the channels of a position are copied to its cell in one piece.
+        levels = [level.contiguous(memory_format=torch.channels_last) for level in levels]
+        x = self.split(*upsampled(levels))
+        return x * self.split(unit_scale(levels)) if normalize else x
 
     def merge(self, parts: Tensor) -> Tensor:
         """The maps ``[B, C, H, W]`` of what `split` returns, ``[G, B, P, C]``.

@@ -61,7 +61,9 @@ class DrawnMaps(nn.Module):
         left = (vectors * torch.exp(-time * rates)[:, None]) @ vectors.mT
         rows = torch.cat([drawn / math.sqrt(size) @ left, left[:, -1:]], dim=1)
         self.projector = LocalProjector(channels, moments.cell, moments.normalize)
-        self.projector.assign_cells(rows[..., :-1], rows[..., -1], rows.new_zeros(1, 1, 1))
+        self.projector.assign_cells(
+            rows[..., :-1], rows[..., -1], rows.new_zeros(1, moments.sums.shape[1], 1)
+        )
 
     @torch.no_grad()
     def forward(self, levels: Sequence[Tensor]) -> Tensor:

@@ -44,7 +44,7 @@ class LocalForm:
     Attributes:
         weight: W, float64 ``[G, R, C]``.
         bias: b, float64 ``[G, R]``.
-        mean: μ, float64 ``[G, P, C]`` for the P positions of a cell, or ``[1, 1, 1]`` where nothing
+        mean: μ, float64 ``[G, P, C]`` for the P positions of a cell, or ``[1, P, 1]`` where nothing
             is subtracted.
     """
 
@@ -99,7 +99,9 @@ def flow_form(
         (4, True)
     """
     factor = flow_factors(shrunk_moments(moments), cell_sizes(moments), times, moment, norm)
-    return LocalForm(factor[..., :-1], factor[..., -1], factor.new_zeros(1, 1, 1))
+    return LocalForm(
+        factor[..., :-1], factor[..., -1], factor.new_zeros(1, moments.sums.shape[1], 1)
+    )
 
 
 def cell_sizes(moments: LocalMoments) -> Tensor:
@@ -175,8 +177,9 @@ def covariances(moments: LocalMoments, mean: Tensor) -> Tensor:
     n = moments.n
     mine = moments.sums.cpu() / n
     off = mine - mean
-    about = moments.squares.cpu() - n * (mine.mT @ mine) + n * (off.mT @ off)
-    return about / (n * cell_sizes(moments))[:, None, None]
+    about = torch.baddbmm(moments.squares.cpu(), mine.mT, mine, alpha=-n)
+    about.baddbmm_(off.mT, off, alpha=n)
+    return about.div_((n * cell_sizes(moments))[:, None, None])
 
 
 def second_moments(moments: LocalMoments) -> Tensor:
@@ -290,11 +293,11 @@ def flow_factors(
     pull = norm * left * vectors[:, -1]  # of eᵀF, in the eigenbasis
     terms = mean_terms(squares + pull.square(), variances, sizes, scale)
     weights = time_weights(terms)[:, None, None]
-    drawn = (weights * squares).sum(dim=0).sqrt()[..., None] * vectors.mT
-    rows = [drawn]
+    # One copy of all cells can fill the memory: this one takes the place of V.
+    rows = [(weights.sqrt() * pull).transpose(0, 1) @ vectors.mT] if norm else []
+    factor = vectors.mT.mul_((weights * squares).sum(dim=0).sqrt()[..., None])
     if norm:
-        rows.append((weights.sqrt() * pull).transpose(0, 1) @ vectors.mT)
-    factor = torch.cat(rows, dim=1)
+        factor = torch.cat([factor, *rows], dim=1)
     lengths = torch.linalg.vector_norm(factor, dim=2)
     longest = lengths.amax(dim=1, keepdim=True)
     if not longest.max() >= FAINT:
@@ -304,4 +307,5 @@ def flow_factors(
             "shorter one",
             part="objective",
         )
-    return factor[:, (lengths > SHORTEST * longest).any(dim=0)]
+    long = (lengths > SHORTEST * longest).any(dim=0)
+    return factor if long.all() else factor[:, long]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from occ_lab.features.cells import Cells
-from occ_lab.features.levels import unit_scale, upsampled
-from occ_lab.utils.errors import InputError
+from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.processes import all_reduced, gathered_objects
 from occ_lab.utils.sized import SizedByData
 
+MEMORY_MB = 512.0
 CACHED = 2**19  # numbers of float64, 4 MB
+
+log = logging.getLogger(__name__)
 
 
 class LocalMoments(SizedByData):
@@ -22,12 +25,18 @@ class LocalMoments(SizedByData):
     f are the joined levels. All are sums in float64: they grow image by image, the sums of two sets
     or two processes add up, and images are removed by subtraction. Moments about any means of
     positions follow from them, since ``Σ (f − μ)(f − μ)ᵀ = Σ f fᵀ − n μ μᵀ`` at a position of mean
-    μ over n images. They take ``8 G C²`` bytes for G cells and C channels: 49 MB for 196 cells and
-    176 channels.
+    μ over n images.
+
+    They take ``8 G C²`` bytes for G cells and C channels: 49 MB for 196 cells and 176 channels.
+    Where that would be more than ``memory_mb``, cells are larger. Of the ways to save memory with
+    which sums remain sums, this changes scores least (experiments/local_cost): every position keeps
+    its own mean, and every channel.
 
     Args:
         cell: positions along a side of a cell; None is one cell for all positions.
         normalize: whether each f is scaled to length √C first.
+        memory_mb: what the sums of all cells may take, in MB (1e6 bytes), above 0. Solving takes
+            about four times as much for a moment, and scoring half as much.
 
     Attributes:
         weight: n, the number of images, or less where some were forgotten; ``[1]``.
@@ -55,8 +64,12 @@ class LocalMoments(SizedByData):
     cell_squares: Tensor
     map_squares: Tensor
 
-    def __init__(self, cell: int | None = None, normalize: bool = False) -> None:
+    def __init__(
+        self, cell: int | None = None, normalize: bool = False, memory_mb: float = MEMORY_MB
+    ) -> None:
+        check_number("memory_mb", memory_mb, above=0)
         super().__init__()
+        self.memory_mb = memory_mb
         self.cell = cell
         self.normalize = normalize
         self.cells: Cells | None = None
@@ -72,9 +85,18 @@ class LocalMoments(SizedByData):
         Raises:
             InputError: they have begun with maps of another size.
         """
-        cells = Cells.of(self.cell, size)
+        each = 8 * channels**2 / 1e6  # MB of a cell
+        cells = Cells.of(self.cell, size, int(self.memory_mb / each))
         if self.cells is None:
             self.cells = cells
+            wanted = Cells.of(self.cell, size)
+            if cells != wanted:
+                log.info(
+                    "memory_mb=%g: the local form of %d channels would need %.0f MB for %d cells; "
+                    "it has %d larger cells in their place, which take %.0f MB",
+                    *(self.memory_mb, channels, each * wanted.count, wanted.count),
+                    *(cells.count, each * cells.count),
+                )
             self.sums = self.sums.new_zeros(cells.count, cells.area, channels)
             self.squares = self.sums.new_zeros(cells.count, channels, channels)
             self.cell_squares = self.sums.new_zeros(cells.count, channels)
@@ -95,15 +117,11 @@ class LocalMoments(SizedByData):
         Raises:
             InputError: their maps have another size than those of earlier images.
         """
-        # Side by side in memory, the channels of a position are copied to its cell in one piece.
-        levels = [level.contiguous(memory_format=torch.channels_last) for level in levels]
         cells = self.build(sum(level.shape[1] for level in levels), levels[0].shape[-2:])
         count = len(levels[0])
         if not count:
             return
-        x = cells.split(*upsampled(levels))
-        if self.normalize:
-            x *= cells.split(unit_scale(levels))
+        x = cells.features(levels, self.normalize)
         # Deviations from the mean of the batch are summed in the precision of the features, which
         # takes half of the time; what is large, the means, enters in float64.
         mean = x.mean(dim=1)
@@ -137,11 +155,17 @@ class LocalMoments(SizedByData):
             factor: 1 adds their images, −1 removes them.
 
         Raises:
-            InputError: their maps have another size.
+            InputError: their maps have another size, or their cells do.
         """
         if not len(state["sums"]):
             return
         self.build(state["sums"].shape[-1], state["size"].tolist())
+        if state["sums"].shape != self.sums.shape:
+            raise InputError(
+                f"memory_mb: moments of {len(self.sums)} and of {len(state['sums'])} cells do not "
+                "add up; use the same cell and memory_mb for both",
+                part="objective",
+            )
         for name, own in self.named_buffers():
             # Where both are the same moments, what is added must not change on the way.
             own += factor * state[name].to(own)

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from occ_lab.features.cells import Cells
 from occ_lab.objectives.norm.closed_form import initial_moment
 from occ_lab.objectives.norm.local_form import (
     cell_sizes,
@@ -71,7 +70,7 @@ class NormMaps(nn.Module):
         self.means = mean_terms(both, variances, sizes, unit)
         self.projector = LocalProjector(channels, moments.cell, moments.normalize)
         self.projector.assign_cells(
-            vectors.mT[..., :-1], vectors[:, -1], vectors.new_zeros(1, 1, 1)
+            vectors.mT[..., :-1], vectors[:, -1], vectors.new_zeros(1, moments.sums.shape[1], 1)
         )
         weight = self.projector.weight
         self.register_buffer("squares", squares.permute(1, 2, 0).to(weight))  # [G, D, T]
@@ -81,7 +80,7 @@ class NormMaps(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """s₀² and s₁, each ``[T, B, H, W]``, of levels ``[B, C_l, H_l, W_l]``."""
         maps = self.projector(levels)
-        cells = Cells.of(self.projector.cell, maps.shape[-2:])
+        cells = self.projector.cells(maps.shape[-2:])
         y = cells.split(maps).flatten(1, 2)
 
         def at_times(weighted: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from occ_lab.objectives.base import Objective, check_same, mean_feature
 from occ_lab.objectives.norm.closed_form import expected_factor, initial_moment
 from occ_lab.objectives.norm.flow_time import FlowTime
 from occ_lab.objectives.norm.local_form import INTEGRATED, flow_factors, flow_form, solved_form
-from occ_lab.objectives.norm.local_moments import LocalMoments
+from occ_lab.objectives.norm.local_moments import MEMORY_MB, LocalMoments
 from occ_lab.objectives.norm.moments import HalvedMoments
 from occ_lab.projectors import Conv1x1, LocalProjector, Projector
 from occ_lab.utils.errors import InputError, check_number
@@ -54,6 +54,8 @@ class Norm(Objective):
             in the closed form, at least 1; None is one projector for all positions.
         bias: ``flow``, the bias follows the gradient flow as the weights do; or ``solved``, the
             mean feature is subtracted at every position (only in the closed form).
+        memory_mb: what the second moments of all cells may take, in MB, above 0; where they would
+            take more, cells are larger, see `LocalMoments`.
         normalize: whether the projector scales each feature vector to length √C.
         norm: the p-norm of the target, above 0 and at most 1e12.
         p: which norm, at least 1; ``inf`` (a number or a string) is the largest component.
@@ -93,6 +95,7 @@ class Norm(Objective):
         time: float | Literal["auto", "integrated"] = "auto",
         cell: int | None = None,
         bias: Bias = "flow",
+        memory_mb: float = MEMORY_MB,
         normalize: bool = False,
         norm: float = 1.0,
         p: float | Literal["inf", ".inf"] = 2.0,
@@ -122,6 +125,7 @@ class Norm(Objective):
                 f"{name} must be {default} with solver=gradient: only the closed form has a "
                 "projector for each cell"
             )
+        check_number("memory_mb", memory_mb, above=0)
         check_number("norm", norm, above=0, at_most=LARGEST_NORM)
         order = math.inf if p in ("inf", ".inf") else p  # YAML's .inf is a string in some places
         check_number("p", order, at_least=1)
@@ -154,7 +158,7 @@ class Norm(Objective):
         self.local: LocalMoments | None = None
         if self.one_pass:
             if cell is not None or bias == "solved":
-                self.local = LocalMoments(cell, normalize)
+                self.local = LocalMoments(cell, normalize, memory_mb)
             if bias == "solved" and norm != 1:
                 log.info("norm=%g has no effect: bias=solved leaves nothing of the target", norm)
             self.moments = HalvedMoments(normalize)

@@ -28,6 +28,7 @@ from occ_lab.engine.fit import fitted
 from occ_lab.engine.job import Job
 from occ_lab.objectives import CFA, KDE, KNN, OCSVM, DeepSVDD, Gaussian, Norm, Objective, PaDiM
 from occ_lab.postprocessing.prediction import Prediction
+from occ_lab.projectors import LocalProjector, MakeProjector
 from occ_lab.utils.errors import InputError
 
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
@@ -44,6 +45,8 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "kde": partial(KDE, samples=200),
     "ocsvm": partial(OCSVM, samples=200),
 }
+GRADIENT = partial(Norm, solver="gradient")
+LOCAL = partial(LocalProjector, cell=4)
 SIZES = {"train": 8, "normal": 4, "defective": 5, "resize": 64, "crop": 64}
 
 
@@ -118,13 +121,14 @@ import json, sys
 import lightning as L
 import torch
 import occ_lab
-from tests.test_detector import OBJECTIVES, SIZES, backbone, trainer
+from tests.test_detector import GRADIENT, LOCAL, OBJECTIVES, SIZES, backbone, trainer
 
 if __name__ == "__main__":
     folder, name, devices = sys.argv[1], sys.argv[2], int(sys.argv[3])
     data = occ_lab.data.Textures(root=folder, category="brick", batch_size=4 // devices, **SIZES)
     L.seed_everything(0)
-    detector = occ_lab.Detector(backbone(), OBJECTIVES[name]())
+    local = LOCAL if name == "local" else None
+    detector = occ_lab.Detector(backbone(), OBJECTIVES.get(name, GRADIENT)(), local)
     strategy = "ddp" if devices > 1 else "auto"
     run = trainer(folder, devices=devices, strategy=strategy)
     run.fit(detector, datamodule=data)
@@ -159,7 +163,7 @@ def test_two_processes_find_the_same(name: str, folder: Path, tmp_path: Path) ->
     assert together == pytest.approx(alone, abs=2e-3)
 
 
-@pytest.mark.parametrize("name", ["norm_mean", "svdd"])
+@pytest.mark.parametrize("name", ["norm_mean", "svdd", "local"])
 def test_two_processes_train_by_gradient(name: str, folder: Path, tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
@@ -184,6 +188,40 @@ def test_plain_loaders_and_any_batch(tmp_path: Path) -> None:
         assert [len(batch.score) for batch in predictions] == [3, 3]
 
 
+@pytest.mark.parametrize("objective", [GRADIENT, DeepSVDD])
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_projector_for_every_cell_is_trained(
+    objective: Callable[[], Objective],
+    plain: bool,
+    data: L.LightningDataModule,
+    tmp_path: Path,
+) -> None:
+    """With a data module, and with a loader of images of another size than the default one."""
+    images = torch.rand(6, 3, 48, 64)
+    L.seed_everything(0)
+    detector = Detector(backbone(), objective(), LOCAL)
+    run = trainer(tmp_path)
+    run.fit(detector, DataLoader(images, batch_size=2) if plain else data)
+    weight = detector.projector.weight
+    assert len(weight) == (12 if plain else 16)
+    assert bool((weight[1:] != weight[:1]).any())
+    assert detector.trainable > weight.numel()
+    run.save_checkpoint(tmp_path / "local.ckpt")
+    loaded = Detector.load_from_checkpoint(tmp_path / "local.ckpt", weights_only=True)
+    scored = images if plain else torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.eval()(scored), detector.eval()(scored))
+
+
+def test_cells_of_another_size_than_the_closed_form_has(
+    data: L.LightningDataModule, tmp_path: Path
+) -> None:
+    closed = Norm(solver="closed_form", time=3.0, cell=4)
+    detector = Detector(backbone(), closed, partial(LocalProjector, cell=2))
+    with pytest.raises(InputError, match="cells of 2 positions a side, and the objective of 4"):
+        trainer(tmp_path).fit(detector, datamodule=data)
+
+
 def test_a_batch_of_another_form_is_refused() -> None:
     with pytest.raises(InputError, match="a pair of images and labels"):
         as_batch((torch.zeros(1), torch.zeros(1), torch.zeros(1)))
@@ -195,12 +233,18 @@ def test_test_batches_need_labels(data: L.LightningDataModule, tmp_path: Path) -
         trainer(tmp_path).test(detector, DataLoader(torch.rand(2, 3, 64, 64)))
 
 
-def test_training_resumes_to_the_same_bits(data: L.LightningDataModule, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("objective", "projector"), [(CFA, None), (GRADIENT, LOCAL)])
+def test_training_resumes_to_the_same_bits(
+    objective: Callable[[], Objective],
+    projector: MakeProjector | None,
+    data: L.LightningDataModule,
+    tmp_path: Path,
+) -> None:
     """Three epochs at once, and two epochs, a stop, and the third one."""
 
     def trained(epochs: int, resume: Path | None = None) -> dict[str, Tensor]:
         L.seed_everything(0)
-        detector = Detector(backbone(), CFA())
+        detector = Detector(backbone(), objective(), projector)
         saving = ModelCheckpoint(tmp_path, f"at{epochs}", save_on_train_epoch_end=True)
         run = trainer(tmp_path, max_epochs=epochs, callbacks=[saving], enable_checkpointing=True)
         run.fit(detector, datamodule=data, ckpt_path=resume, weights_only=True)

@@ -235,11 +235,19 @@ class Detector(LightningModule):
     # Training
 
     def setup(self, stage: str) -> None:
-        """Take the preprocessing of the data module that the detector is fitted to."""
+        """Take from the data what must be known before there is an optimizer.
+
+        It is the preprocessing of the data module and, for some projectors, the size of the maps.
+        """
         frame = getattr(self._data, "preprocessing", None)
         if frame is not None and (stage == "fit" or self.preprocessing is None):
             self.preprocessing = frame
             self.hparams["preprocessing"] = asdict(frame)
+        if stage == "fit" and self.projector.needs_size and not self.objective.one_pass:
+            self.eval()
+            for levels in islice(self._training_levels(), 1):
+                self.projector.build(levels[0].shape[-2:])
+            self.train()
 
     @property
     def _data(self) -> Any:

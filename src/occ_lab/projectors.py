@@ -28,10 +28,12 @@ class Projector(Recorded, nn.Module, ABC):
     Attributes:
         channels: the channels C_l of each level.
         out_channels: the channels C of the feature map.
+        needs_size: whether what is trained depends on the size of the map, see `build`.
         needs_setup: whether `setup` must see the training set before anything is projected.
     """
 
     channels: list[int]
+    needs_size: bool = False
     needs_setup: bool = False
 
     @property
@@ -42,6 +44,9 @@ class Projector(Recorded, nn.Module, ABC):
     @abstractmethod
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """The feature map ``[B, C, H, W]`` of levels ``[B, C_l, H_l, W_l]``, finest first."""
+
+    def build(self, size: Sequence[int]) -> None:
+        """Create what depends on the size of the map, H and W, for a training by gradient."""
 
     def setup(self, batches: Iterable[Sequence[Tensor]]) -> None:
         """Learn from one pass over the levels ``[B, C_l, H_l, W_l]`` of the training images."""
@@ -259,8 +264,10 @@ class Identity(Projector):
 class LocalProjector(SizedByData, Projector):
     """A projector for every cell of a grid: a locally connected 1×1 convolution.
 
-    At a position x of cell c, ``z = W_c (f − μ_x) + b_c``, f the joined levels. Its weights are set
-    by the closed form of the norm objective.
+    At a position x of cell c, ``z = W_c (f − μ_x) + b_c``, f the joined levels. The closed form of
+    the norm objective sets its weights, or they are trained by gradient: all cells then begin with
+    the same convolution, and μ is zero. W takes G·C² numbers, 24 MB in float32 for 196 cells and
+    176 channels; an optimizer keeps two or three times as many beside it.
 
     Args:
         channels: the channels of each level, C in all.
@@ -269,7 +276,8 @@ class LocalProjector(SizedByData, Projector):
         normalize: whether each f is scaled to length √C first.
 
     Attributes:
-        weight: W, ``[G, R, C]`` for G cells; empty before `assign_cells`, as are the others.
+        weight: W, ``[G, R, C]`` for G cells; empty before `build` or `assign_cells`, as are the
+            others.
         bias: b, ``[G, R]``.
         mean: μ, ``[G, P, C]`` for the P positions of a cell; or ``[1, P, 1]``, if it is zero.
 
@@ -284,9 +292,8 @@ class LocalProjector(SizedByData, Projector):
         torch.Size([5, 6, 4, 4])
     """
 
-    weight: Tensor
-    bias: Tensor
     mean: Tensor
+    needs_size = True
     learned = ("weight", "bias", "mean")
 
     def __init__(
@@ -298,8 +305,8 @@ class LocalProjector(SizedByData, Projector):
         self.channels = list(channels)
         self.cell = cell
         self.normalize = normalize
-        self.register_buffer("weight", torch.empty(0, 0, 0))
-        self.register_buffer("bias", torch.empty(0, 0))
+        self.weight = nn.Parameter(torch.empty(0, 0, 0))
+        self.bias = nn.Parameter(torch.empty(0, 0))
         self.register_buffer("mean", torch.empty(0, 0, 0))
 
     @property
@@ -335,6 +342,22 @@ class LocalProjector(SizedByData, Projector):
         """The cells over maps of H × W positions, as many as there are weights for."""
         return Cells.of(self.cell, size, len(self.weight))
 
+    def build(self, size: Sequence[int]) -> None:
+        """Draw the weights of one convolution for all cells, unless weights are set.
+
+        Args:
+            size: H and W of the map.
+        """
+        if not len(self.weight):
+            cells, total = Cells.of(self.cell, size), sum(self.channels)
+            drawn = nn.Conv2d(total, total, 1)
+            assert drawn.bias is not None
+            self.assign_cells(
+                drawn.weight[:, :, 0, 0].expand(cells.count, -1, -1),
+                drawn.bias.expand(cells.count, -1),
+                self.mean.new_zeros(1, cells.area, 1),
+            )
+
     def assign_cells(self, weight: Tensor, bias: Tensor, mean: Tensor) -> None:
         """Set the weights of every cell.
 
@@ -344,6 +367,6 @@ class LocalProjector(SizedByData, Projector):
             mean: μ, ``[G, P, C]``, or ``[1, P, 1]``.
         """
         # In the order in memory in which the product with features is fastest.
-        self.weight = weight.detach().to(self.weight).mT.contiguous().mT
-        self.bias = bias.detach().to(self.bias).contiguous()
+        self.weight = nn.Parameter(weight.detach().to(self.weight).mT.contiguous().mT)
+        self.bias = nn.Parameter(bias.detach().to(self.bias).contiguous())
         self.mean = mean.detach().to(self.mean).contiguous()

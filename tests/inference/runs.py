@@ -26,6 +26,7 @@ OBJECTIVES = {
         "loss.bias=solved",
         "loss.time=integrated",
     ],
+    "local_gradient": ["loss=norm", "loss.solver=gradient", "projector=local"],
     "cfa": ["loss=cfa"],
     "svdd": ["loss=svdd"],
     "svdd_soft": ["loss=svdd", "loss.boundary=soft", "loss.warmup=0"],

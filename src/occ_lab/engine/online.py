@@ -150,8 +150,8 @@ class Online:
     def _solution(self) -> dict[str, Tensor]:
         """Weight and bias of the projector, by the names they have in a state."""
         if isinstance(self.projector, LocalProjector):
-            buffers = self.projector.named_buffers()
-            return {f"projector.{name}": value for name, value in buffers}
+            solved = self.projector.state_dict()
+            return {f"projector.{name}": value for name, value in solved.items()}
         conv = self.projector.conv
         assert conv.bias is not None
         return {"projector": conv.weight.detach(), "bias": conv.bias.detach()}

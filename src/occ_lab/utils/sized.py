@@ -1,24 +1,28 @@
-"""Modules whose buffers get their size from the data."""
+"""Modules whose tensors get their size from the data."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 
 class SizedByData(nn.Module):
-    """A module with buffers whose size only the data determine: they load from any shape.
+    """A module with tensors whose size only the data determine: they load from any shape.
 
     Attributes:
-        learned: the names of these buffers. They are empty at first.
+        learned: the names of these buffers and parameters. They are empty at first.
     """
 
     learned: tuple[str, ...] = ()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         for name in self.learned:
-            buffer = getattr(self, name)
-            shape = state_dict.get(f"{prefix}{name}", buffer).shape
-            setattr(self, name, buffer.new_empty(shape))
+            held = getattr(self, name)
+            saved = state_dict.get(f"{prefix}{name}", held)
+            if held.shape != saved.shape:
+                # In the order in memory that suits what is computed with it.
+                sized = torch.empty_like(saved, dtype=held.dtype, device=held.device)
+                setattr(self, name, nn.Parameter(sized) if name in self._parameters else sized)
         super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -122,8 +122,8 @@ class Norm(Objective):
         if solver == "gradient" and (cell is not None or bias == "solved"):
             name, default = ("cell", "null") if cell is not None else ("bias", "flow")
             raise ValueError(
-                f"{name} must be {default} with solver=gradient: only the closed form has a "
-                "projector for each cell"
+                f"{name} must be {default} with solver=gradient: it is of the closed form; a "
+                "LocalProjector that is trained has cells of its own"
             )
         check_number("memory_mb", memory_mb, above=0)
         check_number("norm", norm, above=0, at_most=LARGEST_NORM)
@@ -275,6 +275,13 @@ class Norm(Objective):
                 form = solved_form(self.local, times, moment)
             else:
                 form = flow_form(self.local, times, moment, self.length)
+            cell = projector.cell if isinstance(projector, LocalProjector) else self.cell
+            if cell != self.cell:
+                raise InputError(
+                    f"cell: the projector has cells of {cell} positions a side, and the objective "
+                    f"of {self.cell}",
+                    part="projector",
+                )
             projector.assign_cells(form.weight, form.bias, form.mean)
         elif self.time == "integrated":
             whole = torch.ones(1, dtype=torch.float64)

@@ -71,6 +71,7 @@ TABLE: list[tuple[str, str, list[str], dict[str, Any]]] = [
     ),
     ("train", STRUCTURED, ["loss=cfa", "loss.unit_rms=false"], {"projector.unit_rms": False}),
     ("train", STRUCTURED, ["projector=coordconv"], {"projector.unit_rms": False}),
+    ("train", STRUCTURED, ["projector=local"], {"projector.cell": 4, "projector.normalize": False}),
     ("train", "mvtec", ["experiment=cfa_mvtec"], {"projector.unit_rms": False}),
     ("train", SEMANTIC, ["loss=cfa"], {"loss.fit.batch_size": 4}),
     ("stream", STRUCTURED, [], {"refresh": 0, "loss.normalize": False, "loss.squared": False}),

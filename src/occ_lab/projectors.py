@@ -164,8 +164,8 @@ class CoordConv1x1(Conv1x1):
         normalize: whether the joined feature vector of each position, without its coordinates, is
             scaled to length √C first.
         unit_rms: whether each level is scaled to a root mean square of 1 over the training set
-            first, by one factor for all its channels, which `setup` measures. A backbone's levels
-            can differ by orders of magnitude, and the distances of CFA then depend on few of them.
+            first, by one factor for all its channels, which `setup` measures. What CFA learns
+            depends on how large the levels of a backbone are, and on how much they differ in that.
 
     Attributes:
         scale: with ``unit_rms``, the factor of each level ``[L]``; 1 before `setup`.

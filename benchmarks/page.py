@@ -10,6 +10,8 @@ from occ_lab.reporting.markdown import table
 LIMITS = {
     "closed form, cold": 1.3,
     "closed form, warm": 0.25,
+    "local form, cold": 1.3,
+    "local form, warm": 0.25,
     "12 closed forms, cold": 1.6,
     "norm study, 4 norms, cold": 1.6,
 }

@@ -28,7 +28,9 @@ from occ_lab.engine.job import Job
 from occ_lab.features.extraction import image_batches
 from occ_lab.utils.memory import peak_mb, reset_peak
 
-CLOSED_FORM = ["loss=norm", "loss.solver=closed_form"]
+SOLVED = ["loss=norm", "loss.solver=closed_form"]
+CLOSED_FORM = [*SOLVED, "loss.cell=null", "loss.bias=flow", "loss.time=auto"]  # one projector
+LOCAL = [*SOLVED, "loss.cell=4", "loss.bias=solved", "loss.time=integrated"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ def measure_jobs(dataset: list[str], effort: Effort, work: Path) -> dict[str, An
         with caches(work) as cache:
             keep("closed form, cold", timed_run([*dataset, *CLOSED_FORM, cache], work))
             keep("closed form, warm", timed_run([*dataset, *CLOSED_FORM, cache], work))
+        with caches(work) as cache:
+            keep("local form, cold", timed_run([*dataset, *LOCAL, cache], work))
+            keep("local form, warm", timed_run([*dataset, *LOCAL, cache], work))
         keep("T₀", one_pass(dataset))
         with caches(work) as cache:
             grid = [
@@ -200,8 +205,9 @@ def measure_scoring(dataset: list[str], effort: Effort, work: Path) -> dict[str,
     """
     with caches(work) as cache:
         closed_form = measure_detector([*dataset, *CLOSED_FORM, cache], effort)
+        local = measure_detector([*dataset, *LOCAL, cache], effort)
         gradient = measure_detector([*dataset, "loss=norm", "loss.fit.epochs=1", cache], effort)
-    return {"closed form": closed_form, "gradient": gradient}
+    return {"closed form": closed_form, "local form": local, "gradient": gradient}
 
 
 def measure_detector(overrides: list[str], effort: Effort) -> dict[str, float | None]:

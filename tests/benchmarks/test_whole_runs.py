@@ -25,6 +25,8 @@ def test_jobs_are_given_over_t0(results: Path) -> None:
         "T₀",
         "closed form, cold",
         "closed form, warm",
+        "local form, cold",
+        "local form, warm",
         "2 closed forms, cold",
         "norm study, 1 norms, cold",
         "1 epochs, cold",
@@ -37,7 +39,7 @@ def test_jobs_are_given_over_t0(results: Path) -> None:
 
 def test_scoring_is_given_over_the_backbone(results: Path) -> None:
     content = json.loads((results / "results.json").read_text(encoding="utf-8"))
-    assert list(content["scoring"]["textures"]) == ["closed form", "gradient"]
+    assert list(content["scoring"]["textures"]) == ["closed form", "local form", "gradient"]
     for speed in content["scoring"]["textures"].values():
         alone, whole = speed["backbone_images_per_second"], speed["images_per_second"]
         assert speed["share_of_backbone"] == pytest.approx(whole / alone)

@@ -35,8 +35,8 @@ class LocalMoments(SizedByData):
     Args:
         cell: positions along a side of a cell; None is one cell for all positions.
         normalize: whether each f is scaled to length √C first.
-        memory_mb: what the sums of all cells may take, in MB (1e6 bytes), above 0. Solving takes
-            about four times as much for a moment, and scoring half as much.
+        memory_mb: what ``squares`` may take, in MB (1e6 bytes), above 0, unless a single cell takes
+            more. Solving takes about four times as much for a moment, and scoring half as much.
 
     Attributes:
         weight: n, the number of images, or less where some were forgotten; ``[1]``.

@@ -33,6 +33,7 @@ from occ_lab.reporting.record import RunRecord
 from occ_lab.utils.errors import InputError
 from tests.engine.plans import on_cpu
 
+GRADIENT = partial(Norm, solver="gradient")
 SIZES = {"train": 20, "normal": 4, "defective": 5, "resize": 64, "crop": 64}
 HEADER = {"dataset": "textures", "loss": "norm", "backbone": "resnet10t", "seed": 0}
 
@@ -68,7 +69,7 @@ def test_every_process_has_held_out_images() -> None:
     assert StepCount(5).held_out(200, 1) == 0
 
 
-def job(tmp_path: Path, objective: Callable[[], Objective] = Norm, **settings: Any) -> Job:
+def job(tmp_path: Path, objective: Callable[[], Objective] = GRADIENT, **settings: Any) -> Job:
     bricks = Textures(
         root=tmp_path / "data", category="brick", **{**SIZES, **settings.pop("sizes", {})}
     )
@@ -101,7 +102,7 @@ class Seen(Callback):
         self.paths |= set(batch["path"])
 
 
-@pytest.mark.parametrize("objective", [Norm, CFA, partial(DeepSVDD, "soft", warmup=1)])
+@pytest.mark.parametrize("objective", [GRADIENT, CFA, partial(DeepSVDD, "soft", warmup=1)])
 def test_the_state_is_that_of_a_training_of_so_many_steps(
     objective: Callable[[], Objective], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,7 +224,7 @@ def test_each_fold_of_a_calibration_chooses(
 def test_from_python(tmp_path: Path) -> None:
     data = occ_lab.data.Textures(root=tmp_path / "data", category="brick", batch_size=4, **SIZES)
     backbone = TimmBackbone("resnet10t", weights="random")
-    fit = partial(occ_lab.fit, data, Norm(), backbone, cache=False, trainer=on_cpu)
+    fit = partial(occ_lab.fit, data, GRADIENT(), backbone, cache=False, trainer=on_cpu)
     assert fit(steps=3).steps == 3
     with pytest.raises(InputError, match="steps: 3 and 2 epochs are both asked for"):
         fit(steps=3, max_epochs=2)
@@ -269,7 +270,8 @@ if __name__ == "__main__":
     sizes = {"train": 20, "normal": 4, "defective": 5, "resize": 64, "crop": 64}
     bricks = Textures(root=root / "data", category="brick", **sizes)
     backbone = TimmBackbone("resnet10t", weights="random")
-    job = Job([bricks], backbone, Norm, batch_size=4, trainer=trainer)
+    gradient = partial(Norm, solver="gradient")
+    job = Job([bricks], backbone, gradient, batch_size=4, trainer=trainer)
     found = fit_without([], job, bricks, "brick")
     weight = float(found.detector.projector.conv.weight.double().sum())
     found_here = {"steps": found.steps, "curve": found.curve, "weight": weight}

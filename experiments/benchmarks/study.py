@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.whole_runs import CLOSED_FORM, caches, one_pass, timed_run
-from experiments.trial import TEXTURES, at, command_line, record, table, whole_run
+from experiments.trial import TEN_EPOCHS, TEXTURES, at, command_line, record, table, whole_run
 from occ_lab.reporting.record import METRICS
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
@@ -27,7 +27,7 @@ SETS = {
 }
 METHODS = {
     "norm (closed form)": CLOSED_FORM,
-    "norm (gradient)": ["loss=norm"],
+    "norm (gradient)": ["loss=norm", "loss.solver=gradient", TEN_EPOCHS],
     "nearest neighbour": ["loss=knn"],
     "PaDiM": ["loss=padim"],
     "one Gaussian": ["loss=gaussian"],

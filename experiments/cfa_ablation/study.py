@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from experiments.trial import command_line, sets, table, trial
+from experiments.trial import LEVELS_AS_THEY_ARE, command_line, sets, table, trial
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
 
@@ -33,7 +33,7 @@ def main() -> None:
             continue  # the same run: the second term and its gradient were zero in every step
         if name not in results:
             epochs = f"loss.fit.epochs={arguments.epochs}"
-            results[name] = trial([*dataset, "loss=cfa", epochs, *overrides])
+            results[name] = trial([*dataset, "loss=cfa", LEVELS_AS_THEY_ARE, epochs, *overrides])
             print(name, results[name], flush=True)
             write_whole(path, json.dumps(results, indent=1) + "\n")
     write_whole(HERE / "README.md", report(results))

@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from experiments.trial import command_line, sets, table, trial
+from experiments.trial import LEVELS_AS_THEY_ARE, command_line, sets, table, trial
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
 
@@ -33,6 +33,7 @@ def main() -> None:
                 [
                     *dataset,
                     "loss=cfa",
+                    LEVELS_AS_THEY_ARE,
                     f"loss.fit.epochs={arguments.epochs}",
                     f"loss.bank_compression={bank}",
                     f"projector.compression={projector}",

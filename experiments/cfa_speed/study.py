@@ -24,7 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import default_collate
 
 from benchmarks.whole_runs import job_of
-from experiments.trial import cached_data, command_line, sets, table
+from experiments.trial import LEVELS_AS_THEY_ARE, cached_data, command_line, sets, table
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
 from occ_lab.features.levels import join
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12, help="default: %(default)s")
     arguments = parser.parse_args()
     keep_freed_memory()
-    dataset = [*sets(arguments.data)["transistor"], "loss=cfa"]
+    dataset = [*sets(arguments.data)["transistor"], "loss=cfa", LEVELS_AS_THEY_ARE]
     with tempfile.TemporaryDirectory() as folder:
         results = compared([*dataset, f"cache.dir={folder}"], arguments.steps)
     write_whole(HERE / "results.json", json.dumps(results, indent=1) + "\n")

@@ -21,7 +21,16 @@ import numpy as np
 import torch
 
 from benchmarks.whole_runs import job_of
-from experiments.trial import TEXTURES, at, cached_data, command_line, record, spread, table
+from experiments.trial import (
+    LEVELS_AS_THEY_ARE,
+    TEXTURES,
+    at,
+    cached_data,
+    command_line,
+    record,
+    spread,
+    table,
+)
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
 from occ_lab.engine.fit import fit_without
@@ -42,7 +51,7 @@ METHODS = {
     CHOSEN: ONLINE,
     "nearest neighbours": ["loss=knn", "loss.bank=1000"],
     "PaDiM": ["loss=padim"],
-    "CFA": ["loss=cfa", "loss.half_selection=true"],
+    "CFA": ["loss=cfa", LEVELS_AS_THEY_ARE, "loss.half_selection=true"],
 }
 ADAPTED = 128  # images that CFA's adaptation goes over, however often each
 SETS = {

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.whole_runs import CLOSED_FORM
-from experiments.trial import command_line, record, spread, table, whole_run
+from experiments.trial import TEN_EPOCHS, command_line, record, spread, table, whole_run
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
 
@@ -65,7 +65,7 @@ def main() -> None:
 
 def measured(name: str, solver: str, norm: float, seed: int, data: Path) -> dict[str, float]:
     """The figures of a set at a norm."""
-    solving = CLOSED_FORM if solver == CLOSED else ["loss=norm"]
+    solving = CLOSED_FORM if solver == CLOSED else ["loss=norm", "loss.solver=gradient", TEN_EPOCHS]
     asked = [*SETS[name], *solving, f"loss.norm={norm:g}", f"seed={seed}"]
     (figures,) = whole_run(asked, data).values()
     return {m: figures[m] for m in ("image_auroc", "pixel_auroc") if m in figures}

@@ -9,7 +9,15 @@ from statistics import stdev
 from typing import Any
 
 from benchmarks.whole_runs import CLOSED_FORM
-from experiments.trial import command_line, record, spread, table, whole_run
+from experiments.trial import (
+    LEVELS_AS_THEY_ARE,
+    TEN_EPOCHS,
+    command_line,
+    record,
+    spread,
+    table,
+    whole_run,
+)
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
 
@@ -20,10 +28,10 @@ SETS = {
     "grass": ["dataset=textures", "dataset.category=grass"],
 }
 METHODS = {
-    "norm (gradient)": ["loss=norm"],
+    "norm (gradient)": ["loss=norm", "loss.solver=gradient", TEN_EPOCHS],
     "norm (closed form)": CLOSED_FORM,
-    "CFA (1 epoch)": ["loss=cfa", "loss.fit.epochs=1"],
-    "Deep SVDD": ["loss=svdd"],
+    "CFA (1 epoch)": ["loss=cfa", LEVELS_AS_THEY_ARE, "loss.fit.epochs=1"],
+    "Deep SVDD": ["loss=svdd", TEN_EPOCHS],
     "nearest neighbour": ["loss=knn"],
     "PaDiM": ["loss=padim"],
     "one Gaussian": ["loss=gaussian"],

@@ -290,7 +290,7 @@ def settings_of(detector: Detector, online: Online) -> dict[str, Any]:
         "norm": objective.norm,
         "p": objective.p,
         "time": objective.time,
-        # As a state of before the local form has them: not at all.
+        # States that were saved before there were cells have neither key, which reads as None.
         "cell": objective.cell,
         "bias": None if objective.bias == "flow" else objective.bias,
     }

@@ -27,7 +27,7 @@ SETS = {
 }
 METHODS = {
     "norm (closed form)": CLOSED_FORM,
-    "norm (gradient)": ["loss=norm"],
+    "norm (gradient)": ["loss=norm", "loss.solver=gradient"],
     "nearest neighbour": ["loss=knn"],
     "PaDiM": ["loss=padim"],
     "one Gaussian": ["loss=gaussian"],

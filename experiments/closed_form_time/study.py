@@ -20,7 +20,7 @@ from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.extraction import use_features
 from occ_lab.metrics.evaluation import Evaluation
-from occ_lab.objectives.norm.closed_form import decay, expected_factor, initial_moment
+from occ_lab.objectives.norm.closed_form import expected_factor, initial_moment, spectrum
 from occ_lab.objectives.norm.flow_time import TIMES, TOLERANCE, FlowTime, separations
 from occ_lab.objectives.norm.moments import HalvedMoments, Moments
 from occ_lab.postprocessing.postprocess import PostProcess
@@ -53,7 +53,7 @@ class Features:
     """Cached features of one set."""
 
     def __init__(self, overrides: list[str], cache: FeatureCache) -> None:
-        cfg = composed("train", ["loss.solver=closed_form", *overrides])
+        cfg = composed("train", [*CLOSED_FORM, *overrides])
         benchmark = build(cfg.dataset, "dataset")
         self.data = AnomalyDataModule(
             benchmark, benchmark.tasks()[0], batch_size=4, eval_batch_size=4
@@ -122,7 +122,7 @@ def principles(features: Features) -> dict[str, float]:
 
     picked["training score falls to 1 %"] = first(lambda t: training_score(t) <= 0.01)
     picked["a quarter of the rank is left"] = first(
-        lambda t: float(decay(2 * sigma, t).trace()) / (count + 1) <= 0.25
+        lambda t: float(torch.exp(-t * spectrum(sigma)[0]).sum()) / (count + 1) <= 0.25
     )
 
     def gap(t: float) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.whole_runs import CLOSED_FORM
 from experiments.trial import command_line, sets, spread, table, trial
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
@@ -17,8 +18,8 @@ CFA_EPOCHS = 1  # of the published 30, which take hours on two cores
 
 
 METHODS = {
-    "norm (gradient)": ["loss=norm"],
-    "norm (closed form)": ["loss=norm", "loss.solver=closed_form"],
+    "norm (gradient)": ["loss=norm", "loss.solver=gradient"],
+    "norm (closed form)": CLOSED_FORM,
     f"CFA ({CFA_EPOCHS} epoch)": ["loss=cfa", f"loss.fit.epochs={CFA_EPOCHS}"],
     "CFA, no adaptation": ["loss=cfa", "loss.attract=false", "loss.repel=false"],
     "Deep SVDD": ["loss=svdd"],

@@ -65,7 +65,7 @@ def main() -> None:
 
 def measured(name: str, solver: str, norm: float, seed: int, data: Path) -> dict[str, float]:
     """The figures of a set at a norm."""
-    solving = CLOSED_FORM if solver == CLOSED else ["loss=norm"]
+    solving = CLOSED_FORM if solver == CLOSED else ["loss=norm", "loss.solver=gradient"]
     asked = [*SETS[name], *solving, f"loss.norm={norm:g}", f"seed={seed}"]
     (figures,) = whole_run(asked, data).values()
     return {m: figures[m] for m in ("image_auroc", "pixel_auroc") if m in figures}

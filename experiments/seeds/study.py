@@ -20,7 +20,7 @@ SETS = {
     "grass": ["dataset=textures", "dataset.category=grass"],
 }
 METHODS = {
-    "norm (gradient)": ["loss=norm"],
+    "norm (gradient)": ["loss=norm", "loss.solver=gradient"],
     "norm (closed form)": CLOSED_FORM,
     "CFA (1 epoch)": ["loss=cfa", "loss.fit.epochs=1"],
     "Deep SVDD": ["loss=svdd"],

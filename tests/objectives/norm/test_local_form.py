@@ -38,7 +38,7 @@ def some_levels(seed: int, count: int = 4, size: tuple[int, int] = (6, 5)) -> li
 
 
 def fitted(*batches: list[Tensor], **arguments: object) -> tuple[Norm, LocalProjector | Conv1x1]:
-    objective = Norm(**{"solver": "closed_form", "time": "integrated", **arguments})  # type: ignore[arg-type]
+    objective = Norm(**{"cell": None, "bias": "flow", **arguments})  # type: ignore[arg-type]
     projector = objective.default_projector(CHANNELS)
     for batch in batches:
         objective.observe(batch)
@@ -106,7 +106,7 @@ def test_one_position_has_one_cell() -> None:
 
 @pytest.mark.parametrize("channels", [[2, 3], [2, 600]])
 def test_a_single_image_of_one_position_scores_by_the_distance_from_it(channels: list[int]) -> None:
-    objective = Norm(solver="closed_form", time="integrated", bias="solved", squared=True)
+    objective = Norm(cell=None, squared=True)
     projector = objective.default_projector(channels)
     first, second = ([torch.randn(1, c, 1, 1) for c in channels] for _ in range(2))
     objective.observe(first)
@@ -222,7 +222,7 @@ def test_batches_do_not_matter() -> None:
 )
 def test_values_out_of_range(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
-        Norm(**{"solver": "closed_form", "time": "integrated", **arguments})
+        Norm(**{"cell": None, "bias": "flow", **arguments})
 
 
 def test_a_flow_that_leaves_nothing_is_refused() -> None:

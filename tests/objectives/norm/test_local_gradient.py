@@ -56,7 +56,7 @@ def test_small_steps_lead_to_the_closed_form_in_expectation() -> None:
     closed.local.scale(1e9)  # so many images that no cell borrows from the others
     closed.finish(solved)
 
-    objective = Norm(channels=5, norm=NORM, squared=True, nu=1.0, radius=0.0).double()
+    objective = Norm(channels=5, solver="gradient", norm=NORM, squared=True, nu=1.0, radius=0.0).double()
     objective.target = objective.target.repeat(DRAWS)
     projector = drawn(DRAWS)
     # exp(−tΣ/s) in every cell: the mean over positions divides the gradient of a cell by their

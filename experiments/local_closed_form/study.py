@@ -362,8 +362,8 @@ def report(results: dict[str, Any]) -> str:
         [
             "# The local closed form: grid, shrinkage and times",
             "",
-            "What `loss=norm` takes for granted (`occ_lab.objectives.norm.local_form`), each varied",
-            "alone, default backbone, maximum of the map. The criteria see normal training images",
+            "What `loss=norm` takes for granted (`occ_lab.objectives.norm.local_form`), each",
+            "varied alone, default backbone, maximum of the map. The criteria see normal training images",
             f"alone: a detector of those with an even index, and at most {HELD_OUT} of the others.",
             f'"{TURNED}" are the features of magnetic tiles turned by random quarter turns, where',
             "a position says nothing.",

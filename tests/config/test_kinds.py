@@ -76,8 +76,18 @@ TABLE: list[tuple[str, str, list[str], dict[str, Any]]] = [
     ("train", STRUCTURED, ["projector=local"], {"projector.cell": 4, "projector.normalize": False}),
     ("train", "mvtec", ["experiment=cfa_mvtec"], {"projector.unit_rms": False}),
     ("train", SEMANTIC, ["loss=cfa"], {"loss.fit.batch_size": 4}),
-    ("stream", STRUCTURED, [], {"loss.time": "integrated", "loss.normalize": False, "loss.squared": False}),
-    ("stream", SEMANTIC, [], {"loss.time": "integrated", "loss.normalize": True, "loss.squared": True}),
+    (
+        "stream",
+        STRUCTURED,
+        [],
+        {"loss.time": "integrated", "loss.normalize": False, "loss.squared": False},
+    ),
+    (
+        "stream",
+        SEMANTIC,
+        [],
+        {"loss.time": "integrated", "loss.normalize": True, "loss.squared": True},
+    ),
     ("norm_study", STRUCTURED, [], {"normalize": False, "backbone.output": "levels"}),
     ("norm_study", SEMANTIC, [], {"normalize": True, "backbone.output": "pooled"}),
     *(

@@ -99,7 +99,8 @@ def flow_form(
         >>> len(form.weight), form.bias.shape == form.weight.shape[:2]
         (4, True)
     """
-    factor = flow_factors(shrunk_moments(moments), cell_sizes(moments), times, moment, norm)
+    sigma, sizes = shrunk_moments(moments), cell_sizes(moments)
+    factor = flow_factors(sigma, sizes, times, moment, norm, unit=mean_square(moments))
     return LocalForm(
         factor[..., :-1], factor[..., -1], factor.new_zeros(1, moments.sums.shape[1], 1)
     )

@@ -53,7 +53,7 @@ class Features:
     """Cached features of one set."""
 
     def __init__(self, overrides: list[str], cache: FeatureCache) -> None:
-        cfg = composed("train", ["loss.solver=closed_form", *overrides])
+        cfg = composed("train", ["loss.time=auto", *overrides])
         benchmark = build(cfg.dataset, "dataset")
         self.data = AnomalyDataModule(
             benchmark, benchmark.tasks()[0], batch_size=4, eval_batch_size=4

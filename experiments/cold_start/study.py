@@ -45,10 +45,10 @@ HERE = Path(__file__).parent
 ORDERS = range(5)
 CLOSED_FORM = "closed form, online"
 CHOSEN = "closed form, time=auto"
-ONLINE = ["loss=norm", "loss.solver=closed_form"]
+ONLINE = ["loss=norm", "loss.cell=null", "loss.bias=flow"]
 METHODS = {
     CLOSED_FORM: [*ONLINE, "loss.time=10"],  # the default of occ_lab.stream
-    CHOSEN: ONLINE,
+    CHOSEN: [*ONLINE, "loss.time=auto"],
     "nearest neighbours": ["loss=knn", "loss.bank=1000"],
     "PaDiM": ["loss=padim"],
     "CFA": ["loss=cfa", LEVELS_AS_THEY_ARE, "loss.half_selection=true"],

@@ -68,7 +68,7 @@ def compared(overrides: list[str]) -> dict[str, Any]:
     maps, times = [], {}
     for label, normalize in (("as they are", False), ("scaled", True)):
         projector = Conv1x1(job.backbone.channels, normalize=normalize)
-        norm = Norm(projector.out_channels, solver="closed_form", normalize=normalize)
+        norm = Norm(projector.out_channels, time="auto", normalize=normalize)
         for levels in batches(data, "setup"):
             norm.observe(levels)
         norm.finish(projector)

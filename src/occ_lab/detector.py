@@ -92,7 +92,7 @@ class Detector(LightningModule):
         given = part(backbone)
         self.backbone = backbones.create(given) if isinstance(given, str) else given
         chosen = part(projector)
-        self.objective = part(objective) or Norm(solver="closed_form")
+        self.objective = part(objective) or Norm()
         if chosen is None:
             chosen = self.objective.default_projector
         self.projector = chosen if isinstance(chosen, nn.Module) else chosen(self.backbone.channels)

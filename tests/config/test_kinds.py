@@ -61,6 +61,8 @@ TABLE: list[tuple[str, str, list[str], dict[str, Any]]] = [
         )
         for solver, normalize in (("gradient", False), ("closed_form", True))
     ),
+    ("train", STRUCTURED, [], {"loss.solver": "closed_form", "loss.time": "integrated"}),
+    ("train", SEMANTIC, [], {"loss.solver": "closed_form", "loss.time": "auto"}),
     ("train", STRUCTURED, ["loss=svdd"], {"loss.fit.batch_size": 16}),
     ("train", SEMANTIC, ["loss=svdd"], {"loss.fit.batch_size": 64}),
     (
@@ -74,8 +76,18 @@ TABLE: list[tuple[str, str, list[str], dict[str, Any]]] = [
     ("train", STRUCTURED, ["projector=local"], {"projector.cell": 4, "projector.normalize": False}),
     ("train", "mvtec", ["experiment=cfa_mvtec"], {"projector.unit_rms": False}),
     ("train", SEMANTIC, ["loss=cfa"], {"loss.fit.batch_size": 4}),
-    ("stream", STRUCTURED, [], {"refresh": 0, "loss.normalize": False, "loss.squared": False}),
-    ("stream", SEMANTIC, [], {"refresh": 0.1, "loss.normalize": True, "loss.squared": True}),
+    (
+        "stream",
+        STRUCTURED,
+        [],
+        {"loss.time": "integrated", "loss.normalize": False, "loss.squared": False},
+    ),
+    (
+        "stream",
+        SEMANTIC,
+        [],
+        {"loss.time": "integrated", "loss.normalize": True, "loss.squared": True},
+    ),
     ("norm_study", STRUCTURED, [], {"normalize": False, "backbone.output": "levels"}),
     ("norm_study", SEMANTIC, [], {"normalize": True, "backbone.output": "pooled"}),
     *(
@@ -120,7 +132,7 @@ def test_the_values_of_every_combination(
 def test_the_kind_may_be_given_on_the_command_line() -> None:
     cfg = composed("train", ["dataset.kind=semantic", "loss.solver=closed_form"])
     assert (cfg.loss.squared, cfg.loss.normalize, cfg.backbone.output) == (True, True, "pooled")
-    assert composed("stream", ["dataset=mnist", "dataset.kind=structured"]).refresh == 0
+    assert composed("train", ["dataset=mnist", "dataset.kind=structured"]).loss.time == "integrated"
 
 
 def test_a_value_of_ones_own_takes_precedence() -> None:

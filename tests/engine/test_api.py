@@ -58,7 +58,7 @@ def test_a_run_is_recorded_and_loaded(data: occ_lab.data.Textures, tmp_path: Pat
 
 
 def test_nothing_is_recorded_unless_asked_for(data: occ_lab.data.Textures, tmp_path: Path) -> None:
-    result = fit(data, Norm(), backbone(), cache=False, max_epochs=2)
+    result = fit(data, Norm(solver="gradient"), backbone(), cache=False, max_epochs=2)
     assert result.directory is None
     assert result.detector.objective.one_pass is False
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
@@ -66,7 +66,7 @@ def test_nothing_is_recorded_unless_asked_for(data: occ_lab.data.Textures, tmp_p
 
 def test_the_same_seed_gives_the_same_scores(data: occ_lab.data.Textures) -> None:
     first, again, other = (
-        fit(data, Norm(), backbone(), cache=False, max_epochs=1, seed=seed).scores
+        fit(data, Norm(solver="gradient"), backbone(), cache=False, max_epochs=1, seed=seed).scores
         for seed in (0, 0, 1)
     )
     assert (first == again).all()
@@ -81,6 +81,6 @@ def test_the_objective_that_is_given_is_left_alone(data: occ_lab.data.Textures) 
 
 def test_what_does_not_fit_is_refused(data: occ_lab.data.Textures) -> None:
     with pytest.raises(ValueError, match="max_epochs must be an integer"):
-        fit(data, Norm(), backbone(), max_epochs=0)
+        fit(data, Norm(solver="gradient"), backbone(), max_epochs=0)
     with pytest.raises(InputError, match="overkill: 0.01 needs at least 99 images"):
         fit(data, PaDiM(), backbone(), calibration=occ_lab.CalibrationPlan(folds=2), cache=False)

@@ -35,7 +35,7 @@ def images(count: int, seed: int = 0) -> list[list[Tensor]]:
 
 def detector(**arguments: object) -> Detector:
     torch.manual_seed(0)
-    objective = Norm(10, **{"solver": "closed_form", "time": 3.0, **arguments})  # type: ignore[arg-type]
+    objective = Norm(10, **{"cell": None, "bias": "flow", "time": 3.0, **arguments})  # type: ignore[arg-type]
     normalize = bool(arguments.get("normalize"))
     projector = Conv1x1(CHANNELS, normalize=normalize)
     return Detector(torch.nn.Identity(), objective, projector)  # type: ignore[arg-type]

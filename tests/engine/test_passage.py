@@ -16,7 +16,7 @@ from tests.data.trees import noise
 def passage(refuse: float = 0.0, window: int = 200) -> Passage:
     detector = Detector(
         TimmBackbone("resnet10t", weights="random"),
-        Norm(solver="closed_form", time=3),
+        Norm(time=3, cell=None, bias="flow"),
         preprocessing=Preprocessing(64, 64),
     ).eval()
     return Passage(Online(detector), detector, refuse, window)

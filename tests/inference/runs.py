@@ -16,8 +16,8 @@ from tests.data.trees import class_tree, mvtec_tree
 SMALL = ["maps=0", "logger=none", "cache.enabled=false", "trainer.accelerator=cpu"]
 STRUCTURED = [*SMALL, "dataset=mvtec", "dataset.resize=64", "dataset.crop=64", "loss.fit.epochs=1"]
 OBJECTIVES = {
-    "norm": ["loss=norm"],
-    "norm_mean": ["loss=norm", "loss.target=mean"],
+    "norm": ["loss.solver=gradient"],
+    "norm_mean": ["loss.solver=gradient", "loss.target=mean"],
     "closed_form": ["loss=norm", "loss.solver=closed_form", "loss.time=3"],
     "local": [
         "loss=norm",

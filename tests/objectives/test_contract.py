@@ -36,10 +36,10 @@ OTHERS = [
     Gaussian(shrinkage=0.1, normalize=True),
     KDE(samples=50, scale=1.0, seed=3),
     KNN(bank=40, coreset="greedy", k=2, metric="cosine"),
-    Norm(4, norm=3.0, p=float("inf"), target="ones", squared=True),
-    Norm(target="mean"),
-    Norm(solver="closed_form", normalize=True),
-    Norm(solver="closed_form", time=3),
+    Norm(4, "gradient", norm=3.0, p=float("inf"), target="ones", squared=True),
+    Norm(solver="gradient", target="mean"),
+    Norm(time="auto", normalize=True),
+    Norm(time=3, cell=None, bias="flow"),
     OCSVM("linear", samples=60),
     PaDiM(dims=3, seed=1),
 ]
@@ -178,7 +178,7 @@ def test_mean_feature_is_that_of_all_positions() -> None:
 
 def test_states_of_earlier_versions_load() -> None:
     """Their objectives were built with the levels, so that unfitted buffers had a size."""
-    norm = Norm(solver="closed_form")
+    norm = Norm(time="auto")
     norm.build(4)
     state = {
         "target": torch.zeros(5),

@@ -49,14 +49,14 @@ def test_a_partial_stays_one() -> None:
     assert made([parameter]).param_groups[0]["lr"] == 0.5
 
 
-def test_arguments_are_those_that_were_given() -> None:
-    assert Ours().arguments == {}
+def test_arguments_are_those_that_were_given_and_the_defaults() -> None:
+    assert Ours().arguments == {"size": 2, "folder": None}
     assert Ours(3, folder=Path("a"), colour="red").arguments == {
         "size": 3,
         "folder": Path("a"),
         "colour": "red",
     }
-    assert copy.deepcopy(Ours(3)).arguments == {"size": 3}
+    assert copy.deepcopy(Ours(3)).arguments == {"size": 3, "folder": None}
     with pytest.raises(TypeError):
         Ours(1, 2)  # type: ignore[misc]
 

@@ -21,6 +21,7 @@ from occ_lab.engine.calibrate import CalibrationPlan
 from occ_lab.engine.fit import fitted
 from occ_lab.engine.job import Explanations, Job, Pretraining
 from occ_lab.engine.run import Fit, run
+from occ_lab.objectives.norm.objective import Norm
 from occ_lab.reporting.record import RunRecord
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.optimizers import MakeOptimizer
@@ -142,7 +143,8 @@ def projector_maker(cfg: DictConfig) -> Callable[[Sequence[int]], nn.Module] | N
     A closed form that is local has one 1×1 convolution for each cell, which takes the place of the
     one that is the default.
     """
-    local = cfg.loss.get("cell") is not None or cfg.loss.get("bias") == "solved"
+    objective = build(object_of(cfg, "loss"), "loss")
+    local = isinstance(objective, Norm) and objective.local is not None
     if local and cfg.projector._target_ == "occ_lab.projectors.Conv1x1":
         return None
     return lambda channels: build(cfg.projector, "projector", channels=list(channels))

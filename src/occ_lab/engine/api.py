@@ -118,7 +118,7 @@ def fit(
         output = "pooled" if data.kind == "semantic" else "levels"
         made = backbones.create(backbone)
         backbone = made if made.trained else backbones.create(backbone, output=output)
-    fresh = objective or Norm(solver="closed_form")
+    fresh = objective or Norm()
     job = Job(
         views=[data.benchmark],
         backbone=backbone.for_task(data.task),

@@ -14,21 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from occ_lab.utils.errors import InputError
-from occ_lab.utils.trusted import MOVED, TRUSTED
+from occ_lab.utils.trusted import EARLIER, MOVED, TRUSTED
 
 
 class Recorded:
     """A base class whose objects remember the arguments that they were made with.
 
     Attributes:
-        arguments: by name, without those that were left to their defaults.
+        arguments: by name, with the defaults of those that were left out, so that files stay valid
+            if defaults change.
 
     Example:
         >>> class Circle(Recorded):
         ...     def __init__(self, radius: float, colour: str = "red") -> None:
         ...         self.radius = radius
         >>> Circle(2.0).arguments
-        {'radius': 2.0}
+        {'radius': 2.0, 'colour': 'red'}
     """
 
     arguments: dict[str, Any]
@@ -45,6 +46,8 @@ class Recorded:
         for name, parameter in inspect.signature(cls.__init__).parameters.items():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 noted.update(noted.pop(name, {}))
+            elif isinstance(parameter.default, str | int | float | None):
+                noted.setdefault(name, parameter.default)
         object.__setattr__(made, "arguments", noted)  # a torch module is not set up yet
         return made
 
@@ -112,7 +115,8 @@ def made_of(spec: Mapping[str, Any], trust: Sequence[str] = ()) -> Any:
     arguments = spec.get("arguments") or {}
     if not isinstance(arguments, Mapping):
         raise InputError(f"the arguments of {spec['class']} must be a mapping")
-    values = {str(name): _made(value, trust) for name, value in arguments.items()}
+    earlier = EARLIER.get(MOVED.get(spec["class"], spec["class"]), {})
+    values = {str(name): _made(value, trust) for name, value in {**earlier, **arguments}.items()}
     if spec.get("partial"):
         return functools.partial(known, **values)
     try:

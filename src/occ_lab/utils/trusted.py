@@ -52,3 +52,13 @@ MOVED = {
     "occ_lab.models.svdd.DeepSVDD": "occ_lab.objectives.deep_svdd.DeepSVDD",
     "occ_lab.scoring.postprocess.PostProcess": "occ_lab.postprocessing.postprocess.PostProcess",
 }
+
+# Defaults of arguments that runs of earlier versions have not stored.
+EARLIER = {
+    "occ_lab.objectives.norm.objective.Norm": {
+        "solver": "gradient",
+        "time": "auto",
+        "cell": None,
+        "bias": "flow",
+    },
+}

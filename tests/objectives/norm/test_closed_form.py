@@ -150,7 +150,7 @@ def test_score_falls_along_the_flow_fastest_where_variance_is_largest() -> None:
 def test_norm_in_closed_form_sets_the_projector_to_the_expected_score() -> None:
     levels = toy_levels(3)
     projector = Conv1x1(CHANNELS).double()
-    objective = Norm(9, solver="closed_form", time=5.0, norm=2.0)
+    objective = Norm(9, time=5.0, cell=None, bias="flow", norm=2.0)
     assert objective.one_pass
     objective.observe([x[:3] for x in levels])
     objective.observe([x[3:] for x in levels])
@@ -204,7 +204,7 @@ def test_extreme_arguments_give_finite_scores(time: float, norm: float) -> None:
     levels = [level.float() for level in toy_levels(5, batch=1)]
     few = [level[:, :, :2, :2] for level in levels]  # of low rank, which rounding fills
     projector = Conv1x1(CHANNELS)
-    objective = Norm(solver="closed_form", time=time, norm=norm)
+    objective = Norm(time=time, cell=None, bias="flow", norm=norm)
     objective.observe(few)
     objective.finish(projector)
     assert objective(projector(levels)).isfinite().all()

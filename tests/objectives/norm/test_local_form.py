@@ -38,7 +38,7 @@ def some_levels(seed: int, count: int = 4, size: tuple[int, int] = (6, 5)) -> li
 
 
 def fitted(*batches: list[Tensor], **arguments: object) -> tuple[Norm, LocalProjector | Conv1x1]:
-    objective = Norm(**{"solver": "closed_form", "time": "integrated", **arguments})  # type: ignore[arg-type]
+    objective = Norm(**{"cell": None, "bias": "flow", **arguments})  # type: ignore[arg-type]
     projector = objective.default_projector(CHANNELS)
     for batch in batches:
         objective.observe(batch)
@@ -106,14 +106,14 @@ def test_one_position_has_one_cell() -> None:
 
 @pytest.mark.parametrize("channels", [[2, 3], [2, 600]])
 def test_a_single_image_of_one_position_scores_by_the_distance_from_it(channels: list[int]) -> None:
-    objective = Norm(solver="closed_form", time="integrated", bias="solved", squared=True)
+    objective = Norm(cell=None, squared=True)
     projector = objective.default_projector(channels)
     first, second = ([torch.randn(1, c, 1, 1) for c in channels] for _ in range(2))
     objective.observe(first)
     objective.finish(projector)
     assert float(objective(projector(first)).abs().max()) < 1e-6
     distance = (join(second) - join(first)).square().sum()
-    expected = 3 * initial_moment(sum(channels), sum(channels)) * distance
+    expected = len(INTEGRATED) * initial_moment(sum(channels), sum(channels)) * distance
     torch.testing.assert_close(objective(projector(second)).sum(), expected)
 
 
@@ -163,14 +163,14 @@ def test_integrated_over_all_times_the_score_is_the_mahalanobis_distance() -> No
     # ∫ exp(−2tλ/s) dt = s/2λ, as a sum over the logarithm of t; one time after the other, since
     # together they would be weighted.
     step = 0.1
-    for log_time in np.arange(-9, 4.5, step):
+    for log_time in np.arange(-9, 7, step):
         t = float(np.exp(log_time))
         total += step * t * scores(fitted(train, bias="solved", time=t), test) ** 2
     f, about = features(train), features(test)
     mean = plain_means(f, cells_of((6, 5), None))
     flat = (f - mean).reshape(-1, 5)
     covariance = flat.T @ flat / len(flat)
-    s = np.trace(covariance) / 5
+    s = (5 * np.mean(f**2) + 1) / 6  # of [f; 1]
     off = about - mean
     distance = np.einsum("nhwc,cd,nhwd->nhw", off, np.linalg.inv(covariance), off)
     expected = initial_moment(5, 5) * s / 2 * distance
@@ -222,7 +222,7 @@ def test_batches_do_not_matter() -> None:
 )
 def test_values_out_of_range(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
-        Norm(**{"solver": "closed_form", "time": "integrated", **arguments})
+        Norm(**{"cell": None, "bias": "flow", **arguments})
 
 
 def test_a_flow_that_leaves_nothing_is_refused() -> None:

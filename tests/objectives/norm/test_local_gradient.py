@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim import SGD
 
 from occ_lab.objectives import DeepSVDD, Norm
-from occ_lab.objectives.norm.local_form import cell_sizes, second_moments, unit_of_time
+from occ_lab.objectives.norm.local_form import cell_sizes, mean_square
 from occ_lab.projectors import LocalProjector
 
 CHANNELS, CELL, SIZE = [2, 3], 2, (4, 4)
@@ -56,13 +56,15 @@ def test_small_steps_lead_to_the_closed_form_in_expectation() -> None:
     closed.local.scale(1e9)  # so many images that no cell borrows from the others
     closed.finish(solved)
 
-    objective = Norm(channels=5, norm=NORM, squared=True, nu=1.0, radius=0.0).double()
+    objective = Norm(
+        channels=5, solver="gradient", norm=NORM, squared=True, nu=1.0, radius=0.0
+    ).double()
     objective.target = objective.target.repeat(DRAWS)
     projector = drawn(DRAWS)
     # exp(−tΣ/s) in every cell: the mean over positions divides the gradient of a cell by their
     # number, and a squared distance has twice the gradient.
-    sigma, sizes = second_moments(closed.local), cell_sizes(closed.local)
-    length = TIME / float(unit_of_time(sigma, sizes)) * len(sizes) / 2
+    sizes = cell_sizes(closed.local)
+    length = TIME / float(mean_square(closed.local)) * len(sizes) / 2
     optimizer = SGD(projector.parameters(), lr=length / STEPS)
     for _ in range(STEPS):
         optimizer.zero_grad()

@@ -45,7 +45,7 @@ def check_official(official: dict, prefix: str, features: torch.Tensor, objectiv
 @pytest.mark.parametrize("norm", [1, 4])
 def test_structured_form_equals_the_official_one(official: dict, target: str, norm: int) -> None:
     prefix = f"structured_{target}_norm{norm}_"
-    objective = Norm(24, norm=norm, target=target, radius=0.3)
+    objective = Norm(24, "gradient", norm=norm, target=target, radius=0.3)
     close(objective.target.norm(), torch.linalg.vector_norm(official[prefix + "target"]))
     if target == "ones":
         close(objective.target, official[prefix + "target"][0])
@@ -53,7 +53,7 @@ def test_structured_form_equals_the_official_one(official: dict, target: str, no
 
 
 def test_semantic_form_equals_the_official_one(official: dict) -> None:
-    objective = Norm(24, squared=True, nu=1, radius=0.3, radius_weight=1e3)
+    objective = Norm(24, "gradient", squared=True, nu=1, radius=0.3, radius_weight=1e3)
     check_official(official, "semantic_", official["semantic_features"], objective)
 
 
@@ -65,7 +65,7 @@ def test_semantic_form_equals_the_official_one(official: dict) -> None:
     seed=st.integers(0, 99),
 )
 def test_target_has_the_norm_asked_for(p: float, norm: float, target: str, seed: int) -> None:
-    c = Norm(16, norm=norm, p=p, target=target, seed=seed).target.double().numpy()
+    c = Norm(16, "gradient", norm=norm, p=p, target=target, seed=seed).target.double().numpy()
     length = np.abs(c).max() if math.isinf(p) else (np.abs(c) ** p).sum() ** (1 / p)
     assert length == pytest.approx(norm, rel=1e-4)
 
@@ -73,7 +73,7 @@ def test_target_has_the_norm_asked_for(p: float, norm: float, target: str, seed:
 def test_mean_target_points_to_the_mean_training_feature() -> None:
     torch.manual_seed(0)
     batches = [torch.randn(4, 6, 3, 3) + 1, torch.randn(2, 6, 3, 3) + 1]
-    objective = Norm(6, norm=2.0, target="mean")
+    objective = Norm(6, "gradient", norm=2.0, target="mean")
     assert objective.needs_setup
     objective.setup(batches)
     mean = torch.cat([z.permute(0, 2, 3, 1).reshape(-1, 6) for z in batches]).double().mean(0)
@@ -93,7 +93,7 @@ def test_loss_and_score_follow_the_formula(
     p: float, nu: float, radius: float, squared: bool, weight: float, seed: int
 ) -> None:
     shape = {"p": p, "nu": nu, "radius": radius, "squared": squared, "radius_weight": weight}
-    objective = Norm(5, seed=seed, **shape).double()
+    objective = Norm(5, "gradient", seed=seed, **shape).double()
     z = torch.from_numpy(np.random.default_rng(seed).normal(size=(2, 5, 3, 4)))
     c, r = objective.target.numpy(), objective.radius.item()
     total, scores = 0.0, np.empty((2, 3, 4))
@@ -106,7 +106,7 @@ def test_loss_and_score_follow_the_formula(
 
 
 def test_infinite_p_gives_finite_gradients() -> None:
-    objective = Norm(4, p=math.inf)
+    objective = Norm(4, "gradient", p=math.inf)
     z = torch.randn(2, 4, 2, 2, requires_grad=True)
     objective.loss(z).backward()
     assert z.grad is not None
@@ -150,7 +150,7 @@ def test_the_closed_form_refuses_a_target_that_it_does_not_use() -> None:
 
 
 def test_channels_come_from_build_where_the_constructor_has_none() -> None:
-    objective = Norm(seed=3)
+    objective = Norm(solver="gradient", seed=3)
     with pytest.raises(RuntimeError, match="target is empty"):
         objective(torch.zeros(1, 8, 2, 2))
     objective.build(8)
@@ -158,7 +158,7 @@ def test_channels_come_from_build_where_the_constructor_has_none() -> None:
     assert torch.equal(objective.target, Norm(8, seed=3).target)
     with pytest.raises(ValueError, match="^channels must be 8"):
         objective.build(9)
-    loaded = Norm()
+    loaded = Norm(solver="gradient")
     loaded.load_state_dict(objective.state_dict())
     with pytest.raises(ValueError, match="^channels must be 8"):
         loaded.build(9)

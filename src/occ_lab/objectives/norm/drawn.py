@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from occ_lab.objectives.norm.local_form import cell_sizes, shrunk_moments, spectra, unit_of_time
+from occ_lab.objectives.norm.local_form import mean_square, shrunk_moments, spectra
 from occ_lab.objectives.norm.local_moments import LocalMoments
 from occ_lab.projectors import LocalProjector
 
@@ -57,7 +57,7 @@ class DrawnMaps(nn.Module):
         self.register_buffer("direction", direction / direction.norm())
         sigma = shrunk_moments(moments)
         variances, vectors = spectra(sigma)
-        rates = variances / unit_of_time(sigma, cell_sizes(moments))
+        rates = variances / mean_square(moments)
         left = (vectors * torch.exp(-time * rates)[:, None]) @ vectors.mT
         rows = torch.cat([drawn / math.sqrt(size) @ left, left[:, -1:]], dim=1)
         self.projector = LocalProjector(channels, moments.cell, moments.normalize)

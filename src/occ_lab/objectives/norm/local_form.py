@@ -9,9 +9,10 @@ projector, ``f̃ᵀ F A F f̃``. If it is solved for at every position, φ_x(f) 
 these means, and A is a multiple of the identity.
 
 **Time.** All cells follow the flow of one loss for the same time, counted in units of one s, the
-mean diagonal of Σ over all cells. In the eigenbasis of Σ_c, a direction of variance λ has weight
-``exp(−2tλ/s)``: time t selects a band of variances around s/2t. In place of one t, the squared
-scores of several are added, each divided by its mean over all training positions:
+mean diagonal of the second moments of f̃ over all cells, with either bias. In the eigenbasis of Σ_c,
+a direction of variance λ has weight ``exp(−2tλ/s)``: time t selects a band of variances around
+s/2t. In place of one t, the squared scores of several are added, each divided by its mean over all
+training positions:
 ``score² = Σ_t w_t f̃ᵀ F_t A F_t f̃``. Since ``∫ λ exp(−2tλ/s) dt = s/2`` for every λ, the integral
 over all times is the Mahalanobis distance: PaDiM (Defard et al. 2020) is the limit of one position
 to a cell. It is one factor L, and costs no more than one t does.
@@ -33,7 +34,7 @@ from occ_lab.objectives.norm.closed_form import FAINT, RANK, SMALL, spectrum
 from occ_lab.objectives.norm.local_moments import LocalMoments
 from occ_lab.utils.errors import InputError
 
-INTEGRATED = (1.0, 3.0, 10.0)  # a logarithmic grid; the band of variances from s/2 to s/20
+INTEGRATED = (1.0, 3.0, 10.0, 30.0)  # a logarithmic grid; variances from s/2 to s/60
 SHORTEST = 1e-4  # of the longest row of a factor; shorter ones change no score in float32
 
 
@@ -73,7 +74,7 @@ def solved_form(moments: LocalMoments, times: Sequence[float], moment: float) ->
     mean = shrunk_means(moments)
     sizes = cell_sizes(moments)
     sigma = shrunk_to_mean(covariances(moments, mean), moments.n * sizes, sizes)
-    weight = flow_factors(sigma, sizes, times, moment, norm=0.0)
+    weight = flow_factors(sigma, sizes, times, moment, norm=0.0, unit=mean_square(moments))
     return LocalForm(weight, weight.new_zeros(weight.shape[:2]), mean)
 
 
@@ -98,7 +99,8 @@ def flow_form(
         >>> len(form.weight), form.bias.shape == form.weight.shape[:2]
         (4, True)
     """
-    factor = flow_factors(shrunk_moments(moments), cell_sizes(moments), times, moment, norm)
+    sigma, sizes = shrunk_moments(moments), cell_sizes(moments)
+    factor = flow_factors(sigma, sizes, times, moment, norm, unit=mean_square(moments))
     return LocalForm(
         factor[..., :-1], factor[..., -1], factor.new_zeros(1, moments.sums.shape[1], 1)
     )
@@ -251,13 +253,25 @@ def mean_terms(squares: Tensor, variances: Tensor, sizes: Tensor, unit: Tensor) 
     return (squares * least).sum(dim=-1) @ (sizes / sizes.sum())
 
 
+def mean_square(moments: LocalMoments) -> Tensor:
+    """S of all positions: the mean diagonal of the second moments of f̃ = [f; 1], float64 ``[]``."""
+    count = moments.n * cell_sizes(moments).sum()
+    squares = moments.squares.cpu().diagonal(dim1=1, dim2=2)
+    return (squares.sum() + count) / (count * (squares.shape[1] + 1))
+
+
 def time_weights(terms: Tensor) -> Tensor:
     """``w_t = m̄ / m_t`` of the means m_t of the terms ``[T]``: all terms count the same."""
     return torch.where(terms > 0, terms.mean() / terms, torch.ones_like(terms))
 
 
 def flow_factors(
-    sigma: Tensor, sizes: Tensor, times: Sequence[float], moment: float, norm: float
+    sigma: Tensor,
+    sizes: Tensor,
+    times: Sequence[float],
+    moment: float,
+    norm: float,
+    unit: Tensor | None = None,
 ) -> Tensor:
     """A factor L of the score of every cell, ``score² = ‖L f̃‖²``, integrated over times.
 
@@ -271,6 +285,7 @@ def flow_factors(
         times: t, each at least 0.
         moment: the second moment of the initial weights in every direction.
         norm: ‖c‖₂ of the target, whose direction is the last one of Σ; 0 where there is none.
+        unit: s; None takes the mean diagonal of ``sigma``.
 
     Returns:
         float64 ``[G, R, D]``. Rows that are shorter than 1e-4 of the longest one in every cell are
@@ -285,7 +300,7 @@ def flow_factors(
         torch.Size([2, 3, 3])
     """
     variances, vectors = spectra(sigma)
-    scale = unit_of_time(sigma, sizes)
+    scale = unit_of_time(sigma, sizes) if unit is None else unit
     rates = (variances / scale).nan_to_num(0)  # nothing varies in a single position of one image
     t = torch.tensor(times, dtype=sigma.dtype)[:, None, None]
     left = torch.exp(-t * rates)  # [T, G, D]

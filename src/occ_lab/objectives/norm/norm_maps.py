@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from occ_lab.objectives.norm.closed_form import initial_moment
 from occ_lab.objectives.norm.local_form import (
     cell_sizes,
+    mean_square,
     mean_terms,
     shrunk_moments,
     spectra,
     time_weights,
-    unit_of_time,
 )
 from occ_lab.objectives.norm.local_moments import LocalMoments
 from occ_lab.projectors import LocalProjector
@@ -60,7 +60,7 @@ class NormMaps(nn.Module):
         super().__init__()
         sigma, sizes = shrunk_moments(moments), cell_sizes(moments)
         variances, vectors = spectra(sigma)
-        unit = unit_of_time(sigma, sizes)
+        unit = mean_square(moments)
         decays = torch.exp(
             -torch.tensor(times, dtype=sigma.dtype)[:, None, None] * variances / unit
         )

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 Target = Literal["randn", "rand", "ones", "mean"]
 Solver = Literal["gradient", "closed_form"]
 Bias = Literal["flow", "solved"]
+CELL = 4  # positions a side: a patch of 16 × 16 pixels at stride 4
 LARGEST_NORM = 1e12  # squared distances to a target stay far within float32
 LONGEST_TIME = 1e4  # a longer flow follows the rounding of float32 features
 
@@ -35,25 +36,27 @@ class Norm(Objective):
     ``‖z − c‖₂``; the semantic form (``squared``) takes the squared distance in both. Either adds
     ``radius_weight · r``. The radius r is learned.
 
-    The closed form (``solver="closed_form"``) is the limit of small steps on the squared distance,
-    averaged over the projector's initial weights; ν and r do not enter it. It needs one pass for
-    the second moments of the features, sets the projector to a factor of the score, and the target
-    to zero. With ``cell`` it has a projector for every cell of a grid, and with ``bias="solved"`` a
-    bias for every position, see `occ_lab.objectives.norm.local_form`: a part that is in the wrong
-    place is found as well. A bias that is solved for leaves nothing of the target in the score, so
-    that ``norm`` has no effect then.
+    The closed form, the default, is the limit of small steps on the squared distance, averaged over
+    the projector's initial weights; ν and r do not enter it. It needs one pass for the second
+    moments of the features, sets the projector to a factor of the score, and the target to zero. By
+    default it has a projector for every cell of a grid and a bias for every position, see
+    `occ_lab.objectives.norm.local_form`: a part that is in the wrong place is found as well. A bias
+    that is solved for leaves nothing of the target in the score, so that ``norm`` has no effect
+    then. ``solver="gradient"`` is the training of the paper.
 
     Args:
         channels: channels of the feature map; None leaves them to `build`.
-        solver: ``gradient`` or ``closed_form``.
+        solver: ``closed_form`` or ``gradient``.
         time: how far the closed form follows the gradient flow, in units of the mean diagonal of
-            the second moments, from 0 to 1e4; or ``integrated``, the squared scores of t = 1, 3 and
-            10, each divided by its mean over the training positions; or ``auto``, see `FlowTime`,
-            which chooses it for one projector whose bias follows the flow.
+            the second moments, from 0 to 1e4; or ``integrated``, the squared scores of t = 1, 3, 10
+            and 30, each divided by its mean over the training positions; or ``auto``, see
+            `FlowTime`, which chooses it for a bias that follows the flow.
         cell: positions of the map along a side of a cell, each of which has a projector of its own
-            in the closed form, at least 1; None is one projector for all positions.
-        bias: ``flow``, the bias follows the gradient flow as the weights do; or ``solved``, the
-            mean feature is subtracted at every position (only in the closed form).
+            in the closed form, at least 1; None is one projector for all positions; ``auto`` is 4,
+            and None with a time that is chosen or with gradients.
+        bias: ``flow``, the bias follows the gradient flow as the weights do; ``solved``, the mean
+            feature is subtracted at every position (only in the closed form); or ``auto``, solved
+            for wherever that is possible.
         memory_mb: what the second moments of all cells may take, in MB, above 0; where they would
             take more, cells are larger, see `LocalMoments`.
         normalize: whether the projector scales each feature vector to length √C.
@@ -91,10 +94,10 @@ class Norm(Objective):
     def __init__(
         self,
         channels: int | None = None,
-        solver: Solver = "gradient",
-        time: float | Literal["auto", "integrated"] = "auto",
-        cell: int | None = None,
-        bias: Bias = "flow",
+        solver: Solver = "closed_form",
+        time: float | Literal["auto", "integrated"] = "integrated",
+        cell: int | Literal["auto"] | None = "auto",
+        bias: Bias | Literal["auto"] = "auto",
         memory_mb: float = MEMORY_MB,
         normalize: bool = False,
         norm: float = 1.0,
@@ -110,8 +113,13 @@ class Norm(Objective):
             raise ValueError(f"solver must be one of {', '.join(get_args(Solver))}, got {solver!r}")
         if time not in ("auto", "integrated"):
             check_number("time", time, at_least=0, at_most=LONGEST_TIME)
+        local = solver == "closed_form" and time != "auto"
+        if bias == "auto":
+            bias = "solved" if local else "flow"
         if bias not in get_args(Bias):
-            raise ValueError(f"bias must be one of {', '.join(get_args(Bias))}, got {bias!r}")
+            raise ValueError(f"bias must be auto, flow or solved, got {bias!r}")
+        if cell == "auto":
+            cell = CELL if local else None
         if cell is not None:
             check_number("cell", cell, at_least=1, integer=True)
         if bias == "solved" and time == "auto":
@@ -159,8 +167,6 @@ class Norm(Objective):
         if self.one_pass:
             if cell is not None or bias == "solved":
                 self.local = LocalMoments(cell, normalize, memory_mb)
-            if bias == "solved" and norm != 1:
-                log.info("norm=%g has no effect: bias=solved leaves nothing of the target", norm)
             self.moments = HalvedMoments(normalize)
             self.flow_time = FlowTime(normalize, seed) if time == "auto" else None
         self.radius = nn.Parameter(torch.tensor(float(radius)))
@@ -235,6 +241,8 @@ class Norm(Objective):
         Raises:
             InputError: the projector cannot be set, or nothing is left of the features at ``time``.
         """
+        if self.bias == "solved" and self.norm != 1:
+            log.info("norm=%g has no effect: bias=solved leaves nothing of the target", self.norm)
         if self.local is not None:
             self.local.reduce()
         self.moments.build(projector.channels)  # of a process that has seen no image

@@ -33,7 +33,7 @@ from occ_lab.utils.errors import InputError
 
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "norm": Norm,
-    "norm_mean": partial(Norm, target="mean"),
+    "norm_mean": partial(Norm, solver="gradient", target="mean"),
     "norm_closed_form": partial(Norm, solver="closed_form"),
     "cfa": CFA,
     "cfa_memory": partial(CFA, attract=False, repel=False),
@@ -338,7 +338,7 @@ class Own(Objective):
 
 
 def test_scores_of_images_in_any_form(tmp_path: Path) -> None:
-    detector = Detector(backbone(), Norm(), preprocessing=occ_lab.data.Preprocessing(64, 64))
+    detector = Detector(backbone(), GRADIENT(), preprocessing=occ_lab.data.Preprocessing(64, 64))
     pixels = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "part.png")
     forms = [

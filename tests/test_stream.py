@@ -201,11 +201,11 @@ def test_help_shows_how_to_go_on(tmp_path: Path) -> None:
         ("refuse=0.9", "refuse must be a number and >= 0 and <= 0.5"),
         ("window=0", "window must be an integer and >= 1"),
         ("save_every=0", "save_every must be an integer and >= 1"),
-        ("loss.solver=gradient", "loss.solver=closed_form"),
+        ("loss.solver=gradient", "not norm; use loss=norm loss.solver=closed_form"),
         ("loss=knn", "loss: only the closed form can be updated image by image, not knn"),
         ("calibration.share=0.2", "calibration, loader.validation, ensemble: a stream"),
         ("trainer.devices=2", "trainer.devices: a stream is one process"),
-        ("projector=identity", "projector: must be Conv1x1"),
+        ("projector=identity", "projector: must be LocalProjector"),
         ("state=missing.safetensors", "state: missing.safetensors is not the state of a stream"),
     ],
 )

@@ -63,7 +63,7 @@ class Detector(LightningModule):
     Example:
         >>> from occ_lab.backbones import TimmBackbone
         >>> backbone = TimmBackbone("resnet10t", weights="random")
-        >>> detector = Detector(backbone, Norm()).eval()
+        >>> detector = Detector(backbone, Norm(solver="gradient")).eval()
         >>> scores = detector(torch.rand(2, 3, 64, 64))
         >>> scores.score.shape, scores.map.shape
         (torch.Size([2]), torch.Size([2, 64, 64]))
@@ -204,7 +204,8 @@ class Detector(LightningModule):
         Example:
             >>> from occ_lab.backbones import TimmBackbone
             >>> backbone = TimmBackbone("resnet10t", weights="random")
-            >>> detector = Detector(backbone, preprocessing=Preprocessing(64, 64))
+            >>> objective = Norm(solver="gradient")
+            >>> detector = Detector(backbone, objective, preprocessing=Preprocessing(64, 64))
             >>> detector.score(np.zeros((80, 100, 3), np.uint8)).map.shape
             torch.Size([1, 64, 64])
         """

@@ -109,7 +109,7 @@ def test_early_stopping_on_held_out_images() -> None:
 def test_an_unknown_monitor_stops_the_training_with_a_message(tmp_path: Path) -> None:
     mvtec_tree(tmp_path, "bolt")
     shared = ["dataset=mvtec", f"dataset.root='{tmp_path}'", "maps=0", "hydra.run.dir=out"]
-    small = ["dataset.resize=64", "dataset.crop=64", "loss.fit.epochs=2"]
+    small = ["dataset.resize=64", "dataset.crop=64", "loss=svdd", "loss.fit.epochs=2"]
     stopping = "+callbacks.stop={_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:nope}"
     done = command("train", *shared, *small, stopping, cwd=tmp_path)
     assert done.returncode == 1
@@ -122,7 +122,7 @@ def test_callbacks_are_used_in_a_run(tmp_path: Path) -> None:
     done = command(
         "train",
         *("dataset=mvtec", f"dataset.root='{tmp_path}'", "maps=0", "hydra.run.dir=out"),
-        *("dataset.resize=64", "dataset.crop=64", "loss.fit.epochs=20"),
+        *("dataset.resize=64", "dataset.crop=64", "loss=svdd", "loss.fit.epochs=20"),
         *("callbacks=early_stopping", "loader.validation=0.25"),
         *("callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=1e9"),
         f"+trainer.callbacks=[{{_target_:{SAVING},dirpath:'${{task.folder}}/mine'}}]",

@@ -59,7 +59,7 @@ def check_stream(cfg: DictConfig) -> None:
     if not closed or cfg.loss.get("solver") != "closed_form":
         raise UserError(
             "loss: only the closed form can be updated image by image, not "
-            f"{cfg.loss.name}; use loss=norm"
+            f"{cfg.loss.name}; use loss=norm loss.solver=closed_form"
         )
     held_out = cfg.calibration.share or cfg.calibration.folds or cfg.loader.validation
     if held_out or cfg.ensemble is not None:

@@ -145,7 +145,7 @@ class MonitorCheck(Callback):
         logged = trainer.callback_metrics
         for key, name in self.monitored.items():
             if name.startswith(prefixes) and not name.startswith(but) and name not in logged:
-                known = ", ".join(sorted(logged)) or "none"
+                known = ", ".join(sorted(logged)) or "none, since nothing is learned by gradient"
                 raise UserError(f"{key}: no metric {name!r} is logged; there are: {known}")
 
 

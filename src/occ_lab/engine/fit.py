@@ -145,6 +145,8 @@ def fit_without(
         *callbacks,
         *([saving(kept_state, job.checkpoint_every)] if kept_state else []),
     ]
+    if one_pass and (job.steps is not None or (job.max_epochs or 1) > 1):
+        log.info("loss.fit: the objective learns in one pass; epochs and steps have no effect")
     trainer = job.trainer(loggers, every, 1 if one_pass else job.epochs or ENDLESS)
     validation = job.validation
     if count and not validation:

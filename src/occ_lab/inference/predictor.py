@@ -48,8 +48,10 @@ class Predictor:
     Example:
         >>> from occ_lab.backbones import TimmBackbone
         >>> from occ_lab.data.transforms import Preprocessing
+        >>> from occ_lab.objectives.norm.objective import Norm
         >>> backbone = TimmBackbone("resnet10t", weights="random")
-        >>> detector = Detector(backbone, preprocessing=Preprocessing(64, 64))
+        >>> objective = Norm(solver="gradient")
+        >>> detector = Detector(backbone, objective, preprocessing=Preprocessing(64, 64))
         >>> Predictor(detector, "bottle").score(np.zeros((80, 100, 3), np.uint8)).maps.shape
         torch.Size([1, 64, 64])
     """

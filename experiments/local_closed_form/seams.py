@@ -64,7 +64,7 @@ def section(results: dict[str, Any]) -> list[str]:
         "Compared with that are: the squared scores of the four nearest cells, weighted bilinearly",
         "by the distance from their centres; their symmetric factors weighted so; and covariances",
         "averaged with those of the neighbouring cells (1:2:1 along each axis) before they are",
-        "decomposed. Image / pixel AUROC, per cent:",
+        "decomposed. Here t = 1, 3, 10, in units of the covariance. Image / pixel AUROC, per cent:",
         "",
         *table(["set", *KINDS], [aurocs(results, name) for name in results]),
         "",

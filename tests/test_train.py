@@ -129,7 +129,9 @@ def test_same_seed_same_figures_and_resume_skips(bolts: Path, tmp_path: Path) ->
 
 
 def test_oracle_is_labelled(bolts: Path, tmp_path: Path) -> None:
-    command = on_bolts(bolts, "dataset.category=bolt", "loss=svdd", "oracle=true", "loss.fit.epochs=2")
+    command = on_bolts(
+        bolts, "dataset.category=bolt", "loss=svdd", "oracle=true", "loss.fit.epochs=2"
+    )
     done = train(*command, "hydra.run.dir=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     task = json.loads((tmp_path / "out" / "metrics.json").read_text())["tasks"]["bolt"]

@@ -337,6 +337,17 @@ class Own(Objective):
         return self(z).mean()
 
 
+def test_features_are_scored_without_a_trainer() -> None:
+    detector = Detector(backbone(), GRADIENT()).eval()
+    with torch.no_grad():
+        levels = detector.backbone(torch.rand(2, 3, 64, 64))
+        patch_scores, maps, scores = detector.batch_scores({"levels": levels})
+        expected = detector.maps_and_scores(detector.score_levels(levels))
+    assert torch.equal(patch_scores, detector.score_levels(levels))
+    assert torch.equal(maps, expected[0])
+    assert torch.equal(scores, expected[1])
+
+
 def test_scores_of_images_in_any_form(tmp_path: Path) -> None:
     detector = Detector(backbone(), GRADIENT(), preprocessing=occ_lab.data.Preprocessing(64, 64))
     pixels = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)

@@ -253,7 +253,7 @@ class Detector(LightningModule):
     @property
     def _data(self) -> Any:
         """The data module of the trainer, or None."""
-        return getattr(self.trainer, "datamodule", None)
+        return getattr(self._trainer, "datamodule", None)
 
     def on_fit_start(self) -> None:
         """Let backbone, projector and objective each see the training set once, if they must."""

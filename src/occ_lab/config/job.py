@@ -100,12 +100,13 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
     check_value(cfg, "loader.validation", at_least=0, at_most=0.99)
     check_trainer(cfg)
     fit = cfg.loss.get("fit") or OmegaConf.create()
+    objective = partial(build, object_of(cfg, "loss"), "loss")
     cache = build(cfg.cache, "cache")
     job = Job(
         views=views or views_of(cfg),
         backbone=build(cfg.backbone, "backbone"),
-        objective=partial(build, object_of(cfg, "loss"), "loss"),
-        projector=projector_maker(cfg),
+        objective=objective,
+        projector=projector_maker(cfg, objective()),
         optimizer=optimizer_of(fit),
         scheduler=built_or_none(fit, "scheduler"),
         postprocess=build(cfg.scoring, "scoring"),
@@ -137,13 +138,14 @@ def object_of(cfg: DictConfig, group: str) -> DictConfig:
     )
 
 
-def projector_maker(cfg: DictConfig) -> Callable[[Sequence[int]], nn.Module] | None:
+def projector_maker(
+    cfg: DictConfig, objective: nn.Module
+) -> Callable[[Sequence[int]], nn.Module] | None:
     """What makes a projector for the channels of levels; None leaves it to the objective.
 
     A closed form that is local has one 1×1 convolution for each cell, which takes the place of the
     one that is the default.
     """
-    objective = build(object_of(cfg, "loss"), "loss")
     local = isinstance(objective, Norm) and objective.local is not None
     if local and cfg.projector._target_ == "occ_lab.projectors.Conv1x1":
         return None

@@ -239,7 +239,7 @@ def report(results: dict[str, Any]) -> str:
         "deviation over five random orders of the stream. Default backbone and settings. The norm",
         "objective learns online, image by image, as `occ_lab.stream` does: a projector for each",
         "cell, its score integrated over time, or one projector whose bias follows the flow to",
-        "t = 10. The others are fitted anew: nearest neighbours",
+        "t = 10. The others are fitted again each time: nearest neighbours",
         f"to a bank of 1,000 features; CFA with adaptation over {ADAPTED} images however few there",
         "are (neighbours picked in bfloat16), at every other count, and for structured sets alone,",
         f"whose positions its bank is made of. Of more than {TESTED:,} test images so many are",

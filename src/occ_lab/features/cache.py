@@ -127,6 +127,8 @@ class FeatureCache:
                 (scratch / FACTS).write_text(
                     json.dumps({**key, "files": checksums}), encoding="utf-8"
                 )
+        except InputError:  # of an image that cannot be read, for one
+            raise
         except OSError as error:
             raise InputError(
                 f"dir: cannot write features to {self.dir} ({error.strerror or error}); make "

@@ -30,6 +30,10 @@ class MissingError(InputError, FileNotFoundError):
     """A file or folder that the caller has named is not there."""
 
 
+class ImageError(InputError, OSError):
+    """An image file that cannot be read; the message begins with its path."""
+
+
 def check_number(
     name: str,
     value: object,

@@ -21,6 +21,7 @@ from occ_lab.engine.calibrate import CalibrationPlan
 from occ_lab.engine.fit import fitted
 from occ_lab.engine.job import Explanations, Job, Pretraining
 from occ_lab.engine.run import Fit, run
+from occ_lab.features.cache import FeatureCache
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.reporting.record import RunRecord
 from occ_lab.utils.allocator import keep_freed_memory
@@ -100,7 +101,6 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
     check_value(cfg, "loader.validation", at_least=0, at_most=0.99)
     check_trainer(cfg)
     fit = cfg.loss.get("fit") or OmegaConf.create()
-    cache = build(cfg.cache, "cache")
     job = Job(
         views=views or views_of(cfg),
         backbone=build(cfg.backbone, "backbone"),
@@ -116,7 +116,7 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
         eval_batch_size=cfg.loader.eval_batch_size,
         workers=cfg.loader.workers,
         validation=cfg.loader.validation,
-        cache=cache if cache.enabled else None,
+        cache=cache_of(cfg),
         trainer=partial(make_trainer, cfg),
         calibration=calibration_plan(cfg),
         explanations=explanations(cfg),
@@ -127,6 +127,20 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
     )
     job.check()
     return job
+
+
+def cache_of(cfg: DictConfig) -> FeatureCache | None:
+    """The cache of features, whose folder is made; None where it is off.
+
+    Raises:
+        UserError: a value out of range.
+        InputError: the folder cannot be made.
+    """
+    cache: FeatureCache = build(cfg.cache, "cache")
+    if not cache.enabled:
+        return None
+    cache.make()
+    return cache
 
 
 def object_of(cfg: DictConfig, group: str) -> DictConfig:

@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
+from occ_lab.data.files import image_suffixes
 from occ_lab.data.images import header, image_size, read_image, read_mask, read_pixels
 from occ_lab.data.transforms import Preprocessing
 from occ_lab.utils.errors import ImageError
@@ -136,6 +137,17 @@ def with_chunk(png: bytes, name: bytes, content: bytes) -> bytes:
     body = name + content
     chunk = struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
     return png[:-12] + chunk + png[-12:]
+
+
+def test_heic_is_read(tmp_path: Path) -> None:
+    assert ".heic" in image_suffixes()
+    Image.fromarray(noise(0)[:, :48]).save(tmp_path / "photo.heic", quality=95)
+    read = read_image(tmp_path / "photo.heic")
+    assert image_size(tmp_path / "photo.heic") == (64, 48)
+    assert np.abs(read.astype(int) - noise(0)[:, :48]).mean() < 4
+    with pytest.raises(ImageError, match="empty.heic: unreadable"):
+        (tmp_path / "empty.heic").touch()
+        read_image(tmp_path / "empty.heic")
 
 
 def test_orientation_that_comes_after_the_pixels_is_followed(tmp_path: Path) -> None:

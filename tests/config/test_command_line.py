@@ -124,8 +124,6 @@ def test_a_command_ends_with_the_message_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["train", "sed=1"])
-    monkeypatch.setattr("sys.stdout.reconfigure", lambda **given: None, raising=False)
-    monkeypatch.setattr("sys.stderr.reconfigure", lambda **given: None, raising=False)
     with pytest.raises(SystemExit, match="1"):
         start(lambda: pytest.fail("begun"), "train")
     assert capsys.readouterr().err == "sed: there is no such key; did you mean seed?\n"

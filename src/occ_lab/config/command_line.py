@@ -9,6 +9,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,9 @@ def start(main: Callable[[], Any], name: str) -> None:
     Raises:
         SystemExit: the command line is wrong; the message is on stderr.
     """
-    for stream in (sys.stdout, sys.stderr):  # a file name may hold what cannot be printed
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    with suppress(AttributeError, OSError):  # of another kind of stream
+        # A file name may hold what cannot be printed.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     with messages_alone():
         sys.argv[1:] = prepared(sys.argv[1:], name)
     main()

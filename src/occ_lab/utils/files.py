@@ -41,6 +41,11 @@ def check_name(argument: str, name: str) -> None:
             raise ValueError(f"{argument}: {name!r} cannot be the name of a folder: {reason}")
 
 
+def typed_path(text: str) -> Path:
+    """A path as it is typed on a command line, with ``~`` for the home folder."""
+    return Path(text).expanduser()
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A scratch folder that becomes ``target`` when the block ends without an error.

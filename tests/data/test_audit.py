@@ -91,7 +91,7 @@ def test_absent_data_says_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["check", "visa", "dataset.root=/nowhere"]) == 1
     assert "dataset.root: no visa data in /nowhere" in capsys.readouterr().out
     assert main(["check", "visa", "dataset.protocl=official"]) == 1
-    assert "Could not override 'dataset.protocl'" in capsys.readouterr().out
+    assert "there is no such key; did you mean dataset.protocol?" in capsys.readouterr().out
     assert main(["check", "visa", "dataset.protocol=last"]) == 1
     assert "dataset.protocol must be last_100 or official" in capsys.readouterr().out
     assert main(["download", "mvtec", "--root", "/nowhere"]) == 1

@@ -94,6 +94,28 @@ def test_numbers_of_32_and_64_bits(tmp_path: Path) -> None:
     assert np.abs(read - colours).max() <= 0.5
 
 
+def test_rarer_ways_to_store_numbers(tmp_path: Path) -> None:
+    deep = (RAMP << 4).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "big_endian.tif", deep, byteorder=">")
+    tifffile.imwrite(
+        tmp_path / "five_channels.tif", np.stack([deep] * 5, -1), planarconfig="contig"
+    )
+    assert cv2.imwrite(str(tmp_path / "grey.jp2"), deep)
+    assert cv2.imwrite(str(tmp_path / "colour.jp2"), np.stack([deep] * 3, -1))
+    assert cv2.imwrite(str(tmp_path / "float.pfm"), deep.astype(np.float32))
+    content = b"P5\n256 64\n4095\n" + deep.astype(">u2").tobytes()
+    (tmp_path / "camera.pgm").write_bytes(content)
+    tifffile.imwrite(tmp_path / "signed.tif", (RAMP.astype(int) - 128).astype(np.int8))
+    for path in sorted(tmp_path.iterdir()):
+        assert header(path).deep, path
+        assert len(np.unique(read_image(path))) >= 255, path
+        assert (np.diff(read_image(path)[0, :, 0].astype(int)) >= 0).all(), path
+    bytes_ = np.stack([RAMP.astype(np.uint8)] * 5, -1)
+    tifffile.imwrite(tmp_path / "five_bytes.tif", bytes_, planarconfig="contig")
+    assert np.array_equal(read_pixels(tmp_path / "five_bytes.tif"), bytes_[..., :3])
+    assert not header(tmp_path / "five_bytes.tif").deep
+
+
 def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     values = RAMP.astype(np.float32)
     values[3, 4] = np.nan

@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("deep")
     for number in range(8):
         save(folder / "normal" / f"{number}.png", deep(number))
-    data = occ_lab.data.Folder(folder / "normal", train_share=0.75, resize=64, crop=64)
+    data = occ_lab.data.Folder(folder / "normal", train_share=0.75, resize=64)
     backbone = TimmBackbone("resnet10t", weights="random")
     objective = occ_lab.objectives.PaDiM()
     occ_lab.fit(data, objective, backbone, cache=False, directory=folder / "run")

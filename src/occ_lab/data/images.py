@@ -18,7 +18,8 @@ from occ_lab.utils.errors import ImageError
 ORIENTATION = ExifTags.Base.Orientation
 TIFF_SIZE = (256, 257)  # the tags of width and height
 TIFF_BITS = 258  # the tag of the bits of each colour
-TIFF_FORMAT = 339  # the tag that says whether numbers are unsigned (1, the default) or signed
+TIFF_FORMAT = 339  # the tag of the kind of number
+UNSIGNED, SIGNED = 1, 2
 WIDE = {"PNG", "TIFF", "JPEG2000"}  # with 16 bits a colour, which Pillow reduces to 8
 # Whose values are not those that were saved.
 LOSSY = {"JPEG", "MPO", "AVIF", "HEIF"}
@@ -78,7 +79,10 @@ def read_pixels(path: Path) -> np.ndarray:
         ImageError: the file is missing, truncated, too large or not an image.
     """
     with opened(path) as file:
-        return np.ascontiguousarray(file) if isinstance(file, np.ndarray) else shown(file)
+        values = file if isinstance(file, np.ndarray) else shown(file)
+        return (
+            eight_bits(values, None) if values.dtype == np.uint8 else np.ascontiguousarray(values)
+        )
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -142,7 +146,8 @@ def known_header(path: Path, length: int, changed: int) -> Header:
     """As `header`, of the content that a file has at a time."""
     with opened(path) as file:
         if isinstance(file, np.ndarray):
-            return Header(file.shape[0], file.shape[1], "TIFF", True, 1)
+            height, width = file.shape[:2]
+            return Header(height, width, "TIFF", file.dtype != np.uint8, 1)
         deep = numbers(file) or wide(file)
         turned = (header_orientation(path, file) or 1) >= 5
         tags: Any = getattr(file, "tag_v2", {})
@@ -220,16 +225,24 @@ def rgb(image: Image.Image) -> Image.Image:
 
 def numbers(file: Image.Image) -> bool:
     """Whether an image has one value of more than 8 bits for each pixel."""
-    return file.mode.startswith("I") or file.mode == "F"
+    return file.mode.startswith("I") or file.mode == "F" or stored_as(file) == (8, SIGNED)
 
 
 def plain_numbers(file: Image.Image) -> np.ndarray:
     """The values of an image with one number for each pixel, ``[h, w]``."""
+    other = {(32, UNSIGNED): np.uint32, (8, SIGNED): np.int8}.get(stored_as(file))
     values = np.asarray(file)
+    return values if other is None else values.view(other)
+
+
+def stored_as(file: Image.Image) -> tuple[int, int]:
+    """Bits and kind of the numbers of a grey TIFF; zeros of anything else.
+
+    Pillow reads 32 bits as signed and 8 bits as unsigned numbers, whatever they are.
+    """
     tags: Any = getattr(file, "tag_v2", {})
-    if file.mode == "I" and tags.get(TIFF_BITS) == (32,) and tags.get(TIFF_FORMAT, (1,)) == (1,):
-        return values.view(np.uint32)  # Pillow reads them as signed
-    return values
+    bits, kinds = tags.get(TIFF_BITS, ()), tags.get(TIFF_FORMAT, (UNSIGNED,))
+    return (bits[0], kinds[0]) if len(bits) == 1 else (0, 0)
 
 
 def wide(file: Image.Image) -> bool:

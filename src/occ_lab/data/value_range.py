@@ -99,8 +99,8 @@ def eight_bits(values: np.ndarray, range: Range | None, name: object = "image") 
         if range is None:
             raise ImageError(
                 f"{name}: its values have more than 8 bits ({values.dtype}, up to "
-                f"{values.max()}), unlike those of the training images; give their range, such as "
-                f"range={list(range_of([extremes_of(values)]))}"
+                f"{values.max()}), unlike those of the training images; save it with 8 bits, or "
+                f"train with a range, such as range={list(range_of([extremes_of(values)]))}"
             )
         values = scaled(values, range, name)
     if values.ndim == 2:

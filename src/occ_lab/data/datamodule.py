@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
@@ -15,9 +16,12 @@ from occ_lab.data.base import Benchmark, Kind
 from occ_lab.data.images_dataset import Drawn, TaskImages
 from occ_lab.data.items import Item, Split
 from occ_lab.data.loading import EveryNth, collate
-from occ_lab.data.transforms import Preprocessing
+from occ_lab.data.notes import notes
+from occ_lab.data.transforms import Frame
 from occ_lab.data.validation import check_split
 from occ_lab.utils.errors import InputError, check_number
+
+log = logging.getLogger(__name__)
 
 Loader = DataLoader[dict[str, Any]]
 
@@ -27,7 +31,8 @@ class AnomalyDataModule(LightningDataModule):
 
     A batch holds ``image`` (float32 ``[B, 3, h, w]`` in 0..1), ``label`` (int ``[B]``: 0 normal,
     1 anomalous), ``index`` (int ``[B]``, in the dataset), ``path`` and, in tests of a task that
-    has masks, ``mask`` (bool ``[B, h, w]``).
+    has masks, ``mask`` (bool ``[B, h, w]``). Where images of several shapes are kept whole, it also
+    holds ``box`` (int ``[B, 4]``): top, left, height and width of each image in pixels of ``h × w``.
 
     The processes of a `lightning.Trainer` share the images. No test image is seen twice.
 
@@ -41,6 +46,7 @@ class AnomalyDataModule(LightningDataModule):
             least 0 and below 1. They are chosen by the benchmark's ``sample_seed``.
 
     Attributes:
+        preprocessing: how test images are brought to the size of a batch.
         split: the images to train and to test on, those held out excepted.
         train_images: the training images as a dataset; likewise ``validation_images``,
             ``calibration_images`` and ``test_images``.
@@ -90,9 +96,8 @@ class AnomalyDataModule(LightningDataModule):
         self._drawn: Drawn = (  # the rotation and crop of images that are not trained on
             "once" if benchmark.random and benchmark.test_seed is not None else "never"
         )
-        self.test_images = TaskImages(
-            benchmark, self._whole.test, masks=self._whole.has_masks, drawn=self._drawn
-        )
+        self.preprocessing: Frame = benchmark.preprocessing(self.task)
+        self.test_images = self._images(self._whole.test, self._drawn, self._whole.has_masks)
         self.test_set: Dataset[Any] = self.test_images
         self.set_aside([])
 
@@ -101,10 +106,8 @@ class AnomalyDataModule(LightningDataModule):
         """``structured`` or ``semantic``, see `Benchmark`."""
         return self.benchmark.kind
 
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How test images are brought to the size of a batch."""
-        return Preprocessing(self.benchmark.resize, self.benchmark.crop)
+    def _images(self, items: list[Item], drawn: Drawn, masks: bool = False) -> TaskImages:
+        return TaskImages(self.benchmark, items, masks, drawn, self.preprocessing)
 
     def set_aside(self, indices: Collection[int]) -> None:
         """Keep some images out of training and validation, to calibrate on them.
@@ -134,11 +137,9 @@ class AnomalyDataModule(LightningDataModule):
             else self._whole
         )
         drawn: Drawn = "always" if self.benchmark.random else "never"
-        self.train_images = TaskImages(self.benchmark, train, drawn=drawn)
-        self.validation_images = TaskImages(self.benchmark, validation, drawn=self._drawn)
-        self.calibration_images = TaskImages(
-            self.benchmark, [every[index] for index in aside], drawn=self._drawn
-        )
+        self.train_images = self._images(train, drawn)
+        self.validation_images = self._images(validation, self._drawn)
+        self.calibration_images = self._images([every[index] for index in aside], self._drawn)
         self.train_set: Dataset[Any] = self.train_images
         self.validation_set: Dataset[Any] = self.validation_images
         self.calibration_set: Dataset[Any] = self.calibration_images
@@ -160,13 +161,20 @@ class AnomalyDataModule(LightningDataModule):
         return module is None or module.automatic_optimization
 
     def prepare_data(self) -> None:
-        """Check every file before any work, see `check_split`; another call does nothing.
+        """Check every file before any work, see `check_split` and `notes`, which are logged.
+
+        Another call does nothing.
 
         Raises:
             InputError: some files cannot be used.
         """
         if not self._checked:
             check_split(self.task, self._whole)
+            said = self.benchmark.said  # by other data modules of the same run, such as folds
+            for note in notes(self.benchmark, self.task, self._whole, self.preprocessing.range):
+                if (self.task, note) not in said:
+                    said.add((self.task, note))
+                    log.info("%s: %s", self.task, note)
             self._checked = True
 
     def setup(self, stage: str) -> None:

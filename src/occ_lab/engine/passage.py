@@ -45,26 +45,30 @@ class Passage:
     counts: dict[str, int] = field(default_factory=dict)
 
     @torch.no_grad()
-    def take(self, pixels: np.ndarray) -> dict[str, Any]:
+    def take(self, pixels: np.ndarray, size: tuple[int, int] | None = None) -> dict[str, Any]:
         """Score an image, then update the detector with it.
 
         Args:
             pixels: the preprocessed image, uint8 ``[h, w, 3]``.
+            size: its height and width before; None where all of the pixels are of the image.
 
         Returns:
             ``score`` and ``p_value``, empty for the first image, and ``learned``: 1, or 0 where the
             image was refused.
         """
         image = torch.from_numpy(pixels).to(self.detector.device).permute(2, 0, 1)[None]
+        box = None if size is None else torch.tensor([self.detector.frame.box(*size)])
+        batch = {"image": image.float() / 255, "box": box}
         with self.timed("backbone"):
-            levels = self.detector.backbone(image.float() / 255)
+            levels = self.detector.levels(batch)
         if self.online.due:
             with self.timed("re-solve"):
                 self.online.solve()
         row: dict[str, Any] = {"score": "", "p_value": "", "learned": 1}
         if self.online.weight:
             with self.timed("score"):
-                _, scores = self.detector.maps_and_scores(self.detector.score_levels(levels))
+                patches = self.detector.score_levels(levels)
+                _, scores = self.detector.maps_and_scores(patches, None, box)
                 score = float(scores)
             p_value = self.p_value(score)
             learned = int(p_value > self.refuse)
@@ -73,7 +77,7 @@ class Passage:
                 self.scores = [*self.scores, score][-self.window :]
         if row["learned"]:
             with self.timed("update"):
-                self.online.learn(levels)
+                self.online.learn(levels, self.detector.valid(batch, levels[0]))
         return row
 
     def p_value(self, score: float) -> float:

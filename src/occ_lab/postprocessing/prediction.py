@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -15,12 +15,12 @@ class Scores(NamedTuple):
 
     Attributes:
         score: image scores, larger is more anomalous, float ``[N]``.
-        map: anomaly maps of the images as the network sees them, float ``[N, h, w]``; None where
-            the detector scores whole images.
+        map: anomaly maps, float ``[N, h, w]``, or a list of ``[h, w]`` where images that are scored
+            at their full size differ in it; None where the detector scores whole images.
     """
 
     score: Tensor
-    map: Tensor | None
+    map: Any
 
 
 @dataclass

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from occ_lab.data.datasets.folder import Folder
+from occ_lab.data.items import Split
 from occ_lab.utils.errors import InputError
 from tests.data.trees import noise, save
 
@@ -54,3 +55,54 @@ def test_bad_arguments_are_told(images: Path) -> None:
         Folder("p", images, train_share=1)
     with pytest.raises(InputError, match=r"no p data in .*empty"):
         Folder("p", images / "empty").tasks()
+
+
+def paths(split: Split, label: int) -> set[Path]:
+    return {item.path for item in (*split.train, *split.test) if item.label == label}
+
+
+def test_folders_inside_one_another_keep_apart(images: Path) -> None:
+    for place in range(2):
+        save(images / "good parts" / "bad" / f"{place}.png", noise(30 + place))
+        save(images / "good parts" / "bad" / "masks" / f"{place}_mask.png", noise(40 + place))
+    (images / "good parts" / "bad.png").symlink_to(images / "good parts" / "bad" / "0.png")
+    normal, bad = images / "good parts", images / "good parts" / "bad"
+    nested = Folder("p", normal, bad, bad / "masks")
+    split = nested.split("p")
+    assert len(paths(split, 0)) == 10
+    assert paths(split, 1) == {bad / "0.png", bad / "1.png"}
+    assert split.has_masks
+    (note,) = nested.notes("p")
+    assert note.startswith(f"4 files below {normal} are in abnormal or masks too")
+    # The other way round: normal images inside the folder of all others.
+    split = Folder("p", normal / "line 1", normal).split("p")
+    assert len(paths(split, 0)) == 5
+    assert not paths(split, 0) & paths(split, 1)
+
+
+def test_a_folder_named_twice_is_told(images: Path) -> None:
+    good, bad = images / "good parts", images / "bad"
+    with pytest.raises(InputError, match=r"^abnormal: .* is the same folder as normal"):
+        Folder("p", good, good)
+    with pytest.raises(InputError, match=r"^masks: .* is the same folder as abnormal"):
+        Folder("p", good, bad, bad)
+    (images / "link").symlink_to(bad)
+    with pytest.raises(InputError, match=r"^masks: .*link is the same folder as abnormal"):
+        Folder("p", good, bad, images / "link")
+
+
+def test_masks_that_match_no_image_are_told(images: Path) -> None:
+    empty = images / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match=r"^masks: no image files in .*empty"):
+        Folder("p", images / "good parts", images / "bad", empty).split("p")
+    wrong = save(images / "wrong" / "0_gt.png", noise(1))
+    with pytest.raises(InputError, match=rf"{wrong} does not, and {images / 'bad'}.*0.png has no"):
+        Folder("p", images / "good parts", images / "bad", images / "wrong").split("p")
+
+
+def test_files_that_are_not_images_are_counted(images: Path) -> None:
+    (images / "good parts" / "notes.txt").touch()
+    (images / "bad" / "film.mp4").touch()
+    benchmark = Folder("p", images / "good parts", images / "bad")
+    assert [path.name for path in benchmark.skipped("p")] == ["notes.txt", "film.mp4"]

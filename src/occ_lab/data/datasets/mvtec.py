@@ -71,9 +71,7 @@ class MVTec(Benchmark):
             if kind.name not in NORMAL
             for path in images_below(kind)
         ]
-        masks = masks_of(
-            Below(folder / "test", anomalous), Below(folder / "ground_truth", marked)
-        )
+        masks = masks_of(Below(folder / "test", anomalous), Below(folder / "ground_truth", marked))
         test = [
             Item(path, 0) if kind.name in NORMAL else Item(path, 1, masks.get(path))
             for kind in kinds

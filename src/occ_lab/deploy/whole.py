@@ -14,8 +14,6 @@ from torch import Tensor
 from occ_lab.data.transforms import ALIGNED
 from occ_lab.deploy.resize import bands, two_passes
 
-REFLECTIONS = 2  # of the Gaussian at either end; an image is at least a few pixels wide
-
 
 def fitted(image: Tensor, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Resize images to fit into a frame, as `WholeImage` does.
@@ -76,13 +74,13 @@ def axis(count: int, side: int, sigma: float, start: Tensor, length: Tensor) -> 
     matrix = (1 - (at[:, None] - positions).abs()).clamp_min(0)
     inside = ((pixels >= start) & (pixels < start + length)).to(matrix)[:, None]
     if sigma > 0:
-        kernel = torch.from_numpy(gaussian(sigma)).to(matrix)
-        smoothing = matrix.new_zeros(side, side)
-        for turn in range(-REFLECTIONS, REFLECTIONS + 1):
-            shift = 2 * turn * length
-            for mirrored in (pixels + shift, 2 * start - 1 - pixels + shift):
-                distance = (pixels[:, None] - mirrored).abs().clamp_max(len(kernel) - 1)
-                smoothing = smoothing + kernel[distance]
+        kernel = torch.from_numpy(gaussian(sigma)).to(matrix)  # by distance
+        # An image of length 1 is mirrored as often as the Gaussian reaches.
+        turns = torch.arange(-(len(kernel) // 2), len(kernel) // 2 + 1, device=start.device)
+        copies = torch.stack([pixels, 2 * start - 1 - pixels])[:, None]
+        mirrored = copies + 2 * length * turns[:, None]  # [2, turns, side]
+        distance = (pixels[:, None, None, None] - mirrored).abs().clamp_max(len(kernel) - 1)
+        smoothing = kernel[distance].sum(dim=(1, 2))
         matrix = (smoothing * inside.T) @ matrix
     return matrix * inside
 

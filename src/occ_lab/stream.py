@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> float | None:
 
 def work(cfg: DictConfig, directory: Path) -> None:
     """What is done in the output directory."""
-    if cfg.input is None:
+    if cfg.input is None and cfg.run is None:
         benchmark_of(cfg).tasks()  # absent data is reported before torch is imported
 
     from occ_lab.config.stream import perform_stream

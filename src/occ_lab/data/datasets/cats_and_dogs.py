@@ -28,6 +28,7 @@ class CatsAndDogs(ClassFolder):
     task_count = "2"
     home = "data/cats_and_dogs"
     resize = 256
+    crop = 224
 
     def available(self) -> list[str]:
         """Both classes if Kaggle's images are present, or those that have a folder."""

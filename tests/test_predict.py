@@ -30,7 +30,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = ["calibration.share=0.5", "calibration.overkill=0.1"]
     done = command("train", *small, *where, *settings, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "overkill asked" in done.stdout
+    assert "calibrated threshold and its false-positive rate" in done.stdout
     for index in range(5):
         save(folder / "new" / "deep" / f"{index}.png", noise(500 + index))
     pixels = noise(600).copy()

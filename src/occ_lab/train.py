@@ -20,8 +20,10 @@ def main(cfg: DictConfig) -> float | None:
 
 def work(cfg: DictConfig, directory: Path) -> None:
     """What is done in the output directory."""
-    # Said before torch is imported, which takes seconds: the most common mistake.
-    benchmark_of(cfg).tasks()
+    # Said before torch is imported, which takes seconds: the most common mistake. What a run has
+    # finished can be had without its images.
+    if not (cfg.resume and any(directory.glob("tasks/*/metrics.json"))):
+        benchmark_of(cfg).tasks()
 
     from occ_lab.config.job import perform_run
 

@@ -83,4 +83,5 @@ def test_what_does_not_fit_is_refused(data: occ_lab.data.Textures) -> None:
     with pytest.raises(ValueError, match="max_epochs must be an integer"):
         fit(data, Norm(solver="gradient"), backbone(), max_epochs=0)
     with pytest.raises(InputError, match="overkill: 0.01 needs at least 99 images"):
-        fit(data, PaDiM(), backbone(), calibration=occ_lab.CalibrationPlan(folds=2), cache=False)
+        plan = occ_lab.CalibrationPlan(folds=2, overkill=0.01)
+        fit(data, PaDiM(), backbone(), calibration=plan, cache=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from occ_lab.data.base import Crop
 from occ_lab.data.datasets.classes import ClassBenchmark, Classified, Part
 from occ_lab.data.files import images_below, visible_folders
 
@@ -9,7 +10,7 @@ from occ_lab.data.files import images_below, visible_folders
 class ClassFolder(ClassBenchmark):
     """Any classification data with its images in folders ``{train,test}/<class>/`` and below."""
 
-    crop = "whole"
+    crop: Crop = "whole"
     layout = "train/<class>/*.png, test/<class>/*.png (or .jpg, ...)"
     source = "your own images"
     licence = "yours"

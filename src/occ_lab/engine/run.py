@@ -23,6 +23,7 @@ from occ_lab.engine.calibrate import ALARM, CALIBRATION, figures_of, write_calib
 from occ_lab.engine.explain import write_explanations
 from occ_lab.engine.fit import Fitted, fitted
 from occ_lab.engine.job import Job, Watcher
+from occ_lab.engine.live import MOMENTS, write_moments
 from occ_lab.engine.stopping import resumable
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.postprocessing.ensemble import View, ensemble
@@ -193,6 +194,8 @@ def run_task(
     if calibration is not None and overkill is not None:
         figures["calibration"] = figures_of(calibration, overkill, tested.scores, tested.labels)
         write_calibration(folder / CALIBRATION, calibration, overkill)
+    if job.moments and leads():
+        write_moments(folder / MOMENTS, members[0].detector)
     write_scores(folder, tested)
     pictures = write_pictures(folder / "maps", tested, job.postprocess, job.maps)
     watcher.task_ended(task, tested.scores.numpy(), tested.labels.numpy(), pictures)

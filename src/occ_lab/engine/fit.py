@@ -117,16 +117,20 @@ def fitted(
     # An ensemble of views has no single detector to calibrate.
     plan = job.calibration.settled(images, own=benchmark.own and len(job.views) == 1)
     aside = plan.held_out(images)
-    scored, seconds = [], dict[str, float]()
+    scored, seconds, features = [], dict[str, float](), 0.0
     if plan.folds:
         log.info("calibration: a detector is fitted without each of %d folds first", plan.folds)
         with timed(seconds, "calibration"):
-            folds = (fit_without(fold, job, benchmark, task) for fold in aside)
-            scored = [fold.calibration_scores() for fold in folds]
+            for fold in aside:
+                without = fit_without(fold, job, benchmark, task)
+                scored.append(without.calibration_scores())
+                features += without.seconds["features"]  # which the first one makes for all
+        seconds["calibration"] -= features
         aside = []
     member = fit_without(aside[0] if aside else [], job, benchmark, task, loggers, callbacks, state)
     member.trainer.save_checkpoint(checkpoint, weights_only=True)
     member.seconds.update(seconds)
+    member.seconds["features"] += features
     if aside:
         scored = [member.calibration_scores()]
     if scored:

@@ -94,6 +94,7 @@ def test_the_run_says_what_its_threshold_stands_for(
     assert "threshold" in said
     assert "24 images can guarantee no false-positive rate below 4.0 %" in said
     assert "needs 99 images" in said
+    assert f"occ_lab.predict run={copied}/run input=FOLDER" in said
 
 
 def test_a_rate_that_was_asked_for_and_cannot_be_kept_is_refused(copied: Path) -> None:

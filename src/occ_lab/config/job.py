@@ -70,7 +70,13 @@ def perform_run(cfg: DictConfig, directory: Path, fit: Fit = fitted) -> dict[str
         return finished.finished
     record = RunRecord(directory, header(cfg), settings(cfg), bool(cfg.resume))
     with watched(cfg, directory, record.leads) as watcher:
-        return run(job, record, watcher, cfg.published, fit)
+        figures = run(job, record, watcher, cfg.published, fit)
+    if any("calibration" in each for each in figures.values()):
+        task = " task=NAME" if len(figures) > 1 else ""
+        Console(highlight=False, markup=False, soft_wrap=True).print(
+            f"new images:    python -m occ_lab.predict run={directory}{task} input=FOLDER"
+        )
+    return figures
 
 
 def finished_run(cfg: DictConfig, directory: Path) -> RunRecord | None:

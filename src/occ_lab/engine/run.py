@@ -30,7 +30,7 @@ from occ_lab.postprocessing.ensemble import View, ensemble
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.reporting.learning_curve import save_learning_curve
 from occ_lab.reporting.pictures import save_pictures
-from occ_lab.reporting.record import METRICS, RunRecord, leads, to_csv, to_json
+from occ_lab.reporting.record import METRICS, RunRecord, cell, leads, to_csv, to_json
 from occ_lab.reporting.tables.results import (
     TITLES,
     calibration_notes,
@@ -265,7 +265,7 @@ def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
 def write_scores(folder: Path, tested: Tested) -> None:
     """Write ``scores.csv``: path, label and score of each test image, in the split's order."""
     rows = [
-        {"path": str(item), "label": label, "score": score}
+        {"path": cell(item), "label": label, "score": score}
         for item, label, score in zip(
             tested.data.split.test, tested.labels.tolist(), tested.scores.tolist(), strict=True
         )

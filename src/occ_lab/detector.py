@@ -17,6 +17,8 @@ from occ_lab import backbones
 from occ_lab.backbones.base import Backbone, FrozenBackbone
 from occ_lab.data.any_image import AnyImage, as_images, as_rgb
 from occ_lab.data.batches import AnyBatch, Batch, as_batch, batch_size_of
+from occ_lab.data.tiled_images import TilesOfImage, tiles_at_once
+from occ_lab.data.tiling import Stitching, Tiles
 from occ_lab.data.transforms import (
     Frame,
     Preprocessing,
@@ -38,6 +40,7 @@ from occ_lab.metrics.collapse import check_collapse
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.objectives.base import Objective
 from occ_lab.objectives.norm.objective import Norm
+from occ_lab.postprocessing.maps import on_grid
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.postprocessing.prediction import Prediction, Scores, prediction
 from occ_lab.projectors import MakeProjector
@@ -177,6 +180,21 @@ class Detector(LightningModule):
         scores = [self.objective(self.projector(piece)) for piece in pieces(levels)]
         return torch.cat(scores)
 
+    def stitched(self, batches: Iterable[Batch], size: tuple[int, int]) -> Tensor:
+        """The scores ``[H, W]`` of an image in tiles, of which only a few are in memory at once.
+
+        Args:
+            batches: its tiles in the order of `Tiles.origins`, a few at a time.
+            size: height and width of the image.
+        """
+        frame = self.frame
+        assert isinstance(frame, Tiles)
+        stitching = Stitching(frame, size)
+        for batch in batches:
+            moved = self.transfer_batch_to_device(batch, self.device, 0)
+            stitching.add(self.score_levels(self.levels(moved)).float())
+        return stitching.map
+
     def maps_and_scores(
         self,
         patch_scores: Tensor,
@@ -237,6 +255,8 @@ class Detector(LightningModule):
         scores: list[Tensor] = []
         kept: list[Tensor] = []
         remaining = iter(as_images(images))
+        if isinstance(self.frame, Tiles):
+            batch_size = 1  # images of any size, and large ones
         while batch := list(islice(remaining, batch_size)):
             full = [as_rgb(image, self.frame.range) for image in batch]
             sizes = [(pixels.shape[0], pixels.shape[1]) for pixels in full]
@@ -268,10 +288,49 @@ class Detector(LightningModule):
             Scores ``[N]`` and maps ``[N, h, w]`` of what the network sees.
         """
         image = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
+        if isinstance(self.frame, Tiles):
+            found = [self._score_in_tiles(each, self.frame) for each in pixels]
+            return Scores(*(torch.cat(part) for part in zip(*found, strict=True)))
         boxes = None if sizes is None else torch.tensor([self.frame.box(*each) for each in sizes])
         patches = self.score_levels(self.levels({"image": image.to(self.dtype), "box": boxes}))
         maps, scores = self.maps_and_scores(patches, (pixels.shape[1], pixels.shape[2]), boxes)
         return Scores(scores.float().cpu(), None if maps is None else maps.float().cpu())
+
+    def _score_in_tiles(self, pixels: np.ndarray, frame: Tiles) -> tuple[Tensor, Tensor]:
+        """Score ``[1]`` and map ``[1, H, W]`` of an image, uint8 ``[h, w, 3]``."""
+        size = (pixels.shape[0], pixels.shape[1])
+        patches = self.stitched(self.tile_batches(pixels, frame), size)
+        maps, scores = self.postprocess.stitched(patches, size)
+        return scores, maps
+
+    def tile_batches(self, pixels: np.ndarray, frame: Tiles) -> Iterator[Batch]:
+        """The tiles of an image, uint8 ``[h, w, 3]``, a few at a time, as training batches are."""
+        size = (pixels.shape[0], pixels.shape[1])
+        origins = frame.origins(*size)
+        for first in range(0, len(origins), tiles_at_once(frame)):
+            few = origins[first : first + tiles_at_once(frame)]
+            tiles = torch.from_numpy(np.stack([frame.cut(pixels, origin) for origin in few]))
+            image = tiles.to(self.device).permute(0, 3, 1, 2).to(self.dtype) / 255
+            boxes = torch.tensor([frame.box_in(origin, size) for origin in few])
+            full = bool((boxes == torch.tensor([0, 0, *frame.size])).all())
+            yield {"image": image} if full else {"image": image, "box": boxes}
+
+    def scores_of(
+        self, batches: Sequence[Batch], size: tuple[int, int]
+    ) -> tuple[Tensor | None, Tensor]:
+        """Map and score of an image, of which the levels are there.
+
+        Args:
+            batches: one batch of the one image, or those of its tiles.
+            size: height and width of the image.
+
+        Returns:
+            As `maps_and_scores`.
+        """
+        if isinstance(self.frame, Tiles):
+            return self.postprocess.stitched(self.stitched(batches, size), size)
+        (batch,) = batches
+        return self.maps_and_scores(self.score_levels(batch["levels"]), None, batch["box"])
 
     def full_map(self, seen: Tensor, size: tuple[int, int]) -> Tensor:
         """A map of what the network sees, ``[h, w]``, as one of the image of a size."""
@@ -470,7 +529,7 @@ class Detector(LightningModule):
         patch_scores, maps, scores = self.batch_scores(batch)
         evaluate(self.evaluation, batch, maps, scores)
         self._test_scores.append(scores.detach())
-        return prediction(batch, patch_scores, None, scores)
+        return prediction(batch, patch_scores, maps, scores, keep_maps=False)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of the test.
@@ -496,7 +555,14 @@ class Detector(LightningModule):
         return prediction(batch, patch_scores, maps, scores)
 
     def batch_scores(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Patch scores ``[B, H, W]``, maps ``[B, h, w]`` if any, and scores ``[B]`` of a batch."""
+        """Patch scores ``[B, H, W]``, maps ``[B, h, w]`` if any, and scores ``[B]`` of a batch.
+
+        Of an image in tiles, see `TiledImages`, maps have a pixel for each position.
+        """
+        if "tiles" in batch:
+            tiles: TilesOfImage = batch["tiles"]
+            patches = self.stitched(tiles.batches(), tiles.size)
+            return patches[None], *self.postprocess.stitched(patches, tiles.size)
         patch_scores = self.score_levels(self.levels(batch))
         maps, scores = self.maps_and_scores(patch_scores, self._size(batch), batch.get("box"))
         return patch_scores, maps, scores
@@ -560,6 +626,8 @@ def evaluate(evaluation: Evaluation, batch: Batch, maps: Tensor | None, scores: 
         scores: ``[B]``.
     """
     masks, boxes = batch.get("mask"), batch.get("box")
+    if maps is not None and masks is not None and masks.shape != maps.shape:
+        masks = on_grid(masks, (maps.shape[-2], maps.shape[-1]))
     if boxes is None or maps is None or masks is None:
         evaluation.update(scores, batch["label"], maps, masks)
         return

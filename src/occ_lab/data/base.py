@@ -23,6 +23,7 @@ from occ_lab.data.value_range import Range, as_range
 from occ_lab.utils.errors import InputError, check_number
 
 if TYPE_CHECKING:
+    from occ_lab.data.tiling import Tiles
     from occ_lab.data.transforms import Frame
 
 Kind = Literal["structured", "semantic"]
@@ -59,6 +60,10 @@ class Benchmark(ABC):
             off and the aspect ratio is kept, see `preprocessing`.
         rotate: images are rotated at random by up to this many degrees, in 0..180.
         random_crop: they are cropped at random instead of at the centre.
+        tile: images are not resized, but seen in tiles of this many pixels a side, a multiple of
+            16, see `occ_lab.data.tiling.Tiles`; ``auto`` takes 256 where whole images would be
+            reduced more than four times, and else none; None takes none.
+        overlap: pixels that neighbouring tiles share; None is an eighth of a tile.
         test_seed: seed of the rotation and crop of each test image; None leaves test images as
             they are. Those of training images are drawn again each epoch.
         range: the lowest and the highest stored value of images of more than 8 bits, which become
@@ -114,6 +119,8 @@ class Benchmark(ABC):
         random_crop: bool = False,
         test_seed: int | None = None,
         range: Sequence[float] | None = None,
+        tile: int | Literal["auto"] | None = None,
+        overlap: int | None = None,
         train_limit: int | None = None,
         contamination: float = 0.0,
         sample_seed: int = 0,
@@ -141,6 +148,10 @@ class Benchmark(ABC):
         check_number("sample_seed", sample_seed, at_least=0, integer=True)
         if random_crop and self.crop == "whole":
             raise ValueError("random_crop needs a crop in pixels, got crop='whole'")
+        self.tile = tile
+        self.overlap = overlap
+        if tile is not None:
+            self._check_tiles(tile, rotate > 0 or random_crop)
         self.multiple = MULTIPLE
         self._image_sizes: dict[tuple[Path, int | None], tuple[int, int]] = {}
         self.name = name or WORD.sub("_", type(self).__name__).lower()
@@ -159,6 +170,21 @@ class Benchmark(ABC):
     def own(self) -> bool:
         """Whether the images are the user's own, and not those of a published benchmark."""
         return self.licence == Benchmark.licence
+
+    def _check_tiles(self, tile: int | Literal["auto"], random: bool) -> None:
+        """Raise a ``ValueError`` unless images can be seen in such tiles."""
+        if tile != "auto":
+            self._tiled(tile)  # which checks the numbers
+        if self.kind != "structured":
+            raise ValueError(f"tile must be null with kind={self.kind}, which scores whole images")
+        if random:
+            raise ValueError("tile must be null where images are rotated or cropped at random")
+
+    def _tiled(self, tile: int) -> Tiles:
+        from occ_lab.data.tiling import Tiles
+
+        overlap = tile // 8 if self.overlap is None else self.overlap
+        return Tiles(tile, overlap)
 
     @property
     def random(self) -> bool:
@@ -197,20 +223,33 @@ class Benchmark(ABC):
         most usual shape fill it, and others are padded, see `WholeImage`. What becomes of values of
         more than 8 bits belongs to it, see `value_range`.
         """
+        from occ_lab.data.tiling import chosen_tile
         from occ_lab.data.transforms import Preprocessing, WholeImage
 
-        if self.crop != "whole":
+        if self.crop != "whole" and self.tile is None:
             return Preprocessing(self.resize, self.crop, range=self.value_range(task))
-        sizes = []
-        for item in self.frame_items(task):
-            with suppress(OSError):  # a check of all files names those that cannot be read
-                sizes.append(self.image_size(item))
-        frame = WholeImage.of(sizes, self.resize, self.multiple)
+        sizes = self.frame_sizes(task)
+        tile = chosen_tile(sizes, self.resize) if self.tile == "auto" else self.tile
+        frame: Frame = (
+            Preprocessing(self.resize, self.crop)
+            if self.crop != "whole"
+            else (WholeImage.of(sizes, self.resize, self.multiple))
+        )
+        if tile is not None:
+            frame = self._tiled(tile)
         return replace(frame, range=self.value_range(task))
 
     def frame_items(self, task: str) -> Sequence[Item]:
         """The images whose sizes decide the frame of a task: those it is trained on."""
         return self.split(task).train
+
+    def frame_sizes(self, task: str) -> list[tuple[int, int]]:
+        """Height and width of these images, as far as they can be read."""
+        sizes = []
+        for item in self.frame_items(task):
+            with suppress(OSError):  # a check of all files names those that cannot be read
+                sizes.append(self.image_size(item))
+        return sizes
 
     def image_size(self, item: Item) -> tuple[int, int]:
         """Height and width of an image, of which no more is read than needed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 from occ_lab.data.base import Benchmark
 from occ_lab.data.images import read_mask
 from occ_lab.data.items import Item
+from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import (
     Frame,
     Preprocessing,
@@ -61,6 +63,7 @@ class TaskImages(Dataset[dict[str, Any]]):
         self.masks = masks
         self.drawn: Drawn = drawn
         self.frame = frame or frame_without_images(benchmark)
+        self._last: tuple[Any, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -75,10 +78,17 @@ class TaskImages(Dataset[dict[str, Any]]):
     @cached_property
     def boxes(self) -> Tensor | None:
         """Where each image lies in the frame, int64 ``[N, 4]``; None where all images fill it."""
-        if not isinstance(self.frame, WholeImage) or not self.items:
+        frame = self.frame
+        sizes = [(item, self.benchmark.image_size) for item in self.items]
+        if isinstance(frame, Tiles):
+            own = [frame.box_in(item.tile, size(item)) for item, size in sizes if item.tile]
+        elif isinstance(frame, WholeImage):
+            own = [frame.box(*size(item)) for item, size in sizes]
+        else:
             return None
-        sizes = map(self.benchmark.image_size, self.items)
-        boxes = torch.tensor([self.frame.box(*size) for size in sizes])
+        if not own:
+            return None
+        boxes = torch.tensor(own)
         full = torch.tensor([0, 0, *self.frame.size])
         return None if bool((boxes == full).all()) else boxes
 
@@ -97,12 +107,33 @@ class TaskImages(Dataset[dict[str, Any]]):
     def image(self, index: int) -> np.ndarray:
         """The image as it is read, uint8 ``[h, w, 3]``."""
         item = self.items[index]
-        return eight_bits(self.benchmark.read(item), self.frame.range, item)
+        last = self._last  # the tiles of an image come one after another
+        if item.tile is not None and last is not None and last[0] == item.key:
+            return last[1]
+        pixels = eight_bits(self.benchmark.read(item), self.frame.range, item)
+        if item.tile is not None:
+            self._last = item.key, pixels
+        return pixels
+
+    def tiles(self) -> TaskImages:
+        """The tiles of all images as samples, in order; the images themselves without tiles."""
+        frame = self.frame
+        if not isinstance(frame, Tiles):
+            return self
+        items = [
+            replace(item, tile=origin)
+            for item in self.items
+            for origin in frame.origins(*self.benchmark.image_size(item))
+        ]
+        return TaskImages(self.benchmark, items, drawn=self.drawn, frame=frame)
 
     def seen(self, index: int) -> Seen:
         """The preprocessed image, and the size that it had before."""
-        image = self.image(index)
-        return Seen(self._preprocessing(index)(image), (image.shape[0], image.shape[1]))
+        image, tile = self.image(index), self.items[index].tile
+        size = (image.shape[0], image.shape[1])
+        if tile is not None and isinstance(self.frame, Tiles):
+            return Seen(self.frame.cut(image, tile), size)
+        return Seen(self._preprocessing(index)(image), size)
 
     def whole(self, index: int, largest: int) -> dict[str, Any]:
         """The sample at the size of its file, or smaller: at most ``largest`` pixels a side."""
@@ -129,6 +160,7 @@ class TaskImages(Dataset[dict[str, Any]]):
         if self.drawn == "always":
             seeds = torch.randint(2**31, (1,)).tolist()
         seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
+        assert not isinstance(self.frame, Tiles)  # of which nothing is drawn
         if isinstance(self.frame, WholeImage):
             return WholeImage(*self.frame.size, given.rotate, seed)
         sides = (self.frame.resize, self.frame.crop)
@@ -145,7 +177,9 @@ class TaskImages(Dataset[dict[str, Any]]):
     def _mask(self, index: int) -> Tensor:
         path = self.items[index].mask
         if path is None:
-            return torch.zeros(self.frame.size, dtype=torch.bool)
+            tiled = isinstance(self.frame, Tiles)
+            size = self.benchmark.image_size(self.items[index]) if tiled else self.frame.size
+            return torch.zeros(size, dtype=torch.bool)
         return torch.from_numpy(self._preprocessing(index).of_mask(read_mask(path)))
 
 

@@ -15,6 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from occ_lab.data.base import MULTIPLE, check_size
+from occ_lab.data.boxes import Box
+from occ_lab.data.tiling import Tiles
 from occ_lab.data.value_range import Range, as_range
 from occ_lab.utils.errors import check_number
 
@@ -25,15 +27,6 @@ import albumentations as A
 REFLECT = 4  # OpenCV's BORDER_REFLECT_101
 ALIGNED = 16  # pixels: content begins where a position of every usual level begins
 MOST = 0.95  # of the training images have their longer side as large as it is asked for
-
-
-class Box(NamedTuple):
-    """A rectangle of pixels: its first row and column, its height and its width."""
-
-    top: int
-    left: int
-    height: int
-    width: int
 
 
 class Seen(NamedTuple):
@@ -253,7 +246,7 @@ class WholeImage:
         return turned["image"], turned["mask"]
 
 
-Frame: TypeAlias = Preprocessing | WholeImage
+Frame: TypeAlias = Preprocessing | WholeImage | Tiles
 
 
 def frame_of(described: Mapping[str, Any]) -> Frame:
@@ -264,6 +257,8 @@ def frame_of(described: Mapping[str, Any]) -> Frame:
         Preprocessing(resize=256, crop=224)
     """
     given = {**described, "range": as_range(described.get("range"))}
+    if "tile" in given:
+        return Tiles(**given)
     return WholeImage(**given) if "height" in given else Preprocessing(**given)
 
 

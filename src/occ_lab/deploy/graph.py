@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import Frame, Preprocessing, WholeImage
 from occ_lab.deploy.resize import resized
 from occ_lab.deploy.whole import axis, fitted, inside_scores
@@ -52,7 +53,8 @@ class Deployed(nn.Module):
                 "input: a raw file of a detector that scores whole images of any shape would hold "
                 "a network for every size; export tensor, and resize images as the detector does"
             )
-        if self.has_maps:
+        self.tiled = isinstance(self.frame, Tiles)
+        if self.has_maps and not self.tiled:
             # Computed once, here: NumPy, which does it, cannot be traced.
             matrices = axis_matrices(self.grid, self.size, detector.postprocess.sigma)
             for name, matrix in zip(("rows", "columns"), matrices, strict=True):
@@ -62,14 +64,19 @@ class Deployed(nn.Module):
         """Score a batch of images.
 
         Args:
-            image: raw: uint8 ``[N, h, w, 3]``, RGB; else float32 ``[N, 3, *size]`` in 0..1, resized
-                as the detector does and filling the frame.
+            image: raw: uint8 ``[N, h, w, 3]``, RGB, of any size, or tiles; else float32
+                ``[N, 3, *size]`` in 0..1, resized as the detector does and filling the frame.
 
         Returns:
             ``score``, float32 ``[N]``; ``map``, float32 ``[N, *size]``, where there are maps; and
-            of raw images that are kept whole ``box``, int64 ``[4]``: top, left, height and
-            width of the images in the map, which is zero around them.
+            of raw images that are kept whole ``box``, int64 ``[4]``: top, left, height and width of
+            the images in the map, which is zero around them. Of tiles only ``map``, float32
+            ``[N, H, W]``: the scores that are stitched to those of an image.
         """
+        if self.tiled:
+            if self.raw:
+                image = image.permute(0, 3, 1, 2).float() / 255
+            return {"map": self.detector.patch_scores(image)}
         if self.whole:
             return self._whole(image)
         if self.raw:

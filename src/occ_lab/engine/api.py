@@ -183,6 +183,7 @@ def settings(job: Job, data: AnomalyDataModule) -> dict[str, Any]:
             "category": data.task,
             "resize": benchmark.resize,
             "crop": benchmark.crop,
+            "tile": benchmark.tile,
         },
         "loss": {"name": type(job.objective()).__name__.lower(), **parts_of(job)["objective"]},
         "backbone": {"name": job.backbone.name, **parts_of(job)["backbone"]},

@@ -32,7 +32,6 @@ from occ_lab.utils.quiet import quiet_lightning
 
 log = logging.getLogger(__name__)
 
-IMAGES = 32  # whose scores are upsampled at once
 ENDLESS = -1  # epochs, of a training that is counted in steps
 
 
@@ -71,23 +70,18 @@ class Fitted:
 
     def training_scores(self) -> Tensor:
         """The patch scores ``[N, H, W]`` of the training images."""
-        return self._patch_scores(self.data.setup_dataloader())
+        self._predict(self.data.setup_dataloader())
+        return self.recorder.predicted("patch_scores")
 
     def calibration_scores(self) -> tuple[Tensor, Tensor]:
         """Image scores ``[n]`` of the images set aside, and the peaks ``[n]`` of their maps."""
-        scores, peaks = [], []
-        patches = self._patch_scores(self.data.calibration_dataloader())
-        for indices in torch.split(torch.arange(len(patches)), IMAGES):
-            boxes = self.data.calibration_images.box_of(indices)
-            maps, found = self.detector.maps_and_scores(patches[indices], None, boxes)
-            scores.append(found)
-            peaks.append(found if maps is None else maps.flatten(1).amax(dim=1))
-        return torch.cat(scores), torch.cat(peaks)
+        self._predict(self.data.calibration_dataloader())
+        return self.recorder.predicted("score"), self.recorder.predicted("peak")
 
-    def _patch_scores(self, batches: DataLoader[Any]) -> Tensor:
+    def _predict(self, batches: DataLoader[Any]) -> None:
+        """Let the recorder keep the scores of all batches."""
         with quiet_lightning():
             self.trainer.predict(self.detector, batches, return_predictions=False)
-        return self.recorder.predicted("patch_scores")
 
 
 def fitted(

@@ -253,7 +253,9 @@ class Job:
         Raises:
             InputError: it cannot take them.
         """
-        if view.crop != "whole":
+        if view.tile is not None:
+            self._check_tiles(view)
+        if view.crop != "whole" and view.tile is None:
             self.backbone.check_size(view.crop, view.crop)
             return
         if len(self.views) > 1:
@@ -263,11 +265,27 @@ class Job:
             try:
                 self.backbone.check_size(*frame.size)
             except InputError as error:
+                how = "sees images in tiles" if view.tile else "keeps images whole, in a frame"
                 raise InputError(
-                    f"{error}\n{view.name} keeps images whole, in a frame of {frame.size[0]}x"
-                    f"{frame.size[1]} px; a crop in pixels resizes them to a square",
+                    f"{error}\n{view.name} {how} of {frame.size[0]}x{frame.size[1]} px; a crop in "
+                    "pixels and no tiles resizes them to a square",
                     part=error.part,
                 ) from error
+
+    def _check_tiles(self, view: Benchmark) -> None:
+        """Refuse what images in tiles cannot be combined with.
+
+        Raises:
+            InputError: more than one view, a backbone that is trained, or explanations.
+        """
+        refused = {
+            "an ensemble of views": len(self.views) > 1,
+            f"the backbone {self.backbone.name}, which is trained": self.backbone.trained,
+            "explanations, which are of the images that a network takes": bool(self.explanations),
+        }
+        for what, there in refused.items():
+            if there:
+                raise InputError(f"tile: tiles do not go with {what}", part="dataset")
 
     def check_length(self) -> None:
         """Look at what says how long a training by gradient is.

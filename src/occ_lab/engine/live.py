@@ -18,6 +18,7 @@ from torch import Tensor
 from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.data.any_image import AnyImage, as_rgb
 from occ_lab.data.images import read_pixels, shown
+from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import Frame, Seen, WholeImage, describe_frame
 from occ_lab.data.value_range import Range, extremes_of, range_of
 from occ_lab.detector import Detector
@@ -271,23 +272,30 @@ class Stream:
         Raises:
             ValueError: the score is not finite.
         """
-        image = torch.tensor(seen.pixels).to(self.detector.device).permute(2, 0, 1)[None]
-        box = torch.tensor([self.detector.frame.box(*seen.size)])
-        batch: dict[str, Any] = {"image": image.float() / 255, "box": box}
+        detector, frame = self.detector, self.detector.frame
+        if isinstance(frame, Tiles):
+            batches = list(detector.tile_batches(seen.pixels, frame))
+        else:
+            image = torch.tensor(seen.pixels).to(detector.device).permute(2, 0, 1)[None]
+            box = torch.tensor([frame.box(*seen.size)])
+            batches = [{"image": image.float() / 255, "box": box}]
         with self.costs.of("backbone"):
-            levels = self.detector.levels(batch)
+            for batch in batches:
+                batch["levels"] = detector.levels(batch)
+                del batch["image"]
         self.solve()
         if self.online is not None and not self.online.weight:
             verdict, heat = Verdict(None, None, None, True), None
         else:
             with self.costs.of("score"):
-                patches = self.detector.score_levels(levels)
-                maps, scores = self.detector.maps_and_scores(patches, None, box)
+                maps, scores = detector.scores_of(batches, seen.size)
                 heat = None if maps is None else maps[0].float().cpu()
             verdict = self.judged(float(scores), heat)
         if verdict.learned and self.online is not None:
             with self.costs.of("update"):
-                self.online.learn(levels, self.detector.valid(batch, levels[0]))
+                self.online.learn_parts(
+                    (each["levels"], detector.valid(each, each["levels"][0])) for each in batches
+                )
         return verdict, heat
 
     def judged(self, score: float, heat: Tensor | None) -> Verdict:

@@ -112,6 +112,8 @@ class NormStudy:
         if self.benchmark.crop != "whole":
             self.backbone.check_size(self.benchmark.crop, self.benchmark.crop)
         self.benchmark.multiple = self.backbone.multiple
+        if self.benchmark.tile is not None:
+            raise InputError("tile: a norm study has no tiles; set it to null", part="dataset")
 
     @property
     def flow_times(self) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,10 +112,21 @@ class Online:
             levels: ``[1, C_l, H_l, W_l]``, finest first.
             valid: the positions that are of the image, bool ``[1, H, W]``; None is all.
         """
+        self.learn_parts([(levels, valid)])
+
+    @torch.no_grad()
+    def learn_parts(self, parts: Iterable[tuple[Sequence[Tensor], Tensor | None]]) -> None:
+        """Add an image in tiles, a few at a time.
+
+        Args:
+            parts: levels ``[B, C_l, H_l, W_l]``, and which positions are of the image, bool
+                ``[B, H, W]``, or None for all.
+        """
         if self.keep < 1:
             for moments in self._moments:
                 moments.scale(self.keep)
-        self.objective.observe(levels, valid)
+        for levels, valid in parts:
+            self.objective.observe(levels, valid)
         self.weight = self.keep * self.weight + 1
         self.fresh += 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +17,9 @@ from torch import Tensor
 
 from occ_lab.data.base import Benchmark
 from occ_lab.data.datamodule import AnomalyDataModule
-from occ_lab.data.transforms import Preprocessing, WholeImage, at_full_size, contained
+from occ_lab.data.sight import sight
+from occ_lab.data.tiling import Tiles
+from occ_lab.data.transforms import Preprocessing, at_full_size, contained
 from occ_lab.engine.calibrate import ALARM, CALIBRATION, figures_of, write_calibration
 from occ_lab.engine.explain import write_explanations
 from occ_lab.engine.fit import Fitted, fitted
@@ -58,14 +59,14 @@ class Tested:
         metrics: in 0..1.
         labels: ``[N]``, 1 anomalous.
         scores: of the images, ``[N]``.
-        patch_scores: ``[N, H, W]``, before they are upsampled and smoothed.
+        patch_scores: of each image ``[H, W]``, before they are upsampled and smoothed.
     """
 
     data: AnomalyDataModule
     metrics: dict[str, float]
     labels: Tensor
     scores: Tensor
-    patch_scores: Tensor
+    patch_scores: Sequence[Tensor]
 
 
 def run(
@@ -145,19 +146,12 @@ def run_tasks(
                 console.print(f"{task}: finished before, skipped")
                 continue
             console.rule(f"{task} ({number} of {len(tasks)})", align="left")
-            seen = seen_fraction(job.benchmark)
-            if seen < 1:
-                console.print(
-                    f"{task}: the central {math.floor(100 * seen)} % of each image is seen"
-                )
+            seen = sight(job.benchmark, task, job.benchmark.preprocessing(task))
+            if seen:
+                console.print(seen, soft_wrap=True)
             with record.task(task) as folder:
                 run_task(job, record, task, folder, watcher, fit)
             record.drop_state(task)
-
-
-def seen_fraction(benchmark: Benchmark) -> float:
-    """How much of an image is seen, of its area, in 0..1."""
-    return 1.0 if benchmark.crop == "whole" else (benchmark.crop / benchmark.resize) ** 2
 
 
 def published_line(figures: Mapping[str, Any]) -> str:
@@ -232,8 +226,8 @@ def task_figures(tested: Tested, members: Sequence[Fitted]) -> dict[str, Any]:
 def alone(member: Fitted) -> Tested:
     """What one detector's own test says."""
     recorder = member.recorder
-    found = map(recorder.tested, ("label", "score", "patch_scores"))
-    return Tested(member.data, recorder.metrics, *found)
+    label, score = recorder.tested("label"), recorder.tested("score")
+    return Tested(member.data, recorder.metrics, label, score, recorder.tested_maps())
 
 
 def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
@@ -259,7 +253,7 @@ def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
         facts = [data.test_images.facts(int(index)) for index in indices]
         masks = torch.stack([each["mask"] for each in facts]) if data.split.has_masks else None
         evaluation.update(scores[-1], labels[indices], full, masks)
-    return Tested(data, evaluation.compute(), labels, torch.cat(scores), maps)
+    return Tested(data, evaluation.compute(), labels, torch.cat(scores), list(maps))
 
 
 def write_scores(folder: Path, tested: Tested) -> None:
@@ -278,20 +272,24 @@ def write_pictures(
 ) -> list[Path]:
     """Save the pictures of the worst misses; a semantic task has the images alone."""
     images, frame = tested.data.test_images, tested.data.preprocessing
-    whole = isinstance(frame, WholeImage)
+    whole = not isinstance(frame, Preprocessing)
 
     def heat(index: int) -> np.ndarray:
-        patches, boxes = tested.patch_scores[index : index + 1], images.box_of([index])
-        maps, _ = postprocess.framed(patches, frame.size, boxes)
+        patches, boxes = tested.patch_scores[index], images.box_of([index])
+        size = images.benchmark.image_size(images.items[index]) if whole else frame.size
+        maps, _ = (
+            postprocess.stitched(patches, size)
+            if isinstance(frame, Tiles)
+            else postprocess.framed(patches[None], frame.size, boxes)
+        )
         assert maps is not None
         shown = maps[0].float()
         if whole:
-            size = images.benchmark.image_size(images.items[index])
             small = contained(size, (LARGEST, LARGEST)) if max(size) > LARGEST else size
             shown = at_full_size(shown, frame.box(*size), frame.shown(*small), small)
         return shown.numpy()
 
-    has_maps = tested.patch_scores.shape[-2:] != torch.Size([1, 1])
+    has_maps = tested.patch_scores[0].shape != torch.Size([1, 1])
     return save_pictures(
         folder,
         partial(images.whole, largest=LARGEST) if whole else images.__getitem__,

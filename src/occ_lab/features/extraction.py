@@ -19,6 +19,7 @@ from torch import Tensor
 from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.images_dataset import TaskImages
+from occ_lab.data.tiled_images import image_samples
 from occ_lab.data.transforms import describe_frame
 from occ_lab.features.cache import FeatureCache, Levels
 from occ_lab.features.dataset import TaskFeatures
@@ -61,17 +62,21 @@ def use_features(
         log.info("cache: only of the test images, since training images are drawn every epoch")
     else:
         pooled = data.split.pool or data.split.train
-        pool = TaskImages(data.benchmark, pooled, frame=data.preprocessing)
+        pool = TaskImages(data.benchmark, pooled, frame=data.preprocessing).tiles()
         rows = {item: row for row, item in enumerate(pool.items)}
         levels = features(pool, "train features")
 
         def of_pool(images: TaskImages) -> TaskFeatures:
-            return TaskFeatures(levels, images, np.array([rows[item] for item in images.items]))
+            own = images.tiles()
+            return TaskFeatures(levels, own, np.array([rows[item] for item in own.items], int))
 
         data.train_set = of_pool(data.train_images)
         data.validation_set = of_pool(data.validation_images)
-        data.calibration_set = of_pool(data.calibration_images)
-    data.test_set = TaskFeatures(features(data.test_images, "test features"), data.test_images)
+        aside = data.calibration_images
+        data.calibration_set = image_samples(aside, of_pool(aside))
+    tiles = data.test_images.tiles()
+    tested = TaskFeatures(features(tiles, "test features"), tiles)
+    data.test_set = image_samples(data.test_images, tested)
 
 
 def cached_features(
@@ -171,14 +176,15 @@ def cache_key(backbone: FrozenBackbone, images: TaskImages) -> dict[str, Any]:
     for item in images.items:
         status = item.path.stat()
         path = str(item.path.absolute())
-        files.append([path, status.st_size, status.st_mtime_ns, item.index])
+        tile = [] if item.tile is None else [list(item.tile)]
+        files.append([path, status.st_size, status.st_mtime_ns, item.index, *tile])
     own = type(images.benchmark)
     reader = {} if own.read.__module__.startswith("occ_lab.") else {"reader": code_of(own)}
     return {
         "format": FORMAT,
         "backbone": backbone.name,
         "identity": backbone.identity,
-        **describe_frame(images.frame),
+        **{key: value for key, value in describe_frame(images.frame).items() if value is not None},
         "drawn": images.drawing,
         "versions": [torch.__version__, timm.__version__, PIL.__version__],
         "images": files,

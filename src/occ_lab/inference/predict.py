@@ -22,6 +22,7 @@ from occ_lab.data.files import (
     matching_images,
     skipped_line,
 )
+from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import Seen
 from occ_lab.features.extraction import one_ahead
 from occ_lab.inference.pictures import picture_names, save_heatmap, save_mask
@@ -186,6 +187,8 @@ def predict(
     names = picture_names(paths) if heatmaps or masks else {}
     failed: dict[Path, str] = {}
     images: list[Scored] = []
+    if isinstance(predictor.detector.frame, Tiles):
+        batch_size = 1  # the tiles of an image are batches of their own
     steps = math.ceil(len(paths) / batch_size)
     batches = readings(predictor.seen, paths, batch_size, workers)
     for batch in track(batches, "scoring", steps, transient=True):

@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from torch import Tensor
 
 from occ_lab.features.regions import span, spans
@@ -55,6 +56,48 @@ def upsample_and_smooth(
     rows, columns = (matrix.to(scores) for matrix in axis_matrices(grid, size, sigma, box))
     with torch.autocast(scores.device.type, enabled=False):
         return rows @ scores @ columns.T
+
+
+def smoothed(scores: Tensor, sigma: float) -> Tensor:
+    """Smooth a map ``[H, W]`` by a Gaussian as `upsample_and_smooth` does, in memory of its size.
+
+    Args:
+        scores: float ``[H, W]``, of any size.
+        sigma: standard deviation of the Gaussian in positions, at least 0.
+
+    Returns:
+        float32 ``[H, W]`` on the CPU.
+
+    Example:
+        >>> float(smoothed(torch.eye(9), sigma=1.0).sum().round())
+        9.0
+    """
+    values = scores.float().cpu()
+    if sigma == 0:
+        return values
+    return torch.from_numpy(gaussian_filter(values.numpy(), sigma, mode="reflect", truncate=4.0))
+
+
+def on_grid(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Masks at the positions of a grid: those of which at least half is marked.
+
+    Args:
+        masks: bool ``[B, h, w]``.
+        grid: H and W. A mask of which no position is marked by half keeps all that it touches.
+
+    Returns:
+        bool ``[B, H, W]``.
+
+    Example:
+        >>> on_grid(torch.eye(4, dtype=torch.bool)[None], (2, 2))
+        tensor([[[ True, False],
+                 [False,  True]]])
+    """
+    values = masks[:, None].float()
+    half = F.adaptive_avg_pool2d(values, grid)[:, 0] >= 0.5
+    lost = ~half.flatten(1).any(dim=1)
+    touched = F.adaptive_max_pool2d(values, grid)[:, 0] > 0
+    return torch.where(lost[:, None, None], touched, half)
 
 
 def axis_matrices(

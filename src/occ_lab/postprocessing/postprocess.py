@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from occ_lab.features.regions import alike
-from occ_lab.postprocessing.maps import image_score, upsample_and_smooth
+from occ_lab.postprocessing.maps import image_score, smoothed, upsample_and_smooth
 from occ_lab.utils.errors import check_number
 from occ_lab.utils.specs import Recorded
 
@@ -94,6 +94,21 @@ class PostProcess(Recorded):
             found[images] = self.image_scores(own, maps)
         assert found is not None
         return framed, found
+
+    def stitched(self, scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Map and image score of an image that was scored in tiles.
+
+        The map keeps the grid of the scores: at the full size of large images it would be slow.
+
+        Args:
+            scores: of the whole image, float ``[H, W]``.
+            size: height and width of the image in pixels, in which sigma is given.
+
+        Returns:
+            A map, float32 ``[1, H, W]``, and a score ``[1]``, both on the CPU.
+        """
+        maps = smoothed(scores, self.sigma * scores.shape[0] / size[0])[None]
+        return maps, self.image_scores(scores[None], maps)
 
     def image_scores(self, scores: Tensor, maps: Tensor | None) -> Tensor:
         """Compute image scores.

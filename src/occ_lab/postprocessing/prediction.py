@@ -35,6 +35,7 @@ class Prediction:
         path: of each image; None where the batch has no paths.
         index: of each image in its dataset, int ``[B]``; None likewise.
         patch_scores: scores ``[B, H, W]`` on the grid of the features, of which the map is made.
+        peak: the highest value of each map, float ``[B]``; the image score where there is no map.
     """
 
     score: Tensor
@@ -43,12 +44,15 @@ class Prediction:
     path: list[str] | None
     index: Tensor | None
     patch_scores: Tensor
+    peak: Tensor
 
 
 def prediction(
-    batch: Batch, patch_scores: Tensor, maps: Tensor | None, scores: Tensor
+    batch: Batch, patch_scores: Tensor, maps: Tensor | None, scores: Tensor, keep_maps: bool = True
 ) -> Prediction:
     """What is kept of a batch, on the CPU."""
+    peak = scores if maps is None else maps.flatten(1).amax(dim=1)
+    maps = maps if keep_maps else None
     label, index, path = (batch.get(name) for name in ("label", "index", "path"))
     return Prediction(
         scores.cpu(),
@@ -57,4 +61,5 @@ def prediction(
         None if path is None else list(path),
         None if index is None else index.cpu(),
         patch_scores.cpu(),
+        peak.cpu(),
     )

@@ -21,6 +21,7 @@ from occ_lab.data.items import Counts, Item, Split
 from occ_lab.data.sampling import contaminated, few
 from occ_lab.data.value_range import Range, as_range
 from occ_lab.utils.errors import InputError, check_number
+from occ_lab.utils.files import check_name
 
 if TYPE_CHECKING:
     from occ_lab.data.tiling import Tiles
@@ -155,6 +156,7 @@ class Benchmark(ABC):
         self.multiple = MULTIPLE
         self._image_sizes: dict[tuple[Path, int | None], tuple[int, int]] = {}
         self.name = name or WORD.sub("_", type(self).__name__).lower()
+        check_name("name", self.name)
         self.root = Path(root if root is not None else self.home or Path("data", self.name))
         self.category = [str(name) for name in names]
         self.rotate = rotate

@@ -15,10 +15,10 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from occ_lab.data.absent import no_images
 from occ_lab.data.files import (
     Found,
     files_below,
-    image_suffixes,
     matching_images,
     skipped_line,
 )
@@ -235,8 +235,8 @@ def image_paths(given: str | Path) -> list[Path]:
         log.warning(skipped_line(found.skipped))
     if not found.images:
         raise MissingError(
-            f"input: no images in {named.absolute()}; name a file, a folder or a pattern. Images "
-            f"end in {', '.join(sorted(image_suffixes()))}"
+            f"input: {no_images(named, found.skipped)}; name a file, a folder or a pattern such as "
+            "'parts/*.png'"
         )
     return sorted(found.images)
 

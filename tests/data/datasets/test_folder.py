@@ -47,14 +47,32 @@ def test_abnormal_images_and_masks(images: Path) -> None:
 def test_bad_arguments_are_told(images: Path) -> None:
     with pytest.raises(InputError, match=r"^normal: name a folder"):
         Folder("p")
-    with pytest.raises(InputError, match=r"^abnormal: no folder .*nowhere"):
+    with pytest.raises(InputError, match=r"^abnormal: no images in .*nowhere, which does not ex"):
         Folder("p", images / "good parts", images / "nowhere")
     with pytest.raises(InputError, match=r"^masks: there are no images to mask"):
         Folder("p", images / "good parts", masks=images / "masks")
     with pytest.raises(ValueError, match=r"^train_share must be"):
         Folder("p", images, train_share=1)
-    with pytest.raises(InputError, match=r"no p data in .*empty"):
-        Folder("p", images / "empty").tasks()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nowhere", "nowhere, which does not exist"),
+        ("empty", "empty; image files end in .png"),
+        ("films", "1 file is not an image and is skipped: .*1.mp4"),
+        ("bad/dent/0.png", "0.png, which is one image; name its folder, .*dent$"),
+        ("films/1.mp4", "1.mp4, which is not a folder"),
+    ],
+)
+def test_a_path_without_images_is_named_by_its_key(images: Path, name: str, said: str) -> None:
+    for folder, file in (("films", "1.mp4"), ("empty", ".hidden")):
+        (images / folder).mkdir()
+        (images / folder / file).touch()
+    with pytest.raises(InputError, match=f"^normal: no images in .*{said}"):
+        Folder("p", images / name).tasks()
+    with pytest.raises(InputError, match=f"^abnormal: no images in .*{said}"):
+        Folder("p", images / "good parts", images / name).tasks()
 
 
 def paths(split: Split, label: int) -> set[Path]:

@@ -6,6 +6,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from occ_lab.data.absent import no_images
 from occ_lab.data.base import Benchmark
 from occ_lab.data.files import Found, files_below, identity, images_below
 from occ_lab.data.items import Item, Split
@@ -66,13 +67,29 @@ class Folder(Benchmark):
         self.masks = None if masks is None else Path(masks)
         for key, folder in (("abnormal", self.abnormal), ("masks", self.masks)):
             if folder is not None and not folder.is_dir():
-                raise MissingError(f"{key}: no folder {folder.absolute()}", part="dataset")
+                raise MissingError(f"{key}: {no_images(folder)}", part="dataset")
         given = [("normal", self.root), ("abnormal", self.abnormal), ("masks", self.masks)]
         for (key, folder), (other, also) in combinations([each for each in given if each[1]], 2):
             if folder and also and identity(folder) and identity(folder) == identity(also):
                 raise InputError(f"{other}: {also} is the same folder as {key}", part="dataset")
         self.train_share = train_share
         self.split_seed = split_seed
+
+    def tasks(self) -> list[str]:
+        """The name of the one task.
+
+        Raises:
+            InputError: there are no images in ``normal`` or ``abnormal``, or ``category`` is
+                another name.
+        """
+        for key, folder in (("normal", self.root), ("abnormal", self.abnormal)):
+            if folder is None:
+                continue
+            found = self._below(folder) if folder.is_dir() else Found([], [])
+            if not found.images:
+                reason = no_images(folder, found.skipped)
+                raise MissingError(f"{key}: {reason}", part="dataset")
+        return super().tasks()
 
     def available(self) -> list[str]:
         """The one task if there are normal images, else none."""

@@ -50,6 +50,8 @@ def test_the_page_on_python_runs(place: Path) -> None:
     assert [level.shape for level in names["levels"]] == [(2, 64, 16, 16), (2, 128, 8, 8)]
     assert names["z"].shape == (2, 192, 16, 16)
     assert names["judged"].anomalous.shape == (1,)
+    assert names["verdict"].learned
+    assert names["stream"].online.images == 2
     assert (place / "outputs" / "transistor" / "metrics.json").is_file()
 
 

@@ -25,7 +25,7 @@ from occ_lab.engine.fit import Fitted, timed
 from occ_lab.engine.job import Job
 from occ_lab.engine.live import STREAMS, Stream, StreamPlan, why_frozen
 from occ_lab.engine.recorder import Recorder
-from occ_lab.engine.stopping import resumable
+from occ_lab.engine.stopping import how_to_go_on, resumable
 from occ_lab.engine.stream_files import Heatmaps, StreamFiles, as_written
 from occ_lab.engine.stream_state import read_state
 from occ_lab.engine.watch import Arrivals
@@ -270,6 +270,8 @@ class Streams:
         self.console.print(f"watching {folder} for images; Ctrl-C ends it")
         self.follow(stream, files, coming)
         self.keep(stream, trainer)
+        self.console.print(f"\nStopped; {files.position} images are done.")
+        self.console.print(how_to_go_on(self.directory))
 
     def follow(
         self,
@@ -325,7 +327,7 @@ class Streams:
                 error = str(not_finite)
         if coming.seen is None or error:
             files.failed[name] = error
-            return f"not read  {name}: {error}"
+            return f"not read  {named(name, error)}"
         files.failed.pop(name, None)
         row = files.add(coming.columns, verdict)
         wanted = self.heatmaps == "all" or (self.heatmaps, verdict.decision) == (
@@ -366,14 +368,14 @@ class Streams:
         self.console.print(f"streams:       {self.directory / STREAMS}/*.csv, *.safetensors")
         failed = [each for _, files in self.done.values() for each in files.failed.items()]
         for name, reason in failed:
-            self.console.print(f"not read: {name}: {reason}")
+            self.console.print(f"not read: {named(name, reason)}")
         if failed:
             raise SystemExit(1)
 
 
 def introduction(stream: Stream) -> str:
     """What a stream does, in a few lines."""
-    rate = f"{100 * stream.overkill:g} %"
+    rate = f"{100 * stream.overkill:.3g} %"
     reference = stream.reference
     if reference.fixed:
         given = f"by {len(reference.scores)} scores of normal images"
@@ -386,14 +388,23 @@ def introduction(stream: Stream) -> str:
     if stream.online is None:
         why = why_frozen(stream.detector) if stream.plan.learn else ""
         lines.append(f"The detector stays as it is{f': {why}' if why else ''}.")
+    elif stream.refuse == stream.overkill:
+        lines.append("The detector learns from every image that is not rejected.")
     elif stream.refuse:
-        lines.append(
-            f"The detector learns from images with a p-value above {stream.refuse:g} "
-            "(refuse), not from others."
-        )
+        lines.append(f"The detector learns from images with a p-value above {stream.refuse:g}.")
     else:
         lines.append("The detector learns from every image.")
     return "\n".join(lines)
+
+
+def named(name: str, reason: str) -> str:
+    """Why a file could not be read, beginning with its name.
+
+    Example:
+        >>> named("1.png", "1.png: unreadable (not an image)"), named("2.png", "no verdict")
+        ('1.png: unreadable (not an image)', '2.png: no verdict')
+    """
+    return reason if reason.startswith(f"{name}: ") else f"{name}: {reason}"
 
 
 def line_of(row: Mapping[str, Any]) -> str:
@@ -414,7 +425,7 @@ def closing_lines(stream: Stream, files: StreamFiles) -> list[str]:
     figures = files.figures(stream)
     said = (
         f"{files.name}: {figures['accepted']} accepted, {figures['rejected']} rejected at a "
-        f"false-positive rate of {100 * stream.overkill:g} %"
+        f"false-positive rate of {100 * stream.overkill:.3g} %"
     )
     if figures["undecided"]:
         said += (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -115,6 +116,7 @@ class Arrivals(Generic[T]):
         """
         from watchfiles import watch
 
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it reports every change
         top, real = self.folder.absolute(), self.folder.resolve()
         looked = -math.inf
         changed = watch(

@@ -97,8 +97,8 @@ def report(results: dict[str, Any]) -> str:
         "",
         f"Recorded until {date.today()} by "
         "`OMP_NUM_THREADS=1 python -m experiments.benchmarks.study --data DIR`,",
-        "one thread of a busy CPU. Features s: the one backbone pass, which the first method of a",
-        "set makes and the others share.",
+        "one thread of a busy CPU: seconds compare only roughly. Features s: the one backbone pass,",
+        "which the first method of a set makes and the others share.",
         "",
     ]
     titles = ["set", "tasks", "method", "image AUROC", "pixel AUROC", "AUPRO"]

@@ -63,8 +63,9 @@ def measured(overrides: Sequence[str]) -> dict[str, float]:
 
 
 def of_all_seeds(results: dict[str, Any], name: str, method: str) -> dict[str, list[float]]:
-    """Every figure of the seeds of a method on a set."""
-    found = [results[key(name, each, seed)] for each, seed in runs() if each == method]
+    """Every figure of the seeds of a method on a set that are recorded."""
+    keys = (key(name, each, seed) for each, seed in runs() if each == method)
+    found = [results[one] for one in keys if one in results]
     return {figure: [run[figure] for run in found] for figure in found[0]}
 
 
@@ -91,6 +92,7 @@ def report(results: dict[str, Any]) -> str:
         [
             method,
             name,
+            str(len(cell["image_auroc"])),
             *(spread(cell[figure], 100) for figure in FRACTIONS),
             f"{fmean(cell['fit_seconds']):.1f}",
             f"{fmean(cell['images_per_second']):.0f}",
@@ -101,15 +103,15 @@ def report(results: dict[str, Any]) -> str:
         for name in sets(Path("DIR"))
         for cell in [of_all_seeds(results, name, method)]
     ]
-    titles = ["method", "set", *FRACTIONS.values(), "fit s", "images/s", "peak MB"]
+    titles = ["method", "set", "seeds", *FRACTIONS.values(), "fit s", "images/s", "peak MB"]
     commands = [f"- {method}: `{' '.join(loss)}`" for method, loss in METHODS.items()]
     return "\n".join(
         [
             "# The methods side by side",
             "",
             "Default backbone and settings, in per cent: mean ± sample standard deviation over",
-            "five seeds, which draw weights, target, batches, channels and memory banks, not the",
-            "data.",
+            "seeds (their number stands in the second table), which draw weights, target, batches,",
+            "channels and memory banks, not the data.",
             f"No seed changes {' and '.join(DRAWS_NOTHING)}. Features come from the cache, so that",
             "fit s is the fit alone, with the choice of the number of steps where there is one.",
             "images/s: backbone, projector, objective and maps, from images in memory. Peak MB is",

@@ -29,11 +29,14 @@ def main() -> None:
     runs = json.loads((METHOD_TABLE / "results.json").read_text(encoding="utf-8"))
     results = {
         f"{name} | {method}": {
-            figure: 100 * stdev(of_all_seeds(runs, name, method)[figure]) for figure in FRACTIONS
+            "seeds": len(found["image_auroc"]),
+            **{figure: 100 * stdev(found[figure]) for figure in FRACTIONS},
         }
         for name in sets(Path("DIR"))
         for method in METHODS
         if method not in DRAWS_NOTHING
+        for found in [of_all_seeds(runs, name, method)]
+        if len(found["image_auroc"]) > 1
     }
     write_whole(HERE / "results.json", json.dumps(results, indent=1) + "\n")
     write_whole(HERE / "README.md", report(results))
@@ -42,7 +45,11 @@ def main() -> None:
 def report(results: dict[str, Any]) -> str:
     """The page that shows the deviations."""
     rows = [
-        [*name.split(" | "), *(f"{deviations[figure]:.2f}" for figure in FRACTIONS)]
+        [
+            *name.split(" | "),
+            str(deviations["seeds"]),
+            *(f"{deviations[figure]:.2f}" for figure in FRACTIONS),
+        ]
         for name, deviations in results.items()
     ]
     widest = {f: max(deviations[f] for deviations in results.values()) for f in FRACTIONS}
@@ -51,14 +58,14 @@ def report(results: dict[str, Any]) -> str:
         [
             "# Seeds",
             "",
-            "Sample standard deviations over five seeds, in points of a per cent, of the runs of",
+            "Sample standard deviations over seeds, in points of a per cent, of the runs of",
             "the [table of methods](../method_table/README.md). A seed draws weights, target,",
             "batches, channels and memory bank, not the data. Nothing is drawn by",
             f"{' and '.join(DRAWS_NOTHING)}.",
             "",
             f"Recorded until {date.today()} by `python -m experiments.seeds.study`.",
             "",
-            *table(["set", "method", *FRACTIONS.values()], rows),
+            *table(["set", "method", "seeds", *FRACTIONS.values()], rows),
             "",
             "Two single runs differ by chance by less than 1.96 · √2 = 2.8 standard deviations in",
             "95 of 100 cases, if these are normal. By the largest deviation above, a difference of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import occ_lab
 from occ_lab.backbones import TimmBackbone
@@ -16,8 +19,10 @@ from occ_lab.config.composition import composed
 from occ_lab.config.job import perform_run
 from occ_lab.data.transforms import Preprocessing, WholeImage
 from occ_lab.detector import Detector
+from occ_lab.engine.job import Job
 from occ_lab.engine.live import Stream, StreamPlan
 from occ_lab.engine.reference import Reference
+from occ_lab.engine.stream import ImageFiles
 from occ_lab.metrics.calibration import Calibration
 from occ_lab.objectives import KNN, Norm
 from occ_lab.utils.errors import InputError
@@ -178,6 +183,34 @@ def test_a_score_that_is_not_finite_gives_no_verdict() -> None:
     with pytest.raises(ValueError, match="the score is not finite"):
         stream.judged(float("nan"), None)
     assert not stream.reference.scores
+
+
+def test_a_rate_that_cannot_be_kept_is_refused(run: Path) -> None:
+    with pytest.raises(InputError, match="window: .* 0.01 needs at least 99 scores, got 50"):
+        Stream(detector(), StreamPlan(window=50))
+    with pytest.raises(InputError, match="overkill: 0.05 needs at least 19 .* the run has 9"):
+        Stream.load(run, plan=StreamPlan(overkill=0.05))
+
+
+def test_a_state_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    stream = Stream(detector(), side=64)
+    for number in range(3):
+        stream.push(noise(number))
+    stream.save(tmp_path / "new.safetensors")
+    with safe_open(tmp_path / "new.safetensors", "pt") as file:
+        facts = json.loads(file.metadata()["occ_lab"])
+        kept = {name: file.get_tensor(name) for name in file.keys() if name != "peaks"}  # noqa: SIM118
+    del facts["fixed"], facts["failed"]
+    save_file(kept, tmp_path / "old.safetensors", {"occ_lab": json.dumps(facts)})
+    again = Stream(detector(), StreamPlan(states=[tmp_path / "old.safetensors"]))
+    assert again.push(noise(3)).score == stream.push(noise(3)).score
+    assert again.reference.peaks == stream.reference.peaks
+
+
+def test_moments_are_kept_of_the_closed_form_alone() -> None:
+    backbone = TimmBackbone("resnet10t", weights="random")
+    with pytest.raises(InputError, match="moments: only the norm-space objective.*not KNN"):
+        Job([ImageFiles([], 64)], backbone, KNN, moments=True).check()
 
 
 def test_rejecting_does_not_move_the_threshold() -> None:

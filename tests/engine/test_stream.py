@@ -171,10 +171,10 @@ def test_streams_on_parts_of_the_images_are_merged(line: list[Path], tmp_path: P
 
 
 def test_it_goes_on_from_the_state_of_another_stream(line: list[Path], tmp_path: Path) -> None:
-    followed(line[:5], tmp_path / "first", StreamPlan())
-    plan = StreamPlan(states=[state(tmp_path / "first")], window=3)
+    followed(line[:5], tmp_path / "first", StreamPlan(overkill=0.25))
+    plan = StreamPlan(overkill=0.25, states=[state(tmp_path / "first")], window=3)
     stream, files = followed(line[5:8], tmp_path / "second", plan)
-    followed(line[:8], tmp_path / "whole", StreamPlan(window=3))
+    followed(line[:8], tmp_path / "whole", StreamPlan(overkill=0.25, window=3))
     assert rows(tmp_path / "second") == rows(tmp_path / "whole")[5:]
     assert (files.position, files.counts["images"], len(stream.reference.scores)) == (3, 3, 3)
 

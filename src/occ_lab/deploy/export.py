@@ -189,6 +189,7 @@ def metadata(
         "input": input,
         "batch_size": count,
         **describe_frame(frame),
+        "sigma": predictor.detector.postprocess.sigma,
     }
     if isinstance(backbone, FrozenBackbone):
         facts["backbone_identity"] = backbone.identity

@@ -26,7 +26,7 @@ from occ_lab.engine.online import Online, check_rates
 from occ_lab.engine.reference import Reference
 from occ_lab.engine.stream_state import StreamState, read_state, write_state
 from occ_lab.inference.predictor import load
-from occ_lab.metrics.calibration import RATE, Calibration
+from occ_lab.metrics.calibration import RATE, Calibration, fewest
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.utils.errors import InputError, check_number
 
@@ -152,7 +152,8 @@ class Stream:
         costs: of each step.
 
     Raises:
-        InputError: a state was learned with other settings, or the detector cannot learn from it.
+        InputError: a state was learned with other settings, the detector cannot learn from it, or
+            there can never be enough scores for a decision.
 
     Example:
         >>> from occ_lab.backbones import TimmBackbone
@@ -180,6 +181,7 @@ class Stream:
         self.range = range
         self.overkill = RATE if self.plan.overkill is None else self.plan.overkill
         self.refuse = self.overkill if self.plan.refuse is None else self.plan.refuse
+        check_rate(self.overkill, self.plan.window, calibration)
         self.reference = Reference(self.plan.window, self.overkill, calibration)
         self.costs = Costs()
         self.online: Online | None = None
@@ -411,6 +413,25 @@ class Stream:
                 [peak for _, peaks in every for peak in peaks],
                 any(state.fixed for state in states),
             )
+
+
+def check_rate(overkill: float, window: int, calibration: Calibration | None) -> None:
+    """Refuse a false-positive rate that so many scores can never guarantee.
+
+    Raises:
+        InputError: there are too few scores in a calibration, or in the window without one.
+    """
+    needed = fewest(overkill)
+    if calibration is None and window < needed:
+        raise InputError(
+            f"window: a false-positive rate of {overkill:g} needs at least {needed} scores, got "
+            f"{window}; choose a larger window or a higher rate"
+        )
+    if calibration is not None and len(calibration.scores) < needed:
+        raise InputError(
+            f"overkill: {overkill:g} needs at least {needed} calibration images, the run has "
+            f"{len(calibration.scores)}; choose a higher rate"
+        )
 
 
 def why_frozen(detector: Detector) -> str:

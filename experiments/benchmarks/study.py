@@ -97,7 +97,7 @@ def report(results: dict[str, Any]) -> str:
         "",
         f"Recorded until {date.today()} by "
         "`OMP_NUM_THREADS=1 python -m experiments.benchmarks.study --data DIR`,",
-        "one thread of a busy CPU: seconds compare only roughly. Features s: the one backbone pass,",
+        "one thread of a busy CPU: seconds compare only roughly. Features s: the backbone pass,",
         "which the first method of a set makes and the others share.",
         "",
     ]

@@ -110,7 +110,7 @@ def test_a_run_directory_is_enough(copied: Path, capsys: pytest.CaptureFixture[s
     (copied / "bad").rename(copied / "gone too")
     resumed = perform_run(composed("train", [*RUN, "resume=true"]), copied / "run")
     assert resumed["folder"]["image_auroc"] > 0
-    assert "none can be added: dataset.abnormal: no folder" in capsys.readouterr().out
+    assert "none can be added: dataset.abnormal: no images in" in capsys.readouterr().out
     with pytest.raises((UserError, ValueError)), user_messages():
         perform_run(composed("train", [*RUN, "resume=true", "seed=1"]), copied / "run")
     (copied / "elsewhere").mkdir()

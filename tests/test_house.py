@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "occ_lab"
 COMMANDS = (
     "train",
     "predict",
+    "calibrate",
     "stream",
     "export",
     "report",

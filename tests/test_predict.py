@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = ["calibration.share=0.5", "calibration.overkill=0.1"]
     done = command("train", *small, *where, *settings, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "overkill asked" in done.stdout
+    assert "calibrated threshold and its false-positive rate" in done.stdout
     for index in range(5):
         save(folder / "new" / "deep" / f"{index}.png", noise(500 + index))
     pixels = noise(600).copy()
@@ -86,6 +87,15 @@ def test_an_unreadable_file_is_named_and_others_are_scored(
     assert "bad.jpg" in done.stdout
     (table,) = tmp_path.glob("outputs/predict/*/predictions.csv")
     assert set(rows(table)) == {"good.png"}
+
+
+def test_a_new_threshold_is_one_command(calibrated: Path, tmp_path: Path) -> None:
+    shutil.copytree(calibrated / "run", tmp_path / "run")
+    done = command("calibrate", "run=run", f"input='{calibrated}/new/deep'", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "from 5 images, a false-positive rate of 16.7 %" in done.stdout
+    assert "is kept: run/tasks/bolt/calibration-1.json" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
 
 
 @pytest.mark.parametrize(

@@ -165,9 +165,10 @@ def test_a_study_takes_each_tasks_own_network(learned: Path, toys: Path, tmp_pat
 def test_help_comes_before_slow_imports(tmp_path: Path) -> None:
     spy = (
         "import atexit, sys; sys.argv[0] = 'two_stage'; import occ_lab.two_stage as t; "
+        "from occ_lab.config.command_line import start; "
         "atexit.register(lambda: print('IMPORTED', "
         "[m for m in ('torch', 'lightning', 'timm', 'kornia') if m in sys.modules], "
-        "file=sys.stderr)); t.main()"
+        "file=sys.stderr)); start(t.main, 'two_stage')"
     )
     done = subprocess.run(
         [sys.executable, "-c", spy, "--help"],

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from occ_lab.detector import Detector
     from occ_lab.engine.api import FitResult, fit
     from occ_lab.engine.calibrate import CalibrationPlan
+    from occ_lab.engine.live import Stream, StreamPlan, Verdict
     from occ_lab.inference.predictor import Predictor, load
     from occ_lab.postprocessing.prediction import Prediction
     from occ_lab.utils.errors import InputError
@@ -34,6 +35,9 @@ _HOMES = {
     "InputError": "occ_lab.utils.errors",
     "Prediction": "occ_lab.postprocessing.prediction",
     "Predictor": "occ_lab.inference.predictor",
+    "Stream": "occ_lab.engine.live",
+    "StreamPlan": "occ_lab.engine.live",
+    "Verdict": "occ_lab.engine.live",
     "fit": "occ_lab.engine.api",
     "load": "occ_lab.inference.predictor",
 }
@@ -46,6 +50,9 @@ __all__ = [
     "InputError",
     "Prediction",
     "Predictor",
+    "Stream",
+    "StreamPlan",
+    "Verdict",
     "__version__",
     "backbones",
     "data",

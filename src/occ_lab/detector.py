@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -18,12 +17,30 @@ from occ_lab import backbones
 from occ_lab.backbones.base import Backbone, FrozenBackbone
 from occ_lab.data.any_image import AnyImage, as_images, as_rgb
 from occ_lab.data.batches import AnyBatch, Batch, as_batch, batch_size_of
-from occ_lab.data.transforms import Preprocessing
+from occ_lab.data.tiled_images import TilesOfImage, tiles_at_once
+from occ_lab.data.tiling import Stitching, Tiles
+from occ_lab.data.transforms import (
+    Frame,
+    Preprocessing,
+    at_full_size,
+    describe_frame,
+    frame_of,
+)
+from occ_lab.data.value_range import SIXTEEN_BITS
 from occ_lab.features.levels import pieces
+from occ_lab.features.regions import (
+    contents,
+    framed_levels,
+    inside,
+    level_contents,
+    listed,
+    valid_positions,
+)
 from occ_lab.metrics.collapse import check_collapse
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.objectives.base import Objective
 from occ_lab.objectives.norm.objective import Norm
+from occ_lab.postprocessing.maps import on_grid
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.postprocessing.prediction import Prediction, Scores, prediction
 from occ_lab.projectors import MakeProjector
@@ -37,8 +54,10 @@ class Detector(LightningModule):
     """A backbone, a projector over its levels and an objective over the projected map.
 
     A batch is a dictionary with ``image`` ``[B, 3, h, w]`` in 0..1 or the cached ``levels`` of a
-    frozen backbone, to test also ``label`` ``[B]``, and maybe ``mask`` ``[B, h, w]``, ``path`` and
-    ``index``; or a pair of images and labels; or images alone. Training batches hold normal images.
+    frozen backbone, to test also ``label`` ``[B]``, and maybe ``mask`` ``[B, h, w]``, ``path``,
+    ``index`` and ``box`` ``[B, 4]``, the part of h × w that is the image, if not all of it (what
+    lies around it takes no part in anything); or a pair of images and labels; or images alone.
+    Training batches hold normal images.
 
     A checkpoint is enough to build the detector again: ``Detector.load_from_checkpoint(path)``. It
     holds what was learned and the name and identity of a frozen backbone, not its weights.
@@ -81,7 +100,7 @@ class Detector(LightningModule):
         optimizer: MakeOptimizer | Mapping[str, Any] | None = None,
         scheduler: MakeScheduler | Mapping[str, Any] | None = None,
         postprocess: PostProcess | Mapping[str, Any] | None = None,
-        preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+        preprocessing: Frame | Mapping[str, Any] | None = None,
         trust: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -101,8 +120,9 @@ class Detector(LightningModule):
         self.scheduler: MakeScheduler | None = part(scheduler)
         self.postprocess: PostProcess = part(postprocess) or PostProcess()
         if isinstance(preprocessing, Mapping):
-            preprocessing = Preprocessing(**preprocessing)
-        self.preprocessing: Preprocessing | None = preprocessing
+            # Earlier versions have not stored the range: it was that of 16 bits.
+            preprocessing = frame_of({"range": SIXTEEN_BITS, **preprocessing})
+        self.preprocessing: Frame | None = preprocessing
         self.automatic_optimization = not self.objective.one_pass
         if self.objective.one_pass:
             # Of several processes each steps as often as its part of the images has batches. DDP
@@ -127,7 +147,7 @@ class Detector(LightningModule):
         }
         described = {name: spec_or_reason(each) for name, each in parts.items()}
         frame = self.preprocessing
-        return {**described, "preprocessing": None if frame is None else asdict(frame)}
+        return {**described, "preprocessing": None if frame is None else describe_frame(frame)}
 
     @property
     def trainable(self) -> int:
@@ -160,25 +180,42 @@ class Detector(LightningModule):
         scores = [self.objective(self.projector(piece)) for piece in pieces(levels)]
         return torch.cat(scores)
 
+    def stitched(self, batches: Iterable[Batch], size: tuple[int, int]) -> Tensor:
+        """The scores ``[H, W]`` of an image in tiles, of which only a few are in memory at once.
+
+        Args:
+            batches: its tiles in the order of `Tiles.origins`, a few at a time.
+            size: height and width of the image.
+        """
+        frame = self.frame
+        assert isinstance(frame, Tiles)
+        stitching = Stitching(frame, size)
+        for batch in batches:
+            moved = self.transfer_batch_to_device(batch, self.device, 0)
+            stitching.add(self.score_levels(self.levels(moved)).float())
+        return stitching.map
+
     def maps_and_scores(
-        self, patch_scores: Tensor, size: tuple[int, int] | None = None
+        self,
+        patch_scores: Tensor,
+        size: tuple[int, int] | None = None,
+        boxes: Tensor | None = None,
     ) -> tuple[Tensor | None, Tensor]:
         """Anomaly maps, if there are any, and image scores.
 
         Args:
             patch_scores: ``[B, H, W]``.
             size: height and width of the maps; by default those of preprocessed images.
+            boxes: the parts of the maps that are the images, ``[B, 4]``; None where they are all.
 
         Returns:
-            Maps ``[B, h, w]`` or None, and scores ``[B]``.
+            Maps ``[B, h, w]`` or None, and scores ``[B]``; see `PostProcess.framed`.
         """
-        size = size or (self.frame.crop, self.frame.crop)
-        maps = self.postprocess.maps(patch_scores, size)
-        return maps, self.postprocess.image_scores(patch_scores, maps)
+        return self.postprocess.framed(patch_scores, size or self.frame.size, boxes)
 
     @property
-    def frame(self) -> Preprocessing:
-        """How images are resized and cropped: as in the fit, else 256 and 224 pixels."""
+    def frame(self) -> Frame:
+        """How images are brought to one size: as in the fit, else to 256 and 224 pixels."""
         return self.preprocessing or Preprocessing()
 
     @torch.inference_mode()
@@ -192,10 +229,12 @@ class Detector(LightningModule):
                 ``[h, w, 3]``, tensors ``[3, h, w]`` (uint8, or floats in 0..1), a batch of these,
                 or any iterable of them, such as a generator or ``Path("parts").glob("*.png")``.
             batch_size: images that go through the network at once.
-            maps: whether anomaly maps are kept: at 224 px each takes 200 kB.
+            maps: whether anomaly maps are kept: each takes four bytes a pixel of the image.
 
         Returns:
-            Scores ``[N]`` and maps ``[N, h, w]`` of the resized and cropped images, on the CPU.
+            Scores ``[N]`` and the maps of the images at their full size, on the CPU: one tensor
+            ``[N, h, w]`` if all images have one size, else a list of ``[h, w]``. Pixels that the
+            detector does not see, since images are cropped, are zero.
 
         Raises:
             OSError: a file cannot be read.
@@ -207,31 +246,95 @@ class Detector(LightningModule):
             >>> objective = Norm(solver="gradient")
             >>> detector = Detector(backbone, objective, preprocessing=Preprocessing(64, 64))
             >>> detector.score(np.zeros((80, 100, 3), np.uint8)).map.shape
-            torch.Size([1, 64, 64])
+            torch.Size([1, 80, 100])
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         was_training = self.training
         self.eval()
-        scores, kept = [], []
+        scores: list[Tensor] = []
+        kept: list[Tensor] = []
         remaining = iter(as_images(images))
+        if isinstance(self.frame, Tiles):
+            batch_size = 1  # images of any size, and large ones
         while batch := list(islice(remaining, batch_size)):
-            pixels = np.stack([self.frame(as_rgb(image)) for image in batch])
-            found = self.score_pixels(pixels)
+            full = [as_rgb(image, self.frame.range) for image in batch]
+            sizes = [(pixels.shape[0], pixels.shape[1]) for pixels in full]
+            found = self.score_pixels(np.stack([self.frame(pixels) for pixels in full]), sizes)
             scores.append(found.score)
-            kept += [found.map] if maps and found.map is not None else []
+            if maps and found.map is not None:
+                kept += [
+                    self.full_map(each, size) for each, size in zip(found.map, sizes, strict=True)
+                ]
         self.train(was_training)
         if not scores:
             raise ValueError("there is no image to score")
-        return Scores(torch.cat(scores), torch.cat(kept) if kept else None)
+        if not kept:
+            return Scores(torch.cat(scores), None)
+        same = len({each.shape for each in kept}) == 1
+        return Scores(torch.cat(scores), torch.stack(kept) if same else kept)
 
-    def score_pixels(self, pixels: np.ndarray) -> Scores:
-        """Score preprocessed images, uint8 ``[N, h, w, 3]``; the result is on the CPU."""
+    def score_pixels(
+        self, pixels: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> Scores:
+        """Score preprocessed images; the result is on the CPU.
+
+        Args:
+            pixels: uint8 ``[N, h, w, 3]``.
+            sizes: height and width of each image before it was preprocessed; None where all of the
+                pixels are of the image.
+
+        Returns:
+            Scores ``[N]`` and maps ``[N, h, w]`` of what the network sees.
+        """
         image = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
-        found = self(image.to(self.dtype))
-        return Scores(
-            found.score.float().cpu(), None if found.map is None else found.map.float().cpu()
-        )
+        if isinstance(self.frame, Tiles):
+            found = [self._score_in_tiles(each, self.frame) for each in pixels]
+            return Scores(*(torch.cat(part) for part in zip(*found, strict=True)))
+        boxes = None if sizes is None else torch.tensor([self.frame.box(*each) for each in sizes])
+        patches = self.score_levels(self.levels({"image": image.to(self.dtype), "box": boxes}))
+        maps, scores = self.maps_and_scores(patches, (pixels.shape[1], pixels.shape[2]), boxes)
+        return Scores(scores.float().cpu(), None if maps is None else maps.float().cpu())
+
+    def _score_in_tiles(self, pixels: np.ndarray, frame: Tiles) -> tuple[Tensor, Tensor]:
+        """Score ``[1]`` and map ``[1, H, W]`` of an image, uint8 ``[h, w, 3]``."""
+        size = (pixels.shape[0], pixels.shape[1])
+        patches = self.stitched(self.tile_batches(pixels, frame), size)
+        maps, scores = self.postprocess.stitched(patches, size)
+        return scores, maps
+
+    def tile_batches(self, pixels: np.ndarray, frame: Tiles) -> Iterator[Batch]:
+        """The tiles of an image, uint8 ``[h, w, 3]``, a few at a time, as training batches are."""
+        size = (pixels.shape[0], pixels.shape[1])
+        origins = frame.origins(*size)
+        for first in range(0, len(origins), tiles_at_once(frame)):
+            few = origins[first : first + tiles_at_once(frame)]
+            tiles = torch.from_numpy(np.stack([frame.cut(pixels, origin) for origin in few]))
+            image = tiles.to(self.device).permute(0, 3, 1, 2).to(self.dtype) / 255
+            boxes = torch.tensor([frame.box_in(origin, size) for origin in few])
+            full = bool((boxes == torch.tensor([0, 0, *frame.size])).all())
+            yield {"image": image} if full else {"image": image, "box": boxes}
+
+    def scores_of(
+        self, batches: Sequence[Batch], size: tuple[int, int]
+    ) -> tuple[Tensor | None, Tensor]:
+        """Map and score of an image, of which the levels are there.
+
+        Args:
+            batches: one batch of the one image, or those of its tiles.
+            size: height and width of the image.
+
+        Returns:
+            As `maps_and_scores`.
+        """
+        if isinstance(self.frame, Tiles):
+            return self.postprocess.stitched(self.stitched(batches, size), size)
+        (batch,) = batches
+        return self.maps_and_scores(self.score_levels(batch["levels"]), None, batch["box"])
+
+    def full_map(self, seen: Tensor, size: tuple[int, int]) -> Tensor:
+        """A map of what the network sees, ``[h, w]``, as one of the image of a size."""
+        return at_full_size(seen, self.frame.box(*size), self.frame.shown(*size), size)
 
     # Training
 
@@ -243,7 +346,7 @@ class Detector(LightningModule):
         frame = getattr(self._data, "preprocessing", None)
         if frame is not None and (stage == "fit" or self.preprocessing is None):
             self.preprocessing = frame
-            self.hparams["preprocessing"] = asdict(frame)
+            self.hparams["preprocessing"] = describe_frame(frame)
         if stage == "fit" and self.projector.needs_size and not self.objective.one_pass:
             self.eval()
             for levels in islice(self._training_levels(), 1):
@@ -300,13 +403,22 @@ class Detector(LightningModule):
 
     @torch.no_grad()
     def _training_levels(self) -> Iterator[list[Tensor]]:
+        for levels, valid in self._training_features():
+            yield from [levels] if valid is None else level_contents(levels, valid)
+
+    @torch.no_grad()
+    def _training_features(self) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+        """Levels, and which positions are of the image, see `valid`."""
         for batch in self._training_batches():
-            yield self.levels(self.transfer_batch_to_device(as_batch(batch), self.device, 0))
+            moved = self.transfer_batch_to_device(as_batch(batch), self.device, 0)
+            levels = self.levels(moved)
+            yield levels, self.valid(moved, levels[0])
 
     @torch.no_grad()
     def _training_maps(self) -> Iterator[Tensor]:
-        for levels in self._training_levels():
-            yield self.projector(levels)
+        for levels, valid in self._training_features():
+            z = self.projector(levels)
+            yield from [z] if valid is None else contents([z], valid)
 
     def on_train_epoch_start(self) -> None:
         """Tell the objective which epoch begins."""
@@ -316,8 +428,18 @@ class Detector(LightningModule):
         """The levels ``[B, C_l, H_l, W_l]`` of a batch of images, cached or computed."""
         if "levels" in batch:
             return [level.to(self.dtype) for level in batch["levels"]]
-        computed: list[Tensor] = self.backbone(batch["image"])
-        return computed
+        return framed_levels(self.backbone, batch["image"], batch.get("box"))
+
+    def valid(self, batch: Batch, like: Tensor) -> Tensor | None:
+        """Which positions of maps ``[B, C, H, W]`` are of the image; None if all of them are.
+
+        Returns:
+            bool ``[B, H, W]``, a rectangle for each image.
+        """
+        boxes, grid = batch.get("box"), like.shape[-2:]
+        if boxes is None or grid == (1, 1):
+            return None
+        return valid_positions(boxes, self._size(batch) or self.frame.size, grid, like.device)
 
     def project(self, batch: Batch) -> Tensor:
         """The projected map ``[B, C, H, W]`` of a batch."""
@@ -335,12 +457,24 @@ class Detector(LightningModule):
         """The objective's loss on a batch of normal images, if it has one."""
         batch = as_batch(batch)
         if self.objective.one_pass:
-            self.objective.observe(self.levels(batch))
+            self._observe(batch)
             return None
         loss = self._log_loss("loss", batch)
         facts, size = self.objective.facts(), batch_size_of(batch)
         self.log_dict(facts, on_step=False, on_epoch=True, batch_size=size)
         return loss
+
+    def _observe(self, batch: Batch) -> None:
+        """Let an objective that learns in one pass see the positions that are of the image."""
+        levels = self.levels(batch)
+        valid = self.valid(batch, levels[0])
+        if valid is None:
+            self.objective.observe(levels)
+        elif self.objective.located:
+            self.objective.observe(levels, valid)  # type: ignore[call-arg]
+        else:
+            for part in contents(levels, valid):
+                self.objective.observe([part])
 
     def validation_step(self, batch: AnyBatch, batch_index: int) -> None:
         """Log ``val_loss``, the loss on normal images that are held out."""
@@ -348,7 +482,9 @@ class Detector(LightningModule):
             self._log_loss("val_loss", as_batch(batch))
 
     def _log_loss(self, name: str, batch: Batch) -> Tensor:
-        loss = self.objective.loss(self.project(batch))
+        z = self.project(batch)
+        valid = self.valid(batch, z)
+        loss = self.objective.loss(z if valid is None else listed(z, valid))
         size = batch_size_of(batch)
         together = name != "loss"  # processes agree on when to stop early
         self.log(
@@ -391,9 +527,9 @@ class Detector(LightningModule):
         if "label" not in batch:
             raise InputError("test batches need a label for each image: 0 normal, 1 anomalous")
         patch_scores, maps, scores = self.batch_scores(batch)
-        self.evaluation.update(scores, batch["label"], maps, batch.get("mask"))
+        evaluate(self.evaluation, batch, maps, scores)
         self._test_scores.append(scores.detach())
-        return prediction(batch, patch_scores, None, scores)
+        return prediction(batch, patch_scores, maps, scores, keep_maps=False)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of the test.
@@ -419,9 +555,16 @@ class Detector(LightningModule):
         return prediction(batch, patch_scores, maps, scores)
 
     def batch_scores(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Patch scores ``[B, H, W]``, maps ``[B, h, w]`` if any, and scores ``[B]`` of a batch."""
+        """Patch scores ``[B, H, W]``, maps ``[B, h, w]`` if any, and scores ``[B]`` of a batch.
+
+        Of an image in tiles, see `TiledImages`, maps have a pixel for each position.
+        """
+        if "tiles" in batch:
+            tiles: TilesOfImage = batch["tiles"]
+            patches = self.stitched(tiles.batches(), tiles.size)
+            return patches[None], *self.postprocess.stitched(patches, tiles.size)
         patch_scores = self.score_levels(self.levels(batch))
-        maps, scores = self.maps_and_scores(patch_scores, self._size(batch))
+        maps, scores = self.maps_and_scores(patch_scores, self._size(batch), batch.get("box"))
         return patch_scores, maps, scores
 
     def _size(self, batch: Batch) -> tuple[int, int] | None:
@@ -430,7 +573,7 @@ class Detector(LightningModule):
         if shown is not None:
             return (shown.shape[-2], shown.shape[-1])
         frame = getattr(self._data, "preprocessing", None)
-        return None if frame is None else (frame.crop, frame.crop)
+        return None if frame is None else frame.size
 
     # Checkpoints
 
@@ -471,3 +614,24 @@ class Detector(LightningModule):
         checkpoint["state_dict"].update(
             {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
         )
+
+
+def evaluate(evaluation: Evaluation, batch: Batch, maps: Tensor | None, scores: Tensor) -> None:
+    """Add a tested batch to the metrics; pixels around the images do not count.
+
+    Args:
+        evaluation: of all batches.
+        batch: with labels, and maybe masks and boxes.
+        maps: ``[B, h, w]``, or None.
+        scores: ``[B]``.
+    """
+    masks, boxes = batch.get("mask"), batch.get("box")
+    if maps is not None and masks is not None and masks.shape != maps.shape:
+        masks = on_grid(masks, (maps.shape[-2], maps.shape[-1]))
+    if boxes is None or maps is None or masks is None:
+        evaluation.update(scores, batch["label"], maps, masks)
+        return
+    evaluation.image.update(scores, batch["label"])
+    for own, marked in inside(boxes, maps, masks):
+        evaluation.pixel.update(own, marked)
+    evaluation.has_pixels = True

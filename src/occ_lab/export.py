@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-
 import hydra
 from omegaconf import DictConfig
 
-from occ_lab.config.composition import conf_dir, prepared
-from occ_lab.config.errors import user_messages
+from occ_lab.config.command_line import start
+from occ_lab.config.composition import conf_dir
+from occ_lab.config.errors import messages_alone
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="export")
 def main(cfg: DictConfig) -> None:
     """Write the file, and check it against the detector."""
-    with user_messages():
+    with messages_alone():
         from occ_lab.config.export import perform_export
 
         perform_export(cfg)
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = prepared(sys.argv[1:])
-    main()
+    start(main, "export")

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from occ_lab.config.composition import build, conf_dir, prepared
-from occ_lab.config.errors import user_messages
+from occ_lab.config.command_line import start
+from occ_lab.config.composition import benchmark_of, conf_dir
+from occ_lab.config.errors import messages_alone
+from occ_lab.utils.exclusive import exclusive
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="norm_study")
 def main(cfg: DictConfig) -> None:
     """One study, or one job of a multirun."""
-    with user_messages():
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    with messages_alone(), exclusive(directory):
         # Reported before torch is imported, which takes seconds: the most common mistake.
-        build(cfg.dataset, "dataset").tasks()
+        benchmark_of(cfg).tasks()
 
         from occ_lab.config.norm_study import perform_study
 
-        perform_study(cfg, Path(HydraConfig.get().runtime.output_dir))
+        perform_study(cfg, directory)
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = prepared(sys.argv[1:])
-    main()
+    start(main, "norm_study")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from occ_lab.config.composition import build, conf_dir, prepared
+from occ_lab.config.command_line import start
+from occ_lab.config.composition import benchmark_of, conf_dir
 from occ_lab.config.sweeps import perform
 
 
@@ -20,8 +20,8 @@ def main(cfg: DictConfig) -> float | None:
 
 def work(cfg: DictConfig, directory: Path) -> None:
     """What is done in the output directory."""
-    if cfg.input is None:
-        build(cfg.dataset, "dataset").tasks()  # absent data is reported before torch is imported
+    if cfg.input is None and cfg.run is None:
+        benchmark_of(cfg).tasks()  # absent data is reported before torch is imported
 
     from occ_lab.config.stream import perform_stream
 
@@ -29,5 +29,4 @@ def work(cfg: DictConfig, directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = prepared(sys.argv[1:])
-    main()
+    start(main, "stream")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from occ_lab.config.composition import build, conf_dir, prepared
+from occ_lab.config.command_line import start
+from occ_lab.config.composition import benchmark_of, conf_dir
 from occ_lab.config.sweeps import perform
 
 
@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> float | None:
 def work(cfg: DictConfig, directory: Path) -> None:
     """What is done in the output directory."""
     # Reported before torch is imported, which takes seconds: the most common mistake.
-    build(cfg.dataset, "dataset").tasks()
+    benchmark_of(cfg).tasks()
 
     from occ_lab.config.two_stage import perform_both_stages
 
@@ -29,5 +29,4 @@ def work(cfg: DictConfig, directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = prepared(sys.argv[1:])
-    main()
+    start(main, "two_stage")

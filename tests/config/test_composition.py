@@ -92,6 +92,7 @@ def test_every_target_is_a_class_of_ours_or_of_a_declared_library(target: str) -
 @pytest.mark.parametrize(
     ("given", "said"),
     [
+        (["backbone=file:a,b"], ["backbone=file", "backbone.path='a,b'"]),
         (["backbone=file:a b.safetensors"], ["backbone=file", "backbone.path='a b.safetensors'"]),
         (["-m", "backbone=file:a,file:b"], ["-m", "backbone=file", "backbone.path='a','b'"]),
         (["backbone=resnet18", "x=file:a"], ["backbone=resnet18", "x=file:a"]),
@@ -99,17 +100,18 @@ def test_every_target_is_a_class_of_ours_or_of_a_declared_library(target: str) -
     ],
 )
 def test_a_learned_backbone_is_chosen_by_its_file(given: list[str], said: list[str]) -> None:
-    assert file_backbones(given) == said
+    assert file_backbones(given, "-m" in given) == said
 
 
 @pytest.mark.parametrize("path", ["a.safetensors", "~/it's (mine) = ä/x", "a: {b} [c]", "null"])
 def test_a_path_arrives_as_it_is_typed(path: str) -> None:
-    assert occ_lab_composed("train", [f"backbone=file:{path}"]).backbone.path == path
+    found = occ_lab_composed("train", [f"backbone=file:{path}"]).backbone.path
+    assert found == path.replace("~", str(Path.home()))
 
 
 def test_learned_and_other_backbones_are_not_mixed() -> None:
     with pytest.raises(UserError, match="sweep over each kind separately"):
-        file_backbones(["backbone=file:a,resnet18"])
+        file_backbones(["backbone=file:a,resnet18"], multirun=True)
 
 
 def test_every_group_of_the_design_is_there() -> None:

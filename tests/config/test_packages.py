@@ -17,7 +17,8 @@ from tests.data.trees import noise, save
 CLASSES = '''
 from lightning.pytorch.callbacks import Callback
 
-from occ_lab.data.base import Benchmark, image_files
+from occ_lab.data.base import Benchmark
+from occ_lab.data.files import image_files
 from occ_lab.data.items import Item, Split
 from occ_lab.objectives import Objective
 

@@ -91,7 +91,7 @@ def test_absent_data_says_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["check", "visa", "dataset.root=/nowhere"]) == 1
     assert "dataset.root: no visa data in /nowhere" in capsys.readouterr().out
     assert main(["check", "visa", "dataset.protocl=official"]) == 1
-    assert "Could not override 'dataset.protocl'" in capsys.readouterr().out
+    assert "there is no such key; did you mean dataset.protocol?" in capsys.readouterr().out
     assert main(["check", "visa", "dataset.protocol=last"]) == 1
     assert "dataset.protocol must be last_100 or official" in capsys.readouterr().out
     assert main(["download", "mvtec", "--root", "/nowhere"]) == 1
@@ -124,3 +124,15 @@ def test_a_download_is_installed_where_it_is_looked_for(
     assert "already" in capsys.readouterr().out
     direct = {name for name in configured(DATASETS) if archives.archives(name)}
     assert direct == {"btad", "cifar10", "cifar100", "fashion_mnist", "mnist", "visa"}
+
+
+def test_what_is_skipped_and_scaled_is_printed_and_no_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(6):
+        save(tmp_path / "n" / f"{number}.png", noise(number)[..., 0].astype(np.uint16) * 4)
+    (tmp_path / "n" / "notes.txt").touch()
+    assert main(["check", "folder", f"dataset.normal={tmp_path}/n"]) == 0
+    printed = capsys.readouterr().out
+    assert f"folder: 1 file is not an image and is skipped: {tmp_path}/n/notes.txt" in printed
+    assert "folder: values of more than 8 bits: 0 to 1023 (10 bits) become 0 to 255" in printed

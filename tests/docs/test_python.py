@@ -36,7 +36,7 @@ def test_the_readme_runs(place: Path) -> None:
         save(place / f"part{index}.png", noise(index))
     names = outcome("README.md")
     assert set(names["result"].metrics) >= {"image_auroc", "pixel_auroc"}
-    assert names["detector"].score("part1.png").maps.shape == (1, 224, 224)
+    assert names["detector"].score("part1.png").maps.shape == (1, 64, 64)
 
 
 def test_the_page_on_python_runs(place: Path) -> None:
@@ -50,6 +50,8 @@ def test_the_page_on_python_runs(place: Path) -> None:
     assert [level.shape for level in names["levels"]] == [(2, 64, 16, 16), (2, 128, 8, 8)]
     assert names["z"].shape == (2, 192, 16, 16)
     assert names["judged"].anomalous.shape == (1,)
+    assert names["verdict"].learned
+    assert names["stream"].online.images == 2
     assert (place / "outputs" / "transistor" / "metrics.json").is_file()
 
 

@@ -82,5 +82,6 @@ def test_the_objective_that_is_given_is_left_alone(data: occ_lab.data.Textures) 
 def test_what_does_not_fit_is_refused(data: occ_lab.data.Textures) -> None:
     with pytest.raises(ValueError, match="max_epochs must be an integer"):
         fit(data, Norm(solver="gradient"), backbone(), max_epochs=0)
+    plan = occ_lab.CalibrationPlan(folds=2, overkill=0.01)
     with pytest.raises(InputError, match="overkill: 0.01 needs at least 99 images"):
-        fit(data, PaDiM(), backbone(), calibration=occ_lab.CalibrationPlan(folds=2), cache=False)
+        fit(data, PaDiM(), backbone(), calibration=plan, cache=False)

@@ -105,7 +105,8 @@ def test_merged_states_are_one_stream_also_through_files(tmp_path: Path) -> None
     for number, part in enumerate((stream[:4], stream[4:])):
         online, _ = learned(part, **FORMS[0])
         path = tmp_path / f"{number}.safetensors"
-        write_state(path, StreamState(online.state(), torch.zeros(0).double(), 0, 0, {}))
+        none = torch.zeros(0).double()
+        write_state(path, StreamState(online.state(), none, none, False, 0, 0, {}, {}))
         states.append(read_state(path, {}).learned)
     made = detector(**FORMS[0])
     merged = Online(made)

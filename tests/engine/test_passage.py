@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from occ_lab.engine.passage import Passage
 
 from occ_lab.backbones import TimmBackbone
 from occ_lab.data.transforms import Preprocessing
 from occ_lab.detector import Detector
 from occ_lab.engine.online import Online
-from occ_lab.engine.passage import Passage
 from occ_lab.objectives import Norm
 from tests.data.trees import noise
 

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from occ_lab.backbones import LeNet, TimmBackbone
+from occ_lab.data.transforms import Seen
 from occ_lab.engine.job import Job
-from occ_lab.engine.passage import Passage
-from occ_lab.engine.stream import ImageFiles, StreamPlan, Streams
+from occ_lab.engine.live import Stream, StreamPlan
+from occ_lab.engine.stream import ImageFiles, Streams
+from occ_lab.engine.stream_files import StreamFiles
 from occ_lab.engine.stream_state import read_state
 from occ_lab.objectives import KNN, Norm
 from occ_lab.utils.errors import InputError
@@ -30,14 +32,19 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def job(paths: list[Path], **arguments: Any) -> Job:
     objective = partial(Norm, **{"solver": "closed_form", "time": 3, **arguments})
-    backbone = TimmBackbone("resnet10t", weights="random")
+    backbone = TimmBackbone("resnet10t", weights="random", strides=[8])
     return Job([ImageFiles(paths, 64, 64)], backbone, objective)
 
 
-def followed(paths: list[Path], directory: Path, plan: StreamPlan, **arguments: Any) -> Passage:
-    streams = Streams(plan, directory)
-    streams.follow_files(job(paths, **arguments))
-    return streams.passages["input"]
+def followed(
+    paths: list[Path], directory: Path, plan: StreamPlan, save_every: int = 100, **arguments: Any
+) -> tuple[Stream, StreamFiles]:
+    streams = Streams(plan, directory, save_every)
+    made = job(paths, **arguments)
+    trainer = made.trainer([], [], 1)
+    frame = made.benchmark.preprocessing("input")
+    streams.follow_files(streams.stream(made, trainer, frame), paths, trainer, workers=1)
+    return streams.done["input"]
 
 
 def rows(directory: Path) -> list[dict[str, str]]:
@@ -49,22 +56,46 @@ def state(directory: Path) -> Path:
     return directory / "streams" / "input.safetensors"
 
 
-def test_an_odd_image_is_refused(line: list[Path], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image like those of the line, with a defect."""
     pixels = noise(400).copy()
     pixels[8:50, 8:50] = np.random.default_rng(0).integers(0, 256, (42, 42, 3), dtype=np.uint8)
-    odd = save(tmp_path / "odd.png", pixels)
-    plan = StreamPlan(refuse=0.04, window=25)
-    with_it = followed([*line, odd], tmp_path / "with", plan)
-    without = followed(line, tmp_path / "without", plan)
+    return save(tmp_path_factory.mktemp("odd") / "odd.png", pixels)
+
+
+def test_an_odd_image_is_rejected_and_not_learned_from(
+    line: list[Path], odd: Path, tmp_path: Path
+) -> None:
+    plan = StreamPlan(overkill=0.04)
+    with_it, files = followed([*line, odd], tmp_path / "with", plan)
+    without, before = followed(line, tmp_path / "without", plan)
     found = rows(tmp_path / "with")
-    assert found[-1]["learned"] == "0"
-    assert float(found[-1]["p_value"]) == pytest.approx(1 / 26, rel=1e-5)
-    assert sum(row["learned"] == "1" for row in found) >= 25
-    for row in found[1:]:
-        assert (row["learned"] == "1") == (float(row["p_value"]) > 0.04)
-    assert with_it.figures()["refused"] == without.figures()["refused"] + 1
+    assert (found[-1]["decision"], found[-1]["learned"]) == ("reject", "0")
+    # 29 scores came before; 24 are needed for 4 %, and the latest count.
+    assert float(found[-1]["p_value"]) == pytest.approx(1 / 25, rel=1e-5)
+    assert [row["decision"] for row in found[:25]] == [""] * 25
+    for row in found[25:]:
+        rejected = float(row["p_value"]) <= 0.04
+        assert (row["decision"], row["learned"]) == (("accept", "1"), ("reject", "0"))[rejected]
+    assert files.counts["rejected"] == before.counts["rejected"] + 1
+    assert [row["path"] for row in files.rejected][-1] == str(odd)
+    assert with_it.online is not None
+    assert without.online is not None
     one, two = (each.online.objective.local.state() for each in (with_it, without))
     assert all(torch.equal(total, two[name]) for name, total in one.items())
+
+
+@pytest.mark.parametrize(("refuse", "learned"), [(0.0, ("1", "1")), (0.5, ("0", "1"))])
+def test_what_is_learned_from_can_be_chosen_apart_from_the_decision(
+    line: list[Path], odd: Path, tmp_path: Path, refuse: float, learned: tuple[str, str]
+) -> None:
+    """0 learns from what is rejected as well, and a high value not from all that is accepted."""
+    plan = StreamPlan(overkill=0.1, refuse=refuse)
+    followed([*line[:14], odd, line[14]], tmp_path, plan)
+    *_, rejected, accepted = rows(tmp_path)
+    assert (rejected["decision"], accepted["decision"]) == ("reject", "accept")
+    assert (rejected["learned"], accepted["learned"]) == learned
 
 
 def test_a_stopped_stream_goes_on_to_the_same_end(
@@ -73,22 +104,27 @@ def test_a_stopped_stream_goes_on_to_the_same_end(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    plan = StreamPlan(half_life=6, refresh=0.3, save_every=4)
-    followed(line[:20], tmp_path / "whole", plan, time="auto")
-    take, taken = Passage.take, []
+    """It is interrupted in the middle of an image, so that the last state that was saved counts."""
+    plan = StreamPlan(half_life=6, refresh=0.3, overkill=0.1)
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    paths = [*line[:3], tmp_path / "no.png", *line[3:19]]
+    _, undisturbed = followed(paths, tmp_path / "whole", plan, 4, time="auto")
+    take, taken = Stream.take, []
 
-    def stopping(self: Passage, pixels: np.ndarray) -> dict[str, Any]:
-        taken.append(pixels)
+    def stopping(self: Stream, seen: Seen) -> Any:
+        taken.append(seen)
         if len(taken) == 11:
             raise KeyboardInterrupt
-        return take(self, pixels)
+        return take(self, seen)
 
-    monkeypatch.setattr(Passage, "take", stopping)
+    monkeypatch.setattr(Stream, "take", stopping)
     with pytest.raises(SystemExit, match="130"):
-        followed(line[:20], tmp_path / "parts", plan, time="auto")
-    said = capsys.readouterr().out.replace("\n", " ")
+        followed(paths, tmp_path / "parts", plan, 4, time="auto")
+    said = capsys.readouterr().out
+    assert "Stopped; 11 of 20 images are done." in said
     assert f"Go on: the same command with resume=true hydra.run.dir={tmp_path}/parts" in said
-    followed(line[:20], tmp_path / "parts", plan, time="auto")
+    assert len(rows(tmp_path / "parts")) == 10  # two of them after the state was saved
+    _, files = followed(paths, tmp_path / "parts", plan, 4, time="auto")
     for suffix in ("csv", "safetensors"):
         ours, theirs = (
             (tmp_path / out / "streams" / f"input.{suffix}").read_bytes()
@@ -96,55 +132,83 @@ def test_a_stopped_stream_goes_on_to_the_same_end(
         )
         assert ours == theirs
     assert len(taken) == 11 + 12  # what was saved was not done again
+    assert list(files.failed) == list(undisturbed.failed) == [str(tmp_path / "no.png")]
+
+
+def test_it_stops_between_two_images_with_its_state_saved(
+    line: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = Stream.take
+    made = job(line[:6])
+    trainer = made.trainer([], [], 1)
+    stream_of = Streams(StreamPlan(), tmp_path / "out")
+
+    def stopping(self: Stream, seen: Seen) -> Any:
+        if len(self.reference.scores) == 2:
+            stream_of.stop.set()
+        return take(self, seen)
+
+    monkeypatch.setattr(Stream, "take", stopping)
+    stream = stream_of.stream(made, trainer, made.benchmark.preprocessing("input"))
+    with pytest.raises(SystemExit, match="130"):
+        stream_of.follow_files(stream, line[:6], trainer)
+    assert read_state(state(tmp_path / "out"), {}).position == 4
+    assert len(rows(tmp_path / "out")) == 4
 
 
 def test_streams_on_parts_of_the_images_are_merged(line: list[Path], tmp_path: Path) -> None:
     for name, part in (("even", line[0:8:2]), ("odd", line[1:8:2])):
         followed(part, tmp_path / name, StreamPlan())
     both = [state(tmp_path / name) for name in ("even", "odd")]
-    merged = followed(line[8:9], tmp_path / "merged", StreamPlan(states=both))
-    whole = followed(line[:9], tmp_path / "whole", StreamPlan())
+    merged, _ = followed(line[8:9], tmp_path / "merged", StreamPlan(states=both))
+    whole, _ = followed(line[:9], tmp_path / "whole", StreamPlan())
     ours, theirs = (float(rows(tmp_path / name)[-1]["score"]) for name in ("merged", "whole"))
     assert ours == pytest.approx(theirs, rel=1e-4)
+    assert merged.online is not None
+    assert whole.online is not None
     assert merged.online.images == whole.online.images == 9
-    assert len(merged.scores) == 3 + 3 + 1  # of each stream but for its first image
+    assert len(merged.reference.scores) == 3 + 3 + 1  # of each stream but for its first image
 
 
 def test_it_goes_on_from_the_state_of_another_stream(line: list[Path], tmp_path: Path) -> None:
-    followed(line[:5], tmp_path / "first", StreamPlan())
-    plan = StreamPlan(states=[state(tmp_path / "first")], window=3)
-    passage = followed(line[5:8], tmp_path / "second", plan)
-    followed(line[:8], tmp_path / "whole", StreamPlan(window=3))
+    followed(line[:5], tmp_path / "first", StreamPlan(overkill=0.25))
+    plan = StreamPlan(overkill=0.25, states=[state(tmp_path / "first")], window=3)
+    stream, files = followed(line[5:8], tmp_path / "second", plan)
+    followed(line[:8], tmp_path / "whole", StreamPlan(overkill=0.25, window=3))
     assert rows(tmp_path / "second") == rows(tmp_path / "whole")[5:]
-    assert (passage.position, len(passage.rows), len(passage.scores)) == (3, 3, 3)
+    assert (files.position, files.counts["images"], len(stream.reference.scores)) == (3, 3, 3)
 
 
 def test_what_cannot_be_read_is_left_out(line: list[Path], tmp_path: Path) -> None:
     (tmp_path / "no.png").write_bytes(b"no picture")
-    passage = followed([line[0], tmp_path / "no.png", line[1]], tmp_path / "out", StreamPlan())
-    assert list(passage.failed) == [str(tmp_path / "no.png")]
-    assert (passage.position, passage.online.images, len(passage.rows)) == (3, 2, 2)
+    paths = [line[0], tmp_path / "no.png", line[1]]
+    stream, files = followed(paths, tmp_path / "out", StreamPlan())
+    assert list(files.failed) == [str(tmp_path / "no.png")]
+    assert stream.online is not None
+    assert (files.position, stream.online.images, files.counts["images"]) == (3, 2, 2)
     with pytest.raises(InputError, match="no image could be learned from"):
         followed([tmp_path / "no.png"], tmp_path / "none", StreamPlan())
     followed([tmp_path / "no.png", line[0]], tmp_path / "none", StreamPlan())  # it goes on
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("half_life", 0), ("refuse", 0.9), ("window", 0), ("save_every", 0)]
+    ("name", "value"), [("half_life", 0), ("refuse", 0.9), ("overkill", 0), ("window", 0)]
 )
 def test_numbers_out_of_range(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be"):
         StreamPlan(**{name: value})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="^save_every must be"):
+        Streams(StreamPlan(), Path(), save_every=0)
 
 
 def test_other_detectors_are_refused(line: list[Path], tmp_path: Path) -> None:
     frozen = job(line[:1])
     for other, message in (
-        (Job(frozen.views, frozen.backbone, KNN), "solver=closed_form can be updated .* not KNN"),
+        (Job(frozen.views, frozen.backbone, KNN), "its objective is KNN, not the norm-space"),
         (Job(frozen.views, LeNet(), frozen.objective), "a frozen backbone, not lenet"),
     ):
         with pytest.raises(InputError, match=message):
-            Streams(StreamPlan(), tmp_path / "out").follow_files(other)
+            Streams(StreamPlan(), tmp_path).stream(other, other.trainer([], [], 1), None)
 
 
 def test_a_state_of_other_settings_or_a_broken_one_is_refused(

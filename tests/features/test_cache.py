@@ -173,3 +173,42 @@ def test_checksum_depends_on_content(tmp_path: Path) -> None:
 def test_limit_out_of_range(tmp_path: Path, limit: object) -> None:
     with pytest.raises(ValueError, match=r"^limit_gb must be"):
         FeatureCache(tmp_path, limit_gb=limit)
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache = FeatureCache(tmp_path / "file" / "cache")
+    for use in (cache.make, lambda: get(cache)):
+        with pytest.raises(InputError, match="^dir: cannot write features to .* enabled to false"):
+            use()
+
+
+def test_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    with pytest.raises(InputError, match="^dir: you have no home folder for ~/x"):
+        FeatureCache("~/x")
+    assert FeatureCache("~/x", enabled=False).dir == Path("~/x")
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "denied"), OSError(37, "no locks"), NotImplementedError()]
+)
+def test_a_cache_that_cannot_be_locked_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    made = get(FeatureCache(tmp_path))
+
+    def refused(*given: object, **more: object) -> None:
+        raise error
+
+    monkeypatch.setattr("occ_lab.features.cache.FileLock.acquire", refused)
+    monkeypatch.setattr(
+        os, "utime", lambda path: refused() if isinstance(error, PermissionError) else None
+    )
+    again = FeatureCache(tmp_path).get(KEY, 6, lambda: pytest.fail("extracted again"))
+    assert all(np.array_equal(one, other) for one, other in zip(made, again, strict=True))
+    if not isinstance(error, PermissionError):
+        assert get(FeatureCache(tmp_path), images="others")  # and made without a lock

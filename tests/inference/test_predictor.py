@@ -96,7 +96,7 @@ def test_a_grey_image_of_any_size_is_taken(closed: Path) -> None:
     ("image", "said"),
     [
         (np.zeros((4, 4, 2), np.uint8), "colours"),
-        (np.zeros((4, 4, 3), np.int32), "uint8"),
+        (np.zeros((4, 4, 3), np.int32), "more than 8 bits"),
         (np.full((4, 4, 3), 7.0), "outside 0..1"),
         (np.full((4, 4, 3), np.nan), "outside 0..1"),
         (np.zeros(4, np.uint8), "no image"),

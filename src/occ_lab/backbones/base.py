@@ -36,6 +36,7 @@ class Backbone(Recorded, nn.Module, ABC):
     Attributes:
         name: what it is called in results.
         channels: the number of channels of each level.
+        multiple: the sides of images that are kept whole are multiples of this many pixels.
         trained: whether the detector trains it.
 
     Example:
@@ -52,6 +53,7 @@ class Backbone(Recorded, nn.Module, ABC):
     """
 
     trained: bool = True
+    multiple: int = 16
     channels: list[int]
 
     def __init__(self, name: str) -> None:

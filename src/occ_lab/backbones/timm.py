@@ -96,6 +96,7 @@ class TimmBackbone(FrozenBackbone):
         self.pool = pool
         # a transformer's blocks share one stride, the side of its patches
         self.patch: int | None = reductions[0] if len(set(reductions)) == 1 else None
+        self.multiple = self.patch or self.multiple
         self.layers: list[int] = []  # indices of the levels among the model's layers
         self.channels: list[int] = [net.head_hidden_size]
         if output == "levels":

@@ -5,26 +5,30 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
-from omegaconf.errors import (
-    InterpolationToMissingValueError,
-    MissingMandatoryValue,
-    OmegaConfBaseException,
-)
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from occ_lab.config.errors import UserError, joined
-from occ_lab.config.packages import located, make_importable, register
+from occ_lab.config.errors import UserError, joined, open_value
+from occ_lab.config.packages import located, register
+from occ_lab.config.suggestions import check_options, explained, flat, parsed
+from occ_lab.config.typed import as_typed, quoted
 from occ_lab.utils.conf import conf_dir as conf_dir
 from occ_lab.utils.errors import check_number
 
 FILE = "file:"  # before the path of a learned backbone
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
 DEFAULTS = ("kinds", "kind")  # what other values refer to; not needed once they are resolved
 
 register()
@@ -42,7 +46,7 @@ def resolved(cfg: DictConfig) -> DictConfig:
     try:
         _resolve(copy)
     except OmegaConfBaseException as error:
-        raise _unresolved(error) from None  # Hydra would print both
+        raise UserError(open_value(error)) from None  # Hydra would print both
     with open_dict(copy):
         for key in DEFAULTS:
             copy.pop(key, None)
@@ -64,42 +68,109 @@ def _resolve(node: DictConfig | ListConfig) -> None:
             _resolve(child)
 
 
-def _unresolved(error: OmegaConfBaseException) -> UserError:
-    """What the user reads of a value that is missing or refers to what is not there."""
-    if isinstance(error, MissingMandatoryValue):
-        return UserError(f"{error.full_key} has no default; give it a value")
-    said = str(error.msg or error).splitlines()[0]
-    return UserError(f"{error.full_key}: {said}" if error.full_key else said)
-
-
 def composed(name: str, overrides: list[str]) -> DictConfig:
-    """The configuration ``name`` with ``overrides``, resolved, outside a Hydra command."""
+    """The configuration ``name`` with ``overrides``, resolved, outside a Hydra command.
+
+    Raises:
+        UserError: as of `unresolved` and `resolved`.
+    """
     return resolved(unresolved(name, overrides))
 
 
 def unresolved(name: str, overrides: list[str]) -> DictConfig:
-    """The configuration ``name`` with ``overrides`` as it is composed, in a command or outside."""
-    running = GlobalHydra.instance().is_initialized()
-    with nullcontext() if running else initialize_config_dir(conf_dir(), version_base="1.3"):
-        return compose(name, file_backbones(overrides))
-
-
-def prepared(arguments: list[str]) -> list[str]:
-    """The command line that Hydra reads for the one that was typed.
-
-    Modules in the folder of ``--config-dir`` can be imported from then on.
-
-    Args:
-        arguments: without the name of the command.
+    """The configuration ``name`` with ``overrides`` as it is composed, in a command or outside.
 
     Raises:
-        UserError: as of `file_backbones`.
+        UserError: an override that cannot be read, or a key or option that does not exist.
     """
-    make_importable(arguments)
-    return file_backbones(arguments)
+    with hydra_ready():
+        overrides = readable(name, overrides)
+        check_options(parsed(overrides))
+        with explained_errors(name, overrides):
+            return compose(name, overrides)
 
 
-def file_backbones(arguments: list[str]) -> list[str]:
+@contextmanager
+def hydra_ready(folder: str | None = None) -> Iterator[None]:
+    """A block in which configurations are composed, in a command of Hydra or outside.
+
+    Args:
+        folder: that of ``--config-dir``.
+    """
+    if GlobalHydra.instance().is_initialized():
+        yield
+        return
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        if folder is not None:  # as hydra.main adds it
+            path = create_config_search_path(conf_dir())
+            schema = SearchPathQuery(provider="schema")
+            path.prepend("command-line", f"file://{Path(folder).absolute()}", schema)
+            GlobalHydra.instance().clear()
+            Hydra.create_main_hydra2("occ_lab", path)
+        yield
+
+
+def readable(name: str, overrides: list[str], multirun: bool = False) -> list[str]:
+    """Overrides with paths and names quoted where Hydra would read them otherwise.
+
+    Args:
+        name: of the configuration.
+        overrides: as typed, in the order of the command line.
+        multirun: whether commas separate the values of a sweep; by default as the configuration
+            says.
+
+    Raises:
+        UserError: as of `occ_lab.config.typed.as_typed` and `file_backbones`.
+    """
+
+    @cache
+    def chosen() -> dict[str, Any]:
+        return flat(defaults_of(name, overrides))
+
+    def default(key: str) -> Any:
+        return chosen().get(key)
+
+    def sweeps() -> bool:
+        return multirun or "MULTIRUN" in str(chosen()["hydra.mode"])
+
+    return [as_typed(each, default, sweeps) for each in file_backbones(overrides, multirun)]
+
+
+def defaults_of(name: str, overrides: list[str]) -> DictConfig:
+    """The configuration with Hydra's own, as the choices among ``overrides`` leave it.
+
+    A choice that does not exist, or of several, is left out.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    choices = []
+    for each in overrides:
+        group, equals, option = each.lstrip("+").partition("=")
+        if equals and "." not in group and option in loader.get_group_options(group):
+            choices.append(each)
+    try:
+        return compose(name, choices, return_hydra_config=True)
+    except HydraException:
+        return compose(name, [], return_hydra_config=True)
+
+
+@contextmanager
+def explained_errors(name: str, overrides: list[str]) -> Iterator[None]:
+    """Let what prevents the composition of a configuration be said in one line.
+
+    Raises:
+        UserError: in place of an error of Hydra.
+    """
+    try:
+        yield
+    except HydraException as error:
+        try:
+            chosen = defaults_of(name, overrides)
+        except HydraException as first:  # there is no such configuration
+            raise UserError(str(first).splitlines()[0]) from error
+        raise UserError(explained(overrides, chosen, error)) from error
+
+
+def file_backbones(arguments: list[str], multirun: bool = False) -> list[str]:
     """A command line with ``backbone=file:PATH`` as Hydra can read it.
 
     It becomes ``backbone=file backbone.path=PATH``; in a sweep over such files, the paths are
@@ -111,7 +182,7 @@ def file_backbones(arguments: list[str]) -> list[str]:
     rewritten: list[str] = []
     for argument in arguments:
         key, _, value = argument.partition("=")
-        choices = value.split(",")
+        choices = value.split(",") if multirun else [value]
         files = [choice.removeprefix(FILE) for choice in choices if choice.startswith(FILE)]
         if key != "backbone" or not files:
             rewritten.append(argument)
@@ -121,8 +192,7 @@ def file_backbones(arguments: list[str]) -> list[str]:
                 f"backbone: {value} mixes learned files and other backbones; sweep over each "
                 "kind separately"
             )
-        paths = ",".join("'{}'".format(path.replace("'", "\\'")) for path in files)
-        rewritten += ["backbone=file", f"backbone.path={paths}"]
+        rewritten += ["backbone=file", f"backbone.path={','.join(map(quoted, files))}"]
     return rewritten
 
 
@@ -157,7 +227,21 @@ def build(node: DictConfig, key: str, **values: Any) -> Any:
             raise UserError(f"{key}: {' '.join(str(error).split())}") from error
         raise
     except OmegaConfBaseException as error:
-        raise _unresolved(error) from None
+        raise UserError(open_value(error)) from None
+
+
+def benchmark_of(cfg: DictConfig, **values: Any) -> Any:
+    """The benchmark that ``cfg.dataset`` describes.
+
+    Args:
+        cfg: the whole configuration; the seed that datasets take as theirs is checked first.
+        values: further arguments of the benchmark, which take precedence.
+
+    Raises:
+        UserError: as of `build`.
+    """
+    check_value(cfg, "seed", at_least=0, at_most=LARGEST_SEED, integer=True)
+    return build(cfg.dataset, "dataset", **values)
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from hydra.errors import CompactHydraException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from occ_lab.utils.errors import InputError
 
@@ -17,13 +21,21 @@ GROUPS = {
     "postprocessing": "scoring",
     "directory": "hydra.run.dir",
 }
+# What the system says of a file or folder that the user can correct.
+OF_THE_SYSTEM = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
 
 
 class UserError(CompactHydraException):
-    """What a user of the commands reads: Hydra prints it without a traceback.
-
-    ``HYDRA_FULL_ERROR=1`` brings the traceback back.
-    """
+    """What a user of the commands reads, without a traceback."""
 
 
 def message(error: InputError) -> str:
@@ -65,3 +77,41 @@ def user_messages() -> Iterator[None]:
         yield
     except InputError as error:
         raise UserError(message(error)) from error
+
+
+@contextmanager
+def messages_alone() -> Iterator[None]:
+    """Print what the user can correct, and end the command with exit code 1.
+
+    An exit passes through Hydra, which adds lines of its own to an error. With
+    ``HYDRA_FULL_ERROR=1`` the error is raised, for its traceback.
+
+    Raises:
+        SystemExit: the message is on stderr.
+    """
+    try:
+        with user_messages():
+            yield
+    except (UserError, OmegaConfBaseException, OSError) as error:
+        of_the_user = not isinstance(error, OSError) or error.errno in OF_THE_SYSTEM
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or not of_the_user:
+            raise
+        sys.stderr.write(f"{in_words(error)}\n")
+        raise SystemExit(1) from None
+
+
+def in_words(error: Exception) -> str:
+    """An error as the user reads it."""
+    if isinstance(error, OmegaConfBaseException):
+        return open_value(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def open_value(error: OmegaConfBaseException) -> str:
+    """What the user reads of a value that is missing or refers to what is not there."""
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} has no default; give it a value"
+    said = str(error.msg or error).splitlines()[0]
+    return f"{error.full_key}: {said}" if error.full_key else said

@@ -9,6 +9,8 @@ from rich.console import Console
 
 from occ_lab.config.composition import check_value
 from occ_lab.config.predict import loaded
+from occ_lab.data.tiling import Tiles
+from occ_lab.data.transforms import WholeImage
 from occ_lab.deploy.export import Exported, check_arguments, default_name, export
 from occ_lab.deploy.formats import FORMATS
 from occ_lab.inference.predictor import Predictor
@@ -51,11 +53,17 @@ def perform_export(cfg: DictConfig) -> Exported:
 
 def description(cfg: DictConfig, predictor: Predictor, found: Exported) -> str:
     """What was written, what the file takes and gives, and how close it is to the detector."""
-    count, crop = cfg.batch_size, predictor.detector.frame.crop
-    takes = f"float32 [{count}, 3, {crop}, {crop}] in 0..1, resized and cropped"
+    count, (height, width) = cfg.batch_size, predictor.detector.frame.size
+    takes = f"float32 [{count}, 3, {height}, {width}] in 0..1, resized as in training"
     if cfg.input == "raw":
         takes = f"uint8 [{count}, height, width, 3], RGB, of any size"
-    maps = f", map [{count}, {crop}, {crop}]" if "map" in found.differences else ""
+    maps = f", map [{count}, {height}, {width}]" if "map" in found.differences else ""
+    if cfg.input == "raw" and isinstance(predictor.detector.frame, WholeImage):
+        maps += ", box [4]: top, left, height and width of the image in the map"
+    gives = f"score [{count}]{maps}"
+    if isinstance(predictor.detector.frame, Tiles):
+        takes = takes.replace("height, width, 3], RGB, of any size", f"{height}, {width}, 3], RGB")
+        gives = "map, the scores of each tile, to be stitched (docs/in_use.md)"
     threshold = "none: the run was not calibrated"
     if predictor.calibration is not None and predictor.overkill is not None:
         threshold = f"{predictor.calibration.threshold(predictor.overkill):.6g}"
@@ -65,7 +73,7 @@ def description(cfg: DictConfig, predictor: Predictor, found: Exported) -> str:
     return (
         f"\n{found.path}{beside}: {found.megabytes:.1f} MB\n"
         f"  takes      image: {takes}\n"
-        f"  gives      score [{count}]{maps}\n"
+        f"  gives      {gives}\n"
         f"  threshold  {threshold}\n"
         f"  differs    from the detector by at most {close} (relative)\n"
         f"  metadata   {FORMATS[cfg.format].metadata}"

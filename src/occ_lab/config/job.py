@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from rich.console import Console
 from torch import nn
 
 import occ_lab
@@ -20,10 +21,12 @@ from occ_lab.data.base import Benchmark
 from occ_lab.engine.calibrate import CalibrationPlan
 from occ_lab.engine.fit import fitted
 from occ_lab.engine.job import Explanations, Job, Pretraining
-from occ_lab.engine.run import Fit, run
+from occ_lab.engine.run import Fit, print_results, run
+from occ_lab.features.cache import FeatureCache
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.reporting.record import RunRecord
 from occ_lab.utils.allocator import keep_freed_memory
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.optimizers import MakeOptimizer
 
 LEAST = {  # the least that these numbers may be
@@ -57,10 +60,46 @@ def perform_run(cfg: DictConfig, directory: Path, fit: Fit = fitted) -> dict[str
     """
     keep_freed_memory()
     cfg = resolved(cfg)
-    job = make_job(cfg)
+    try:
+        job = make_job(cfg)
+    except (UserError, ValueError) as error:
+        finished = finished_run(cfg, directory)
+        if finished is None:
+            raise
+        print_finished(finished, cfg.published, error)
+        return finished.finished
     record = RunRecord(directory, header(cfg), settings(cfg), bool(cfg.resume))
     with watched(cfg, directory, record.leads) as watcher:
-        return run(job, record, watcher, cfg.published, fit)
+        figures = run(job, record, watcher, cfg.published, fit)
+    if any("calibration" in each for each in figures.values()):
+        task = " task=NAME" if len(figures) > 1 else ""
+        Console(highlight=False, markup=False, soft_wrap=True).print(
+            f"new images:    python -m occ_lab.predict run={directory}{task} input=FOLDER"
+        )
+    return figures
+
+
+def finished_run(cfg: DictConfig, directory: Path) -> RunRecord | None:
+    """What a run that is resumed has finished with the same settings; None without any."""
+    if not cfg.resume or not any(directory.glob("tasks/*/metrics.json")):
+        return None
+    try:
+        return RunRecord(directory, header(cfg), settings(cfg), resume=True)
+    except InputError:
+        return None
+
+
+def print_finished(
+    finished: RunRecord, published: Mapping[str, Any] | None, reason: Exception
+) -> None:
+    """Print the results of a run that cannot go on, and why it cannot."""
+    console = Console(quiet=not finished.leads, highlight=False, markup=False)
+    print_results(finished, finished.finished, published, console)
+    console.print(
+        f"these are the tasks that were finished before; none can be added: "
+        f"{str(reason).splitlines()[0]}",
+        soft_wrap=True,
+    )
 
 
 def header(cfg: DictConfig) -> dict[str, Any]:
@@ -101,7 +140,6 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
     check_trainer(cfg)
     fit = cfg.loss.get("fit") or OmegaConf.create()
     objective = partial(build, object_of(cfg, "loss"), "loss")
-    cache = build(cfg.cache, "cache")
     job = Job(
         views=views or views_of(cfg),
         backbone=build(cfg.backbone, "backbone"),
@@ -117,17 +155,32 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
         eval_batch_size=cfg.loader.eval_batch_size,
         workers=cfg.loader.workers,
         validation=cfg.loader.validation,
-        cache=cache if cache.enabled else None,
+        cache=cache_of(cfg),
         trainer=partial(make_trainer, cfg),
         calibration=calibration_plan(cfg),
         explanations=explanations(cfg),
         checkpoint_every=cfg.checkpoint_every,
+        moments=bool(cfg.moments),
         seed=cfg.seed,
         oracle=cfg.oracle,
         maps=cfg.maps,
     )
     job.check()
     return job
+
+
+def cache_of(cfg: DictConfig) -> FeatureCache | None:
+    """The cache of features, whose folder is made; None where it is off.
+
+    Raises:
+        UserError: a value out of range.
+        InputError: the folder cannot be made.
+    """
+    cache: FeatureCache = build(cfg.cache, "cache")
+    if not cache.enabled:
+        return None
+    cache.make()
+    return cache
 
 
 def object_of(cfg: DictConfig, group: str) -> DictConfig:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 import occ_lab
 from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.config.errors import UserError
-from occ_lab.config.job import settings
+from occ_lab.config.job import cache_of, settings
 from occ_lab.engine.norm_study import NormStudy, Pictures, study
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.errors import InputError
@@ -51,7 +51,6 @@ def norm_study_plan(cfg: DictConfig) -> NormStudy:
         pictures = Pictures(cfg.pictures.time, plain(cfg.pictures.norms))
     except ValueError as error:
         raise UserError(f"pictures.{error}") from error
-    cache = build(cfg.cache, "cache")
     try:
         return NormStudy(
             build(cfg.dataset, "dataset"),
@@ -62,7 +61,7 @@ def norm_study_plan(cfg: DictConfig) -> NormStudy:
             normalize=cfg.normalize,
             pictures=pictures,
             postprocess=build(cfg.scoring, "scoring"),
-            cache=cache if cache.enabled else None,
+            cache=cache_of(cfg),
             eval_batch_size=cfg.loader.eval_batch_size,
             workers=cfg.loader.workers,
             seed=cfg.seed,

@@ -15,6 +15,8 @@ from occ_lab.config.composition import check_value
 from occ_lab.config.errors import UserError
 from occ_lab.inference.predict import Predicted, decide_at, image_paths, predict
 from occ_lab.inference.predictor import Predictor, load
+from occ_lab.reporting.tables.predictions import drift_lines, rejects_table
+from occ_lab.utils.names import printable
 
 
 def perform_predict(cfg: DictConfig, directory: Path) -> Predicted:
@@ -30,6 +32,8 @@ def perform_predict(cfg: DictConfig, directory: Path) -> Predicted:
     """
     check_value(cfg, "batch_size", at_least=1, integer=True)
     check_value(cfg, "workers", at_least=0, integer=True)
+    check_value(cfg, "drift.window", at_least=2, integer=True)
+    check_value(cfg, "drift.alarm", at_least=0, at_most=0.5)
     paths = image_paths(str(cfg.input))
     predictor = loaded(cfg, device_named(str(cfg.device)))
     found = predict(
@@ -40,16 +44,41 @@ def perform_predict(cfg: DictConfig, directory: Path) -> Predicted:
         workers=cfg.workers,
         heatmaps=bool(cfg.heatmaps),
         masks=bool(cfg.masks),
+        sort=cfg.sort,
+        window=cfg.drift.window,
+        alarm=cfg.drift.alarm,
     )
+    report(cfg, predictor, found, len(paths))
+    return found
+
+
+def report(cfg: DictConfig, predictor: Predictor, found: Predicted, images: int) -> None:
+    """Print the rejects, what could not be scored, whether there is drift, and where all is."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    summary = f"{found.scored} of {len(paths)} images scored"
+    rejects = [(each.path, each.score, each.p_value or 0.0) for each in found.rejects]
+    if rejects:
+        console.print(rejects_table(rejects))
+    summary = f"{found.scored} of {images} images scored"
     if found.anomalous is not None and predictor.overkill is not None:
-        rate = f"{100 * predictor.overkill:g} % overkill"
-        summary += f", {found.anomalous} anomalous at {rate}"
+        rate = f"{100 * predictor.overkill:.3g} %"
+        summary += f", {found.anomalous} rejected at a false-positive rate of {rate}"
     console.print(f"{summary}: {found.table}")
     for path, reason in found.failed.items():
-        console.print(f"not read: {path}: {reason}")
-    return found
+        console.print(printable(f"error: {path}: {reason}"))
+    again = f"python -m occ_lab.calibrate run={cfg.run} input=FOLDER"
+    if predictor.calibration is None:
+        console.print(
+            f"no threshold: the run was not calibrated. Calibrate it on normal images: {again}"
+        )
+    if found.drift is not None and found.drift.spans:
+        decided = [(each.path, bool(each.anomalous)) for each in found.judged]
+        for line in drift_lines(found.drift, decided, cfg.drift.alarm):
+            console.print(line)
+        console.print(
+            "Look at some of these images. If they are defective, nothing needs to be done. If "
+            "they are normal, the camera, the light or the parts have changed: calibrate again on "
+            f"normal images like them, which keeps the model: {again}"
+        )
 
 
 def loaded(cfg: DictConfig, device: str | torch.device = "cpu") -> Predictor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shlex
 import subprocess
 import sys
 import traceback
@@ -17,7 +18,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from occ_lab.config.errors import UserError, user_messages
+from occ_lab.config.errors import UserError, messages_alone, user_messages
+from occ_lab.config.typed import quoted
+from occ_lab.utils.exclusive import exclusive
 from occ_lab.utils.files import FAILURE, write_whole
 
 log = logging.getLogger(__name__)
@@ -44,12 +47,12 @@ def perform(
         job failed or has none; otherwise None.
 
     Raises:
-        UserError: outside a multirun, in place of an `InputError`.
+        SystemExit: outside a multirun, in place of an `InputError`.
     """
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
     if hydra.mode != RunMode.MULTIRUN:
-        with user_messages():
+        with messages_alone(), exclusive(directory):
             work(cfg, directory)
         return None
     failure = directory / FAILURE
@@ -61,7 +64,7 @@ def perform(
             from occ_lab.config.launchers import claim_one  # torch is imported by now or soon
 
             claim_one(Path(hydra.sweep.dir))
-            with user_messages():
+            with user_messages(), exclusive(directory):
                 work(cfg, directory)
     except Exception as error:
         whole = str(error) if isinstance(error, UserError) else traceback.format_exc()
@@ -100,9 +103,8 @@ def in_own_process(module: str, arguments: list[str], directory: Path) -> None:
     Raises:
         RuntimeError: it failed; the message is the end of its output.
     """
-    place = str(directory).replace("\\", "\\\\").replace("'", "\\'")
     # An experiment may make multiruns of all commands that name it; this one is a single run.
-    alone = ["hydra.mode=RUN", f"hydra.run.dir='{place}'"]
+    alone = ["hydra.mode=RUN", f"hydra.run.dir={quoted(str(directory))}"]
     command = [sys.executable, "-m", module, *arguments, *alone]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     sys.stderr.write(done.stderr)
@@ -131,9 +133,10 @@ class ClosingTable(Callback):
                 f"job {job.name} ({job.label}): {job.problem}", soft_wrap=True, markup=False
             )
         if failed:
+            again = shlex.quote(f"hydra.sweep.dir={config.hydra.sweep.dir}")
             console.print(
                 f"{len(failed)} of {len(jobs)} jobs are not finished; the same command with "
-                f"resume=true hydra.sweep.dir='{config.hydra.sweep.dir}' runs these",
+                f"resume=true {again} runs these",
                 soft_wrap=True,
                 markup=False,
             )

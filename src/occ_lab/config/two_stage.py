@@ -157,6 +157,8 @@ def density_run(cfg: DictConfig, density: str, features: str) -> DictConfig:
         train.backbone.features = features
         train.backbone.stride = cfg.stride
         train.backbone.precision = cfg.precision
+        # A fold cannot be held out from an encoder that has seen all training images.
+        train.calibration.folds = 0
     return train
 
 

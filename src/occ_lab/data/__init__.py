@@ -30,7 +30,8 @@ if TYPE_CHECKING:
         Textures,
         VisA,
     )
-    from occ_lab.data.transforms import Preprocessing
+    from occ_lab.data.tiling import Tiles
+    from occ_lab.data.transforms import Preprocessing, WholeImage
 
 __all__ = [
     "BTAD",
@@ -53,7 +54,9 @@ __all__ = [
     "RDMVTecAD",
     "Split",
     "Textures",
+    "Tiles",
     "VisA",
+    "WholeImage",
 ]
 
 
@@ -61,5 +64,11 @@ def __getattr__(name: str) -> Any:
     """A data module, imported when it is used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = {"AnomalyDataModule": "datamodule", "Preprocessing": "transforms"}.get(name, "modules")
+    homes = {
+        "AnomalyDataModule": "datamodule",
+        "Preprocessing": "transforms",
+        "Tiles": "tiling",
+        "WholeImage": "transforms",
+    }
+    module = homes.get(name, "modules")
     return getattr(import_module(f"{__name__}.{module}"), name)

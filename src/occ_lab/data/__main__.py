@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.errors import HydraException
 from rich.console import Console
 
-from occ_lab.config.composition import build, composed, conf_dir
+from occ_lab.config.composition import benchmark_of, composed, conf_dir
 from occ_lab.config.errors import message
 from occ_lab.data.listing import check, command_line, configured, download, show
 from occ_lab.utils.errors import InputError
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             done = download(known[asked.name], asked.root, console)
         else:
             cfg = composed("train", [f"dataset={asked.name}", *asked.overrides])
-            done = check(build(cfg.dataset, "dataset"), console)
+            done = check(benchmark_of(cfg), console)
     except (InputError, HydraException) as error:
         console.print(message(error) if isinstance(error, InputError) else str(error))
         done = False

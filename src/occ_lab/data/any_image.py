@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from occ_lab.data.images import read_image, rgb
+from occ_lab.data.images import read_pixels, shown
+from occ_lab.data.value_range import Range, eight_bits
 
 AnyImage: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -39,25 +40,27 @@ def as_images(images: AnyImage | Iterable[AnyImage]) -> Iterable[AnyImage]:
     return images
 
 
-def as_rgb(image: AnyImage) -> np.ndarray:
+def as_rgb(image: AnyImage, range: Range | None = None) -> np.ndarray:
     """Any image as uint8 ``[h, w, 3]``.
 
     Args:
         image: the path of a file, a PIL image, an array ``[h, w]`` or ``[h, w, 3]`` or a tensor
-            ``[3, h, w]`` of uint8 or of floats in 0..1.
+            ``[3, h, w]`` of uint8, of floats in 0..1, or of larger integers.
+        range: the stored values of files and of larger integers that become 0 and 255; None refuses
+            those of more than 8 bits.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: an array or tensor is no image.
+        ValueError: an array or tensor is no image, or a range is needed.
 
     Example:
         >>> as_rgb(np.zeros((8, 6), np.uint8)).shape
         (8, 6, 3)
     """
     if isinstance(image, str | Path):
-        return read_image(Path(image))
+        return eight_bits(read_pixels(Path(image)), range, image)
     if isinstance(image, Image.Image):
-        return rgb(image)
+        return eight_bits(shown(image), range)
     if isinstance(image, Tensor):
         pixels = image.detach().cpu().movedim(0, -1).numpy() if image.ndim == 3 else np.empty(0)
     else:
@@ -68,13 +71,13 @@ def as_rgb(image: AnyImage) -> np.ndarray:
         if not (pixels.min() >= 0 and pixels.max() <= 1):
             raise ValueError(f"no image: {describe(image)} has values outside 0..1")
         pixels = (pixels * 255).round().astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"no image: {describe(image)}; values must be uint8, or floats in 0..1")
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if pixels.shape[2] not in (1, 3, 4):
+    if not np.issubdtype(pixels.dtype, np.integer):
+        raise ValueError(f"no image: {describe(image)}; values must be integers, or floats in 0..1")
+    if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4):
         raise ValueError(f"no image: {describe(image)} has no 1, 3 or 4 colours last")
-    return np.ascontiguousarray(np.broadcast_to(pixels[..., :3], (*pixels.shape[:2], 3)))
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    return eight_bits(pixels[..., :3] if pixels.ndim == 3 else pixels, range)
 
 
 def describe(image: Any) -> str:

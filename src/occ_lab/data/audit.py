@@ -15,6 +15,7 @@ from occ_lab.data.base import Benchmark
 from occ_lab.data.images import read_mask
 from occ_lab.data.items import Counts, Item, Split
 from occ_lab.data.validation import file_problems
+from occ_lab.utils.errors import ImageError
 
 T = TypeVar("T")
 
@@ -70,7 +71,7 @@ def black_masks(split: Split) -> Iterator[str]:
             try:
                 if not read_mask(item.mask).any():
                     yield f"{item.mask}: marks no pixel"
-            except (OSError, SyntaxError, ValueError):
+            except ImageError:
                 continue
 
 

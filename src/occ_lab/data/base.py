@@ -8,26 +8,37 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 
+from occ_lab.data.files import listed
 from occ_lab.data.items import Counts, Item, Split
 from occ_lab.data.sampling import contaminated, few
+from occ_lab.data.value_range import Range, as_range
 from occ_lab.utils.errors import InputError, check_number
+from occ_lab.utils.files import check_name
+
+if TYPE_CHECKING:
+    from occ_lab.data.tiling import Tiles
+    from occ_lab.data.transforms import Frame
 
 Kind = Literal["structured", "semantic"]
+Crop = int | Literal["whole"]
+MULTIPLE = 16  # of the sides of a frame in pixels: the stride of the coarsest usual level
 WORD = re.compile(r"(?<=[a-z])(?=[A-Z]{2}|[A-Z][a-z])")  # where the next word of a name begins
 
 
-def check_size(resize: int, crop: int) -> None:
-    """Raise a ``ValueError`` unless ``1 <= crop <= resize``, both in pixels."""
+def check_size(resize: int, crop: Crop) -> None:
+    """Raise a ``ValueError`` unless ``1 <= crop <= resize``, both in pixels, or crop is whole."""
     if resize < 1:
         raise ValueError(f"resize must be at least 1 pixel, got {resize}")
-    if not 1 <= crop <= resize:
-        raise ValueError(f"crop must be between 1 and resize={resize}, got {crop}")
+    if crop != "whole" and (isinstance(crop, str) or not 1 <= crop <= resize):
+        raise ValueError(f"crop must be whole, or between 1 and resize={resize}, got {crop}")
 
 
 class Benchmark(ABC):
@@ -44,12 +55,20 @@ class Benchmark(ABC):
         category: the name of a task, a list of names, or ``all``.
         kind: ``structured`` (local defects, scored by patch) or ``semantic`` (another class,
             scored by image).
-        resize: images are resized to this many pixels a side.
-        crop: then cropped at the centre to this many pixels a side.
+        resize: images are resized to this many pixels a side; with ``crop="whole"``, their longer
+            side is.
+        crop: then cropped at the centre to this many pixels a side; or ``whole``: nothing is cut
+            off and the aspect ratio is kept, see `preprocessing`.
         rotate: images are rotated at random by up to this many degrees, in 0..180.
         random_crop: they are cropped at random instead of at the centre.
+        tile: images are not resized, but seen in tiles of this many pixels a side, a multiple of
+            16, see `occ_lab.data.tiling.Tiles`; ``auto`` takes 256 where whole images would be
+            reduced more than four times, and else none; None takes none.
+        overlap: pixels that neighbouring tiles share; None is an eighth of a tile.
         test_seed: seed of the rotation and crop of each test image; None leaves test images as
             they are. Those of training images are drawn again each epoch.
+        range: the lowest and the highest stored value of images of more than 8 bits, which become
+            0 and 255; None learns them from the training images, see `value_range`.
         train_limit: how many of a task's training images are used; None uses all of them.
         contamination: fraction of the training images that is replaced by anomalous images, which
             are removed from the test set; in 0..0.99.
@@ -64,6 +83,7 @@ class Benchmark(ABC):
         size: of the download, for people.
         task_count: how many tasks there are, for people.
         published: the counts of every task, where they are fixed.
+        multiple: the sides of the frame of whole images are multiples of this many pixels.
 
     Example:
         >>> class Bolts(Benchmark):
@@ -79,7 +99,7 @@ class Benchmark(ABC):
 
     kind: Kind = "structured"
     resize: int = 256
-    crop: int = 224
+    crop: Crop = 224
     home: ClassVar[str] = ""
     layout: ClassVar[str] = "see the class that reads it"
     source: ClassVar[str] = "your own images"
@@ -95,10 +115,13 @@ class Benchmark(ABC):
         category: str | int | Sequence[str | int] = "all",
         kind: Kind | None = None,
         resize: int | None = None,
-        crop: int | None = None,
+        crop: Crop | None = None,
         rotate: float = 0.0,
         random_crop: bool = False,
         test_seed: int | None = None,
+        range: Sequence[float] | None = None,
+        tile: int | Literal["auto"] | None = None,
+        overlap: int | None = None,
         train_limit: int | None = None,
         contamination: float = 0.0,
         sample_seed: int = 0,
@@ -124,15 +147,46 @@ class Benchmark(ABC):
             check_number("train_limit", train_limit, at_least=1, integer=True)
         check_number("contamination", contamination, at_least=0, at_most=0.99)
         check_number("sample_seed", sample_seed, at_least=0, integer=True)
+        if random_crop and self.crop == "whole":
+            raise ValueError("random_crop needs a crop in pixels, got crop='whole'")
+        self.tile = tile
+        self.overlap = overlap
+        if tile is not None:
+            self._check_tiles(tile, rotate > 0 or random_crop)
+        self.multiple = MULTIPLE
+        self._image_sizes: dict[tuple[Path, int | None], tuple[int, int]] = {}
         self.name = name or WORD.sub("_", type(self).__name__).lower()
+        check_name("name", self.name)
         self.root = Path(root if root is not None else self.home or Path("data", self.name))
         self.category = [str(name) for name in names]
         self.rotate = rotate
         self.random_crop = random_crop
         self.test_seed = test_seed
+        self.range = as_range(range)
+        self.said: set[tuple[str, str]] = set()  # notes on its tasks that were logged
         self.train_limit = train_limit
         self.contamination = contamination
         self.sample_seed = sample_seed
+
+    @property
+    def own(self) -> bool:
+        """Whether the images are the user's own, and not those of a published benchmark."""
+        return self.licence == Benchmark.licence
+
+    def _check_tiles(self, tile: int | Literal["auto"], random: bool) -> None:
+        """Raise a ``ValueError`` unless images can be seen in such tiles."""
+        if tile != "auto":
+            self._tiled(tile)  # which checks the numbers
+        if self.kind != "structured":
+            raise ValueError(f"tile must be null with kind={self.kind}, which scores whole images")
+        if random:
+            raise ValueError("tile must be null where images are rotated or cropped at random")
+
+    def _tiled(self, tile: int) -> Tiles:
+        from occ_lab.data.tiling import Tiles
+
+        overlap = tile // 8 if self.overlap is None else self.overlap
+        return Tiles(tile, overlap)
 
     @property
     def random(self) -> bool:
@@ -164,15 +218,90 @@ class Benchmark(ABC):
     def published_split(self, task: str) -> Split:
         """All images of ``task``, in an order that does not depend on the machine."""
 
-    def read(self, item: Item) -> np.ndarray:
-        """The pixels of an image, uint8 RGB ``[h, w, 3]``.
+    def preprocessing(self, task: str) -> Frame:
+        """How the images of a task are brought to one size.
+
+        With ``crop="whole"`` the frame follows from the sizes of the training images: those of the
+        most usual shape fill it, and others are padded, see `WholeImage`. What becomes of values of
+        more than 8 bits belongs to it, see `value_range`.
+        """
+        from occ_lab.data.tiling import chosen_tile
+        from occ_lab.data.transforms import Preprocessing, WholeImage
+
+        if self.crop != "whole" and self.tile is None:
+            return Preprocessing(self.resize, self.crop, range=self.value_range(task))
+        sizes = self.frame_sizes(task)
+        tile = chosen_tile(sizes, self.resize) if self.tile == "auto" else self.tile
+        frame: Frame = (
+            Preprocessing(self.resize, self.crop)
+            if self.crop != "whole"
+            else (WholeImage.of(sizes, self.resize, self.multiple))
+        )
+        if tile is not None:
+            frame = self._tiled(tile)
+        return replace(frame, range=self.value_range(task))
+
+    def frame_items(self, task: str) -> Sequence[Item]:
+        """The images whose sizes decide the frame of a task: those it is trained on."""
+        return self.split(task).train
+
+    def frame_sizes(self, task: str) -> list[tuple[int, int]]:
+        """Height and width of these images, as far as they can be read."""
+        sizes = []
+        for item in self.frame_items(task):
+            with suppress(OSError):  # a check of all files names those that cannot be read
+                sizes.append(self.image_size(item))
+        return sizes
+
+    def image_size(self, item: Item) -> tuple[int, int]:
+        """Height and width of an image, of which no more is read than needed.
 
         Raises:
             OSError: it cannot be read.
         """
-        from occ_lab.data.images import read_image  # with its libraries, only when one is read
+        from occ_lab.data.images import image_size
 
-        return read_image(item.path)
+        if item.key not in self._image_sizes:
+            if type(self).read is Benchmark.read and item.index is None:
+                self._image_sizes[item.key] = image_size(item.path)
+            else:
+                height, width = self.read(item).shape[:2]
+                self._image_sizes[item.key] = height, width
+        return self._image_sizes[item.key]
+
+    def read(self, item: Item) -> np.ndarray:
+        """The pixels of an image, uint8 RGB ``[h, w, 3]``.
+
+        If its values have more than 8 bits, they are returned as stored, ``[h, w]`` or
+        ``[h, w, 3]`` of another type of number; `value_range` says how they become 8 bits.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        from occ_lab.data.images import read_pixels  # with its libraries, only when one is read
+
+        return read_pixels(item.path)
+
+    def value_range(self, task: str) -> Range | None:
+        """The stored values of images of more than 8 bits that become 0 and 255.
+
+        They are given as ``range``, or else those of the training images, see
+        `occ_lab.data.value_range.range_of`; None if these have 8 bits, which stay as they are.
+        """
+        from occ_lab.data.deep import learned_range
+
+        return learned_range(self.frame_items(task)) if self.range is None else self.range
+
+    def skipped(self, task: str) -> list[Path]:
+        """The files beside the images of a task that are not read as images."""
+        split = self.split(task)
+        files = [item.path for item in (*split.train, *split.test) if item.index is None]
+        folders = sorted({path.parent for path in files if path.parent.is_dir()})
+        return [path for folder in folders for path in listed(folder).skipped]
+
+    def notes(self, task: str) -> list[str]:
+        """Further lines about the files of a task that are worth knowing."""
+        return []
 
     def tasks(self) -> list[str]:
         """Names of the tasks that ``category`` selects, each of them present.
@@ -200,17 +329,3 @@ class Benchmark(ABC):
                 part="dataset",
             )
         return list(dict.fromkeys(self.category))
-
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The image files directly in ``folder`` (by suffix), sorted by name, without hidden ones."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )

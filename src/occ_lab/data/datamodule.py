@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
@@ -15,9 +16,13 @@ from occ_lab.data.base import Benchmark, Kind
 from occ_lab.data.images_dataset import Drawn, TaskImages
 from occ_lab.data.items import Item, Split
 from occ_lab.data.loading import EveryNth, collate
-from occ_lab.data.transforms import Preprocessing
+from occ_lab.data.notes import notes
+from occ_lab.data.tiled_images import TiledImages, image_samples
+from occ_lab.data.transforms import Frame
 from occ_lab.data.validation import check_split
 from occ_lab.utils.errors import InputError, check_number
+
+log = logging.getLogger(__name__)
 
 Loader = DataLoader[dict[str, Any]]
 
@@ -27,7 +32,9 @@ class AnomalyDataModule(LightningDataModule):
 
     A batch holds ``image`` (float32 ``[B, 3, h, w]`` in 0..1), ``label`` (int ``[B]``: 0 normal,
     1 anomalous), ``index`` (int ``[B]``, in the dataset), ``path`` and, in tests of a task that
-    has masks, ``mask`` (bool ``[B, h, w]``).
+    has masks, ``mask`` (bool ``[B, h, w]``). Where images of several shapes are kept whole, it also
+    holds ``box`` (int ``[B, 4]``): top, left, height and width of each image in h × w. Of images in
+    tiles a training batch holds tiles, and a test batch one image, see `TiledImages`.
 
     The processes of a `lightning.Trainer` share the images. No test image is seen twice.
 
@@ -41,12 +48,14 @@ class AnomalyDataModule(LightningDataModule):
             least 0 and below 1. They are chosen by the benchmark's ``sample_seed``.
 
     Attributes:
+        preprocessing: how test images are brought to the size of a batch.
         split: the images to train and to test on, those held out excepted.
         train_images: the training images as a dataset; likewise ``validation_images``,
             ``calibration_images`` and ``test_images``.
-        train_set: what the training batches are made of: ``train_images``, or a dataset of the
-            same length put in their place, such as one of cached features; likewise
-            ``validation_set``, ``calibration_set`` and ``test_set``.
+        train_set: what the training batches are made of: ``train_images`` or their tiles, or a
+            dataset of the same length put in their place, such as one of cached features; likewise
+            ``validation_set``. Of ``calibration_set`` and ``test_set`` a sample is always an image,
+            see `TiledImages`.
 
     Raises:
         InputError: the data is absent, or there are several tasks and none is named.
@@ -90,10 +99,9 @@ class AnomalyDataModule(LightningDataModule):
         self._drawn: Drawn = (  # the rotation and crop of images that are not trained on
             "once" if benchmark.random and benchmark.test_seed is not None else "never"
         )
-        self.test_images = TaskImages(
-            benchmark, self._whole.test, masks=self._whole.has_masks, drawn=self._drawn
-        )
-        self.test_set: Dataset[Any] = self.test_images
+        self.preprocessing: Frame = benchmark.preprocessing(self.task)
+        self.test_images = self._images(self._whole.test, self._drawn, self._whole.has_masks)
+        self.test_set: Dataset[Any] = image_samples(self.test_images)
         self.set_aside([])
 
     @property
@@ -101,10 +109,8 @@ class AnomalyDataModule(LightningDataModule):
         """``structured`` or ``semantic``, see `Benchmark`."""
         return self.benchmark.kind
 
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How test images are brought to the size of a batch."""
-        return Preprocessing(self.benchmark.resize, self.benchmark.crop)
+    def _images(self, items: list[Item], drawn: Drawn, masks: bool = False) -> TaskImages:
+        return TaskImages(self.benchmark, items, masks, drawn, self.preprocessing)
 
     def set_aside(self, indices: Collection[int]) -> None:
         """Keep some images out of training and validation, to calibrate on them.
@@ -134,14 +140,12 @@ class AnomalyDataModule(LightningDataModule):
             else self._whole
         )
         drawn: Drawn = "always" if self.benchmark.random else "never"
-        self.train_images = TaskImages(self.benchmark, train, drawn=drawn)
-        self.validation_images = TaskImages(self.benchmark, validation, drawn=self._drawn)
-        self.calibration_images = TaskImages(
-            self.benchmark, [every[index] for index in aside], drawn=self._drawn
-        )
-        self.train_set: Dataset[Any] = self.train_images
-        self.validation_set: Dataset[Any] = self.validation_images
-        self.calibration_set: Dataset[Any] = self.calibration_images
+        self.train_images = self._images(train, drawn)
+        self.validation_images = self._images(validation, self._drawn)
+        self.calibration_images = self._images([every[index] for index in aside], self._drawn)
+        self.train_set: Dataset[Any] = self.train_images.tiles()
+        self.validation_set: Dataset[Any] = self.validation_images.tiles()
+        self.calibration_set: Dataset[Any] = image_samples(self.calibration_images)
 
     @property
     def processes(self) -> int:
@@ -160,13 +164,20 @@ class AnomalyDataModule(LightningDataModule):
         return module is None or module.automatic_optimization
 
     def prepare_data(self) -> None:
-        """Check every file before any work, see `check_split`; another call does nothing.
+        """Check every file before any work, see `check_split` and `notes`, which are logged.
+
+        Another call does nothing.
 
         Raises:
             InputError: some files cannot be used.
         """
         if not self._checked:
             check_split(self.task, self._whole)
+            said = self.benchmark.said  # by other data modules of the same run, such as folds
+            for note in notes(self.benchmark, self.task, self._whole, self.preprocessing.range):
+                if (self.task, note) not in said:
+                    said.add((self.task, note))
+                    log.info("%s: %s", self.task, note)
             self._checked = True
 
     def setup(self, stage: str) -> None:
@@ -187,7 +198,7 @@ class AnomalyDataModule(LightningDataModule):
         sampler = (
             DistributedSampler(self.train_set, self.processes, self.rank, shuffle=True)
             if self.equal
-            else self._share(len(self.train_images))
+            else self._share(sized(self.train_set))
         )
         return self._loader(self.train_set, self.batch_size, sampler)
 
@@ -214,7 +225,7 @@ class AnomalyDataModule(LightningDataModule):
         """The held-out normal images in order, which the processes share; an empty list if none."""
         if not len(self.validation_images):
             return []
-        return self._quiet_loader(self.validation_set, self._share(len(self.validation_images)))
+        return self._quiet_loader(self.validation_set, self._share(sized(self.validation_set)))
 
     def test_dataloader(self) -> Loader:
         """The test images in order, which the processes share."""
@@ -226,7 +237,7 @@ class AnomalyDataModule(LightningDataModule):
 
     def setup_dataloader(self) -> Loader:
         """One pass over all training images in order, in every process."""
-        sampler = EveryNth(len(self.train_images))
+        sampler = EveryNth(sized(self.train_set))
         return self._loader(self.train_set, self.eval_batch_size, sampler)
 
     def calibration_dataloader(self) -> Loader:
@@ -254,7 +265,7 @@ class AnomalyDataModule(LightningDataModule):
     ) -> Loader:
         return DataLoader(
             images,
-            batch_size=batch_size,
+            batch_size=1 if isinstance(images, TiledImages) else batch_size,
             shuffle=shuffle,
             sampler=sampler,
             drop_last=drop_last,
@@ -263,6 +274,11 @@ class AnomalyDataModule(LightningDataModule):
             collate_fn=collate,
             generator=generator,
         )
+
+
+def sized(samples: Dataset[Any]) -> int:
+    """How many samples a dataset has."""
+    return len(samples)  # type: ignore[arg-type]  # all of ours have a length
 
 
 def only_task(benchmark: Benchmark) -> str:

@@ -2,52 +2,396 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from occ_lab.data.files import image_suffixes
+from occ_lab.data.value_range import Range, eight_bits, extremes_of, range_of
+from occ_lab.utils.errors import ImageError
+
+ORIENTATION = ExifTags.Base.Orientation
+TIFF_SIZE = (256, 257)  # the tags of width and height
+TIFF_BITS = 258  # the tag of the bits of each colour
+TIFF_FORMAT = 339  # the tag of the kind of number
+UNSIGNED, SIGNED = 1, 2
+WIDE = {"PNG", "TIFF", "JPEG2000"}  # with 16 bits a colour, which Pillow reduces to 8
+# Whose values are not those that were saved.
+LOSSY = {"JPEG", "MPO", "AVIF", "HEIF"}
+LATE = 2**17  # bytes at the end of a PNG in which EXIF is looked for
 
 
-def read_image(path: Path) -> np.ndarray:
-    """An image file as 8-bit RGB.
+class Header(NamedTuple):
+    """What an image file says of itself.
 
-    Grey and palette images become RGB, an alpha channel is dropped, 16-bit values are scaled by
-    255/65535.
+    Attributes:
+        height: in pixels, as the image is shown.
+        width: likewise.
+        format: as Pillow calls it.
+        deep: whether its values have more than 8 bits.
+        pages: how many pages, frames or layers it has; the first one is read.
+    """
+
+    height: int
+    width: int
+    format: str
+    deep: bool
+    pages: int
+
+
+def read_image(path: Path, range: Range | None = None) -> np.ndarray:
+    """An image file as 8-bit RGB, as it is shown.
+
+    Grey and palette images become RGB, an alpha channel is dropped, and the orientation that a
+    camera has noted is applied. Of several pages or frames the first one is read.
+
+    Args:
+        path: the file.
+        range: the stored values that become 0 and 255 where they have more than 8 bits; None takes
+            them from this image, see `occ_lab.data.value_range.range_of`. Images that are to be
+            compared must have one range.
 
     Returns:
         uint8 ``[h, w, 3]``.
 
     Raises:
-        OSError: the file is missing, truncated or not an image, or has floating-point pixels.
+        ImageError: the file is missing, truncated, too large or not an image.
     """
-    with Image.open(path) as file:
-        return rgb(file, path)
+    stored = read_pixels(path)
+    if stored.dtype == np.uint8:
+        return stored
+    return eight_bits(stored, range or range_of([extremes_of(stored)]), path)
 
 
-def rgb(image: Image.Image, name: object = "image") -> np.ndarray:
-    """The pixels of an image as 8-bit RGB, see `read_image`; errors begin with ``name``."""
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion to 8 would clip
-        grey = (np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8)
-        return np.stack([grey] * 3, axis=-1)
-    if image.mode == "F":
-        raise OSError(f"{name}: floating-point pixels have no known range; save 8 or 16 bits")
-    if image.mode == "P":
-        image = image.convert("RGBA")  # a palette may hold transparent entries
-    if image.mode != "RGB":  # otherwise the conversion would only copy
-        image = image.convert("RGB")
-    return np.array(image)  # a copy, since torch warns about arrays that are not writable
+def read_pixels(path: Path) -> np.ndarray:
+    """An image file as it is shown, with the values that are stored.
+
+    Returns:
+        uint8 ``[h, w, 3]``, RGB; or, where the values have more than 8 bits, ``[h, w]`` or
+        ``[h, w, 3]`` of another type of number.
+
+    Raises:
+        ImageError: the file is missing, truncated, too large or not an image.
+    """
+    with opened(path) as file:
+        values = file if isinstance(file, np.ndarray) else shown(file)
+        return (
+            eight_bits(values, None) if values.dtype == np.uint8 else np.ascontiguousarray(values)
+        )
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask file: pixels of any colour but black are anomalous.
+    """A mask file: pixels with any stored value but zero are anomalous.
+
+    In JPEG and other lossy files, these are the pixels above half of the highest value. The alpha
+    channel is the mask if the colours alone mark everything or nothing.
 
     Returns:
         bool ``[h, w]``.
 
     Raises:
-        OSError: the file is missing, truncated or not an image, or has floating-point pixels.
+        ImageError: the file is missing, truncated, too large or not an image.
     """
-    with Image.open(path) as file:
-        if file.mode in ("1", "L"):
-            return np.asarray(file).astype(bool)
-    return np.asarray(read_image(path).any(axis=-1))
+    with opened(path) as file:
+        if isinstance(file, np.ndarray):
+            return anywhere(file != 0)
+        lossy = is_lossy(file)
+        if wide(file):
+            values = wide_values(file)
+            values, alpha = values[..., :3], values[..., 3:]
+        else:
+            file.load()
+            values, alpha = values_and_alpha(file)
+        turn = orientation(file)
+
+    def nonzero(channel: np.ndarray) -> np.ndarray:
+        return anywhere(channel > channel.max() / 2 if lossy else channel != 0)
+
+    marked = nonzero(values)
+    if alpha.size and alpha.min() != alpha.max() and (marked.all() or not marked.any()):
+        marked = nonzero(alpha)
+    return np.ascontiguousarray(oriented(marked, turn))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image file as `read_image` returns it; only its header is read.
+
+    Raises:
+        ImageError: the file is missing, too large or not an image.
+    """
+    found = header(path)
+    return found.height, found.width
+
+
+def header(path: Path) -> Header:
+    """What an image file says of itself; a file that has not changed is not opened again.
+
+    Raises:
+        ImageError: the file is missing, too large or not an image.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ImageError(f"{path}: unreadable ({error.strerror})") from error
+    return known_header(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=2**17)
+def known_header(path: Path, length: int, changed: int) -> Header:
+    """As `header`, of the content that a file has at a time."""
+    with opened(path) as file:
+        if isinstance(file, np.ndarray):
+            height, width = file.shape[:2]
+            return Header(height, width, "TIFF", file.dtype != np.uint8, 1)
+        deep = numbers(file) or wide(file)
+        turned = (header_orientation(path, file) or 1) >= 5
+        tags: Any = getattr(file, "tag_v2", {})
+        # Whether Pillow gives the size of a TIFF as stored or as shown depends on its version.
+        width, height = (
+            tags.get(tag, side) for tag, side in zip(TIFF_SIZE, file.size, strict=True)
+        )
+        width, height = (height, width) if turned else (width, height)
+        return Header(height, width, file.format or "", deep, page_count(file))
+
+
+def page_count(file: Image.Image) -> int:
+    """How many pages, frames or layers an image has, as far as they can be counted."""
+    if file.format == "MPO":  # the further pictures are previews, or what makes it brighter
+        return 1
+    try:
+        return int(getattr(file, "n_frames", None) or 1)
+    except Exception:  # the first one may be sound
+        return 1
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image | np.ndarray]:
+    """An image file, opened by Pillow, or the values of a TIFF that Pillow does not know.
+
+    Raises:
+        ImageError: anything has gone wrong; the message begins with the path.
+    """
+    image_suffixes()  # lets Pillow know HEIC
+    try:
+        try:
+            with Image.open(path) as file:
+                yield file
+        except UnidentifiedImageError:
+            if path.suffix.lower() not in (".tif", ".tiff"):
+                raise
+            yield tiff_values(path)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        limit = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
+        raise ImageError(
+            f"{path}: unreadable (more than {limit} pixels, which could fill the memory)"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: unreadable (not an image)") from error
+    except Exception as error:  # Pillow raises errors of every kind where a file is damaged
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ImageError(f"{path}: unreadable ({said.splitlines()[0]})") from error
+
+
+def shown(file: Image.Image) -> np.ndarray:
+    """The values of an image that Pillow has opened, as `read_pixels` returns them.
+
+    Raises:
+        ImageError: 16 bits a colour in a format other than PNG, TIFF and JPEG 2000.
+    """
+    if wide(file):
+        values = wide_values(file)[..., :3]
+    elif numbers(file):
+        file.load()
+        values = plain_numbers(file)
+    else:
+        file.load()
+        values = np.array(rgb(file))  # a copy, since torch warns about arrays that are read-only
+    return np.ascontiguousarray(oriented(values, orientation(file)))
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """An image of 8 bits as RGB."""
+    if image.mode == "P":
+        image = image.convert("RGBA")  # a palette may hold transparent entries
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def numbers(file: Image.Image) -> bool:
+    """Whether an image has one value of more than 8 bits for each pixel."""
+    return file.mode.startswith("I") or file.mode == "F" or stored_as(file) == (8, SIGNED)
+
+
+def plain_numbers(file: Image.Image) -> np.ndarray:
+    """The values of an image with one number for each pixel, ``[h, w]``."""
+    other = {(32, UNSIGNED): np.uint32, (8, SIGNED): np.int8}.get(stored_as(file))
+    values = np.asarray(file)
+    return values if other is None else values.view(other)
+
+
+def stored_as(file: Image.Image) -> tuple[int, int]:
+    """Bits and kind of the numbers of a grey TIFF; zeros of anything else.
+
+    Pillow reads 32 bits as signed and 8 bits as unsigned numbers, whatever they are.
+    """
+    tags: Any = getattr(file, "tag_v2", {})
+    bits, kinds = tags.get(TIFF_BITS, ()), tags.get(TIFF_FORMAT, (UNSIGNED,))
+    return (bits[0], kinds[0]) if len(bits) == 1 else (0, 0)
+
+
+def wide(file: Image.Image) -> bool:
+    """Whether an image has 16 bits a colour, of which Pillow would keep 8."""
+    if numbers(file):
+        return False
+    if file.format == "TIFF":
+        tags: Any = file.tag_v2  # type: ignore[attr-defined]
+        return bool(max(tags.get(TIFF_BITS, (1,))) > 8)
+    if file.format == "JPEG2000":
+        return jpeg2000_bits(file) > 8
+    tiles: Any = getattr(file, "tile", None) or [("", None, 0, "")]
+    decoder, _, _, stored = tiles[0]
+    return (file.format == "PNG" and str(stored).endswith(";16B")) or decoder == "SGI16"
+
+
+def jpeg2000_bits(file: Image.Image) -> int:
+    """The bits of the first colour of a JPEG 2000 file, from the header of its codestream."""
+    content = beginning(file)
+    start = content.find(b"\xff\x4f\xff\x51")
+    return 0 if start < 0 else (content[start + 42] & 0x7F) + 1
+
+
+def beginning(file: Image.Image, length: int | None = 1 << 16) -> bytes:
+    """The first bytes of the file of an image, or all of them."""
+    stream: Any = file.fp  # type: ignore[attr-defined]
+    position = stream.tell()
+    stream.seek(0)
+    content: bytes = stream.read(length)
+    stream.seek(position)
+    return content
+
+
+def wide_values(file: Image.Image) -> np.ndarray:
+    """The values of an image with 16 bits a colour, uint16 ``[h, w, 3]`` or ``[h, w, 4]``.
+
+    They are as stored; only of a TIFF OpenCV has followed the orientation, which then is dropped.
+
+    Raises:
+        ImageError: OpenCV cannot read it.
+    """
+    import cv2
+
+    values = None
+    if file.format in WIDE and file.mode in ("L", "LA", "RGB", "RGBA", "RGBX"):
+        content = np.frombuffer(beginning(file, None), np.uint8)
+        values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    if values is None:
+        name = getattr(file, "filename", "") or "image"
+        raise ImageError(
+            f"{name}: unreadable ({file.format} of {file.mode} with 16 bits a colour; save it as "
+            "RGB in PNG or TIFF)"
+        )
+    if file.format == "TIFF":
+        file.getexif().pop(ORIENTATION, None)
+    if values.ndim == 2:
+        values = np.stack([values] * 3, axis=-1)
+    colours = values[..., 2::-1]
+    return np.concatenate([colours, values[..., 3:]], axis=-1)
+
+
+def tiff_values(path: Path) -> np.ndarray:
+    """The first page of a TIFF whose type of number Pillow does not know, ``[h, w(, 3)]``.
+
+    They are floats of 16 or 64 bits, integers of 64 bits, and colours of floats.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        values = page.asarray()
+        if values.ndim == 3 and page.axes.startswith("S"):
+            values = np.moveaxis(values, 0, -1)
+        tag = page.tags.get(int(ORIENTATION))
+        if values.ndim not in (2, 3):
+            raise ImageError(f"{path}: unreadable (not an image: its axes are {page.axes})")
+    if values.ndim == 3:
+        values = values[..., :3] if values.shape[2] >= 3 else values[..., 0]
+    return oriented(values, None if tag is None else int(tag.value))
+
+
+def orientation(file: Image.Image) -> int | None:
+    """How an image that has been decoded is to be turned, 1 to 8 as in EXIF; None if unknown."""
+    try:
+        return int(file.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged, which does no harm to the pixels
+        return None
+
+
+def header_orientation(path: Path, file: Image.Image) -> int | None:
+    """As `orientation`, of a file that is not decoded."""
+    if file.format != "PNG":
+        return orientation(file)
+    if "exif" not in file.info and late_exif(path):
+        file.load()
+        return orientation(file)
+    try:
+        # Not Pillow's own for PNG, which decodes the image to find what comes after it.
+        return int(Image.Image.getexif(file).get(ORIENTATION, 1))
+    except Exception:
+        return None
+
+
+def late_exif(path: Path) -> bool:
+    """Whether EXIF comes after the pixels of a PNG."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LATE))
+        return b"eXIf" in file.read()
+
+
+def oriented(pixels: np.ndarray, turn: int | None) -> np.ndarray:
+    """Pixels ``[h, w]`` or ``[h, w, C]``, turned as the orientation of EXIF says.
+
+    Example:
+        >>> oriented(np.array([[1, 2], [3, 4]]), 6).tolist()  # the camera stood on its side
+        [[3, 1], [4, 2]]
+    """
+    if turn in (2, 3, 7, 8):
+        pixels = pixels[:, ::-1]
+    if turn in (3, 4, 6, 7):
+        pixels = pixels[::-1]
+    return pixels.swapaxes(0, 1) if turn in (5, 6, 7, 8) else pixels
+
+
+def values_and_alpha(file: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """The stored values of a mask ``[h, w(, C)]``, and of its alpha channel, empty without one."""
+    none = np.empty(0)
+    if file.mode == "P":
+        index = np.asarray(file)
+        colours = np.array(file.getpalette("RGB")).reshape(-1, 3)
+        used = np.unique(index)
+        black = used[~colours[np.minimum(used, len(colours) - 1)].any(axis=1)]
+        # The palette of a picture in black and white may begin with white.
+        return (~np.isin(index, black) if len(black) and 0 not in black else index), none
+    if file.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        straight = np.asarray(file)
+        return straight[..., :-1], straight[..., -1]
+    if numbers(file) or file.mode in ("1", "L", "RGB"):
+        return np.asarray(file), none
+    return np.asarray(file.convert("RGB")), none
+
+
+def is_lossy(file: Image.Image) -> bool:
+    """Whether the values of an image may differ from those that were saved."""
+    if file.format == "WEBP":
+        return b"VP8L" not in beginning(file)
+    return file.format in LOSSY or file.info.get("compression") == "jpeg"
+
+
+def anywhere(marked: np.ndarray) -> np.ndarray:
+    """Which pixels are marked in any channel, bool ``[h, w]``, of bool ``[h, w(, C)]``."""
+    return np.asarray(marked if marked.ndim == 2 else marked.any(axis=-1))

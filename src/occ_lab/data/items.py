@@ -17,6 +17,7 @@ class Item:
         mask: the file of the pixel mask, in which non-zero pixels are anomalous; None if the image
             has none. A normal image needs none: its mask is all zero.
         index: which image of a file that holds many, from 0; None if the file is one image.
+        tile: the top left corner of the part of the image that is meant, in pixels; None is all.
 
     Example:
         >>> str(Item(Path("digits.idx"), label=0, index=7))
@@ -27,6 +28,7 @@ class Item:
     label: int
     mask: Path | None = None
     index: int | None = None
+    tile: tuple[int, int] | None = None
 
     @property
     def key(self) -> tuple[Path, int | None]:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from occ_lab.data.base import Benchmark
 from occ_lab.data.items import Split
+from occ_lab.utils.files import typed_path
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def command_line(names: Collection[str]) -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--data",
-        type=Path,
+        type=typed_path,
         metavar="DIR",
         help="look in DIR instead of data/, in folders of the same names",
     )
@@ -71,7 +72,10 @@ def command_line(names: Collection[str]) -> argparse.ArgumentParser:
     )
     command.add_argument("name", choices=names, metavar="NAME", help="a name that list prints")
     command.add_argument(
-        "--root", type=Path, metavar="DIR", help="download to DIR instead of the folder in list"
+        "--root",
+        type=typed_path,
+        metavar="DIR",
+        help="download to DIR instead of the folder in list",
     )
     command = commands.add_parser(
         "check",
@@ -140,9 +144,13 @@ def check(benchmark: Benchmark, console: Console) -> bool:
         InputError: the data is absent.
     """
     from occ_lab.data.audit import problems
+    from occ_lab.data.notes import notes
 
     splits = {task: benchmark.published_split(task) for task in benchmark.tasks()}
     console.print(counted(benchmark, splits), soft_wrap=False)
+    for task, split in splits.items():
+        for note in notes(benchmark, task, split, benchmark.value_range(task)):
+            console.print(f"{task}: {note}")
     number = 0
     for problem in problems(benchmark, splits):
         console.print(problem)

@@ -36,6 +36,12 @@ class EveryNth(DistributedSampler[int]):
 
 
 def collate(samples: list[dict[str, Any]] | dict[str, Any]) -> dict[str, Any]:
-    """A batch of samples; a dataset that reads whole batches has made it already."""
-    batch: dict[str, Any] = samples if isinstance(samples, dict) else default_collate(samples)
-    return batch
+    """A batch of samples; a dataset that reads whole batches has made it already.
+
+    ``tiles``, of a batch of one, stays the object that it is.
+    """
+    if isinstance(samples, dict):
+        return samples
+    tiles = [sample.pop("tiles") for sample in samples if "tiles" in sample]
+    batch: dict[str, Any] = default_collate(samples)
+    return {**batch, "tiles": tiles[0]} if tiles else batch

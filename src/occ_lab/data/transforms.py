@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
-from occ_lab.data.base import check_size
+from occ_lab.data.base import MULTIPLE, check_size
+from occ_lab.data.boxes import Box
+from occ_lab.data.tiling import Tiles
+from occ_lab.data.value_range import Range, as_range
+from occ_lab.utils.errors import check_number
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look online for a newer release
 
 import albumentations as A
 
 REFLECT = 4  # OpenCV's BORDER_REFLECT_101
+ALIGNED = 16  # pixels: content begins where a position of every usual level begins
+MOST = 0.95  # of the training images have their longer side as large as it is asked for
+
+
+class Seen(NamedTuple):
+    """An image as a network sees it.
+
+    Attributes:
+        pixels: uint8 ``[h, w, 3]``.
+        size: height and width of the image before it was preprocessed.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -28,6 +50,8 @@ class Preprocessing:
     Args:
         resize: height and width in pixels after resizing, at least 1.
         crop: height and width in pixels of the result, at most ``resize``.
+        range: the stored values that become 0 and 255 in images of more than 8 bits, before
+            anything else, see `occ_lab.data.value_range.eight_bits`; None if there are none.
 
     Raises:
         ValueError: a size is out of range.
@@ -39,9 +63,28 @@ class Preprocessing:
 
     resize: int = 256
     crop: int = 224
+    range: Range | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         check_size(self.resize, self.crop)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the result."""
+        return self.crop, self.crop
+
+    def box(self, height: int, width: int) -> Box:
+        """Where the pixels of an image of this size lie in the result: all of it."""
+        return Box(0, 0, self.crop, self.crop)
+
+    def shown(self, height: int, width: int) -> Box:
+        """The part of an image of this size that the result shows, in pixels of the image."""
+        side, start = self.resize, (self.resize - self.crop) // 2
+        (top, bottom), (left, right) = (
+            (round(start * full / side), round((start + self.crop) * full / side))
+            for full in (height, width)
+        )
+        return Box(top, left, max(1, bottom - top), max(1, right - left))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """A uint8 RGB image ``[h, w, 3]`` as uint8 ``[crop, crop, 3]``."""
@@ -94,6 +137,187 @@ class RandomPreprocessing(Preprocessing):
         return A.Compose(steps, seed=self.seed)
 
 
+@dataclass(frozen=True)
+class WholeImage:
+    """Resize an image to fit into a frame: nothing is cut off, and the aspect ratio is kept.
+
+    What the image leaves free of the frame repeats its border, so that features near the border
+    are those of an image that goes on. These pixels take no part in fit, scores and maps.
+
+    Args:
+        height: of the frame in pixels, at least 1.
+        width: likewise.
+        rotate: images are first rotated at random by up to this many degrees, in 0..180.
+        seed: of the angle.
+        range: see `Preprocessing`.
+
+    Raises:
+        ValueError: a number is out of range.
+
+    Example:
+        >>> frame = WholeImage(192, 256)
+        >>> frame(np.zeros((480, 640, 3), np.uint8)).shape
+        (192, 256, 3)
+        >>> frame.box(480, 640)
+        Box(top=0, left=0, height=192, width=256)
+        >>> frame.box(640, 480)
+        Box(top=0, left=48, height=192, width=144)
+    """
+
+    height: int
+    width: int
+    rotate: float = 0.0
+    seed: int = 0
+    range: Range | None = field(default=None, kw_only=True, repr=False)
+
+    def __post_init__(self) -> None:
+        check_number("height", self.height, at_least=1, integer=True)
+        check_number("width", self.width, at_least=1, integer=True)
+
+    @classmethod
+    def of(
+        cls, sizes: Sequence[tuple[int, int]], longer: int, multiple: int = MULTIPLE
+    ) -> WholeImage:
+        """The frame into which nearly all of a set of images fit with their longer side as asked.
+
+        Images of one aspect ratio fill it. One of twenty may be of another shape than the frame
+        allows for; it is resized a little more. Sides are rounded up to a multiple.
+
+        Args:
+            sizes: height and width of the images.
+            longer: their longer side after resizing, in pixels.
+            multiple: of the sides of the frame, in pixels.
+
+        Example:
+            >>> WholeImage.of([(480, 640)] * 9, longer=256)
+            WholeImage(height=192, width=256, rotate=0.0, seed=0)
+            >>> WholeImage.of([(480, 640), (640, 480)], longer=256).size
+            (256, 256)
+        """
+        fitted = [contained(size, (longer, longer)) for size in sizes] or [(longer, longer)]
+        sides = (np.quantile(side, MOST, method="higher") for side in zip(*fitted, strict=True))
+        height, width = (multiple * math.ceil(side / multiple) for side in sides)
+        return cls(height, width)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frame."""
+        return self.height, self.width
+
+    def box(self, height: int, width: int) -> Box:
+        """Where an image of this size lies in the frame: as near to the centre as levels allow."""
+        inside = contained((height, width), self.size)
+        top, left = (
+            (full - side) // 2 // ALIGNED * ALIGNED
+            for full, side in zip(self.size, inside, strict=True)
+        )
+        return Box(top, left, *inside)
+
+    def shown(self, height: int, width: int) -> Box:
+        """The part of an image of this size that the frame shows: all of it."""
+        return Box(0, 0, height, width)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """A uint8 RGB image ``[h, w, 3]`` as uint8 ``[height, width, 3]``."""
+        image, _ = self._rotated(image)
+        box = self.box(*image.shape[:2])
+        pixels = resized(image, (box.height, box.width), Image.Resampling.LANCZOS)
+        return np.pad(pixels, (*self._margins(box), (0, 0)), mode="edge")
+
+    def of_mask(self, mask: np.ndarray) -> np.ndarray:
+        """A bool mask ``[h, w]`` as bool ``[height, width]``; false around the image."""
+        _, pixels = self._rotated(mask.astype(np.uint8))
+        box = self.box(*pixels.shape)
+        inside = resized(pixels, (box.height, box.width), Image.Resampling.NEAREST)
+        return np.pad(inside, self._margins(box)).astype(bool)
+
+    def _margins(self, box: Box) -> tuple[tuple[int, int], tuple[int, int]]:
+        return (
+            (box.top, self.height - box.top - box.height),
+            (box.left, self.width - box.left - box.width),
+        )
+
+    def _rotated(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """An image, or a mask as both results, rotated by the angle that the seed draws."""
+        if not self.rotate:
+            return pixels, pixels
+        rotation = A.Rotate(limit=self.rotate, border_mode=REFLECT, p=1.0)
+        turned = A.Compose([rotation], seed=self.seed)(image=pixels, mask=pixels)
+        return turned["image"], turned["mask"]
+
+
+Frame: TypeAlias = Preprocessing | WholeImage | Tiles
+
+
+def frame_of(described: Mapping[str, Any]) -> Frame:
+    """What `describe_frame` has described.
+
+    Example:
+        >>> frame_of({"resize": 256, "crop": 224})
+        Preprocessing(resize=256, crop=224)
+    """
+    given = {**described, "range": as_range(described.get("range"))}
+    if "tile" in given:
+        return Tiles(**given)
+    return WholeImage(**given) if "height" in given else Preprocessing(**given)
+
+
+def describe_frame(frame: Frame) -> dict[str, Any]:
+    """A frame as plain data, for checkpoints, caches and states."""
+    range = None if frame.range is None else list(frame.range)
+    if isinstance(frame, WholeImage):
+        return {"height": frame.height, "width": frame.width, "range": range}
+    return {**asdict(frame), "range": range}
+
+
+def contained(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of an image that is resized to fit into a frame, at least 1 each."""
+    scale = min(frame[0] / size[0], frame[1] / size[1])
+    height, width = (
+        min(most, max(1, round(side * scale))) for side, most in zip(size, frame, strict=True)
+    )
+    return height, width
+
+
+def at_full_size(maps: Tensor, box: Box, shown: Box, size: tuple[int, int]) -> Tensor:
+    """A map of what a network has seen, as a map of the whole image.
+
+    Args:
+        maps: ``[h, w]``, of preprocessed pixels.
+        box: the part of these pixels that is the image, see `Preprocessing.box`.
+        shown: the part of the image that they show, see `Preprocessing.shown`.
+        size: height and width of the image.
+
+    Returns:
+        ``[*size]``; pixels that the network has not seen are zero.
+
+    Example:
+        >>> import torch
+        >>> cropped = Preprocessing(4, 2)
+        >>> at_full_size(torch.ones(2, 2), cropped.box(4, 4), cropped.shown(4, 4), (4, 4))
+        tensor([[0., 0., 0., 0.],
+                [0., 1., 1., 0.],
+                [0., 1., 1., 0.],
+                [0., 0., 0., 0.]])
+    """
+    inside = maps[box.top : box.top + box.height, box.left : box.left + box.width]
+    wanted = (shown.height, shown.width)
+    if inside.shape != wanted:
+        inside = F.interpolate(inside[None, None], wanted, mode="bilinear")[0, 0]
+    if wanted == size:
+        return inside
+    full = inside.new_zeros(size)
+    full[shown.top : shown.top + shown.height, shown.left : shown.left + shown.width] = inside
+    return full
+
+
+def resized(pixels: np.ndarray, size: tuple[int, int], how: Image.Resampling) -> np.ndarray:
+    """Uint8 pixels ``[h, w]`` or ``[h, w, 3]`` at another size, by Pillow."""
+    if pixels.shape[:2] == size:
+        return pixels
+    return np.array(Image.fromarray(pixels).resize(size[::-1], how))
+
+
 class LanczosResize(A.DualTransform):  # type: ignore[misc]  # albumentations is not typed
     """Resize to a square: images by Lanczos with antialiasing, masks by nearest neighbour.
 
@@ -109,13 +333,8 @@ class LanczosResize(A.DualTransform):  # type: ignore[misc]  # albumentations is
 
     def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
         """Resize a uint8 image ``[h, w, 3]``."""
-        return self._resize(img, Image.Resampling.LANCZOS)
+        return resized(img, (self.side, self.side), Image.Resampling.LANCZOS)
 
     def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
         """Resize a uint8 mask ``[h, w]``."""
-        return self._resize(mask, Image.Resampling.NEAREST)
-
-    def _resize(self, pixels: np.ndarray, how: Image.Resampling) -> np.ndarray:
-        if pixels.shape[:2] == (self.side, self.side):
-            return pixels
-        return np.array(Image.fromarray(pixels).resize((self.side, self.side), how))
+        return resized(mask, (self.side, self.side), Image.Resampling.NEAREST)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image
-
-from occ_lab.data.images import read_image
+from occ_lab.data.deep import extremes
+from occ_lab.data.images import Header, header, opened, read_pixels
 from occ_lab.data.items import Item, Split
-from occ_lab.utils.errors import InputError
+from occ_lab.utils.errors import ImageError, InputError
 
 SHOWN = 20
+END = 2**16  # bytes at the end of a file in which its end marker is looked for
 
 
 def check_split(task: str, split: Split) -> None:
@@ -56,40 +55,49 @@ def _problems(item: Item, masks_expected: bool) -> list[str]:
     sizes = {}
     for path in filter(None, (item.path, item.mask)):
         try:
-            status = path.stat()
-            sizes[path] = known_size(path, status.st_size, status.st_mtime_ns)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            problems.append(f"{path}: unreadable ({str(error).replace(str(path), 'it')})")
+            sizes[path] = image_size(path)
+        except ImageError as error:
+            problems.append(str(error))
     if item.mask is None and item.label == 1 and masks_expected:
         problems.append(f"{item.path}: anomalous, but has no mask")
     if item.mask in sizes and item.path in sizes and sizes[item.mask] != sizes[item.path]:
-        width, height = sizes[item.mask]
-        of_width, of_height = sizes[item.path]
+        height, width = sizes[item.mask]
+        of_height, of_width = sizes[item.path]
         problems.append(f"{item.mask}: mask is {width}×{height}, image is {of_width}×{of_height}")
     return problems
 
 
-@lru_cache(maxsize=2**17)
-def known_size(path: Path, length: int, changed: int) -> tuple[int, int]:
-    """As `image_size`, computed once per file content: tasks made of classes share images."""
-    return image_size(path)
-
-
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels of an image file that can be read.
+    """Height and width in pixels, as it is shown, of an image file that can be read.
+
+    Raises:
+        ImageError: the file is missing, truncated, corrupt, too large or not an image.
+    """
+    found = header(path)
+    status = path.stat()
+    check_whole(path, found, status.st_size, status.st_mtime_ns)
+    return found.height, found.width
+
+
+@lru_cache(maxsize=2**17)
+def check_whole(path: Path, found: Header, length: int, changed: int) -> None:
+    """Raise unless a file can be read, once per content: tasks made of classes share images.
 
     Decoding is slow; it is left out where a PNG's checksums or a JPEG's end marker show that the
     file is complete.
 
     Raises:
-        OSError, SyntaxError: the file is missing, truncated, corrupt or not an image (Pillow's
-            errors).
+        ImageError: it cannot be read.
     """
-    data = path.read_bytes()
-    with Image.open(io.BytesIO(data)) as image:
-        size = image.size
-        if image.format == "PNG" and data.endswith(b"IEND\xaeB`\x82"):
-            image.verify()
-        elif not (image.format == "JPEG" and data.rstrip(b"\0").endswith(b"\xff\xd9")):
-            read_image(path)
-    return size
+    with path.open("rb") as file:
+        file.seek(max(0, length - END))
+        end = file.read().rstrip(b"\0")
+    if found.format == "PNG" and end.endswith(b"IEND\xaeB`\x82"):
+        with opened(path) as image:
+            image.verify()  # type: ignore[union-attr]
+    elif found.format in ("JPEG", "MPO") and end.endswith(b"\xff\xd9"):
+        return
+    elif found.deep:
+        extremes(path)
+    else:
+        read_pixels(path)

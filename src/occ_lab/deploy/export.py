@@ -16,8 +16,11 @@ from torch.export import Dim, ExportedProgram
 import occ_lab
 from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.data.generated import made_image
+from occ_lab.data.tiling import Tiles
+from occ_lab.data.transforms import Frame, Preprocessing, WholeImage, describe_frame
 from occ_lab.deploy.formats import Run, required
 from occ_lab.deploy.graph import Deployed
+from occ_lab.detector import Detector
 from occ_lab.inference.predictor import Predictor
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import whole_files
@@ -154,14 +157,23 @@ def traced(predictor: Predictor, raw: bool, count: int) -> ExportedProgram:
     have any size of at least 2 pixels a side.
     """
     module = Deployed(predictor.detector, raw).eval()
+    if raw and isinstance(module.frame, Tiles):
+        tiles = torch.zeros(count, *module.size, 3, dtype=torch.uint8)
+        return torch.export.export(module, (tiles,))
     if raw:
         height, width = Dim("height", min=2), Dim("width", min=2)
         # A size that cannot be mistaken for another one: not square, and to be resized.
-        example = torch.zeros(count, module.resize + 12, module.resize + 7, 3, dtype=torch.uint8)
+        side = longer_side(module.frame)
+        example = torch.zeros(count, side + 12, side + 7, 3, dtype=torch.uint8)
         return torch.export.export(
             module, (example,), dynamic_shapes={"image": {1: height, 2: width}}
         )
-    return torch.export.export(module, (torch.zeros(count, 3, module.crop, module.crop),))
+    return torch.export.export(module, (torch.zeros(count, 3, *module.size),))
+
+
+def longer_side(frame: Frame) -> int:
+    """Pixels of the longer side of an image after the resize, or of a tile."""
+    return frame.resize if isinstance(frame, Preprocessing) else max(frame.size)
 
 
 def metadata(
@@ -176,8 +188,8 @@ def metadata(
         "occ_lab": occ_lab.__version__,
         "input": input,
         "batch_size": count,
-        "resize": frame.resize,
-        "crop": frame.crop,
+        **describe_frame(frame),
+        "sigma": predictor.detector.postprocess.sigma,
     }
     if isinstance(backbone, FrozenBackbone):
         facts["backbone_identity"] = backbone.identity
@@ -204,16 +216,22 @@ def differences(predictor: Predictor, run: Run, raw: bool, count: int) -> dict[s
         Of ``score`` the largest difference over the median size of the scores, since one score may
         happen to be zero; of ``map``, where there is one, over the highest value.
     """
-    side = predictor.detector.frame.resize
+    frame = predictor.detector.frame
+    if isinstance(frame, Tiles):
+        return differences_of_tiles(predictor.detector, run, raw, count)
+    side = longer_side(frame)
     sizes = [(side, side), (side // 2 + 3, side), (side, 2 * side + 1), (3 * side + 5, side + 2)]
+    if isinstance(frame, WholeImage) and not raw:  # images that fill the frame
+        sizes = [(times * frame.height, times * frame.width) for times in range(1, len(sizes) + 1)]
     ours: list[np.ndarray] = []
     theirs: list[np.ndarray] = []
     our_maps: list[np.ndarray] = []
     their_maps: list[np.ndarray] = []
     for number, (height, width) in enumerate(sizes):
         images = [made_image(10 * number + index, height, width) for index in range(count)]
-        pixels = np.stack([predictor.pixels(image) for image in images])
-        scores, maps = predictor.score_pixels(pixels)
+        seen = [predictor.seen(image) for image in images]
+        pixels = np.stack([each.pixels for each in seen])
+        scores, maps = predictor.score_pixels(pixels, [each.size for each in seen])
         found = run(np.stack(images) if raw else as_tensor(pixels))
         ours.append(scores.numpy())
         theirs.append(found["score"])
@@ -224,6 +242,18 @@ def differences(predictor: Predictor, run: Run, raw: bool, count: int) -> dict[s
     if our_maps:
         result["map"] = largest(our_maps, their_maps, float(np.abs(our_maps).max()))
     return result
+
+
+def differences_of_tiles(detector: Detector, run: Run, raw: bool, count: int) -> dict[str, float]:
+    """As `differences`, of a file that takes tiles and gives the scores that are stitched."""
+    ours, theirs = [], []
+    for number in range(4):
+        tiles = [made_image(10 * number + index, *detector.frame.size) for index in range(count)]
+        pixels = as_tensor(np.stack(tiles))
+        with torch.inference_mode():
+            ours.append(detector.patch_scores(torch.from_numpy(pixels)).numpy())
+        theirs.append(run(np.stack(tiles) if raw else pixels)["map"])
+    return {"map": largest(ours, theirs, float(np.abs(ours).max()))}
 
 
 def largest(ours: list[np.ndarray], theirs: list[np.ndarray], scale: float) -> float:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from occ_lab.data.tiling import Tiles
+from occ_lab.data.transforms import Frame, Preprocessing, WholeImage
 from occ_lab.deploy.resize import resized
+from occ_lab.deploy.whole import axis, fitted, inside_scores
 from occ_lab.detector import Detector
 from occ_lab.postprocessing.maps import axis_matrices
+from occ_lab.utils.errors import InputError
 
 
 class Deployed(nn.Module):
@@ -15,15 +19,19 @@ class Deployed(nn.Module):
 
     Args:
         detector: trained, on the CPU.
-        raw: whether it takes images as they are decoded, and resizes and crops them itself.
+        raw: whether it takes images as they are decoded, and resizes them itself.
 
     Attributes:
-        resize: pixels a side after the resize.
-        crop: pixels a side after the crop.
+        frame: how images are brought to one size.
+        size: height and width that the network takes.
         has_maps: whether there are anomaly maps; otherwise whole images are scored.
-        rows: upsampling and smoothing along the columns of the maps, ``[crop, H]``, if there are
-            any.
-        columns: the same along their rows, ``[crop, W]``.
+        grid: H and W of the score maps.
+        rows: upsampling and smoothing along the columns of the maps, ``[h, H]``, if there are any.
+        columns: the same along their rows, ``[w, W]``.
+
+    Raises:
+        InputError: it takes images as they are decoded, keeps them whole, and scores embeddings:
+            the network would have to take images of any size.
     """
 
     rows: Tensor
@@ -34,13 +42,21 @@ class Deployed(nn.Module):
         super().__init__()
         self.detector = detector
         self.raw = raw
-        self.resize, self.crop = detector.frame.resize, detector.frame.crop
-        size = (self.crop, self.crop)
-        height, width = detector.patch_scores(torch.zeros(1, 3, *size)).shape[-2:]
-        self.has_maps = (height, width) != (1, 1)
-        if self.has_maps:
+        self.frame: Frame = detector.frame
+        self.size = self.frame.size
+        height, width = detector.patch_scores(torch.zeros(1, 3, *self.size)).shape[-2:]
+        self.grid = (height, width)
+        self.has_maps = self.grid != (1, 1)
+        self.whole = raw and isinstance(self.frame, WholeImage)
+        if self.whole and not self.has_maps:
+            raise InputError(
+                "input: a raw file of a detector that scores whole images of any shape would hold "
+                "a network for every size; export tensor, and resize images as the detector does"
+            )
+        self.tiled = isinstance(self.frame, Tiles)
+        if self.has_maps and not self.tiled:
             # Computed once, here: NumPy, which does it, cannot be traced.
-            matrices = axis_matrices((height, width), size, detector.postprocess.sigma)
+            matrices = axis_matrices(self.grid, self.size, detector.postprocess.sigma)
             for name, matrix in zip(("rows", "columns"), matrices, strict=True):
                 self.register_buffer(name, matrix.float())
 
@@ -48,16 +64,36 @@ class Deployed(nn.Module):
         """Score a batch of images.
 
         Args:
-            image: raw: uint8 ``[N, h, w, 3]``, RGB; else float32 ``[N, 3, crop, crop]`` in 0..1,
-                resized and cropped.
+            image: raw: uint8 ``[N, h, w, 3]``, RGB, of any size, or tiles; else float32
+                ``[N, 3, *size]`` in 0..1, resized as the detector does and filling the frame.
 
         Returns:
-            ``score``, float32 ``[N]``; and ``map``, float32 ``[N, crop, crop]``, where the detector
-            has maps.
+            ``score``, float32 ``[N]``; ``map``, float32 ``[N, *size]``, where there are maps; and
+            of raw images that are kept whole ``box``, int64 ``[4]``: top, left, height and width of
+            the images in the map, which is zero around them. Of tiles only ``map``, float32
+            ``[N, H, W]``: the scores that are stitched to those of an image.
         """
+        if self.tiled:
+            if self.raw:
+                image = image.permute(0, 3, 1, 2).float() / 255
+            return {"map": self.detector.patch_scores(image)}
+        if self.whole:
+            return self._whole(image)
         if self.raw:
-            image = resized(image, self.resize, self.crop) / 255
+            assert isinstance(self.frame, Preprocessing)
+            image = resized(image, self.frame.resize, self.frame.crop) / 255
         scores = self.detector.patch_scores(image)
         maps = self.rows @ scores @ self.columns.T if self.has_maps else None
         found = self.detector.postprocess.image_scores(scores, maps)
         return {"score": found} if maps is None else {"score": found, "map": maps}
+
+    def _whole(self, image: Tensor) -> dict[str, Tensor]:
+        """Score raw images of one size, which are kept whole."""
+        pixels, box = fitted(image, self.size)
+        scores = self.detector.patch_scores(pixels / 255)
+        post = self.detector.postprocess
+        rows, columns = (
+            axis(self.grid[of], self.size[of], post.sigma, box[of], box[of + 2]) for of in (0, 1)
+        )
+        maps = rows @ scores @ columns.T
+        return {"score": inside_scores(maps, box, post.image, post.top), "map": maps, "box": box}

@@ -6,6 +6,7 @@ import math
 
 import PIL
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 LOBES = 3  # of Pillow's Lanczos kernel, on either side
@@ -30,21 +31,42 @@ def resized(image: Tensor, side: int, crop: int) -> Tensor:
     Returns:
         Pillow's levels 0..255, float32 ``[N, 3, crop, crop]``.
     """
-    height, width = image.shape[1:3]
-    down, across = (bands(size, side, crop, image.device) for size in (height, width))
+    rows = torch.arange(crop, device=image.device) + (side - crop) // 2
+    whole = torch.full((), side, device=image.device)
+    down, across = (bands(size, whole, rows, size // side + 1) for size in image.shape[1:3])
+    return two_passes(image, down, across, (whole, whole))[:, :, :crop, :crop]
+
+
+def two_passes(
+    image: Tensor,
+    down: tuple[Tensor, Tensor],
+    across: tuple[Tensor, Tensor],
+    sides: tuple[Tensor, Tensor],
+) -> Tensor:
+    """Resize along the rows and along the columns, in the order in which Pillow does it.
+
+    Args:
+        image: uint8 ``[N, h, w, 3]``.
+        down: the bands of the columns, see `bands`.
+        across: the bands of the rows.
+        sides: height and width of the whole image after the resize, each ``[]``.
+
+    Returns:
+        Whole levels, float32 ``[N, 3, ...]``, with rows and columns to fill the last bands.
+    """
 
     def rows_first(pixels: Tensor) -> Tensor:
-        return shrunk(shrunk(pixels.mT, *across).mT, *down)[:, :, :crop, :crop].float()
+        return shrunk(shrunk(pixels.mT, *across).mT, *down).float()
 
     def columns_first(pixels: Tensor) -> Tensor:
         # contiguous, since both orders must give the same layout
-        return shrunk(shrunk(pixels, *down).mT, *across).mT[:, :, :crop, :crop].float().contiguous()
+        return shrunk(shrunk(pixels, *down).mT, *across).mT.float().contiguous()
 
     pixels = image.permute(0, 3, 1, 2)
     if not COLUMNS_FIRST:
         return rows_first(pixels)
-    h, w = (torch.full((), size, device=image.device) for size in (height, width))
-    tall = (h > side) & (2 * w < h + side)
+    h, w = (torch.full((), size, device=image.device) for size in image.shape[1:3])
+    tall = (h > sides[0]) & (2 * (w - sides[1]) < h - sides[0])
     found: Tensor = torch.cond(tall, columns_first, rows_first, (pixels,))
     return found
 
@@ -64,7 +86,7 @@ def shrunk(pixels: Tensor, weights: Tensor, slices: Tensor) -> Tensor:
     return ((sums + ONE / 2) / ONE).floor().clamp(0, 255)
 
 
-def bands(size: int, side: int, crop: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def bands(size: int, side: Tensor, rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """The resize along one axis, a few rows of the result at a time.
 
     Such a band depends on a slice of the image; the rest of the image has no weight in it. All
@@ -72,39 +94,39 @@ def bands(size: int, side: int, crop: int, device: torch.device) -> tuple[Tensor
 
     Args:
         size: pixels along the axis; symbolic while a graph of any size is traced.
-        side: pixels along the axis after the resize.
-        crop: how many of these are kept, at the centre.
-        device: where it is computed.
+        side: pixels along the axis after the resize, ``[]``.
+        rows: which of these are wanted, int64 ``[n]``, in rising order.
+        most: pixels before for each pixel after, or more; symbolic as ``size`` is.
 
     Returns:
-        The weights, float64 ``[G, R, L]``, of G · R ≥ ``crop`` rows, and the indices of the pixels
-        that they belong to, int64 ``[G, L]``.
+        The weights, float64 ``[G, R, L]``, of G · R ≥ n rows, and the indices of the pixels that
+        they belong to, int64 ``[G, L]``.
     """
-    count = -(-crop // BAND)
-    rows = torch.arange(count * BAND, device=device).view(count, BAND)
-    rows = rows + (side - crop) // 2
-    margin = LOBES * (size // side + 1)  # at least as far as the kernel reaches
+    count = -(-len(rows) // BAND)
+    rows = F.pad(rows[None].double(), (0, count * BAND - len(rows)), "replicate")[0].long()
+    rows = rows.view(count, BAND)
+    margin = LOBES * most  # at least as far as the kernel reaches
     first = (2 * rows[:, :1] + 1) * size // (2 * side) - margin
-    slices = first + torch.arange(BAND * size // side + 2 * margin + 3, device=device)
+    slices = first + torch.arange(BAND * most + 2 * margin + 3, device=rows.device)
     weights = fixed_point(slices[:, None], rows[:, :, None], size, side)
     return weights, slices.clamp(0, size - 1)
 
 
-def fixed_point(pixel: Tensor, row: Tensor, size: int, side: int) -> Tensor:
+def fixed_point(pixel: Tensor, row: Tensor, size: int, side: Tensor) -> Tensor:
     """Weights of pixels in rows of the result; those of a row sum to about `ONE`.
 
     Args:
         pixel: indices, int64 ``[..., 1, L]``; those outside 0..size − 1 have no weight.
         row: indices, int64 ``[..., R, 1]``; a row beyond the image has no weights.
         size: pixels along the axis; symbolic while a graph of any size is traced.
-        side: pixels along the axis after the resize.
+        side: pixels along the axis after the resize, ``[]``.
 
     Returns:
         Whole numbers, float64 ``[..., R, L]``.
     """
     # The distance of a pixel to a row's centre, (pixel + ½) − (row + ½) size / side, over the
     # kernel's scale, max(size / side, 1): a fraction of whole numbers.
-    reach = 2 * torch.full((), size, device=pixel.device).clamp_min(side)
+    reach = 2 * torch.maximum(torch.full((), size, device=pixel.device), side)
     distance = ((2 * pixel + 1) * side - (2 * row + 1) * size).double() / reach
     weights = torch.where((pixel >= 0) & (pixel < size), lanczos(distance), 0.0)
     total = weights.sum(dim=-1, keepdim=True)

@@ -96,7 +96,8 @@ def fit(
         steps: optimizer steps of such an objective, or ``auto``, which chooses them by held-out
             normal images. Without ``max_epochs`` it is ``auto`` over a frozen backbone, and
             a backbone that is trained gets 10 epochs.
-        calibration: which normal images a threshold comes from; None sets none.
+        calibration: which normal images a threshold comes from; by default five folds of images
+            of your own, and none of a published benchmark.
         cache: of features; True is the folder that the commands use, False computes them for
             every batch.
         trainer: makes a Trainer from loggers, callbacks and a number of epochs.
@@ -182,6 +183,7 @@ def settings(job: Job, data: AnomalyDataModule) -> dict[str, Any]:
             "category": data.task,
             "resize": benchmark.resize,
             "crop": benchmark.crop,
+            "tile": benchmark.tile,
         },
         "loss": {"name": type(job.objective()).__name__.lower(), **parts_of(job)["objective"]},
         "backbone": {"name": job.backbone.name, **parts_of(job)["backbone"]},
@@ -199,9 +201,7 @@ def parts_of(job: Job) -> dict[str, dict[str, Any]]:
 
 def result_of(member: Fitted, job: Job, directory: Path | None) -> FitResult:
     """What is returned of a fitted and tested detector."""
-    predictor = Predictor(
-        member.detector, member.data.task, member.calibration, job.calibration.overkill
-    )
+    predictor = Predictor(member.detector, member.data.task, member.calibration, member.overkill)
     recorder = member.recorder
     return FitResult(
         predictor,

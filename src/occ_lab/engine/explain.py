@@ -86,7 +86,8 @@ def with_nearest(
     """
     every = -(-len(data.train_images) // CANDIDATES)
     items = data.train_images.items[::every]
-    candidates = TaskImages(data.benchmark, items, masks=False, drawn=data.train_images.drawn)
+    drawn = data.train_images.drawn
+    candidates = TaskImages(data.benchmark, items, drawn=drawn, frame=data.preprocessing)
     for first in range(0, len(places), TOGETHER):
         some = places[first : first + TOGETHER]
         images = torch.stack([data.test_images[place]["image"] for place in some]).to(device)

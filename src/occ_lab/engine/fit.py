@@ -27,11 +27,11 @@ from occ_lab.engine.steps import ChosenSteps, StepCount
 from occ_lab.features.dataset import in_memory
 from occ_lab.features.extraction import use_features
 from occ_lab.metrics.calibration import Calibration
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.quiet import quiet_lightning
 
 log = logging.getLogger(__name__)
 
-IMAGES = 32  # whose scores are upsampled at once
 ENDLESS = -1  # epochs, of a training that is counted in steps
 
 
@@ -48,6 +48,7 @@ class Fitted:
         steps: optimizer steps that the detector was trained for; None without any.
         curve: the learning curve of steps that were chosen, see `ChosenSteps`; else empty.
         calibration: the scores of normal images it was not fitted to; None without any.
+        overkill: the false-positive rate to decide at; None without calibration.
         best_epochs: the best epoch of each metric by the test set; None unless asked for.
     """
 
@@ -59,6 +60,7 @@ class Fitted:
     steps: int | None = None
     curve: Sequence[dict[str, float]] = ()
     calibration: Calibration | None = None
+    overkill: float | None = None
     best_epochs: dict[str, dict[str, float]] | None = None
 
     def test(self) -> None:
@@ -68,21 +70,18 @@ class Fitted:
 
     def training_scores(self) -> Tensor:
         """The patch scores ``[N, H, W]`` of the training images."""
-        return self._patch_scores(self.data.setup_dataloader())
+        self._predict(self.data.setup_dataloader())
+        return self.recorder.predicted("patch_scores")
 
     def calibration_scores(self) -> tuple[Tensor, Tensor]:
         """Image scores ``[n]`` of the images set aside, and the peaks ``[n]`` of their maps."""
-        scores, peaks = [], []
-        for some in torch.split(self._patch_scores(self.data.calibration_dataloader()), IMAGES):
-            maps, found = self.detector.maps_and_scores(some)
-            scores.append(found)
-            peaks.append(found if maps is None else maps.flatten(1).amax(dim=1))
-        return torch.cat(scores), torch.cat(peaks)
+        self._predict(self.data.calibration_dataloader())
+        return self.recorder.predicted("score"), self.recorder.predicted("peak")
 
-    def _patch_scores(self, batches: DataLoader[Any]) -> Tensor:
+    def _predict(self, batches: DataLoader[Any]) -> None:
+        """Let the recorder keep the scores of all batches."""
         with quiet_lightning():
             self.trainer.predict(self.detector, batches, return_predictions=False)
-        return self.recorder.predicted("patch_scores")
 
 
 def fitted(
@@ -108,18 +107,32 @@ def fitted(
         state: the file that a training by gradient keeps its state in while it goes on, and is
             resumed from; None keeps none.
     """
-    aside = job.calibration.held_out(len(benchmark.split(task).train))
-    scored = []
-    if job.calibration.folds:
-        folds = (fit_without(fold, job, benchmark, task) for fold in aside)
-        scored = [fold.calibration_scores() for fold in folds]
+    images = len(benchmark.split(task).train)
+    # An ensemble of views has no single detector to calibrate.
+    plan = job.calibration.settled(images, own=benchmark.own and len(job.views) == 1)
+    aside = plan.held_out(images)
+    scored, seconds, features = [], dict[str, float](), 0.0
+    if plan.folds:
+        log.info("calibration: a detector is fitted without each of %d folds first", plan.folds)
+        with timed(seconds, "calibration"):
+            for fold in aside:
+                without = fit_without(fold, job, benchmark, task)
+                scored.append(without.calibration_scores())
+                features += without.seconds["features"]  # which the first one makes for all
+        seconds["calibration"] -= features
         aside = []
     member = fit_without(aside[0] if aside else [], job, benchmark, task, loggers, callbacks, state)
     member.trainer.save_checkpoint(checkpoint, weights_only=True)
+    member.seconds.update(seconds)
+    member.seconds["features"] += features
     if aside:
         scored = [member.calibration_scores()]
     if scored:
-        member.calibration = Calibration.of(*map(torch.cat, zip(*scored, strict=True)))
+        try:
+            member.calibration = Calibration.of(*map(torch.cat, zip(*scored, strict=True)))
+        except ValueError as error:  # of images that the detector cannot judge
+            raise InputError(f"{task}: {error}", part="calibration") from error
+        member.overkill = plan.overkill
     member.test()
     return member
 
@@ -164,7 +177,7 @@ def fit_without(
         use_fast_samples(data, job, trainer.strategy.root_device)
     # Not before: a pass for the cache draws random numbers, a hit draws none.
     seed_everything(job.seed, workers=True, verbose=False)
-    detector = job.detector(benchmark)
+    detector = job.detector(data.preprocessing)
     resumed = str(kept_state) if kept_state and kept_state.is_file() else None
     if detector.backbone.trained and not resumed:
         with timed(seconds, "pretrain"):

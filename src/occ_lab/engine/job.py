@@ -15,12 +15,13 @@ from lightning.pytorch.loggers import Logger
 
 from occ_lab.backbones.base import Backbone
 from occ_lab.data.base import Benchmark
-from occ_lab.data.transforms import Preprocessing
+from occ_lab.data.transforms import Frame
 from occ_lab.detector import Detector
 from occ_lab.engine.calibrate import CalibrationPlan
 from occ_lab.explain.attribution import Attribution
 from occ_lab.features.cache import FeatureCache
 from occ_lab.objectives.base import Objective
+from occ_lab.objectives.norm.objective import Norm
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.projectors import MakeProjector
 from occ_lab.utils.errors import InputError, check_number
@@ -148,6 +149,7 @@ class Job:
         seed: of initial weights and the order of batches.
         oracle: whether the test set is looked at after every epoch, to report the best one.
         maps: how many heatmap pictures a task gets, the worst misses first.
+        moments: whether the sums that a closed form is solved from are kept, for streams.
     """
 
     views: list[Benchmark]
@@ -172,6 +174,7 @@ class Job:
     seed: int = 0
     oracle: bool = False
     maps: int = 16
+    moments: bool = False
 
     @property
     def benchmark(self) -> Benchmark:
@@ -185,8 +188,12 @@ class Job:
             return TRAINED
         return self.max_epochs
 
-    def detector(self, benchmark: Benchmark) -> Detector:
-        """An untrained detector; its random weights come from the global seed."""
+    def __post_init__(self) -> None:
+        for view in self.views:  # frames of whole images fit the patches of a transformer
+            view.multiple = self.backbone.multiple
+
+    def detector(self, frame: Frame | None) -> Detector:
+        """An untrained detector for images in a frame; random weights come from the global seed."""
         return Detector(
             copy.deepcopy(self.backbone) if self.backbone.trained else self.backbone,
             self.objective(),
@@ -194,7 +201,7 @@ class Job:
             self.optimizer,
             self.scheduler,
             self.postprocess,
-            Preprocessing(benchmark.resize, benchmark.crop),
+            frame,
         )
 
     def check(self) -> None:
@@ -210,7 +217,13 @@ class Job:
             check_number(name, getattr(self, name), at_least=1, integer=True)
         self.check_length()
         check_number("validation", self.validation, at_least=0, at_most=0.99)
-        one_pass = self.objective().one_pass
+        objective = self.objective()
+        one_pass = objective.one_pass
+        if self.moments and not (one_pass and isinstance(objective, Norm)):
+            raise InputError(
+                "moments: only the norm-space objective in closed form is solved from moments that "
+                f"could be kept, not {type(objective).__name__}"
+            )
         if self.oracle and one_pass:
             raise InputError("oracle: the objective learns in one pass; it has no best epoch")
         if len(self.views) > 1:
@@ -230,9 +243,49 @@ class Job:
             )
         self.backbone.check_tasks(self.benchmark.tasks())
         for view in self.views:
-            self.backbone.check_size(view.crop, view.crop)
+            self._check_size(view)
         if self.projector is not None:
             self.projector(self.backbone.channels)
+
+    def _check_size(self, view: Benchmark) -> None:
+        """Look at the size of the images that the backbone will get.
+
+        Raises:
+            InputError: it cannot take them.
+        """
+        if view.tile is not None:
+            self._check_tiles(view)
+        if view.crop != "whole" and view.tile is None:
+            self.backbone.check_size(view.crop, view.crop)
+            return
+        if len(self.views) > 1:
+            raise InputError("crop: an ensemble of views needs crops in pixels, not whole images")
+        for task in view.tasks():
+            frame = view.preprocessing(task)
+            try:
+                self.backbone.check_size(*frame.size)
+            except InputError as error:
+                how = "sees images in tiles" if view.tile else "keeps images whole, in a frame"
+                raise InputError(
+                    f"{error}\n{view.name} {how} of {frame.size[0]}x{frame.size[1]} px; a crop in "
+                    "pixels and no tiles resizes them to a square",
+                    part=error.part,
+                ) from error
+
+    def _check_tiles(self, view: Benchmark) -> None:
+        """Refuse what images in tiles cannot be combined with.
+
+        Raises:
+            InputError: more than one view, a backbone that is trained, or explanations.
+        """
+        refused = {
+            "an ensemble of views": len(self.views) > 1,
+            f"the backbone {self.backbone.name}, which is trained": self.backbone.trained,
+            "explanations, which are of the images that a network takes": bool(self.explanations),
+        }
+        for what, there in refused.items():
+            if there:
+                raise InputError(f"tile: tiles do not go with {what}", part="dataset")
 
     def check_length(self) -> None:
         """Look at what says how long a training by gradient is.

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from occ_lab.features.regions import inside, valid_positions
 from occ_lab.metrics import ImageAUROC, PixelAUROC
 from occ_lab.objectives.norm.domain import measured_end
 from occ_lab.objectives.norm.drawn import length_and_cosine
@@ -37,6 +38,7 @@ class NormScores:
         masks: bool ``[N, h, w]``, or None.
         postprocess: makes image scores and anomaly maps of scores.
         size: height and width of the anomaly maps.
+        boxes: the parts of them that are the images, int64 ``[N, 4]``; None where they are all.
     """
 
     spread: Tensor
@@ -47,6 +49,7 @@ class NormScores:
     masks: Tensor | None
     postprocess: PostProcess
     size: tuple[int, int]
+    boxes: Tensor | None = None
 
     def aurocs(self, times: Sequence[int], norm: float, pixels: bool = True) -> dict[str, float]:
         """AUROCs at a norm.
@@ -66,11 +69,12 @@ class NormScores:
         )
         maps = (spread + norm**2 * constant).sqrt()
         for indices in torch.split(torch.arange(len(self.labels)), IMAGES):
-            full = self.postprocess.maps(maps[indices], self.size)
-            image_scores = self.postprocess.image_scores(maps[indices], full)
+            boxes = None if self.boxes is None else self.boxes[indices]
+            full, image_scores = self.postprocess.framed(maps[indices], self.size, boxes)
             image.update(image_scores, self.labels[indices])
             if full is not None and masks is not None:
-                pixel.update(full, masks[indices])
+                for own, marked in inside(boxes, full, masks[indices]):
+                    pixel.update(own, marked)
         figures = {"image_auroc": float(image.compute())}
         if masks is not None:
             figures["pixel_auroc"] = float(pixel.compute())
@@ -121,6 +125,8 @@ class NormScores:
             cells = F.adaptive_max_pool2d(self.masks.float()[:, None], length.shape[-2:])
             anomalous = cells[:, 0] > 0
         chosen = normal_image | anomalous
+        if self.boxes is not None:
+            chosen &= valid_positions(self.boxes, self.size, length.shape[-2:])
         lengths, cosines = (x[chosen].double().numpy() for x in (length, cosine))
         kinds = anomalous[chosen].numpy()
         scores = {

@@ -21,6 +21,7 @@ from occ_lab.engine.norm_figures import NormScores
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.extraction import use_features
 from occ_lab.features.levels import pieces
+from occ_lab.features.regions import framed_levels, valid_positions
 from occ_lab.objectives.norm.domain import domain_end, settled_end
 from occ_lab.objectives.norm.drawn import DrawnMaps
 from occ_lab.objectives.norm.local_form import INTEGRATED
@@ -108,7 +109,11 @@ class NormStudy:
         check_number("workers", self.workers, at_least=0, integer=True)
         check_number("seed", self.seed, at_least=0, integer=True)
         frozen(self.backbone).check_tasks(self.benchmark.tasks())
-        self.backbone.check_size(self.benchmark.crop, self.benchmark.crop)
+        if self.benchmark.crop != "whole":
+            self.backbone.check_size(self.benchmark.crop, self.benchmark.crop)
+        self.benchmark.multiple = self.backbone.multiple
+        if self.benchmark.tile is not None:
+            raise InputError("tile: a norm study has no tiles; set it to null", part="dataset")
 
     @property
     def flow_times(self) -> list[float]:
@@ -121,22 +126,12 @@ class NormStudy:
         wanted = INTEGRATED if isinstance(time, str) else (time,)
         return [self.flow_times.index(t) for t in wanted]
 
-    def image_scores(self, scores: Tensor) -> Tensor:
-        """Image scores ``[B]`` of scores ``[B, H, W]``."""
-        return self.postprocess.image_scores(scores, self.postprocess.maps(scores, self.size))
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the anomaly maps."""
-        return self.benchmark.crop, self.benchmark.crop
-
     def levels(self, batch: dict[str, Any]) -> list[Tensor]:
         """The levels ``[B, C_l, H_l, W_l]`` of a batch, cached or computed, float32."""
         if "levels" in batch:
             return [level.to(self.device).float() for level in batch["levels"]]
         with torch.inference_mode():
-            computed: list[Tensor] = self.backbone(batch["image"].to(self.device))
-        return computed
+            return framed_levels(self.backbone, batch["image"].to(self.device), batch.get("box"))
 
 
 def frozen(backbone: Backbone) -> FrozenBackbone:
@@ -237,8 +232,12 @@ def study_task(plan: NormStudy, task: str, folder: Path, title: str) -> dict[str
     plan.backbone.to(plan.device)
     halves = [LocalMoments(plan.cell, plan.normalize).to(plan.device) for _ in range(2)]
     for batch in data.setup_dataloader():
-        for moments, levels in zip(halves, halved(plan, batch), strict=True):
-            moments.update(levels)
+        for moments, own in zip(halves, halves_of(batch), strict=True):
+            levels, valid = plan.levels(own), None
+            if "box" in own:
+                grid, size = levels[0].shape[-2:], data.preprocessing.size
+                valid = valid_positions(own["box"], size, grid, levels[0].device)
+            moments.update(levels, valid)
     ends = domain_ends(plan, data, halves)
     whole, other = halves
     whole.add(other.state())
@@ -270,11 +269,17 @@ def study_task(plan: NormStudy, task: str, folder: Path, title: str) -> dict[str
     return figures
 
 
-def halved(plan: NormStudy, batch: dict[str, Any]) -> list[list[Tensor]]:
-    """The levels of the images of a batch with an even index, and of the others."""
-    levels = plan.levels(batch)
-    odd = (batch["index"] % 2 == 1).to(levels[0].device)
-    return [[level[own] for level in levels] for own in (~odd, odd)]
+def halves_of(batch: dict[str, Any]) -> list[dict[str, Any]]:
+    """The images of a batch with an even index, and the others: what a batch holds as tensors."""
+    odd = batch["index"] % 2 == 1
+    tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+    halves: list[dict[str, Any]] = [
+        {name: value[own] for name, value in tensors.items()} for own in (~odd, odd)
+    ]
+    if "levels" in batch:
+        for half, own in zip(halves, (~odd, odd), strict=True):
+            half["levels"] = [level[own] for level in batch["levels"]]
+    return halves
 
 
 def domain_ends(
@@ -286,15 +291,18 @@ def domain_ends(
         for other in reversed(halves)
     ]
     means = torch.stack([model.means for model in models]).mean(dim=0)
-    maps = []
+    maps, boxes = [], []
     for batch in data.setup_dataloader():
-        for model, levels in zip(models, halved(plan, batch), strict=True):
-            maps += [torch.stack(model(piece)).cpu() for piece in pieces(levels)]
+        for model, own in zip(models, halves_of(batch), strict=True):
+            maps += [torch.stack(model(piece)).cpu() for piece in pieces(plan.levels(own))]
+            boxes += [own["box"]] if "box" in own else []
+    inside = torch.cat(boxes) if boxes else None
     spread, constant = torch.cat(maps, dim=2)  # [T, N, H, W] each
 
     def end_at(indices: list[int], norm: float) -> float:
         parts = integrated(spread[indices], constant[indices], means[:, indices], norm)
-        return domain_end(*map(plan.image_scores, parts))
+        framed = (plan.postprocess.framed(each, data.preprocessing.size, inside) for each in parts)
+        return domain_end(*(scores for _, scores in framed))
 
     every = [partial(end_at, plan.indices(time)) for time in plan.times]
     return [
@@ -327,7 +335,8 @@ def score_test_images(
         torch.cat(labels),
         every_mask,
         plan.postprocess,
-        plan.size,
+        data.preprocessing.size,
+        data.test_images.boxes,
     )
 
 

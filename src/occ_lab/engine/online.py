@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,9 +89,10 @@ class Online:
         self.projector: Conv1x1 | LocalProjector = detector.projector
         self.keep = 1.0 if half_life is None else 0.5 ** (1 / half_life)
         self.refresh = refresh
-        self.weight = 0.0
+        # A detector that was fitted in this program has learned from images already.
+        self.weight = float(self.images)
         self.fresh = 0.0
-        self.chosen_at = 0  # images, when t was last chosen
+        self.chosen_at = self.images  # when t was last chosen
 
     @property
     def images(self) -> int:
@@ -104,12 +105,28 @@ class Online:
         return self.fresh > 0 and self.fresh >= self.refresh * self.weight
 
     @torch.no_grad()
-    def learn(self, levels: Sequence[Tensor]) -> None:
-        """Add an image, levels ``[1, C_l, H_l, W_l]``; see `due`."""
+    def learn(self, levels: Sequence[Tensor], valid: Tensor | None = None) -> None:
+        """Add an image; see `due`.
+
+        Args:
+            levels: ``[1, C_l, H_l, W_l]``, finest first.
+            valid: the positions that are of the image, bool ``[1, H, W]``; None is all.
+        """
+        self.learn_parts([(levels, valid)])
+
+    @torch.no_grad()
+    def learn_parts(self, parts: Iterable[tuple[Sequence[Tensor], Tensor | None]]) -> None:
+        """Add an image in tiles, a few at a time.
+
+        Args:
+            parts: levels ``[B, C_l, H_l, W_l]``, and which positions are of the image, bool
+                ``[B, H, W]``, or None for all.
+        """
         if self.keep < 1:
             for moments in self._moments:
                 moments.scale(self.keep)
-        self.objective.observe(levels)
+        for levels, valid in parts:
+            self.objective.observe(levels, valid)
         self.weight = self.keep * self.weight + 1
         self.fresh += 1
 
@@ -178,6 +195,16 @@ class Online:
             factor = torch.cat([tensors["projector"].flatten(1), tensors["bias"][:, None]], 1)
             self.projector.assign(factor)
         self.objective.target = self.objective.target.new_zeros(self.projector.out_channels)
+
+    def forget(self) -> None:
+        """Remove all that was learned; the projector stays as it is until it is solved for."""
+        for moments in self._moments:
+            moments.scale(0.0)
+            moments.seen = 0
+        if self.objective.flow_time:
+            self.objective.flow_time.forget()
+        self.weight = self.fresh = 0.0
+        self.chosen_at = 0
 
     def merge(self, states: Sequence[OnlineState]) -> None:
         """Add the images of all states; their order does not matter."""

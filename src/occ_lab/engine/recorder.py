@@ -10,12 +10,12 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from occ_lab.data.batches import as_batch
-from occ_lab.detector import Detector
+from occ_lab.detector import Detector, evaluate
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.postprocessing.prediction import Prediction
 from occ_lab.utils.processes import gathered_objects
 
-KEPT = ("index", "label", "score", "patch_scores")
+KEPT = ("index", "label", "score", "patch_scores", "peak")
 
 
 class Recorder(Callback):
@@ -60,9 +60,16 @@ class Recorder(Callback):
         """What the test has found, in the order of the dataset.
 
         Args:
-            name: ``index``, ``label`` or ``score`` ``[N]``, or ``patch_scores`` ``[N, H, W]``.
+            name: ``index``, ``label``, ``score`` or ``peak`` ``[N]``, or ``patch_scores``
+                ``[N, H, W]``, if all images have one grid.
         """
         return in_order(self._tested, name)
+
+    def tested_maps(self) -> list[Tensor]:
+        """The patch scores ``[H, W]`` of each image of the test, in the order of the dataset."""
+        order = torch.cat([part["index"] for part in self._tested]).argsort()
+        maps = [each for part in self._tested for each in part["patch_scores"]]
+        return [maps[index] for index in order.tolist()]
 
     def predicted(self, name: str) -> Tensor:
         """What the prediction of this process has found; as `tested`."""
@@ -89,7 +96,7 @@ class Oracle(Callback):
             moved = pl_module.transfer_batch_to_device(as_batch(batch), pl_module.device, 0)
             with trainer.precision_plugin.forward_context():
                 _, maps, scores = pl_module.batch_scores(moved)
-            evaluation.update(scores, moved["label"], maps, moved.get("mask"))
+            evaluate(evaluation, moved, maps, scores)
         pl_module.train()
         self.history.append(evaluation.compute())
 

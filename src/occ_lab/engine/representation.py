@@ -68,16 +68,25 @@ def check_side(representation: Representation, benchmark: Benchmark) -> None:
         InputError: it takes images of another size, or patches larger than the images.
     """
     side = representation.encoder.side
-    if representation.patches and side > benchmark.crop:
+    if benchmark.tile is not None:
+        raise InputError("tile: an encoder is not trained on tiles; set it to null", "dataset")
+    if representation.patches and side > benchmark.resize:
+        raise InputError(
+            f"encoder.side: patches of {side} px are larger than the images, which are resized to "
+            f"{benchmark.resize} px",
+            part="representation",
+        )
+    if representation.patches and benchmark.crop != "whole" and side > benchmark.crop:
         raise InputError(
             f"encoder.side: patches of {side} px are larger than the images, which are cropped to "
             f"{benchmark.crop} px",
             part="representation",
         )
     if not representation.patches and side != benchmark.crop:
+        kept = "kept whole" if benchmark.crop == "whole" else f"cropped to {benchmark.crop} px"
         raise InputError(
-            f"encoder.side: {side} px are not the {benchmark.crop} px that images are cropped to; "
-            "they must be the same unless patches is above 0",
+            f"encoder.side: {side} px, but images are {kept}; set the crop to {side} px, or "
+            "patches above 0",
             part="representation",
         )
 

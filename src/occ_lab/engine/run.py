@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,22 +17,33 @@ from torch import Tensor
 
 from occ_lab.data.base import Benchmark
 from occ_lab.data.datamodule import AnomalyDataModule
-from occ_lab.engine.calibrate import figures_of, write_calibration
+from occ_lab.data.sight import sight
+from occ_lab.data.tiling import Tiles
+from occ_lab.data.transforms import Preprocessing, at_full_size, contained
+from occ_lab.engine.calibrate import ALARM, CALIBRATION, figures_of, write_calibration
 from occ_lab.engine.explain import write_explanations
 from occ_lab.engine.fit import Fitted, fitted
 from occ_lab.engine.job import Job, Watcher
+from occ_lab.engine.live import MOMENTS, write_moments
 from occ_lab.engine.stopping import resumable
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.postprocessing.ensemble import View, ensemble
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.reporting.learning_curve import save_learning_curve
 from occ_lab.reporting.pictures import save_pictures
-from occ_lab.reporting.record import METRICS, RunRecord, leads, to_csv, to_json
-from occ_lab.reporting.tables.results import TITLES, calibration_table, percent, results_table
+from occ_lab.reporting.record import METRICS, RunRecord, cell, leads, to_csv, to_json
+from occ_lab.reporting.tables.results import (
+    TITLES,
+    calibration_notes,
+    calibration_table,
+    percent,
+    results_table,
+)
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.memory import peak_mb, reset_peak
 
 IMAGES = 32  # upsampled at once
+LARGEST = 1024  # pixels a side of an image in the pictures of a run
 
 Fit: TypeAlias = Callable[
     [Job, Benchmark, str, Sequence[Logger], Sequence[Callback], Path, Path | None], Fitted
@@ -47,14 +59,14 @@ class Tested:
         metrics: in 0..1.
         labels: ``[N]``, 1 anomalous.
         scores: of the images, ``[N]``.
-        patch_scores: ``[N, H, W]``, before they are upsampled and smoothed.
+        patch_scores: of each image ``[H, W]``, before they are upsampled and smoothed.
     """
 
     data: AnomalyDataModule
     metrics: dict[str, float]
     labels: Tensor
     scores: Tensor
-    patch_scores: Tensor
+    patch_scores: Sequence[Tensor]
 
 
 def run(
@@ -86,12 +98,11 @@ def run(
         return {}
     figures = {task: record.finished[task] for task in tasks}
     watcher.run_ended(figures)
-    print_results(job, record, figures, published, console)
+    print_results(record, figures, published, console)
     return figures
 
 
 def print_results(
-    job: Job,
     record: RunRecord,
     figures: dict[str, dict[str, Any]],
     published: Mapping[str, Any] | None,
@@ -104,14 +115,16 @@ def print_results(
     calibrated = calibration_table(figures)
     if calibrated:
         console.print(calibrated)
+    for note in calibration_notes(figures, ALARM):
+        console.print(note, soft_wrap=True, markup=False)
     if published:
         console.print(published_line(published), soft_wrap=True)
     directory = record.directory
     console.print(f"run directory: {directory}", soft_wrap=True)
-    if job.maps:
-        console.print(f"heatmaps:      {directory}/tasks/*/maps/*.png", soft_wrap=True)
-    if job.explanations:
-        console.print(f"explanations:  {directory}/tasks/*/explanations/*.png", soft_wrap=True)
+    for title, folder in (("heatmaps:    ", "maps"), ("explanations:", "explanations")):
+        pictures = f"tasks/*/{folder}/*.png"
+        if any(directory.glob(pictures)):
+            console.print(f"{title}  {directory}/{pictures}", soft_wrap=True)
 
 
 def run_tasks(
@@ -133,6 +146,9 @@ def run_tasks(
                 console.print(f"{task}: finished before, skipped")
                 continue
             console.rule(f"{task} ({number} of {len(tasks)})", align="left")
+            seen = sight(job.benchmark, task, job.benchmark.preprocessing(task))
+            if seen:
+                console.print(seen, soft_wrap=True)
             with record.task(task) as folder:
                 run_task(job, record, task, folder, watcher, fit)
             record.drop_state(task)
@@ -168,10 +184,12 @@ def run_task(
     tested = joined(job.postprocess, members) if len(members) > 1 else alone(members[0])
     figures = task_figures(tested, members)
     calibration = members[0].calibration
-    if calibration is not None:
-        overkill = job.calibration.overkill
+    overkill = members[0].overkill
+    if calibration is not None and overkill is not None:
         figures["calibration"] = figures_of(calibration, overkill, tested.scores, tested.labels)
-        write_calibration(folder / "calibration.json", calibration)
+        write_calibration(folder / CALIBRATION, calibration, overkill)
+    if job.moments and leads():
+        write_moments(folder / MOMENTS, members[0].detector)
     write_scores(folder, tested)
     pictures = write_pictures(folder / "maps", tested, job.postprocess, job.maps)
     watcher.task_ended(task, tested.scores.numpy(), tested.labels.numpy(), pictures)
@@ -208,13 +226,17 @@ def task_figures(tested: Tested, members: Sequence[Fitted]) -> dict[str, Any]:
 def alone(member: Fitted) -> Tested:
     """What one detector's own test says."""
     recorder = member.recorder
-    found = map(recorder.tested, ("label", "score", "patch_scores"))
-    return Tested(member.data, recorder.metrics, *found)
+    label, score = recorder.tested("label"), recorder.tested("score")
+    return Tested(member.data, recorder.metrics, label, score, recorder.tested_maps())
 
 
 def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
     """What the detectors of all views say together, in the frame of the first: CFA++."""
-    views = [View(member.data.benchmark.resize, member.data.benchmark.crop) for member in members]
+    views = []
+    for member in members:
+        frame = member.data.preprocessing
+        assert isinstance(frame, Preprocessing)  # a job with several views has made sure of it
+        views.append(View(frame.resize, frame.crop))
     maps = ensemble(
         [member.recorder.tested("patch_scores") for member in members],
         [member.training_scores() for member in members],
@@ -223,7 +245,7 @@ def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
     )
     data = members[0].data
     labels = members[0].recorder.tested("label")
-    size = (data.benchmark.crop, data.benchmark.crop)
+    size = data.preprocessing.size
     evaluation, scores = Evaluation(), []
     for indices in torch.split(torch.arange(len(maps)), IMAGES):
         full = postprocess.maps(maps[indices], size)
@@ -231,13 +253,13 @@ def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
         facts = [data.test_images.facts(int(index)) for index in indices]
         masks = torch.stack([each["mask"] for each in facts]) if data.split.has_masks else None
         evaluation.update(scores[-1], labels[indices], full, masks)
-    return Tested(data, evaluation.compute(), labels, torch.cat(scores), maps)
+    return Tested(data, evaluation.compute(), labels, torch.cat(scores), list(maps))
 
 
 def write_scores(folder: Path, tested: Tested) -> None:
     """Write ``scores.csv``: path, label and score of each test image, in the split's order."""
     rows = [
-        {"path": str(item), "label": label, "score": score}
+        {"path": cell(item), "label": label, "score": score}
         for item, label, score in zip(
             tested.data.split.test, tested.labels.tolist(), tested.scores.tolist(), strict=True
         )
@@ -249,20 +271,31 @@ def write_pictures(
     folder: Path, tested: Tested, postprocess: PostProcess, count: int
 ) -> list[Path]:
     """Save the pictures of the worst misses; a semantic task has the images alone."""
-    images = tested.data.test_images
-    side = tested.data.benchmark.crop
+    images, frame = tested.data.test_images, tested.data.preprocessing
+    whole = not isinstance(frame, Preprocessing)
 
     def heat(index: int) -> np.ndarray:
-        anomaly_map = postprocess.maps(tested.patch_scores[index : index + 1], (side, side))
-        assert anomaly_map is not None
-        return anomaly_map[0].float().numpy()
+        patches, boxes = tested.patch_scores[index], images.box_of([index])
+        size = images.benchmark.image_size(images.items[index]) if whole else frame.size
+        maps, _ = (
+            postprocess.stitched(patches, size)
+            if isinstance(frame, Tiles)
+            else postprocess.framed(patches[None], frame.size, boxes)
+        )
+        assert maps is not None
+        shown = maps[0].float()
+        if whole:
+            small = contained(size, (LARGEST, LARGEST)) if max(size) > LARGEST else size
+            shown = at_full_size(shown, frame.box(*size), frame.shown(*small), small)
+        return shown.numpy()
 
-    has_maps = tested.patch_scores.shape[-2:] != torch.Size([1, 1])
+    has_maps = tested.patch_scores[0].shape != torch.Size([1, 1])
     return save_pictures(
         folder,
-        images.__getitem__,
+        partial(images.whole, largest=LARGEST) if whole else images.__getitem__,
         heat if has_maps else None,
         tested.scores.numpy(),
         tested.labels.numpy(),
         count,
+        whole,
     )

@@ -17,6 +17,7 @@ from occ_lab.data.batches import as_batch
 from occ_lab.detector import Detector
 from occ_lab.features.levels import pieces
 from occ_lab.features.pasting import cut_and_paste
+from occ_lab.features.regions import spans
 from occ_lab.metrics.curves import auroc
 from occ_lab.utils.processes import all_reduced
 
@@ -82,6 +83,7 @@ class ChosenSteps(StepCount):
         self._losses: list[Tensor] = []
         self._normal: list[Tensor] = []
         self._pasted: list[Tensor] = []
+        self._inside = (slice(None), slice(None))  # the positions that are of the images
 
     def held_out(self, images: int, processes: int) -> float:
         """The fraction of the training images that it needs held out, unless others are.
@@ -97,9 +99,16 @@ class ChosenSteps(StepCount):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the held-out images, and make outliers of them."""
         assert isinstance(pl_module, Detector)
-        self._normal = held_out_levels(trainer, pl_module)
+        self._normal, box = held_out_levels(trainer, pl_module)
         if self._normal:
-            self._pasted = cut_and_paste(self._normal, np.random.default_rng(0))
+            grid = self._normal[0].shape[-2:]
+            top, left, height, width = box
+            frame = pl_module.frame.size
+            (first, behind), (begin, end) = spans(box, frame, grid)
+            self._inside = (slice(first, behind), slice(begin, end))
+            ends = ((top + height) / frame[0], (left + width) / frame[1])
+            part = (top / frame[0], left / frame[1], *ends)
+            self._pasted = cut_and_paste(self._normal, np.random.default_rng(0), part)
             trainer.should_stop = ended(self.curve)  # a training that is resumed
         else:
             self.most = UNKNOWN
@@ -130,11 +139,11 @@ class ChosenSteps(StepCount):
         detector.eval()
         scores, held_out_loss = [], 0.0
         for piece in pieces(self._normal):
-            z = detector.projector(piece)
+            z = detector.projector(piece)[(..., *self._inside)]
             scores.append(detector.objective(z))
             held_out_loss += float(detector.objective.loss(z)) * len(z) / len(self._normal[0])
         normal = torch.cat(scores).flatten()
-        pasted = detector.score_levels(self._pasted).flatten()
+        pasted = detector.score_levels(self._pasted)[(..., *self._inside)].flatten()
         detector.train()
         both = torch.cat([normal, pasted]).float().cpu()
         labels = np.repeat([0, 1], [len(normal), len(pasted)])
@@ -190,25 +199,43 @@ def parts(detector: Detector) -> dict[str, torch.nn.Module]:
 
 
 @torch.no_grad()
-def held_out_levels(trainer: Trainer, detector: Detector) -> list[Tensor]:
-    """The levels ``[n, C_l, H_l, W_l]`` of held-out images of this process.
+def held_out_levels(trainer: Trainer, detector: Detector) -> tuple[list[Tensor], list[int]]:
+    """The levels ``[n, C_l, H_l, W_l]`` of held-out images of this process, and their box.
+
+    The box is the part of the frame that is image: top, left, height and width in pixels. Where
+    images differ in it, they are those of the most usual one.
 
     They are as many as a training batch has, so that a measurement costs little more than a step,
     or more where these have fewer than ``POSITIONS`` positions. An empty list is returned where no
     image is held out.
     """
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    box = most_usual_box(data, detector)
     found: list[list[Tensor]] = []
     count = 0
     for batch in data.val_dataloader():
         moved = detector.transfer_batch_to_device(as_batch(batch), detector.device, 0)
-        found.append(detector.levels(moved))
+        levels = detector.levels(moved)
+        if "box" in moved:
+            same = (moved["box"].cpu() == torch.tensor(box)).all(dim=1)
+            levels = [level[same.to(level.device)] for level in levels]
+        found.append(levels)
         count += len(found[-1][0])
         enough = max(data.batch_size, math.ceil(POSITIONS / found[0][0].shape[-2:].numel()))
         if count >= enough:
             found[-1] = [level[: len(level) - (count - enough)] for level in found[-1]]
             break
-    return [torch.cat(level) for level in zip(*found, strict=True)]
+    return [torch.cat(level) for level in zip(*found, strict=True)], box
+
+
+def most_usual_box(data: Any, detector: Detector) -> list[int]:
+    """The part of the frame that most held-out images fill."""
+    boxes = getattr(getattr(data, "validation_images", None), "boxes", None)
+    if boxes is None:
+        return [0, 0, *detector.frame.size]
+    kinds, counts = torch.unique(boxes, dim=0, return_counts=True)
+    most: list[int] = kinds[counts.argmax()].tolist()
+    return most
 
 
 def best_auroc(curve: Sequence[dict[str, float]]) -> float:

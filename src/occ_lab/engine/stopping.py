@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,10 @@ def resumable(directory: Path, console: Console, done: Callable[[], str]) -> Ite
         yield
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C during a fit into an exit
         console.print(f"\nStopped; {done()}", soft_wrap=True)
-        again = f"Go on: the same command with resume=true hydra.run.dir={directory}"
-        console.print(again, soft_wrap=True)
+        console.print(how_to_go_on(directory), soft_wrap=True)
         raise SystemExit(130) from None
+
+
+def how_to_go_on(directory: Path) -> str:
+    """What to do after a stop, in a line."""
+    return f"Go on: the same command with resume=true {shlex.quote(f'hydra.run.dir={directory}')}"

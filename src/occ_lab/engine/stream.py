@@ -1,74 +1,45 @@
-"""Streams: a detector scores each incoming image, then is updated with it."""
+"""The streams of a run: over a dataset, over image files, over a folder that is filled."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, TypeVar
 
-import torch
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.progress import Progress
 
-from occ_lab.backbones.base import FrozenBackbone
-from occ_lab.data.base import Benchmark
+from occ_lab.data.base import Benchmark, Crop
 from occ_lab.data.datamodule import AnomalyDataModule
+from occ_lab.data.files import images_below
 from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.items import Item, Split
-from occ_lab.detector import Detector
+from occ_lab.data.transforms import Frame, Seen
+from occ_lab.engine.calibrate import write_calibration
 from occ_lab.engine.fit import Fitted, timed
 from occ_lab.engine.job import Job
-from occ_lab.engine.online import Online, check_rates
-from occ_lab.engine.passage import Passage
+from occ_lab.engine.live import STREAMS, Stream, StreamPlan, why_frozen
 from occ_lab.engine.recorder import Recorder
-from occ_lab.engine.stopping import resumable
-from occ_lab.engine.stream_state import StreamState, read_state, write_state
+from occ_lab.engine.stopping import how_to_go_on, resumable
+from occ_lab.engine.stream_files import Heatmaps, StreamFiles, as_written
+from occ_lab.engine.stream_state import read_state
+from occ_lab.engine.watch import Arrivals
 from occ_lab.inference.predict import readings
 from occ_lab.inference.stored import CHECKPOINT
-from occ_lab.reporting.record import to_csv, to_json
+from occ_lab.metrics.calibration import fewest
 from occ_lab.reporting.tables.stream import stream_table
 from occ_lab.utils.errors import InputError, check_number
-from occ_lab.utils.files import write_whole
 
 AHEAD = 16  # images that are read while the detector is updated with earlier ones
-STREAMS = "streams"
 FILES = "input"  # the task of images without a dataset
+SHOWN = 20  # rejected images in the closing lines
 
-
-@dataclass(frozen=True)
-class StreamPlan:
-    """How a detector is updated by a stream of images.
-
-    Args:
-        half_life: see `Online`.
-        refuse: images of at most this p-value do not update the detector, in 0..0.5; 0 refuses
-            none.
-        window: how many of the latest scores a p-value refers to, at least 1.
-        refresh: see `Online`.
-        save_every: number of images between two states that are saved, at least 1.
-        states: files of earlier streams to start from; several are merged.
-
-    Raises:
-        ValueError: a value is out of range; the message begins with its name.
-    """
-
-    half_life: float | None = None
-    refuse: float = 0.0
-    window: int = 200
-    refresh: float = 0.0
-    save_every: int = 100
-    states: Sequence[Path] = ()
-
-    def __post_init__(self) -> None:
-        check_number("window", self.window, at_least=1, integer=True)
-        check_number("refuse", self.refuse, at_least=0, at_most=0.5)
-        check_number("save_every", self.save_every, at_least=1, integer=True)
-        check_rates(self.half_life, self.refresh)
+S = TypeVar("S")
 
 
 class ImageFiles(Benchmark):
@@ -76,12 +47,19 @@ class ImageFiles(Benchmark):
 
     Args:
         paths: the files, in order.
-        resize: images are resized to this many pixels a side.
-        crop: then cropped at the centre to this many pixels a side.
+        resize: the longer side of the images after resizing, in pixels.
+        crop: ``whole``, or see `Benchmark`.
+        range: see `Benchmark`.
     """
 
-    def __init__(self, paths: Sequence[Path], resize: int, crop: int) -> None:
-        super().__init__(resize=resize, crop=crop)
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        resize: int,
+        crop: Crop = "whole",
+        range: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(resize=resize, crop=crop, range=range)
         self.paths = list(paths)
 
     def available(self) -> list[str]:
@@ -93,26 +71,83 @@ class ImageFiles(Benchmark):
         return Split([Item(path, 0) for path in self.paths], [])
 
 
+@dataclass(frozen=True)
+class Coming:
+    """An image of a stream, or a file that could not be read.
+
+    Attributes:
+        columns: those of its row that are known beforehand; ``path`` comes first.
+        seen: what the network sees; None where it could not be read.
+        error: why.
+    """
+
+    columns: Mapping[str, Any]
+    seen: Seen | None
+    error: str = ""
+
+
+def in_order(
+    read: Callable[[S], Seen],
+    sources: Sequence[S],
+    columns: Callable[[S], Mapping[str, Any]],
+    workers: int,
+) -> Iterator[Coming]:
+    """Images one after another; the next ones are read meanwhile.
+
+    Args:
+        read: returns a source as the network sees it.
+        sources: such as paths.
+        columns: returns those of a source, see `Coming`.
+        workers: see `readings`.
+    """
+    for number, batch in enumerate(readings(read, sources, AHEAD, workers)):
+        seen = dict(zip(batch.sources, zip(batch.pixels, batch.sizes, strict=True), strict=True))
+        for source in sources[number * AHEAD : (number + 1) * AHEAD]:
+            if source in seen:
+                yield Coming(columns(source), Seen(*seen[source]))
+            else:
+                yield Coming(columns(source), None, batch.failed[source])
+
+
 class Streams:
     """The streams of a run, one for each task.
 
-    Calling it fits a detector to the stream of a task's training images and tests it: it is a
-    ``fit`` for `occ_lab.engine.run.run`.
+    Calling it lets a detector learn from the stream of a task's training images and tests it: it is
+    a ``fit`` for `occ_lab.engine.run.run`.
 
     Args:
-        plan: how the detectors are updated.
-        directory: the run directory, in which ``streams/TASK.csv``, ``.json`` (costs) and
+        plan: how images are judged and learned from.
+        directory: the run directory, in which ``streams/TASK.csv``, ``.json`` (figures) and
             ``.safetensors`` (the state) are written. Where there is a state already, the stream
             goes on.
+        save_every: number of images between two states that are saved, at least 1.
+        heatmaps: of which images a picture is saved in ``heatmaps/TASK``; streams of datasets save
+            none.
+        stop: ends a stream between two images when it is set.
 
     Attributes:
-        passages: what has passed, by task.
+        done: the streams that were followed, with their files, by task.
+
+    Raises:
+        ValueError: a number is out of range; the message begins with its name.
     """
 
-    def __init__(self, plan: StreamPlan, directory: Path) -> None:
+    def __init__(
+        self,
+        plan: StreamPlan,
+        directory: Path,
+        save_every: int = 100,
+        heatmaps: Heatmaps = "none",
+        stop: Event | None = None,
+    ) -> None:
+        check_number("save_every", save_every, at_least=1, integer=True)
         self.plan = plan
         self.directory = directory
-        self.passages: dict[str, Passage] = {}
+        self.save_every = save_every
+        self.heatmaps: Heatmaps = heatmaps
+        self.stop = stop or Event()
+        self.console = Console(highlight=False, soft_wrap=True, markup=False)
+        self.done: dict[str, tuple[Stream, StreamFiles]] = {}
 
     def __call__(
         self,
@@ -131,181 +166,272 @@ class Streams:
         trainer = job.trainer(loggers, [recorder, *callbacks], 1)
         seconds: dict[str, float] = {}
         with timed(seconds, "fit"):
-            images = TaskImages(benchmark, data.split.train)
-            labels = [{"label": item.label} for item in images.items]
-            detector = self.follow(job, task, trainer, images, labels).detector
-        fitted = Fitted(data, detector, trainer, recorder, seconds)
+            images = TaskImages(benchmark, data.split.train, frame=data.preprocessing)
+
+            def columns(index: int) -> dict[str, Any]:
+                item = images.items[index]
+                return {"path": str(item), "label": item.label}
+
+            stream = self.stream(job, trainer, data.preprocessing)
+            files = self.begun(stream, task)
+            left = range(files.position, len(images))
+            coming = in_order(images.seen, left, columns, job.workers)
+            self.follow(stream, files, coming, len(images))
+        fitted = Fitted(data, stream.detector, trainer, recorder, seconds)
         fitted.test()
         trainer.save_checkpoint(checkpoint, weights_only=True)
         return fitted
 
-    def follow_files(self, job: Job) -> None:
-        """Go through the files of the job's benchmark, `ImageFiles`, and save the detector.
+    def stream(self, job: Job, trainer: Trainer, frame: Frame | None) -> Stream:
+        """A stream of a new detector; without a frame, it is that of the first image.
+
+        Raises:
+            InputError: the detector cannot learn image by image.
+        """
+        seed_everything(job.seed, workers=True, verbose=False)
+        detector = job.detector(frame).to(trainer.strategy.root_device)
+        if why := why_frozen(detector):
+            raise InputError(f"a new detector cannot learn image by image: {why}", part="objective")
+        of = job.benchmark
+        return Stream(detector, self.plan, side=of.resize, range=of.range)
+
+    def known_frame(self) -> Frame | None:
+        """The frame of the files of an earlier stream that this one goes on with, if any."""
+        states = [StreamFiles(self.directory, FILES).path(".safetensors"), *self.plan.states]
+        for path in map(Path, states):
+            if path.is_file():
+                return read_state(path, {}).frame
+        return None
+
+    def begun(self, stream: Stream, task: str) -> StreamFiles:
+        """The files of a stream, which goes on where there is a state.
+
+        Raises:
+            InputError: a state that cannot be used.
+        """
+        files = StreamFiles(self.directory, task)
+        files.restore(stream)
+        self.done[task] = stream, files
+        return files
+
+    def follow_files(
+        self, stream: Stream, paths: Sequence[Path], trainer: Trainer, workers: int = 0
+    ) -> None:
+        """Go through image files in order, and save the detector.
+
+        Args:
+            stream: judges them.
+            paths: the files.
+            trainer: saves the detector.
+            workers: threads that read; 0 is as many as torch computes with.
 
         Raises:
             InputError: no image could be learned from, or a state that cannot be used.
-            SystemExit: Ctrl-C; the last state that was saved stays.
+            SystemExit: it was stopped; the exit code is 130.
         """
-        job = replace(job, backbone=job.backbone.for_task(FILES))
-        trainer = job.trainer([], [], 1)
-        images = TaskImages(job.benchmark, job.benchmark.split(FILES).train)
-        with resumable(self.directory, Console(), lambda: "the last state that was saved stays."):
-            passage = self.follow(job, FILES, trainer, images)
-        trainer.strategy.connect(passage.detector)
-        trainer.save_checkpoint(self.directory / "tasks" / FILES / CHECKPOINT, weights_only=True)
+        files = self.begun(stream, FILES)
+        coming = in_order(
+            stream.seen, paths[files.position :], lambda path: {"path": str(path)}, workers
+        )
+        with resumable(
+            self.directory,
+            self.console,
+            lambda: f"{files.position} of {len(paths)} images are done.",
+        ):
+            self.follow(stream, files, coming, len(paths))
+        self.keep(stream, trainer)
+
+    def follow_folder(
+        self,
+        stream: Stream,
+        folder: Path,
+        trainer: Trainer,
+        settle: float = 0.2,
+        patience: float = 10.0,
+    ) -> None:
+        """Judge the images in a folder and those that come into it, until `stop` is set.
+
+        Args:
+            stream: judges them.
+            folder: the folder.
+            trainer: saves the detector.
+            settle: see `Arrivals`.
+            patience: likewise.
+
+        Raises:
+            InputError: no image could be learned from, a state that cannot be used, or no folder.
+        """
+        files = StreamFiles(self.directory, FILES)
+        named = set(files.restore(stream))
+        self.done[FILES] = stream, files
+        known = [path for path in images_below(folder) if as_written(path) in named]
+        arrivals = Arrivals(folder, stream.seen, known, settle, patience, self.stop)
+        coming = (Coming({"path": str(each.path)}, each.content, each.error) for each in arrivals)
+        self.console.print(f"watching {folder} for images; Ctrl-C ends it")
+        self.follow(stream, files, coming)
+        self.keep(stream, trainer)
+        self.console.print(f"\nStopped; {files.position} images are done.")
+        self.console.print(how_to_go_on(self.directory))
 
     def follow(
         self,
-        job: Job,
-        task: str,
-        trainer: Trainer,
-        images: TaskImages,
-        labels: Sequence[Mapping[str, Any]] | None = None,
-    ) -> Passage:
-        """Go through images in order, from where an earlier attempt was stopped.
+        stream: Stream,
+        files: StreamFiles,
+        coming: Iterator[Coming],
+        total: int | None = None,
+    ) -> None:
+        """Judge images one after another, and write down what is done.
 
         Args:
-            job: its backbone, objective and projector are the detector's.
-            task: the name of the stream.
-            trainer: its device is the detector's.
-            images: the stream.
-            labels: further columns of the table, a mapping for each image.
+            stream: judges them.
+            files: where it is written.
+            coming: the images.
+            total: how many there are in all; None prints a line for each.
 
         Raises:
-            InputError: no image could be learned from, or a state that cannot be used.
+            InputError: no image could be learned from.
+            KeyboardInterrupt: it was stopped before it had gone through ``total`` images; the state
+                is saved.
         """
-        seed_everything(job.seed, workers=True, verbose=False)
-        detector = job.detector(images.benchmark).to(trainer.strategy.root_device).eval()
-        online = Online(detector, self.plan.half_life, self.plan.refresh)
-        passage = Passage(online, detector, self.plan.refuse, self.plan.window)
-        self.passages[task] = passage
-        files = StreamFiles(self.directory / STREAMS / task, settings_of(detector, online))
-        if not files.restore(passage):
-            start_from(self.plan.states, passage, files.settings)
-        saved, total = passage.position, len(images)
-        with Progress(transient=True) as progress:
-            bar = progress.add_task(f"stream {task}", total=total, completed=saved)
-            for batch in readings(images.pixels, range(saved, total), AHEAD, job.workers):
-                for index, why in batch.failed.items():
-                    passage.failed[str(images.items[index])] = why
-                for index, pixels in zip(batch.sources, batch.pixels, strict=True):
-                    about = {"path": str(images.items[index]), **(labels[index] if labels else {})}
-                    passage.rows.append({**about, **passage.take(pixels)})
-                    passage.position = index + 1
-                    progress.update(bar, completed=passage.position)
-                    if passage.position - saved >= self.plan.save_every:
-                        saved = passage.position
-                        files.save(passage)
-        passage.position = total
-        files.save(passage)
-        if not online.weight:
-            raise InputError(f"{task}: no image could be learned from")
-        if online.fresh:
-            online.solve()
-        write_whole(files.path(".json"), to_json(passage.figures()))
-        return passage
+        self.console.print(introduction(stream))
+        saved = files.position
+        with files, Progress(transient=True, disable=total is None) as progress:
+            bar = progress.add_task(f"stream {files.name}", total=total, completed=saved)
+            for each in coming:
+                said = self._judge(stream, files, each)
+                files.position += 1
+                progress.update(bar, completed=files.position)
+                if total is None:
+                    self.console.print(said)
+                if files.position - saved >= self.save_every:
+                    saved = files.position
+                    files.save(stream)
+                if self.stop.is_set():
+                    break
+        files.save(stream)
+        if total is not None and files.position < total:
+            raise KeyboardInterrupt
+        if total is not None and stream.online is not None and not stream.online.weight:
+            raise InputError(f"{files.name}: no image could be learned from")
+        stream.solve(always=True)
+        files.write_figures(stream)
+
+    def _judge(self, stream: Stream, files: StreamFiles, coming: Coming) -> str:
+        """Judge an image and write down the verdict; returns it in a line."""
+        name = str(coming.columns["path"])
+        error = coming.error
+        if coming.seen is not None:
+            try:
+                verdict, heat = stream.take(coming.seen)
+            except ValueError as not_finite:
+                error = str(not_finite)
+        if coming.seen is None or error:
+            files.failed[name] = error
+            return f"not read  {named(name, error)}"
+        files.failed.pop(name, None)
+        row = files.add(coming.columns, verdict)
+        wanted = self.heatmaps == "all" or (self.heatmaps, verdict.decision) == (
+            "rejected",
+            "reject",
+        )
+        if wanted and heat is not None:
+            files.save_heatmap(Path(name), stream, heat, coming.seen.size, verdict)
+        return line_of(row)
+
+    def keep(self, stream: Stream, trainer: Trainer) -> None:
+        """Save the detector, and the scores that its threshold comes from, as a run keeps them."""
+        if stream.online is not None and not stream.online.weight:
+            return
+        folder = self.directory / "tasks" / FILES
+        trainer.strategy.connect(stream.detector)
+        trainer.save_checkpoint(folder / CHECKPOINT, weights_only=True)
+        if stream.reference.decided:
+            write_calibration(
+                folder / "calibration.json", stream.reference.calibration, stream.overkill
+            )
 
     def report(self) -> None:
-        """Print the table of all streams, where they are, and what could not be read.
+        """Print the table of all streams, what was rejected, and what could not be read.
 
         Raises:
             SystemExit: some images could not be read; the exit code is 1.
         """
-        console = Console(highlight=False)
-        figures = {name: passage.figures() for name, passage in self.passages.items()}
-        console.print(stream_table(figures))
-        folder = self.directory / STREAMS
-        console.print(f"streams:       {folder}/*.csv, *.safetensors", soft_wrap=True)
-        failed = [each for passage in self.passages.values() for each in passage.failed.items()]
+        self.console.print(
+            stream_table(
+                {name: files.figures(stream) for name, (stream, files) in self.done.items()}
+            )
+        )
+        for stream, files in self.done.values():
+            for said in closing_lines(stream, files):
+                self.console.print(said)
+        self.console.print(f"run directory: {self.directory}")
+        self.console.print(f"streams:       {self.directory / STREAMS}/*.csv, *.safetensors")
+        failed = [each for _, files in self.done.values() for each in files.failed.items()]
         for name, reason in failed:
-            console.print(f"not read: {name}: {reason}", soft_wrap=True, markup=False)
+            self.console.print(f"not read: {named(name, reason)}")
         if failed:
             raise SystemExit(1)
 
 
-@dataclass(frozen=True)
-class StreamFiles:
-    """The files of a stream.
-
-    Attributes:
-        base: their path without the suffix.
-        settings: by name, all that must be the same where the stream goes on.
-    """
-
-    base: Path
-    settings: dict[str, Any]
-
-    def path(self, suffix: str) -> Path:
-        """The file with a suffix such as ``.csv``; task names may have dots."""
-        return self.base.with_name(self.base.name + suffix)
-
-    def restore(self, passage: Passage) -> bool:
-        """Take over what an earlier attempt has left; False if there is nothing.
-
-        Raises:
-            InputError: the state was learned with other settings.
-        """
-        if not self.path(".safetensors").is_file():
-            return False
-        state = read_state(self.path(".safetensors"), self.settings)
-        passage.online.restore(state.learned)
-        passage.scores = state.scores.tolist()
-        passage.position = state.position
-        if state.rows:
-            with self.path(".csv").open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))[: state.rows]
-            passage.rows = [{**row, "learned": int(row["learned"])} for row in rows]
-        return True
-
-    def save(self, passage: Passage) -> None:
-        """Write the table so far, then the state, which says how many of its rows are valid."""
-        if passage.rows:
-            write_whole(self.path(".csv"), to_csv(passage.rows))
-        state = StreamState(
-            passage.online.state(),
-            torch.tensor(passage.scores, dtype=torch.float64),
-            passage.position,
-            len(passage.rows),
-            self.settings,
-        )
-        write_state(self.path(".safetensors"), state)
-
-
-def settings_of(detector: Detector, online: Online) -> dict[str, Any]:
-    """All that must be the same where a stream goes on from a state.
-
-    Raises:
-        InputError: the backbone is trained.
-    """
-    if not isinstance(detector.backbone, FrozenBackbone):
-        raise InputError(
-            f"a stream needs a frozen backbone, not {detector.backbone.name}", "backbone"
-        )
-    objective = online.objective
-    return {
-        "backbone": detector.backbone.identity,
-        "resize": detector.frame.resize,
-        "crop": detector.frame.crop,
-        "normalize": objective.normalize,
-        "norm": objective.norm,
-        "p": objective.p,
-        "time": objective.time,
-        # States that were saved before there were cells have neither key, which reads as None.
-        "cell": objective.cell,
-        "bias": None if objective.bias == "flow" else objective.bias,
-    }
-
-
-def start_from(states: Sequence[Path], passage: Passage, settings: dict[str, Any]) -> None:
-    """Take over the state of an earlier stream, or those of several, merged.
-
-    Raises:
-        InputError: a file holds no state, or one that was learned with other settings.
-    """
-    read = [read_state(path, settings) for path in states]
-    if len(read) == 1:
-        passage.online.restore(read[0].learned)
+def introduction(stream: Stream) -> str:
+    """What a stream does, in a few lines."""
+    rate = f"{100 * stream.overkill:.3g} %"
+    reference = stream.reference
+    if reference.fixed:
+        given = f"by {len(reference.scores)} scores of normal images"
     else:
-        passage.online.merge([state.learned for state in read])
-    passage.scores = [score for state in read for score in state.scores.tolist()]
-    passage.scores = passage.scores[-passage.window :]
+        given = (
+            f"by the scores of the first images of the stream; there are decisions once there are "
+            f"{fewest(stream.overkill)} scores"
+        )
+    lines = [f"An image is rejected at a false-positive rate of {rate}, {given}."]
+    if stream.online is None:
+        why = why_frozen(stream.detector) if stream.plan.learn else ""
+        lines.append(f"The detector stays as it is{f': {why}' if why else ''}.")
+    elif stream.refuse == stream.overkill:
+        lines.append("The detector learns from every image that is not rejected.")
+    elif stream.refuse:
+        lines.append(f"The detector learns from images with a p-value above {stream.refuse:g}.")
+    else:
+        lines.append("The detector learns from every image.")
+    return "\n".join(lines)
+
+
+def named(name: str, reason: str) -> str:
+    """Why a file could not be read, beginning with its name.
+
+    Example:
+        >>> named("1.png", "1.png: unreadable (not an image)"), named("2.png", "no verdict")
+        ('1.png: unreadable (not an image)', '2.png: no verdict')
+    """
+    return reason if reason.startswith(f"{name}: ") else f"{name}: {reason}"
+
+
+def line_of(row: Mapping[str, Any]) -> str:
+    """The row of an image, as a line for people.
+
+    Example:
+        >>> line_of({"path": "1.png", "score": "3.5", "p_value": "0.5", "decision": "accept"})
+        'accept  1.png  score 3.5  p-value 0.5'
+    """
+    if not row["score"]:
+        return f"first   {row['path']}  (there is nothing to compare it with)"
+    figures = f"score {row['score']}  p-value {row['p_value']}"
+    return f"{row['decision'] or '–':6}  {row['path']}  {figures}"
+
+
+def closing_lines(stream: Stream, files: StreamFiles) -> list[str]:
+    """How many images were accepted and rejected, and the rejected ones, worst first."""
+    figures = files.figures(stream)
+    said = (
+        f"{files.name}: {figures['accepted']} accepted, {figures['rejected']} rejected at a "
+        f"false-positive rate of {100 * stream.overkill:.3g} %"
+    )
+    if figures["undecided"]:
+        said += (
+            f"; {figures['undecided']} without a decision, which needs "
+            f"{fewest(stream.overkill)} earlier scores"
+        )
+    worst = sorted(files.rejected, key=lambda row: -float(row["score"]))
+    more = [f"... and {len(worst) - SHOWN} more"] if len(worst) > SHOWN else []
+    return [said, *map(line_of, worst[:SHOWN]), *more]

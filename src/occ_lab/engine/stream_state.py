@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from occ_lab.data.transforms import Frame, frame_of
 from occ_lab.engine.online import OnlineState
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import whole_file
@@ -24,29 +25,46 @@ class StreamState:
     """A stream after some of its images.
 
     Attributes:
-        learned: the state of what updates the detector.
-        scores: of the latest images that were learned from, float64 ``[n]``, each given before.
+        learned: the state of what updates the detector; None if it stays as it is.
+        scores: see `Reference`, float64 ``[n]``.
+        peaks: likewise.
+        fixed: likewise.
         position: how many images of the stream are done.
         rows: how many of them are in the table; the others could not be read.
+        failed: these, and why.
         settings: by name, all that must be the same where the stream goes on.
     """
 
-    learned: OnlineState
+    learned: OnlineState | None
     scores: Tensor
+    peaks: Tensor
+    fixed: bool
     position: int
     rows: int
+    failed: dict[str, str]
     settings: dict[str, Any]
+
+    @property
+    def frame(self) -> Frame | None:
+        """How its images were brought to one size; None before the first one."""
+        if not {"height", "resize"} & set(self.settings):
+            return None
+        names = ("height", "width") if "height" in self.settings else ("resize", "crop")
+        return frame_of({name: self.settings.get(name) for name in (*names, "range")})
 
 
 def write_state(path: Path, state: StreamState) -> None:
     """Write what `read_state` reads, by one rename."""
     facts = {
-        "learned": state.learned.facts,
+        "learned": None if state.learned is None else state.learned.facts,
+        "fixed": state.fixed,
         "position": state.position,
         "rows": state.rows,
+        "failed": state.failed,
         "settings": state.settings,
     }
-    tensors = {**state.learned.tensors, "scores": state.scores}
+    learned = {} if state.learned is None else state.learned.tensors
+    tensors = {**learned, "scores": state.scores, "peaks": state.peaks}
     with whole_file(path) as scratch:
         save_file(
             {name: tensor.contiguous() for name, tensor in tensors.items()},
@@ -80,5 +98,14 @@ def read_state(path: Path, settings: dict[str, Any]) -> StreamState:
         changed = ", ".join(f"{name} {earlier.get(name)}, not {settings[name]}" for name in other)
         raise InputError(f"state: {path} was learned with {changed}; use the same settings")
     scores = tensors.pop("scores").to(torch.float64)
-    learned = OnlineState(tensors, facts["learned"])
-    return StreamState(learned, scores, facts["position"], facts["rows"], earlier)
+    peaks = tensors.pop("peaks", scores).to(torch.float64)  # earlier versions had no peaks
+    return StreamState(
+        learned=None if facts["learned"] is None else OnlineState(tensors, facts["learned"]),
+        scores=scores,
+        peaks=peaks,
+        fixed=facts.get("fixed", False),
+        position=facts["position"],
+        rows=facts["rows"],
+        failed=facts.get("failed", {}),
+        settings=earlier,
+    )

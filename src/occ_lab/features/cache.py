@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -73,6 +73,7 @@ class FeatureCache:
 
     Raises:
         ValueError: ``limit_gb`` is out of range.
+        InputError: ``dir`` begins with ``~`` and the user has no home.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -87,9 +88,56 @@ class FeatureCache:
 
     def __init__(self, dir: str | Path, enabled: bool = True, limit_gb: float = 50) -> None:
         check_number("limit_gb", limit_gb, above=0)
-        self.dir = Path(dir).expanduser()
+        try:
+            self.dir = Path(dir).expanduser() if enabled else Path(dir)
+        except RuntimeError:
+            raise InputError(
+                f"dir: you have no home folder for {dir}; name another folder, or set enabled to "
+                "false",
+                part="cache",
+            ) from None
         self.enabled = enabled
         self.limit_gb = limit_gb
+
+    def make(self) -> None:
+        """Make the folder, so that a run which could not write its features stops at once.
+
+        Raises:
+            InputError: it cannot be made.
+        """
+        with self._writing():
+            self.dir.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except InputError:  # of an image that cannot be read, for one
+            raise
+        except OSError as error:
+            raise InputError(
+                f"dir: cannot write features to {self.dir} ({error.strerror or error}); make "
+                "room, choose another folder, or set enabled to false",
+                part="cache",
+            ) from error
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        """Let one process at a time make an entry, where the file system has locks.
+
+        An entry of another user, or in a folder that cannot be written, is read without a lock.
+        """
+        lock = FileLock(self.dir / f"{name}.lock")
+        try:
+            self.dir.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except (OSError, NotImplementedError):
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
 
     def get(
         self, key: dict[str, Any], count: int, batches: Callable[[], Iterable[Levels]]
@@ -105,34 +153,26 @@ class FeatureCache:
             The levels as read-only memory maps, float16 ``[N, H, W, C]``.
 
         Raises:
-            InputError: the disk is full, or a feature is too large for float16.
+            InputError: the disk is full, the folder cannot be written, or a feature is too large
+                for float16.
         """
         folder = self.dir / digest(key)
-        self.dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.dir / f"{folder.name}.lock"):
+        with self._locked(folder.name):
             if not (folder / FACTS).is_file():
                 for left_behind in self.dir.glob(f".{folder.name}.*"):  # by a killed process
                     shutil.rmtree(left_behind, ignore_errors=True)
                 self._write(folder, key, count, batches())
                 self._keep_to_limit(folder)
-            os.utime(folder / FACTS)
+            with suppress(PermissionError):  # of another user
+                os.utime(folder / FACTS)
             return [np.load(path, mmap_mode="r") for path in sorted(folder.glob("level*.npy"))]
 
     def _write(
         self, folder: Path, key: dict[str, Any], count: int, batches: Iterable[Levels]
     ) -> None:
-        try:
-            with whole_folder(folder) as scratch:
-                checksums = write_levels(scratch, count, batches)
-                (scratch / FACTS).write_text(
-                    json.dumps({**key, "files": checksums}), encoding="utf-8"
-                )
-        except OSError as error:
-            raise InputError(
-                f"dir: cannot write features to {self.dir} ({error.strerror or error}); make "
-                "room, choose another folder, or set enabled to false",
-                part="cache",
-            ) from error
+        with self._writing(), whole_folder(folder) as scratch:
+            checksums = write_levels(scratch, count, batches)
+            (scratch / FACTS).write_text(json.dumps({**key, "files": checksums}), encoding="utf-8")
 
     def _keep_to_limit(self, newest: Path) -> None:
         """Remove the entries unused for longest, never the newest, until the limit is kept."""

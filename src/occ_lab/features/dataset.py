@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -92,5 +93,5 @@ def in_memory(images: TaskImages) -> Dataset[dict[str, Any]]:
         A `TaskPixels`, or ``images`` itself if they are drawn at random, or if their pixels would
         take more than a GiB, or if there are none.
     """
-    fits = 0 < len(images) * 3 * images.benchmark.crop**2 <= IN_MEMORY
+    fits = 0 < len(images) * 3 * math.prod(images.frame.size) <= IN_MEMORY
     return TaskPixels(images) if fits and images.drawn == "never" else images

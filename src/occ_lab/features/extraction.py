@@ -19,13 +19,16 @@ from torch import Tensor
 from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.images_dataset import TaskImages
+from occ_lab.data.tiled_images import image_samples
+from occ_lab.data.transforms import describe_frame
 from occ_lab.features.cache import FeatureCache, Levels
 from occ_lab.features.dataset import TaskFeatures
+from occ_lab.features.regions import framed_levels
 from occ_lab.utils.source import code_of
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # of the entries; a change of what is kept or how it is computed raises it
+FORMAT = 3  # of the entries; a change of what is kept or how it is computed raises it
 
 T = TypeVar("T")
 
@@ -58,17 +61,22 @@ def use_features(
     if data.benchmark.random:
         log.info("cache: only of the test images, since training images are drawn every epoch")
     else:
-        pool = TaskImages(data.benchmark, data.split.pool or data.split.train, masks=False)
+        pooled = data.split.pool or data.split.train
+        pool = TaskImages(data.benchmark, pooled, frame=data.preprocessing).tiles()
         rows = {item: row for row, item in enumerate(pool.items)}
         levels = features(pool, "train features")
 
         def of_pool(images: TaskImages) -> TaskFeatures:
-            return TaskFeatures(levels, images, np.array([rows[item] for item in images.items]))
+            own = images.tiles()
+            return TaskFeatures(levels, own, np.array([rows[item] for item in own.items], int))
 
         data.train_set = of_pool(data.train_images)
         data.validation_set = of_pool(data.validation_images)
-        data.calibration_set = of_pool(data.calibration_images)
-    data.test_set = TaskFeatures(features(data.test_images, "test features"), data.test_images)
+        aside = data.calibration_images
+        data.calibration_set = image_samples(aside, of_pool(aside))
+    tiles = data.test_images.tiles()
+    tested = TaskFeatures(features(tiles, "test features"), tiles)
+    data.test_set = image_samples(data.test_images, tested)
 
 
 def cached_features(
@@ -103,9 +111,11 @@ def cached_features(
         backbone.to(device)
         read = image_batches(images, device, batch_size, workers)
         steps = math.ceil(len(images) / batch_size)
-        for image in track(read, title, steps, transient=True):
+        for number, image in enumerate(track(read, title, steps, transient=True)):
+            first = number * batch_size
             with torch.inference_mode():
-                levels = backbone(image)
+                boxes = images.box_of(range(first, first + len(image)))
+                levels = framed_levels(backbone, image, boxes)
                 yield [level.permute(0, 2, 3, 1).half().cpu().numpy() for level in levels]
 
     return cache.get(cache_key(backbone, images), len(images), batches)
@@ -166,15 +176,15 @@ def cache_key(backbone: FrozenBackbone, images: TaskImages) -> dict[str, Any]:
     for item in images.items:
         status = item.path.stat()
         path = str(item.path.absolute())
-        files.append([path, status.st_size, status.st_mtime_ns, item.index])
+        tile = [] if item.tile is None else [list(item.tile)]
+        files.append([path, status.st_size, status.st_mtime_ns, item.index, *tile])
     own = type(images.benchmark)
     reader = {} if own.read.__module__.startswith("occ_lab.") else {"reader": code_of(own)}
     return {
         "format": FORMAT,
         "backbone": backbone.name,
         "identity": backbone.identity,
-        "resize": images.benchmark.resize,
-        "crop": images.benchmark.crop,
+        **{key: value for key, value in describe_frame(images.frame).items() if value is not None},
         "drawn": images.drawing,
         "versions": [torch.__version__, timm.__version__, PIL.__version__],
         "images": files,

@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 
 
-def cut_and_paste(levels: Sequence[Tensor], random: np.random.Generator) -> list[Tensor]:
+def cut_and_paste(
+    levels: Sequence[Tensor],
+    random: np.random.Generator,
+    part: Sequence[float] = (0.0, 0.0, 1.0, 1.0),
+) -> list[Tensor]:
     """Levels in which every position combines levels from different images and positions.
 
     Each level is normal by itself: it is a whole level of another image, shifted by a random
@@ -21,6 +25,8 @@ def cut_and_paste(levels: Sequence[Tensor], random: np.random.Generator) -> list
         levels: ``[B, C_l, H_l, W_l]``, finest first. Each level of an outlier comes from another
             image if there are at least as many images as levels (two, for a single level).
         random: generator of the images, offsets and halves.
+        part: the part of the maps that features are taken from, where images leave the rest of
+            their frame free: top, left, bottom and right, each in 0..1.
 
     Returns:
         Levels of the same shapes.
@@ -33,15 +39,21 @@ def cut_and_paste(levels: Sequence[Tensor], random: np.random.Generator) -> list
     """
     order = random.permutation(len(levels[0]))
     if len(levels) > 1:
-        return [moved(level, order, by, random) for by, level in enumerate(levels)]
+        return [moved(level, order, by, random, part) for by, level in enumerate(levels)]
     pasted = levels[0].clone()
     halves = np.array_split(random.permutation(pasted.shape[1]), 2)
     for by, half in enumerate(map(torch.from_numpy, halves)):
-        pasted[:, half] = moved(levels[0][:, half], order, by, random)
+        pasted[:, half] = moved(levels[0][:, half], order, by, random, part)
     return [pasted]
 
 
-def moved(level: Tensor, order: np.ndarray, by: int, random: np.random.Generator) -> Tensor:
+def moved(
+    level: Tensor,
+    order: np.ndarray,
+    by: int,
+    random: np.random.Generator,
+    part: Sequence[float],
+) -> Tensor:
     """Each image's level from the image that is ``by`` further in ``order``, and shifted.
 
     Args:
@@ -49,13 +61,32 @@ def moved(level: Tensor, order: np.ndarray, by: int, random: np.random.Generator
         order: a permutation of the images ``[B]``.
         by: a number of images, at least 0.
         random: generator of the offsets.
+        part: of the maps that features are taken from, see `cut_and_paste`.
     """
     images = np.empty_like(order)
     images[order] = np.roll(order, -by)
     rows, columns = (
-        (np.arange(side) + random.integers(side, size=(len(order), 1))) % side
-        for side in level.shape[-2:]
+        shifted(side, start, stop, len(order), random)
+        for side, start, stop in zip(level.shape[-2:], part[:2], part[2:], strict=True)
     )
     at = np.broadcast_arrays(images[:, None, None], rows[:, :, None], columns[:, None, :])
     image, row, column = (torch.from_numpy(index.copy()).to(level.device) for index in at)
     return level[image, :, row, column].permute(0, 3, 1, 2)
+
+
+def shifted(
+    side: int, start: float, stop: float, images: int, random: np.random.Generator
+) -> np.ndarray:
+    """Where each position along an axis takes its feature from, int64 ``[images, side]``.
+
+    Args:
+        side: positions along the axis.
+        start: of the part that features are taken from, in 0..1.
+        stop: its end, in 0..1.
+        images: how many there are; each has an offset of its own.
+        random: generator of the offsets.
+    """
+    first = min(round(start * side), side - 1)
+    count = max(1, round(stop * side) - first)
+    offsets = random.integers(count, size=(images, 1))
+    return first + (np.arange(side) + offsets) % count

@@ -2,32 +2,83 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
-from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from occ_lab.data.base import IMAGE_SUFFIXES
+from occ_lab.data.absent import no_images
+from occ_lab.data.files import (
+    Found,
+    files_below,
+    matching_images,
+    skipped_line,
+)
+from occ_lab.data.tiling import Tiles
+from occ_lab.data.transforms import Seen
 from occ_lab.features.extraction import one_ahead
+from occ_lab.inference.pictures import picture_names, save_heatmap, save_mask
 from occ_lab.inference.predictor import Predictor
-from occ_lab.metrics.calibration import fewest
-from occ_lab.reporting.pictures import strip
+from occ_lab.metrics.calibration import fewest, rounded_up, smallest_rate
+from occ_lab.metrics.drift import Drift, drift
+from occ_lab.reporting.record import cell, to_csv
 from occ_lab.utils.errors import InputError, MissingError, check_number
-from occ_lab.utils.files import whole_file
+from occ_lab.utils.files import write_whole
 
-COLUMNS = ("path", "score", "p_value", "anomalous")
+log = logging.getLogger(__name__)
+
+COLUMNS = ("path", "score", "p_value", "anomalous", "decision")
+UNUSABLE = "its score is not a finite number"
+
+Sort = Literal["path", "score"]
 TABLE = "predictions.csv"
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An image with its score.
+
+    Attributes:
+        path: the file.
+        score: larger is more anomalous; not finite where the detector cannot judge the image.
+        p_value: see `Calibration`; None without calibration, NaN where the score is not finite.
+        anomalous: the decision; None without calibration.
+    """
+
+    path: Path
+    score: float
+    p_value: float | None
+    anomalous: bool | None
+
+    @property
+    def decision(self) -> str:
+        """``accept`` or ``reject``, ``error`` where the score is not finite, else empty."""
+        if not math.isfinite(self.score):
+            return "error"
+        if self.anomalous is None:
+            return ""
+        return "reject" if self.anomalous else "accept"
+
+    def row(self) -> dict[str, Any]:
+        """Its row of the table."""
+        judged = self.p_value is not None and math.isfinite(self.score)
+        return {
+            "path": cell(self.path),
+            "score": f"{self.score:.7g}",
+            "p_value": f"{self.p_value:.6g}" if judged else "",
+            "anomalous": int(bool(self.anomalous)) if judged else "",
+            "decision": self.decision,
+        }
 
 
 @dataclass(frozen=True)
@@ -36,15 +87,35 @@ class Predicted:
 
     Attributes:
         table: the file with the scores.
-        scored: how many images were scored.
-        anomalous: how many of these are called anomalous; None without calibration.
-        failed: the files that could not be read, and why.
+        images: those that could be read, in the order of the table.
+        failed: the files that could not be read or judged, and why.
+        drift: whether the scores look like those of the calibration; None without calibration.
     """
 
     table: Path
-    scored: int
-    anomalous: int | None
+    images: list[Scored]
     failed: dict[Path, str]
+    drift: Drift | None = None
+
+    @property
+    def judged(self) -> list[Scored]:
+        """The images with a finite score, in the order in which they were scored."""
+        return [each for each in self.images if math.isfinite(each.score)]
+
+    @property
+    def scored(self) -> int:
+        """How many images have a finite score."""
+        return len(self.judged)
+
+    @property
+    def anomalous(self) -> int | None:
+        """How many of these are called anomalous; None without calibration."""
+        return None if self.drift is None else len(self.rejects)
+
+    @property
+    def rejects(self) -> list[Scored]:
+        """The images that are called anomalous, the worst first."""
+        return worst_first([each for each in self.judged if each.anomalous])
 
 
 @dataclass(frozen=True)
@@ -53,12 +124,14 @@ class Readings(Generic[T]):
 
     Attributes:
         sources: those that could be read.
-        pixels: their pixels, uint8 ``[N, h, w, 3]``.
+        pixels: their pixels as the network sees them, uint8 ``[N, h, w, 3]``.
+        sizes: their height and width before.
         failed: the others, and why.
     """
 
     sources: list[T]
     pixels: np.ndarray
+    sizes: list[tuple[int, int]]
     failed: dict[T, str]
 
 
@@ -71,6 +144,9 @@ def predict(
     workers: int = 0,
     heatmaps: bool = False,
     masks: bool = False,
+    sort: Sort = "path",
+    window: int = 50,
+    alarm: float = 0.01,
 ) -> Predicted:
     """Score image files and write the results into a directory.
 
@@ -78,11 +154,15 @@ def predict(
         predictor: see `occ_lab.load`.
         paths: image files, see `image_paths`.
         directory: ``predictions.csv`` goes there, with path, score, p-value and decision of each
-            image (the latter two are empty without calibration), and the pictures.
+            image (p-value and decision are empty without calibration), and the pictures.
         batch_size: images that go through the network at once.
         workers: threads that read images; 0 is as many as torch computes with.
-        heatmaps: whether to save pictures of image, anomaly map and overlay in ``heatmaps/``.
-        masks: whether to save the pixels above the calibrated threshold in ``masks/``.
+        heatmaps: whether to save pictures of image, anomaly map and overlay in ``heatmaps/``, each
+            at the size of the image.
+        masks: whether to save the pixels above the calibrated threshold in ``masks/``, likewise.
+        sort: the order of the table: that of ``path``, or by ``score``, the worst first.
+        window: how many images in a row are tested for drift together, see `drift`.
+        alarm: the false-alarm rate of these tests; 0 raises no alarm.
 
     Raises:
         ValueError: a number out of range.
@@ -99,30 +179,43 @@ def predict(
     check_number("workers", workers, at_least=0, integer=True)
     if masks and predictor.calibration is None:
         raise not_calibrated("masks")
+    check_number("window", window, at_least=2, integer=True)
+    check_number("alarm", alarm, at_least=0, at_most=0.5)
+    if sort not in get_args(Sort):
+        raise ValueError(f"sort must be one of {', '.join(get_args(Sort))}, got {sort!r}")
     table = Path(directory) / TABLE
+    names = picture_names(paths) if heatmaps or masks else {}
     failed: dict[Path, str] = {}
-    scored = anomalous = 0
-    with whole_file(table) as scratch, scratch.open("w", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        steps = math.ceil(len(paths) / batch_size)
-        batches = readings(predictor.pixels, paths, batch_size, workers)
-        for batch in track(batches, "scoring", steps, transient=True):
-            failed.update(batch.failed)
-            if not batch.sources:
-                continue
-            scores, maps = predictor.score_pixels(batch.pixels)
-            rows = judgements(predictor, scores)
-            writer.writerows([path, *row] for path, row in zip(batch.sources, rows, strict=True))
-            scored += len(rows)
-            anomalous += sum(row[-1] == 1 for row in rows)
-            if maps is not None:
-                threshold = predictor.pixel_threshold
-                if heatmaps:
-                    save_heatmaps(table.parent / "heatmaps", batch, maps, scores, threshold)
-                if masks and threshold is not None:
-                    save_masks(table.parent / "masks", batch, maps > threshold)
-    return Predicted(table, scored, None if predictor.overkill is None else anomalous, failed)
+    images: list[Scored] = []
+    if isinstance(predictor.detector.frame, Tiles):
+        batch_size = 1  # the tiles of an image are batches of their own
+    steps = math.ceil(len(paths) / batch_size)
+    batches = readings(predictor.seen, paths, batch_size, workers)
+    for batch in track(batches, "scoring", steps, transient=True):
+        failed.update(batch.failed)
+        if not batch.sources:
+            continue
+        scores, maps = predictor.score_pixels(batch.pixels, batch.sizes)
+        some = judged(predictor, batch.sources, scores)
+        images += some
+        failed.update({each.path: UNUSABLE for each in some if not math.isfinite(each.score)})
+        if maps is None or not names:
+            continue
+        threshold, range = predictor.pixel_threshold, predictor.detector.frame.range
+        for each, heat in zip(some, full_maps(predictor, batch, maps), strict=True):
+            name = names[each.path]
+            if heatmaps:
+                target = table.parent / "heatmaps" / name
+                save_heatmap(target, each.path, heat, each.score, threshold, range)
+            if masks and threshold is not None:
+                save_mask(table.parent / "masks" / name, heat > threshold)
+    in_order = worst_first(images) if sort == "score" else images
+    write_whole(table, to_csv([each.row() for each in in_order], COLUMNS))
+    found = Predicted(table, images, failed)
+    if predictor.calibration is None:
+        return found
+    ours, known = [each.score for each in found.judged], predictor.calibration.scores.numpy()
+    return replace(found, drift=drift(np.array(ours), known, window, alarm))
 
 
 def image_paths(given: str | Path) -> list[Path]:
@@ -137,23 +230,15 @@ def image_paths(given: str | Path) -> list[Path]:
     named = Path(given).expanduser()
     if named.is_file():
         return [named]
-    found = named.rglob("*") if named.is_dir() else matching(named)
-    paths = sorted(
-        path
-        for path in found
-        if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
-    )
-    if not paths:
+    found = files_below(named) if named.is_dir() else Found(matching_images(named), [])
+    if found.skipped:
+        log.warning(skipped_line(found.skipped))
+    if not found.images:
         raise MissingError(
-            f"input: no images in {named.absolute()}; name a file, a folder or a pattern. Images "
-            f"end in {', '.join(sorted(IMAGE_SUFFIXES))}"
+            f"input: {no_images(named, found.skipped)}; name a file, a folder or a pattern such as "
+            "'parts/*.png'"
         )
-    return paths
-
-
-def matching(pattern: Path) -> Iterator[Path]:
-    """The files that a pattern such as ``parts/**/*.png`` names."""
-    return Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
+    return sorted(found.images)
 
 
 def decide_at(predictor: Predictor, overkill: float | None) -> None:
@@ -161,42 +246,46 @@ def decide_at(predictor: Predictor, overkill: float | None) -> None:
 
     Args:
         predictor: is changed.
-        overkill: the rate, above 0 and at most 0.5; None keeps that of the predictor.
+        overkill: the rate, above 0 and at most 0.5; None keeps that of the predictor, or takes the
+            smallest one where that is too small for its calibration images.
 
     Raises:
         ValueError: the rate is out of range.
         InputError: the predictor is not calibrated, or on too few images for the rate.
     """
-    if overkill is not None:
-        check_number("overkill", overkill, above=0, at_most=0.5)
-        if predictor.calibration is None:
-            raise not_calibrated("overkill")
-        predictor.overkill = float(overkill)
-    if predictor.calibration is None or predictor.overkill is None:
+    images = 0 if predictor.calibration is None else len(predictor.calibration.scores)
+    smallest = smallest_rate(images)
+    if overkill is None:
+        if images and predictor.overkill is not None:
+            predictor.overkill = max(predictor.overkill, smallest)
         return
-    needed, there = fewest(predictor.overkill), len(predictor.calibration.scores)
-    if there < needed:
+    check_number("overkill", overkill, above=0, at_most=0.5)
+    if not images:
+        raise not_calibrated("overkill")
+    needed = fewest(overkill)
+    if images < needed:
         raise InputError(
-            f"overkill: {predictor.overkill:g} needs at least {needed} calibration images, the run "
-            f"has {there}; choose a higher rate"
+            f"overkill: {overkill:g} needs at least {needed} calibration images, the run has "
+            f"{images}; {rounded_up(smallest):g} or a higher rate can be kept"
         )
+    predictor.overkill = float(overkill)
 
 
 def not_calibrated(wanted: str) -> InputError:
     """The error where something needs a threshold that the run does not have."""
     return InputError(
-        f"{wanted}: the run was not calibrated, so it has no threshold; train it again with a "
-        "calibration, such as on a held-out fraction of 0.1 of the training images"
+        f"{wanted}: the run was not calibrated, so it has no threshold; calibrate it on normal "
+        "images that it was not trained on, or train it again with a calibration"
     )
 
 
 def readings(
-    read: Callable[[T], np.ndarray], sources: Sequence[T], batch_size: int, workers: int
+    read: Callable[[T], Seen], sources: Sequence[T], batch_size: int, workers: int
 ) -> Iterator[Readings[T]]:
     """Images in order, a batch at a time; the next batch is read while one is scored.
 
     Args:
-        read: returns the pixels of a source, uint8 ``[h, w, 3]``, all of one size.
+        read: returns a source as the network sees it, all of one size.
         sources: such as paths.
         batch_size: images in a batch.
         workers: threads that read; 0 is as many as torch computes with.
@@ -207,60 +296,41 @@ def readings(
             for at in range(0, len(sources), batch_size)
         )
         for batch in one_ahead(batches):
-            pixels: dict[T, np.ndarray] = {}
+            seen: dict[T, Seen] = {}
             failed: dict[T, str] = {}
             for source, reading in batch:
                 try:
-                    pixels[source] = reading.result()
+                    seen[source] = reading.result()
                 except (OSError, ValueError, SyntaxError) as error:  # Pillow's, of damaged files
                     failed[source] = str(error).splitlines()[0]
-            yield Readings(list(pixels), np.array(list(pixels.values())), failed)
+            pixels = np.array([each.pixels for each in seen.values()])
+            yield Readings(list(seen), pixels, [each.size for each in seen.values()], failed)
 
 
-def judgements(predictor: Predictor, scores: Tensor) -> list[list[float | int | str]]:
-    """Score, p-value and decision of each image; the latter two are empty without calibration."""
-    written = [f"{score:.7g}" for score in scores.tolist()]
+def judged(predictor: Predictor, paths: Sequence[Path], scores: Tensor) -> list[Scored]:
+    """Images with their scores ``[N]``, p-values and decisions."""
     p_values, anomalous = predictor.judge(scores)
     if p_values is None or anomalous is None:
-        return [[score, "", ""] for score in written]
-    judged = zip(written, p_values.tolist(), anomalous.int().tolist(), strict=True)
-    return [[score, f"{p:.6g}", decision] for score, p, decision in judged]
+        return [Scored(*each, None, None) for each in zip(paths, scores.tolist(), strict=True)]
+    columns = (scores.tolist(), p_values.tolist(), anomalous.tolist())
+    return [Scored(*each) for each in zip(paths, *columns, strict=True)]
 
 
-def save_heatmaps(
-    folder: Path, batch: Readings[Path], maps: Tensor, scores: Tensor, threshold: float | None
-) -> None:
-    """Save a picture of each image with its map; pixels above the threshold are outlined.
+def worst_first(images: Sequence[Scored]) -> list[Scored]:
+    """Images by falling score; those whose score is not finite come first."""
+    return sorted(images, key=lambda each: (math.isfinite(each.score), -each.score))
 
-    Args:
-        folder: where they go.
-        batch: N images.
-        maps: anomaly maps ``[N, h, w]``.
-        scores: image scores ``[N]``.
-        threshold: of pixels; with one, all maps have one scale: 1 is twice the threshold.
+
+def full_maps(predictor: Predictor, batch: Readings[Path], maps: Tensor) -> Iterator[np.ndarray]:
+    """The map of each image at its full size, one at a time: float32 ``[h, w]``.
+
+    Pixels that the network does not see, since images are cropped, are NaN.
     """
-    for path, pixels, heat, score in zip(
-        batch.sources, batch.pixels, maps.numpy(), scores.tolist(), strict=True
-    ):
-        top = heat.max() if threshold is None else 2 * threshold
-        shown = np.clip(heat / max(top, np.finfo(np.float32).tiny), 0, 1)
-        marked = None if threshold is None else heat > threshold
-        picture = strip(pixels, marked, shown, f"{path.name}   score {score:.4g}")
-        save(picture, folder / picture_name(path))
-
-
-def save_masks(folder: Path, batch: Readings[Path], masks: Tensor) -> None:
-    """Save the masks, bool ``[N, h, w]``, of N images as black and white pictures."""
-    for path, mask in zip(batch.sources, masks.numpy(), strict=True):
-        save(Image.fromarray((mask * 255).astype(np.uint8)), folder / picture_name(path))
-
-
-def picture_name(path: Path) -> str:
-    """The name of an image and of its two innermost folders, as one file name."""
-    return "_".join(path.absolute().parts[-3:]).rsplit(".", 1)[0] + ".png"
-
-
-def save(picture: Image.Image, path: Path) -> None:
-    """Save a picture and make its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, compress_level=1)
+    detector = predictor.detector
+    for seen, size in zip(maps, batch.sizes, strict=True):
+        full = np.full(size, np.nan, np.float32)
+        part = detector.frame.shown(*size)
+        rows = slice(part.top, part.top + part.height)
+        columns = slice(part.left, part.left + part.width)
+        full[rows, columns] = detector.full_map(seen, size)[rows, columns].numpy()
+        yield full

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from occ_lab.data.any_image import AnyImage, as_rgb
+from occ_lab.data.transforms import Seen
 from occ_lab.detector import Detector
 from occ_lab.inference.stored import Stored, stored_run
 from occ_lab.metrics.calibration import Calibration
@@ -23,15 +24,16 @@ class Judgement:
 
     Attributes:
         image: scores, larger is more anomalous, float32 ``[N]``.
-        maps: anomaly maps of the images as the network sees them, resized and cropped, float32
-            ``[N, h, w]``; None where the detector scores whole images.
+        maps: anomaly maps of the images at their full size: float32 ``[N, h, w]`` if all images
+            have one size, else a list of ``[h, w]``. Pixels that the network does not see, since
+            images are cropped, are zero. None where the detector scores whole images.
         p_values: see `Calibration`, float64 ``[N]``; None where the run was not calibrated.
         anomalous: the decision at the false-positive rate that the run was calibrated for, bool
-            ``[N]``; None likewise.
+            ``[N]``; None likewise. True where the score is not finite, which is an error.
     """
 
     image: Tensor
-    maps: Tensor | None
+    maps: Tensor | list[Tensor] | None
     p_values: Tensor | None
     anomalous: Tensor | None
 
@@ -53,7 +55,7 @@ class Predictor:
         >>> objective = Norm(solver="gradient")
         >>> detector = Detector(backbone, objective, preprocessing=Preprocessing(64, 64))
         >>> Predictor(detector, "bottle").score(np.zeros((80, 100, 3), np.uint8)).maps.shape
-        torch.Size([1, 64, 64])
+        torch.Size([1, 80, 100])
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Predictor:
         Args:
             images: one or many, in any form that `Detector.score` accepts.
             batch_size: images that go through the network at once.
-            maps: whether anomaly maps are kept: at 224 px each takes 200 kB.
+            maps: whether anomaly maps are kept: each takes four bytes a pixel of the image.
 
         Returns:
             Scores in the order of the images, on the CPU.
@@ -88,14 +90,15 @@ class Predictor:
         found = self.detector.score(images, batch_size, maps)
         return Judgement(found.score, found.map, *self.judge(found.score))
 
-    def pixels(self, image: AnyImage) -> np.ndarray:
-        """An image as the network sees it, uint8 ``[crop, crop, 3]``; errors as of `score`."""
-        return self.detector.frame(as_rgb(image))
+    def seen(self, image: AnyImage) -> Seen:
+        """An image as the network sees it; errors as of `score`."""
+        pixels = as_rgb(image, self.detector.frame.range)
+        return Seen(self.detector.frame(pixels), (pixels.shape[0], pixels.shape[1]))
 
     @torch.inference_mode()
-    def score_pixels(self, pixels: np.ndarray) -> Scores:
-        """Scores ``[N]`` and maps ``[N, crop, crop]`` of what `pixels` returns, stacked."""
-        return self.detector.score_pixels(pixels)
+    def score_pixels(self, pixels: np.ndarray, sizes: Sequence[tuple[int, int]]) -> Scores:
+        """Scores ``[N]`` and maps ``[N, h, w]`` of what `seen` returns, stacked."""
+        return self.detector.score_pixels(pixels, sizes)
 
     @property
     def pixel_threshold(self) -> float | None:
@@ -109,7 +112,7 @@ class Predictor:
         if self.calibration is None or self.overkill is None:
             return None, None
         p_values = self.calibration.p_values(scores)
-        return p_values, scores.double() > self.calibration.threshold(self.overkill)
+        return p_values, self.calibration.anomalous(scores, self.overkill)
 
 
 def load(
@@ -140,4 +143,4 @@ def load(
     """
     stored: Stored = stored_run(Path(run).expanduser(), task)
     detector = stored.detector(trust).to(device)
-    return Predictor(detector, stored.task, stored.calibration(), stored.overkill)
+    return Predictor(detector, stored.task, *stored.calibration())

@@ -11,8 +11,8 @@ import torch
 import yaml
 
 from occ_lab.detector import Detector
-from occ_lab.engine.calibrate import read_calibration
-from occ_lab.metrics.calibration import Calibration
+from occ_lab.engine.calibrate import CALIBRATION, read_calibration
+from occ_lab.metrics.calibration import RATE, Calibration
 from occ_lab.utils.errors import InputError, MissingError
 
 CHECKPOINT = Path("checkpoints", "last.ckpt")
@@ -39,14 +39,12 @@ class Stored:
         """The folder of the task."""
         return self.directory / "tasks" / self.task
 
-    @property
-    def overkill(self) -> float:
-        """The false-positive rate that the run was calibrated for."""
-        return float((self.settings.get("calibration") or {}).get("overkill", 0.01))
-
-    def calibration(self) -> Calibration | None:
-        """The scores that a threshold comes from, if there are any."""
-        return read_calibration(self.folder / "calibration.json")
+    def calibration(self) -> tuple[Calibration | None, float]:
+        """The scores that a threshold comes from, if there are any, and its false-positive rate."""
+        calibration, rate = read_calibration(self.folder / CALIBRATION)
+        if rate is None:  # of an earlier version, which has it in the settings
+            rate = (self.settings.get("calibration") or {}).get("overkill") or RATE
+        return calibration, float(rate)
 
     def detector(self, trust: Sequence[str] = ()) -> Detector:
         """The detector in the checkpoint of the task.

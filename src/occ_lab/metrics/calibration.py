@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+RATE = 0.01  # the false-positive rate where none is given and there are enough images
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -36,13 +38,34 @@ class Calibration:
 
     @classmethod
     def of(cls, scores: Tensor, peaks: Tensor) -> Calibration:
-        """Make one from scores and peaks ``[n]`` in any order."""
+        """Make one from scores and peaks ``[n]`` in any order.
+
+        Raises:
+            ValueError: one of them is not finite.
+        """
+        for name, values in (("scores", scores), ("peaks", peaks)):
+            wrong = int((~values.isfinite()).sum())
+            if wrong:
+                raise ValueError(f"{name}: {wrong} of {len(values)} are not finite")
         return cls(*(values.double().cpu().sort().values for values in (scores, peaks)))
 
     def p_values(self, scores: Tensor) -> Tensor:
-        """``(1 + #{calibration scores ≥ s}) / (n + 1)`` of scores s ``[N]``, float64 ``[N]``."""
-        lower = torch.searchsorted(self.scores, scores.double().cpu().contiguous())
-        return (1 + len(self.scores) - lower).double() / (1 + len(self.scores))
+        """``(1 + #{calibration scores ≥ s}) / (n + 1)`` of scores s ``[N]``, float64 ``[N]``.
+
+        A score that is not finite has the p-value NaN: it says nothing about its image.
+        """
+        scores = scores.double().cpu().contiguous()
+        lower = torch.searchsorted(self.scores, scores)
+        p_values = (1 + len(self.scores) - lower).double() / (1 + len(self.scores))
+        return torch.where(scores.isfinite(), p_values, torch.nan)
+
+    def anomalous(self, scores: Tensor, overkill: float) -> Tensor:
+        """The decisions on scores ``[N]`` at a false-positive rate, bool ``[N]``.
+
+        A score that is not finite is never called normal.
+        """
+        scores = scores.double().cpu()
+        return (scores > self.threshold(overkill)) | ~scores.isfinite()
 
     def threshold(self, overkill: float) -> float:
         """The threshold that keeps a false-positive rate: higher scores are called anomalous.
@@ -72,6 +95,48 @@ def exceeding(ordered: Tensor, fraction: float) -> float:
     # Rounding must not cost an image: 0.29 · 100 is 28.999999999999996.
     beyond = math.floor(fraction * (len(ordered) + 1) + 1e-9)
     return float(ordered[len(ordered) - beyond]) if beyond else math.inf
+
+
+def smallest_rate(images: int) -> float:
+    """The smallest false-positive rate that so many calibration images can guarantee, 1/(n + 1).
+
+    Args:
+        images: n, at least 0.
+
+    Example:
+        >>> smallest_rate(19)
+        0.05
+    """
+    return 1 / (images + 1)
+
+
+def kept_rate(images: int, overkill: float) -> float:
+    """The false-positive rate that a threshold stands for: ⌊α (n + 1)⌋ / (n + 1), at most α.
+
+    Args:
+        images: n, at least 0.
+        overkill: α, the rate that was asked for, above 0 and below 1.
+
+    Example:
+        >>> kept_rate(29, 0.05)  # one of 30
+        0.03333333333333333
+    """
+    return math.floor(overkill * (images + 1) + 1e-9) / (images + 1)
+
+
+def rounded_up(rate: float) -> float:
+    """A rate with two significant digits that is no smaller, to ask for.
+
+    Args:
+        rate: above 0.
+
+    Example:
+        >>> rounded_up(1 / 49), rounded_up(0.05)
+        (0.021, 0.05)
+    """
+    digits = 1 - math.floor(math.log10(rate))
+    scale = float(10**digits)
+    return round(math.ceil(rate * scale - 1e-9) / scale, digits)
 
 
 def fewest(overkill: float) -> int:

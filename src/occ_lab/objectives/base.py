@@ -26,7 +26,14 @@ class Objective(Recorded, SizedByData, ABC):
     A subclass implements `forward` and either `loss` or `observe`. The arguments of its constructor
     are plain values (numbers, strings, lists of them), so that a checkpoint can hold them.
 
+    It sees positions of images alone. Where images leave a part of their frame free, ``observe``
+    gets the joined levels and ``setup`` the maps of images of one shape, without that part, and
+    ``loss`` gets a map ``[1, C, 1, N]`` of all positions of a batch.
+
     Attributes:
+        located: whether it has a model for every position of the map, so that it must know where a
+            position is. Its ``observe`` then has a second argument ``valid``, which is given where
+            images leave a part of their frame free: bool ``[B, H, W]``, the positions that count.
         needs_setup: whether `setup` must see the training set before the first step.
         one_pass: whether it learns by `observe` and `finish` in place of gradients.
         learned: names of the buffers that are empty at first, since only the data determine how
@@ -42,6 +49,7 @@ class Objective(Recorded, SizedByData, ABC):
         torch.Size([2, 4, 4])
     """
 
+    located: bool = False
     needs_setup: bool = False
     one_pass: bool = False
 

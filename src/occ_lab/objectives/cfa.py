@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, get_args
 
@@ -209,8 +210,9 @@ class CFA(Objective):
 def official_bank(images: Iterable[Tensor], compression: int, seed: int) -> Tensor:
     """The mean feature map over the training set, compressed by k-means, as in the official code.
 
-    Every image has the same weight. (The official code gives the same weight to every batch, in a
-    shuffled order, and drops the last batch if it is smaller.)
+    Where images differ in shape, it is the map of those that have the most usual one. Every image
+    has the same weight. (The official code gives the same weight to every batch, in a shuffled
+    order, and drops the last batch if it is smaller.)
 
     Args:
         images: the features ``[HW, C]`` of each image.
@@ -227,12 +229,16 @@ def official_bank(images: Iterable[Tensor], compression: int, seed: int) -> Tens
         >>> official_bank([torch.zeros(9, 2), torch.ones(9, 2)], compression=1, seed=0)[0]
         tensor([0.5000, 0.5000])
     """
-    stream = iter(images)
-    total, count = first_of(stream).clone(), 1
-    for features in stream:
-        total += features
-        count += 1
-    return clustered(total / count, compression, seed)
+    totals: dict[int, Tensor] = {}
+    counts: Counter[int] = Counter()
+    for features in images:
+        size = len(features)
+        counts[size] += 1
+        totals[size] = totals[size] + features if size in totals else features.clone()
+    if not counts:
+        raise InputError("the training set has no images", part="dataset")
+    size, count = counts.most_common(1)[0]
+    return clustered(totals[size] / count, compression, seed)
 
 
 def algorithm1_bank(images: Iterable[Tensor], compression: int, ema: float, seed: int) -> Tensor:
@@ -242,7 +248,7 @@ def algorithm1_bank(images: Iterable[Tensor], compression: int, ema: float, seed
     features are a set, so that no two centres take the same one: of all such assignments we read
     "nearest" as the one with the smallest sum of squared distances, which does not depend on any
     order of the centres. It takes seconds per image for 3136 centres, and a fiftieth of that for a
-    quarter of them.
+    quarter of them. Images of fewer positions than there are centres are left out.
 
     Args:
         images: the features ``[HW, C]`` of each image.
@@ -264,6 +270,8 @@ def algorithm1_bank(images: Iterable[Tensor], compression: int, ema: float, seed
     stream = iter(images)
     bank = clustered(first_of(stream), compression, seed)
     for features in stream:
+        if len(features) < len(bank):
+            continue
         bank = bank.lerp(features[distinct_nearest(bank, features)], ema)
     return bank
 

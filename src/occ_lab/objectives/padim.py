@@ -61,6 +61,7 @@ class PaDiM(JoinedObjective):
     chosen: Tensor
     mean: Tensor
     factor: Tensor
+    located = True
     learned = ("chosen", "mean", "factor")
 
     def __init__(self, dims: int = 100, shrinkage: float = 0.01, seed: int = 0) -> None:
@@ -93,12 +94,19 @@ class PaDiM(JoinedObjective):
             self.chosen = torch.from_numpy(np.sort(chosen)).to(self.chosen)
 
     @torch.no_grad()
-    def observe(self, levels: Sequence[Tensor]) -> None:
-        """Add a batch of levels ``[B, C_l, H_l, W_l]`` to the second moments of each position."""
+    def observe(self, levels: Sequence[Tensor], valid: Tensor | None = None) -> None:
+        """Add a batch of levels to the second moments of each position.
+
+        Args:
+            levels: ``[B, C_l, H_l, W_l]``, finest first.
+            valid: the positions that count, bool ``[B, H, W]``; None is all.
+        """
         if not len(self.chosen):
             self.build(sum(level.shape[1] for level in levels))
         x = torch.cat([self._positions(join(piece)) for piece in pieces(levels)], dim=1).double()
         x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], dim=2)
+        if valid is not None:
+            x *= valid.flatten(1).T[..., None]
         if self.moments is None:
             self.moments = x.new_zeros(len(x), x.shape[2], x.shape[2])
         self.moments.baddbmm_(x.mT, x)
@@ -114,7 +122,12 @@ class PaDiM(JoinedObjective):
         if self.moments is None:
             raise InputError("the training set has no images", part="dataset")
         total = all_reduced(self.moments)
-        moments = total.div_(total[0, -1, -1].clone())
+        # A position that no image has covered gets the Gaussian of all positions.
+        counts = total[:, -1:, -1:].clone()
+        moments = total.div_(counts.clamp_min(1))
+        if bool((counts == 0).any()):
+            pooled = (moments * counts).sum(dim=0) / counts.sum()
+            moments = torch.where(counts > 0, moments, pooled)
         squares = moments.diagonal(dim1=1, dim2=2)[:, :-1]
         scale = (squares - moments[:, :-1, -1].square()).mean().cpu()
         means, factors = [], []

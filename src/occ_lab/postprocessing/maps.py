@@ -8,13 +8,17 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from torch import Tensor
 
+from occ_lab.features.regions import span, spans
 from occ_lab.utils.interpolation import upsampling_matrix
 
 
-def upsample_and_smooth(scores: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
+def upsample_and_smooth(
+    scores: Tensor, size: tuple[int, int], sigma: float, box: Sequence[int] | None = None
+) -> Tensor:
     """Upsample score maps bilinearly, then smooth them with a Gaussian.
 
     It equals ``F.interpolate(mode="bilinear", align_corners=False)`` followed by SciPy's
@@ -26,9 +30,12 @@ def upsample_and_smooth(scores: Tensor, size: tuple[int, int], sigma: float) -> 
         size: height h and width w of the anomaly maps in pixels.
         sigma: standard deviation of the Gaussian in pixels of the anomaly map; 0 means no
             smoothing.
+        box: top, left, height and width of the part of the maps that is wanted, in pixels. What
+            lies around it takes no part, as if the maps ended there; None is all of them.
 
     Returns:
-        Anomaly maps ``[B, h, w]`` on the device of ``scores``, float32 or wider.
+        Anomaly maps ``[B, h, w]``, or of the size of the box, on the device of ``scores``, float32
+        or wider.
 
     Raises:
         ValueError: ``sigma`` is negative.
@@ -43,33 +50,94 @@ def upsample_and_smooth(scores: Tensor, size: tuple[int, int], sigma: float) -> 
     # values to neighbouring pixels that differ after smoothing.
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     grid = scores.shape[-2:]
-    rows, columns = (matrix.to(scores) for matrix in axis_matrices(grid, size, sigma))
+    if box is not None:
+        (top, bottom), (left, right) = spans(box, size, grid)
+        scores = scores[:, top:bottom, left:right]
+    rows, columns = (matrix.to(scores) for matrix in axis_matrices(grid, size, sigma, box))
     with torch.autocast(scores.device.type, enabled=False):
         return rows @ scores @ columns.T
 
 
-def axis_matrices(grid: Sequence[int], size: Sequence[int], sigma: float) -> tuple[Tensor, Tensor]:
+def smoothed(scores: Tensor, sigma: float) -> Tensor:
+    """Smooth a map ``[H, W]`` by a Gaussian as `upsample_and_smooth` does, in memory of its size.
+
+    Args:
+        scores: float ``[H, W]``, of any size.
+        sigma: standard deviation of the Gaussian in positions, at least 0.
+
+    Returns:
+        float32 ``[H, W]`` on the CPU.
+
+    Example:
+        >>> float(smoothed(torch.eye(9), sigma=1.0).sum().round())
+        9.0
+    """
+    values = scores.float().cpu()
+    if sigma == 0:
+        return values
+    return torch.from_numpy(gaussian_filter(values.numpy(), sigma, mode="reflect", truncate=4.0))
+
+
+def on_grid(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Masks at the positions of a grid: those of which at least half is marked.
+
+    Args:
+        masks: bool ``[B, h, w]``.
+        grid: H and W. A mask of which no position is marked by half keeps all that it touches.
+
+    Returns:
+        bool ``[B, H, W]``.
+
+    Example:
+        >>> on_grid(torch.eye(4, dtype=torch.bool)[None], (2, 2))
+        tensor([[[ True, False],
+                 [False,  True]]])
+    """
+    values = masks[:, None].float()
+    half = F.adaptive_avg_pool2d(values, grid)[:, 0] >= 0.5
+    lost = ~half.flatten(1).any(dim=1)
+    touched = F.adaptive_max_pool2d(values, grid)[:, 0] > 0
+    return torch.where(lost[:, None, None], touched, half)
+
+
+def axis_matrices(
+    grid: Sequence[int], size: Sequence[int], sigma: float, box: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
     """The matrices R and C of `upsample_and_smooth`: ``R s Cᵀ`` is the map of scores s ``[H, W]``.
 
     Args:
         grid: H and W.
         size: h and w.
         sigma: see `upsample_and_smooth`.
+        box: likewise.
 
     Returns:
-        R ``[h, H]`` and C ``[w, W]``, float64.
+        R ``[h, H]`` and C ``[w, W]``, float64; of the box and the positions in it, if there is one.
     """
-    rows, columns = (axis_matrix(n, m, sigma) for n, m in zip(grid, size, strict=True))
+    top, left, height, width = box or (0, 0, *size)
+    parts = ((top, height), (left, width))
+    rows, columns = (
+        axis_matrix(n, m, sigma, *part) for n, m, part in zip(grid, size, parts, strict=True)
+    )
     return torch.from_numpy(rows), torch.from_numpy(columns)
 
 
 @lru_cache(maxsize=32)
-def axis_matrix(source: int, target: int, sigma: float) -> np.ndarray:
-    """Upsampling and smoothing along one axis, as a matrix ``[target, source]`` in float64.
+def axis_matrix(
+    source: int, target: int, sigma: float, start: int = 0, length: int | None = None
+) -> np.ndarray:
+    """Upsampling and smoothing along one axis, as a matrix ``[length, positions]`` in float64.
 
-    Its columns are the results for the unit vectors.
+    Its columns are the results for the unit vectors of those of ``source`` positions that lie on
+    ``length`` of ``target`` pixels, from ``start`` on; by default all of both.
     """
-    columns = upsampling_matrix(source, target).T
+    if length in (None, target):
+        columns = upsampling_matrix(source, target).T
+    else:
+        first, behind = span(start, length, target, source)
+        cells = (start + np.arange(length) + 0.5) * source / target - 0.5 - first
+        count = behind - first
+        columns = np.stack([np.interp(cells, np.arange(count), unit) for unit in np.eye(count)])
     if sigma > 0:
         columns = gaussian_filter1d(columns, sigma, axis=1, mode="reflect", truncate=4.0)
     return columns.T

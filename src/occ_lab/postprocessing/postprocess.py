@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor
 
-from occ_lab.postprocessing.maps import image_score, upsample_and_smooth
+from occ_lab.features.regions import alike
+from occ_lab.postprocessing.maps import image_score, smoothed, upsample_and_smooth
 from occ_lab.utils.errors import check_number
 from occ_lab.utils.specs import Recorded
 
@@ -43,19 +45,70 @@ class PostProcess(Recorded):
         self.top = top
         self.sigma = sigma
 
-    def maps(self, scores: Tensor, size: tuple[int, int]) -> Tensor | None:
+    def maps(
+        self, scores: Tensor, size: tuple[int, int], box: Sequence[int] | None = None
+    ) -> Tensor | None:
         """Compute anomaly maps.
 
         Args:
             scores: float ``[B, H, W]``.
             size: height h and width w of the maps in pixels.
+            box: the part of the maps that the images fill, see `upsample_and_smooth`.
 
         Returns:
-            float32 or wider ``[B, h, w]``; None if the scores have a single position.
+            float32 or wider ``[B, h, w]``, or of the size of the box; None if the scores have a
+            single position.
         """
         if scores.shape[-2:] == (1, 1):
             return None
-        return upsample_and_smooth(scores, size, self.sigma)
+        return upsample_and_smooth(scores, size, self.sigma, box)
+
+    def framed(
+        self, scores: Tensor, size: tuple[int, int], boxes: Tensor | None
+    ) -> tuple[Tensor | None, Tensor]:
+        """Maps and image scores of images that may leave a part of their frame free.
+
+        Args:
+            scores: float ``[B, H, W]``.
+            size: height h and width w of the frame in pixels.
+            boxes: top, left, height and width of each image in the frame, int64 ``[B, 4]``; None
+                where all images fill it.
+
+        Returns:
+            Maps ``[B, h, w]``, zero outside of the images, or None if the scores have a single
+            position; and image scores ``[B]``, in which nothing outside of the images counts.
+        """
+        if boxes is None or scores.shape[-2:] == (1, 1):
+            maps = self.maps(scores, size)
+            return maps, self.image_scores(scores, maps)
+        framed = found = None
+        for box, images in alike(boxes):
+            top, left, height, width = box
+            own = scores[images.to(scores.device)]
+            maps = self.maps(own, size, box)
+            assert maps is not None
+            if framed is None or found is None:
+                framed = maps.new_zeros(len(scores), *size)
+                found = maps.new_zeros(len(scores))
+            framed[images, top : top + height, left : left + width] = maps
+            found[images] = self.image_scores(own, maps)
+        assert found is not None
+        return framed, found
+
+    def stitched(self, scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Map and image score of an image that was scored in tiles.
+
+        The map keeps the grid of the scores: at the full size of large images it would be slow.
+
+        Args:
+            scores: of the whole image, float ``[H, W]``.
+            size: height and width of the image in pixels, in which sigma is given.
+
+        Returns:
+            A map, float32 ``[1, H, W]``, and a score ``[1]``, both on the CPU.
+        """
+        maps = smoothed(scores, self.sigma * scores.shape[0] / size[0])[None]
+        return maps, self.image_scores(scores[None], maps)
 
     def image_scores(self, scores: Tensor, maps: Tensor | None) -> Tensor:
         """Compute image scores.

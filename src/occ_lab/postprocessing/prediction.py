@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -15,12 +15,12 @@ class Scores(NamedTuple):
 
     Attributes:
         score: image scores, larger is more anomalous, float ``[N]``.
-        map: anomaly maps of the images as the network sees them, float ``[N, h, w]``; None where
-            the detector scores whole images.
+        map: anomaly maps, float ``[N, h, w]``, or a list of ``[h, w]`` where images that are scored
+            at their full size differ in it; None where the detector scores whole images.
     """
 
     score: Tensor
-    map: Tensor | None
+    map: Any
 
 
 @dataclass
@@ -35,6 +35,7 @@ class Prediction:
         path: of each image; None where the batch has no paths.
         index: of each image in its dataset, int ``[B]``; None likewise.
         patch_scores: scores ``[B, H, W]`` on the grid of the features, of which the map is made.
+        peak: the highest value of each map, float ``[B]``; the image score where there is no map.
     """
 
     score: Tensor
@@ -43,12 +44,15 @@ class Prediction:
     path: list[str] | None
     index: Tensor | None
     patch_scores: Tensor
+    peak: Tensor
 
 
 def prediction(
-    batch: Batch, patch_scores: Tensor, maps: Tensor | None, scores: Tensor
+    batch: Batch, patch_scores: Tensor, maps: Tensor | None, scores: Tensor, keep_maps: bool = True
 ) -> Prediction:
     """What is kept of a batch, on the CPU."""
+    peak = scores if maps is None else maps.flatten(1).amax(dim=1)
+    maps = maps if keep_maps else None
     label, index, path = (batch.get(name) for name in ("label", "index", "path"))
     return Prediction(
         scores.cpu(),
@@ -57,4 +61,5 @@ def prediction(
         None if path is None else list(path),
         None if index is None else index.cpu(),
         patch_scores.cpu(),
+        peak.cpu(),
     )

@@ -17,6 +17,8 @@ from scipy.ndimage import binary_dilation
 from scipy.stats import rankdata
 from torch import Tensor
 
+from occ_lab.utils.names import file_name, printable
+
 PANEL = 224
 CAPTION = 26
 GAP = 4
@@ -49,7 +51,7 @@ def subject(rank: int, sample: dict[str, Any], anomalous: bool) -> Subject:
         pixels_of(sample["image"]),
         sample["mask"].numpy() if "mask" in sample else None,
         f"{rank}. {source.parent.name}/{source.name} ({kind})",
-        f"{rank:03d}_{kind}_{source.parent.name}_{source.stem}.png",
+        file_name(f"{rank:03d}_{kind}_{source.parent.name}_{source.stem}", ".png"),
     )
 
 
@@ -85,7 +87,11 @@ def worst_first(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def strip(
-    image: np.ndarray, mask: np.ndarray | None, heat: np.ndarray | None, caption: str
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    heat: np.ndarray | None,
+    caption: str,
+    size: tuple[int, ...] = (PANEL, PANEL),
 ) -> Image.Image:
     """One picture: image, ground truth, map and overlay, as far as they exist, and a caption.
 
@@ -94,6 +100,7 @@ def strip(
         mask: bool ``[h, w]`` or None.
         heat: float ``[h, w]`` in 0..1, 1 the most anomalous, or None.
         caption: one line.
+        size: height and width of each of the parts.
     """
     panels = [image]
     if mask is not None:
@@ -102,7 +109,7 @@ def strip(
         colours = matplotlib.colormaps["inferno"](heat, bytes=True)[..., :3]
         weight = 0.75 * heat[..., None] ** 2  # the image can be seen except where the map is high
         panels += [colours, ((1 - weight) * image + weight * colours).astype(np.uint8)]
-    return beside(panels, caption)
+    return beside(panels, caption, size)
 
 
 def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -111,15 +118,19 @@ def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(outline[..., None], CONTOUR, image).astype(np.uint8)
 
 
-def beside(panels: list[np.ndarray], caption: str) -> Image.Image:
+def beside(
+    panels: list[np.ndarray], caption: str, size: tuple[int, ...] = (PANEL, PANEL)
+) -> Image.Image:
     """Panels, each uint8 ``[h, w, 3]``, side by side, and a caption of one line above."""
+    caption = printable(caption)
     font = ImageFont.load_default(15)
-    width = max(len(panels) * (PANEL + GAP) - GAP, math.ceil(font.getlength(caption)) + 8)
-    canvas = Image.new("RGB", (width, PANEL + CAPTION), "white")
+    tall, wide = size
+    width = max(len(panels) * (wide + GAP) - GAP, math.ceil(font.getlength(caption)) + 8)
+    canvas = Image.new("RGB", (width, tall + CAPTION), "white")
     ImageDraw.Draw(canvas).text((4, 4), caption, INK, font)
     for index, pixels in enumerate(panels):
-        panel = Image.fromarray(pixels).resize((PANEL, PANEL), Image.Resampling.BILINEAR)
-        canvas.paste(panel, (index * (PANEL + GAP), CAPTION))
+        panel = Image.fromarray(pixels).resize((wide, tall), Image.Resampling.BILINEAR)
+        canvas.paste(panel, (index * (wide + GAP), CAPTION))
     return canvas
 
 
@@ -130,6 +141,7 @@ def save_pictures(
     scores: np.ndarray,
     labels: np.ndarray,
     count: int,
+    whole: bool = False,
 ) -> list[Path]:
     """Save pictures of the worst misses.
 
@@ -141,6 +153,7 @@ def save_pictures(
         scores: image scores ``[N]``.
         labels: ``[N]``, 1 anomalous.
         count: how many pictures at most.
+        whole: whether pictures keep the size of the samples, which else are shown as squares.
 
     Returns:
         The files, the worst miss first.
@@ -152,7 +165,8 @@ def save_pictures(
     def save(rank: int, index: int, values: np.ndarray | None) -> Path:
         shown = subject(rank, sample(index), bool(labels[index]))
         caption = f"{shown.title}   score {scores[index]:.4g}   {below_text(scores, labels, index)}"
-        picture = strip(shown.pixels, shown.mask, values, caption)
+        size = shown.pixels.shape[:2] if whole else (PANEL, PANEL)
+        picture = strip(shown.pixels, shown.mask, values, caption, size)
         picture.save(folder / shown.file, compress_level=1)  # four times as fast, a fifth larger
         return folder / shown.file
 
@@ -164,7 +178,8 @@ def one_scale(maps: list[np.ndarray]) -> list[np.ndarray]:
     """Maps scaled to 0..1, all in the same way, so that their colours can be compared."""
     scale = Normalize()
     if maps:
-        scale.autoscale(maps)
+        scale.vmin = min(float(values.min()) for values in maps)
+        scale.vmax = max(float(values.max()) for values in maps)
     return [np.asarray(scale(values)) for values in maps]
 
 

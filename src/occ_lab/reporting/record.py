@@ -198,10 +198,21 @@ def to_json(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def to_csv(rows: list[dict[str, Any]]) -> str:
-    """CSV text of rows with the same keys."""
+def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """CSV text of rows with the same keys, which are the columns where none are given."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(columns or rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def cell(path: object) -> str:
+    """A path as a table holds it: a spreadsheet must not take it for a formula.
+
+    Example:
+        >>> cell("=1+1.png"), cell("parts/1.png")
+        ('./=1+1.png', 'parts/1.png')
+    """
+    text = str(path)
+    return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -30,6 +30,10 @@ class MissingError(InputError, FileNotFoundError):
     """A file or folder that the caller has named is not there."""
 
 
+class ImageError(InputError, OSError):
+    """An image file that cannot be read; the message begins with its path."""
+
+
 def check_number(
     name: str,
     value: object,
@@ -54,7 +58,7 @@ def check_number(
         "an integer" if integer else "a number",
         *([f">= {at_least:g}"] if at_least is not None else []),
         *([f"> {above:g}"] if above is not None else []),
-        *([f"<= {at_most:g}"] if at_most is not None else []),
+        *([f"<= {at_most:.10g}"] if at_most is not None else []),
     ]
     ok = (
         isinstance(value, int if integer else (int, float))

@@ -9,7 +9,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LONGEST = 200  # bytes of a name that folders and files are named after; 255 with what is added
 FAILURE = "error.txt"  # of a failed job: one line that sums up the error, then all of it
+
+
+def check_name(argument: str, name: str) -> None:
+    """Raise unless ``name`` can be the name of a folder.
+
+    Raises:
+        ValueError: it is empty, begins with a dot, holds a slash or another letter that names
+            cannot hold, or is longer than 200 bytes; the message begins with ``argument``.
+
+    Example:
+        >>> check_name("name", "Prüfteile 7")
+        >>> check_name("name", "../parts")
+        Traceback (most recent call last):
+        ValueError: name: '../parts' cannot be the name of a folder: it begins with a dot
+    """
+    size = len(name.encode("utf-8", "backslashreplace"))
+    wrong = {
+        "it is empty": not name.strip(),
+        "it begins with a dot": name.startswith("."),
+        "it holds a slash or backslash": "/" in name or "\\" in name,
+        "it holds letters that no text has": any(
+            letter < " " or "\ud800" <= letter <= "\udfff" for letter in name
+        ),
+        f"it is longer than {LONGEST} bytes": size > LONGEST,
+    }
+    for reason, is_so in wrong.items():
+        if is_so:
+            raise ValueError(f"{argument}: {name!r} cannot be the name of a folder: {reason}")
+
+
+def typed_path(text: str) -> Path:
+    """A path as it is typed on a command line, with ``~`` for the home folder."""
+    return Path(text).expanduser()
 
 
 @contextmanager
@@ -87,6 +121,9 @@ def whole_files(folder: Path) -> Iterator[Path]:
 
 
 def write_whole(target: Path, text: str) -> None:
-    """Write ``text`` to ``target`` in UTF-8 by one rename, replacing what is there."""
+    r"""Write ``text`` to ``target`` in UTF-8 by one rename, replacing what is there.
+
+    Bytes of a file name that are not UTF-8 are written as ``\udcXX``.
+    """
     with whole_file(target) as scratch:
-        scratch.write_bytes(text.encode("utf-8"))
+        scratch.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from occ_lab.data.base import image_files
 from occ_lab.data.datasets.mvtec import MVTec
+from occ_lab.data.files import image_files
 from occ_lab.utils.errors import InputError
 from tests.data.trees import mvtec_tree, noise, save
 

@@ -155,7 +155,7 @@ def test_means_are_shrunk_less_the_more_images_there_are() -> None:
 @given(n=st.floats(0.1, 50), observed=st.floats(0, 10), noise=st.floats(-1e-9, 10))
 def test_the_fraction_that_is_kept_is_in_0_to_1(n: float, observed: float, noise: float) -> None:
     parts = (torch.tensor([each], dtype=torch.float64) for each in (observed, noise))
-    assert 0 <= float(kept_fraction(*parts, n)) <= 1
+    assert 0 <= float(kept_fraction(*parts, torch.tensor(n))) <= 1
 
 
 def test_integrated_over_all_times_the_score_is_the_mahalanobis_distance() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from occ_lab.data.base import image_files
 from occ_lab.data.datasets.class_folder import ClassFolder
 from occ_lab.data.datasets.classes import Classified, Part
+from occ_lab.data.files import image_files
 
 NAMED = re.compile(r"(cat|dog)\.(\d+)")
 TRAINED = 10_000  # of the 12,500 images of each class; they come first
@@ -28,6 +28,7 @@ class CatsAndDogs(ClassFolder):
     task_count = "2"
     home = "data/cats_and_dogs"
     resize = 256
+    crop = 224
 
     def available(self) -> list[str]:
         """Both classes if Kaggle's images are present, or those that have a folder."""

@@ -26,6 +26,7 @@ class CIFAR10(ClassFolder):
     size = "170 MB"
     task_count = "10"
     home = "data"
+    crop = 224
     folder: ClassVar[str] = "cifar-10-batches-py"
     files: ClassVar[dict[Part, tuple[str, ...]]] = {
         "train": tuple(f"data_batch_{number}" for number in range(1, 6)),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from occ_lab.data.base import image_files
+from occ_lab.data.base import Crop
 from occ_lab.data.datasets.classes import ClassBenchmark, Classified, Part
+from occ_lab.data.files import images_below, visible_folders
 
 
 class ClassFolder(ClassBenchmark):
-    """Any classification data with its images in folders ``{train,test}/<class>/``."""
+    """Any classification data with its images in folders ``{train,test}/<class>/`` and below."""
 
+    crop: Crop = "whole"
     layout = "train/<class>/*.png, test/<class>/*.png (or .jpg, ...)"
     source = "your own images"
     licence = "yours"
@@ -18,9 +20,9 @@ class ClassFolder(ClassBenchmark):
 
     def available(self) -> list[str]:
         """The classes that have a folder under ``train``."""
-        return sorted(folder.name for folder in self.root.glob("train/*") if folder.is_dir())
+        return [folder.name for folder in visible_folders(self.root / "train")]
 
     def classified(self, part: Part) -> list[Classified]:
         """The images of each class by name, then by file name."""
-        folders = sorted(folder for folder in (self.root / part).glob("*") if folder.is_dir())
-        return [(folder.name, path, None) for folder in folders for path in image_files(folder)]
+        folders = visible_folders(self.root / part)
+        return [(folder.name, path, None) for folder in folders for path in images_below(folder)]

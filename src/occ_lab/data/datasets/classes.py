@@ -73,6 +73,11 @@ class ClassBenchmark(Benchmark):
             return Split(normal, tested)
         return Split(normal, tested, [Item(path, 0, None, index) for _, path, index in train])
 
+    def frame_items(self, task: str) -> Sequence[Item]:
+        """The training images of all classes, so that the tasks share the features of images."""
+        train, _ = self._classified
+        return [Item(path, 0, None, index) for _, path, index in train]
+
     @cached_property
     def _classified(self) -> tuple[Sequence[Classified], Sequence[Classified]]:
         """Both parts, listed once for all tasks."""

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from occ_lab.data.base import Benchmark, image_files
+from occ_lab.data.absent import no_images
+from occ_lab.data.base import Benchmark
+from occ_lab.data.files import Found, files_below, identity, images_below
 from occ_lab.data.items import Item, Split
+from occ_lab.data.masks import Below, masks_of
 from occ_lab.data.sampling import check_hold_out, hold_out
 from occ_lab.utils.errors import InputError, MissingError
 
 
 class Folder(Benchmark):
     """One task: a folder of normal images and, optionally, one of anomalous images and their masks.
+
+    The folders may lie in one another: an image that is also in ``abnormal`` or ``masks`` is not
+    normal, and files in ``masks`` are no images.
 
     A fraction of the normal images is held out to test on. Without anomalous images the test
     images are scored, and metrics such as AUROC are skipped.
@@ -21,18 +28,19 @@ class Folder(Benchmark):
         name: what the benchmark, and its one task, is called in results.
         normal: the folder of normal images; images in its subfolders count as well.
         abnormal: the folder of anomalous images, or None.
-        masks: the folder of their masks, or None. A mask has the name of its image, with or without
-            ``_mask``, and lies in the same subfolder.
+        masks: the folder of their masks, or None; for their names, see
+            `occ_lab.data.masks.masks_of`.
         train_share: fraction of the normal images to train on, above 0 and below 1.
         split_seed: seed of the random split.
         common: the other arguments of `Benchmark`; ``root`` is the folder of normal images.
 
     Raises:
-        InputError: ``normal`` is not given, ``abnormal`` or ``masks`` is not a folder, or ``masks``
-            is given without ``abnormal``.
+        InputError: ``normal`` is not given, ``abnormal`` or ``masks`` is not a folder, two of them
+            are the same one, or ``masks`` is given without ``abnormal``.
         ValueError: a value is out of range.
     """
 
+    crop = "whole"
     layout = "images in the folder normal; anomalous ones in abnormal, their masks in masks"
     source = "your own images"
     licence = "yours"
@@ -59,37 +67,77 @@ class Folder(Benchmark):
         self.masks = None if masks is None else Path(masks)
         for key, folder in (("abnormal", self.abnormal), ("masks", self.masks)):
             if folder is not None and not folder.is_dir():
-                raise MissingError(f"{key}: no folder {folder.absolute()}", part="dataset")
+                raise MissingError(f"{key}: {no_images(folder)}", part="dataset")
+        given = [("normal", self.root), ("abnormal", self.abnormal), ("masks", self.masks)]
+        for (key, folder), (other, also) in combinations([each for each in given if each[1]], 2):
+            if folder and also and identity(folder) and identity(folder) == identity(also):
+                raise InputError(f"{other}: {also} is the same folder as {key}", part="dataset")
         self.train_share = train_share
         self.split_seed = split_seed
 
+    def tasks(self) -> list[str]:
+        """The name of the one task.
+
+        Raises:
+            InputError: there are no images in ``normal`` or ``abnormal``, or ``category`` is
+                another name.
+        """
+        for key, folder in (("normal", self.root), ("abnormal", self.abnormal)):
+            if folder is None:
+                continue
+            found = self._below(folder) if folder.is_dir() else Found([], [])
+            if not found.images:
+                reason = no_images(folder, found.skipped)
+                raise MissingError(f"{key}: {reason}", part="dataset")
+        return super().tasks()
+
     def available(self) -> list[str]:
         """The one task if there are normal images, else none."""
-        return [self.name] if images_below(self.root) else []
+        return [self.name] if self._normal().images else []
 
     def published_split(self, task: str) -> Split:
-        """Normal images split at random by ``split_seed``; all anomalous ones are test images."""
-        normal = [Item(path, 0) for path in images_below(self.root)]
-        train, held_out = hold_out(normal, self.train_share, self.split_seed)
+        """Normal images split at random by ``split_seed``; all anomalous ones are test images.
+
+        Raises:
+            InputError: there are no masks in ``masks``, or some belong to no image.
+        """
+        paths = self._normal().images
+        train, held_out = hold_out(
+            [Item(path, 0) for path in paths], self.train_share, self.split_seed
+        )
         if self.abnormal is None:
             return Split(train, held_out)
-        masks = masks_below(self.masks) if self.masks else {}
-        anomalous = [
-            Item(path, 1, masks.get((path.parent.relative_to(self.abnormal), path.stem)))
-            for path in images_below(self.abnormal)
-        ]
-        return Split(train, held_out + anomalous)
+        anomalous, masks = self._below(self.abnormal).images, {}
+        if self.masks is not None:
+            found = self._below(self.masks).images
+            if not found:
+                raise InputError(f"masks: no image files in {self.masks}", part="dataset")
+            masks = masks_of(
+                Below(self.abnormal, anomalous), Below(self.masks, found), Below(self.root, paths)
+            )
+        return Split(train, held_out + [Item(path, 1, masks.get(path)) for path in anomalous])
 
+    def skipped(self, task: str) -> list[Path]:
+        """The files in the folders that are not read as images."""
+        own = [self._normal(), *map(self._below, self._others())]
+        return [path for found in own for path in found.skipped]
 
-def masks_below(folder: Path) -> dict[tuple[Path, str], Path]:
-    """The mask files in ``folder`` and its subfolders, by subfolder and name of the image."""
-    return {
-        (path.parent.relative_to(folder), path.stem.removesuffix("_mask")): path
-        for path in images_below(folder)
-    }
+    def notes(self, task: str) -> list[str]:
+        """Says how many images are not normal although they are in ``normal``."""
+        left_out = len(images_below(self.root)) - len(self._normal().images)
+        if not left_out:
+            return []
+        return [f"{left_out} files below {self.root} are in abnormal or masks too, and not normal"]
 
+    def _normal(self) -> Found:
+        others = self._others()
+        files = [path for folder in others for path in self._below(folder).images]
+        return files_below(self.root, [*others, *files])
 
-def images_below(folder: Path) -> list[Path]:
-    """The image files in ``folder`` and its subfolders, sorted, without hidden ones."""
-    below = sorted(path for path in folder.rglob("*") if path.is_dir())
-    return [path for each in (folder, *below) for path in image_files(each)]
+    def _below(self, folder: Path) -> Found:
+        """The files in a folder, without those in the other folders inside it."""
+        others = [each for each in (self.root, *self._others()) if each != folder]
+        return files_below(folder, others)
+
+    def _others(self) -> list[Path]:
+        return [folder for folder in (self.abnormal, self.masks) if folder is not None]

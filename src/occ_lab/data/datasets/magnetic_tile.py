@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from occ_lab.data.base import Benchmark, image_files
+from occ_lab.data.base import Benchmark
+from occ_lab.data.files import image_files, visible_folders
 from occ_lab.data.items import Counts, Item, Split
 from occ_lab.data.sampling import check_hold_out, hold_out
 
@@ -57,8 +58,8 @@ class MagneticTile(Benchmark):
         train, held_out = hold_out(normal, self.train_share, self.split_seed)
         defects = [
             Item(path, 1, mask if (mask := path.with_suffix(".png")).is_file() else None)
-            for folder in sorted(self.root.glob("MT_*"))
-            if folder.name != "MT_Free"
+            for folder in visible_folders(self.root)
+            if folder.name.startswith("MT_") and folder.name != "MT_Free"
             for path in self._tiles(folder.name)
         ]
         return Split(train, held_out + defects)

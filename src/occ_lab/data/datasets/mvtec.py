@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from occ_lab.data.base import Benchmark, image_files
+from occ_lab.data.base import Benchmark
+from occ_lab.data.files import image_files, images_below, visible_folders
 from occ_lab.data.items import Counts, Item, Split
+from occ_lab.data.masks import Below, masks_of
 
 NORMAL = ("good", "ok")  # the folder of normal images in MVTec AD and MPDD, and in BTAD
 
@@ -45,21 +47,34 @@ class MVTec(Benchmark):
 
     def available(self) -> list[str]:
         """The folders under ``root`` that hold normal training images."""
-        found = (path for name in NORMAL for path in self.root.glob(f"*/train/{name}"))
-        return sorted({path.parent.parent.name for path in found})
+        return [
+            folder.name
+            for folder in visible_folders(self.root)
+            if any((folder / "train" / name).is_dir() for name in NORMAL)
+        ]
 
     def published_split(self, task: str) -> Split:
-        """The official split: ``train`` to train on, and every folder of ``test`` to test on."""
+        """The official split: ``train`` to train on, and every folder of ``test`` to test on.
+
+        Raises:
+            InputError: a mask belongs to no image.
+        """
         folder = self.root / task
         train = [Item(path, 0) for name in NORMAL for path in image_files(folder / "train" / name)]
-        test: list[Item] = []
-        for kind in sorted(path for path in (folder / "test").glob("*") if path.is_dir()):
-            if kind.name in NORMAL:
-                test += [Item(path, 0) for path in image_files(kind)]
-                continue
-            masks = {
-                path.stem.removesuffix("_mask"): path
-                for path in image_files(folder / "ground_truth" / kind.name)
-            }
-            test += [Item(path, 1, masks.get(path.stem)) for path in image_files(kind)]
+        kinds = visible_folders(folder / "test")
+        anomalous = [
+            path for kind in kinds if kind.name not in NORMAL for path in image_files(kind)
+        ]
+        marked = [
+            path
+            for kind in visible_folders(folder / "ground_truth")
+            if kind.name not in NORMAL
+            for path in images_below(kind)
+        ]
+        masks = masks_of(Below(folder / "test", anomalous), Below(folder / "ground_truth", marked))
+        test = [
+            Item(path, 0) if kind.name in NORMAL else Item(path, 1, masks.get(path))
+            for kind in kinds
+            for path in image_files(kind)
+        ]
         return Split(train, test)

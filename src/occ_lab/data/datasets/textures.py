@@ -35,6 +35,8 @@ class Textures(MVTec):
     Each category is written once, in the layout of MVTec AD, to
     ``root/textures-<digest of the settings>/<category>``, and read from there. An image depends
     only on the seed, the category and its own number: larger counts add images and change none.
+    Training images are overlapping crops of one half of a photograph, test images of the other, so
+    that a threshold from training images does not hold for test images.
 
     Args:
         name: what the benchmark is called in results.

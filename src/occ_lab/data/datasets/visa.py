@@ -6,8 +6,10 @@ import csv
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from occ_lab.data.base import Benchmark, image_files
+from occ_lab.data.base import Benchmark
+from occ_lab.data.files import image_files, visible_folders
 from occ_lab.data.items import Counts, Item, Split
+from occ_lab.data.masks import Below, masks_of
 from occ_lab.utils.errors import InputError
 
 Protocol = Literal["last_100", "official"]
@@ -69,7 +71,11 @@ class VisA(Benchmark):
 
     def available(self) -> list[str]:
         """The folders under ``root`` that hold normal images."""
-        return sorted(path.parts[-4] for path in self.root.glob("*/Data/Images/Normal"))
+        return [
+            folder.name
+            for folder in visible_folders(self.root)
+            if (folder / "Data" / "Images" / "Normal").is_dir()
+        ]
 
     def published_split(self, task: str) -> Split:
         """The split by name or by the official table.
@@ -82,10 +88,9 @@ class VisA(Benchmark):
     def _by_name(self, task: str) -> Split:
         data = self.root / task / "Data"
         normal = [Item(path, 0) for path in image_files(data / "Images" / "Normal")]
-        masks = {path.stem: path for path in image_files(data / "Masks" / "Anomaly")}
-        anomalous = [
-            Item(path, 1, masks.get(path.stem)) for path in image_files(data / "Images" / "Anomaly")
-        ]
+        images = Below(data / "Images", image_files(data / "Images" / "Anomaly"))
+        masks = masks_of(images, Below(data / "Masks", image_files(data / "Masks" / "Anomaly")))
+        anomalous = [Item(path, 1, masks.get(path)) for path in images.files]
         return Split(normal[:-TESTED], normal[-TESTED:] + anomalous)
 
     def _by_table(self, task: str) -> Split:

@@ -82,6 +82,10 @@ class FlowTime:
         self._rows[self._count : count] = rows
         self._count = count
 
+    def forget(self) -> None:
+        """Keep none of the held-out positions."""
+        self._count = 0
+
     def choose(
         self, sigma: Tensor, channels: Sequence[int], outputs: int, norm: float
     ) -> tuple[float, dict[float, float]]:

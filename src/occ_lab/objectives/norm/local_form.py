@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from occ_lab.objectives.norm.closed_form import FAINT, RANK, SMALL, spectrum
-from occ_lab.objectives.norm.local_moments import LocalMoments
+from occ_lab.objectives.norm.local_moments import LocalMoments, at_least_one
 from occ_lab.utils.errors import InputError
 
 INTEGRATED = (1.0, 3.0, 10.0, 30.0)  # a logarithmic grid; variances from s/2 to s/60
@@ -73,7 +73,7 @@ def solved_form(moments: LocalMoments, times: Sequence[float], moment: float) ->
     """
     mean = shrunk_means(moments)
     sizes = cell_sizes(moments)
-    sigma = shrunk_to_mean(covariances(moments, mean), moments.n * sizes, sizes)
+    sigma = shrunk_to_mean(covariances(moments, mean), moments.seen_in_cells, sizes)
     weight = flow_factors(sigma, sizes, times, moment, norm=0.0, unit=mean_square(moments))
     return LocalForm(weight, weight.new_zeros(weight.shape[:2]), mean)
 
@@ -107,9 +107,11 @@ def flow_form(
 
 
 def cell_sizes(moments: LocalMoments) -> Tensor:
-    """The number of positions of each cell, float64 ``[G]`` on the CPU."""
-    assert moments.cells is not None
-    return moments.cells.sizes.double()
+    """The number of positions of each cell that count in an image, float64 ``[G]`` on the CPU.
+
+    It is a mean over images, where these leave different parts of their frame free.
+    """
+    return moments.seen_in_cells / moments.n
 
 
 def shrunk_means(moments: LocalMoments) -> Tensor:
@@ -126,29 +128,31 @@ def shrunk_means(moments: LocalMoments) -> Tensor:
     Returns:
         float64 ``[G, P, C]`` on the CPU, zero at positions outside of the map.
     """
-    n, sizes = moments.n, cell_sizes(moments)[:, None]
     assert moments.cells is not None
     mask = moments.cells.mask.double()
-    means = moments.sums.cpu() / n
-    of_cells = means.sum(dim=1) / sizes
-    of_map = (of_cells * sizes).sum(dim=0) / sizes.sum()
+    area = moments.cells.sizes.double()[:, None]  # positions of each cell
+    counts, n = moments.counts.cpu(), moments.seen_in_cells[:, None] / area  # of images
+    seen = (counts > 0).double()
+    of_cells = moments.sums.cpu().sum(dim=1) / at_least_one(n * area)
+    of_map = (of_cells * n * area).sum(dim=0) / (n * area).sum()
 
-    apart = mask * (means - of_cells[:, None])
+    apart = seen * (moments.means - of_cells[:, None])
     squares = moments.squares.cpu().diagonal(dim1=1, dim2=2)
     # Over images and positions: the squares of d, those of their means, and the rest, the noise.
-    observed = apart.square().sum(dim=1)
-    noise = squares - moments.cell_squares.cpu() / sizes - n * observed
-    within = kept_fraction(observed, noise, n)
+    noise = squares - moments.cell_squares.cpu() / area - (counts * apart.square()).sum(dim=1)
+    within = kept_fraction(apart.square().sum(dim=1), noise, n)
+    within = of_fewer(within[:, None], counts, n[:, None])
 
-    far = of_cells - of_map
-    observed = (sizes * far.square()).sum(dim=0)
-    total = (moments.cell_squares.cpu() / sizes).sum(dim=0)
-    noise = total - moments.map_squares.cpu() / sizes.sum() - n * observed
-    across = kept_fraction(observed, noise, n)
-    return mask * (of_map + across * far)[:, None] + within[:, None] * apart
+    far = (n > 0) * (of_cells - of_map)
+    total = (moments.cell_squares.cpu() / area).sum(dim=0)
+    images = torch.tensor(moments.n, dtype=torch.float64)
+    observed = (n * area * far.square()).sum(dim=0)
+    noise = total - moments.map_squares.cpu() / area.sum() - observed
+    across = of_fewer(kept_fraction(observed / images, noise, images), n, images)
+    return mask * (of_map + across * far)[:, None] + within * apart
 
 
-def kept_fraction(observed: Tensor, noise: Tensor, n: float) -> Tensor:
+def kept_fraction(observed: Tensor, noise: Tensor, n: Tensor) -> Tensor:
     """How much of deviations to keep, in 0..1.
 
     Args:
@@ -157,13 +161,22 @@ def kept_fraction(observed: Tensor, noise: Tensor, n: float) -> Tensor:
         n: the number of images.
 
     Example:
-        >>> kept_fraction(torch.tensor([4.0, 0.1]), torch.tensor([6.0, 6.0]), n=3.0)
+        >>> kept_fraction(torch.tensor([4.0, 0.1]), torch.tensor([6.0, 6.0]), torch.tensor(3.0))
         tensor([0.7500, 0.0000])
     """
-    if n <= 1:
-        return torch.zeros_like(observed)
     of_means = noise.clamp_min(0) / (n * (n - 1))
-    return (1 - of_means / observed).nan_to_num(0, neginf=0).clamp(0, 1)
+    kept = (1 - of_means / observed).nan_to_num(0, neginf=0).clamp(0, 1)
+    return torch.where(n > 1, kept, 0.0)
+
+
+def of_fewer(kept: Tensor, count: Tensor, n: Tensor) -> Tensor:
+    """The fraction that is kept of a mean over ``count`` images, where ``kept`` is that of n.
+
+    Example:
+        >>> of_fewer(torch.tensor(0.8), torch.tensor([0.0, 5.0, 20.0]), torch.tensor(20.0))
+        tensor([0.0000, 0.5000, 0.8000])
+    """
+    return (kept * count / (kept * count + (1 - kept) * n)).nan_to_num(0)
 
 
 def covariances(moments: LocalMoments, mean: Tensor) -> Tensor:
@@ -176,17 +189,17 @@ def covariances(moments: LocalMoments, mean: Tensor) -> Tensor:
     Returns:
         float64 ``[G, C, C]`` on the CPU.
     """
-    n = moments.n
-    mine = moments.sums.cpu() / n
-    off = mine - mean
-    about = torch.baddbmm(moments.squares.cpu(), mine.mT, mine, alpha=-n)
-    about.baddbmm_(off.mT, off, alpha=n)
-    return about.div_((n * cell_sizes(moments))[:, None, None])
+    roots = moments.counts.cpu().sqrt()
+    mine = roots * moments.means
+    off = mine - roots * mean
+    about = torch.baddbmm(moments.squares.cpu(), mine.mT, mine, alpha=-1)
+    about.baddbmm_(off.mT, off)
+    return about.div_(at_least_one(moments.seen_in_cells)[:, None, None])
 
 
 def second_moments(moments: LocalMoments) -> Tensor:
     """The second moments of f̃ = [f; 1] of each cell, float64 ``[G, C + 1, C + 1]`` on the CPU."""
-    count = (moments.n * cell_sizes(moments))[:, None]
+    count = at_least_one(moments.seen_in_cells)[:, None]
     mean = moments.sums.cpu().sum(dim=1) / count
     squares = moments.squares.cpu() / count[..., None]
     top = torch.cat([squares, mean[..., None]], dim=2)
@@ -197,7 +210,7 @@ def second_moments(moments: LocalMoments) -> Tensor:
 def shrunk_moments(moments: LocalMoments) -> Tensor:
     """`second_moments`, shrunk to their mean over all cells."""
     sizes = cell_sizes(moments)
-    return shrunk_to_mean(second_moments(moments), moments.n * sizes, sizes)
+    return shrunk_to_mean(second_moments(moments), moments.seen_in_cells, sizes)
 
 
 def shrunk_to_mean(sigma: Tensor, seen: Tensor, sizes: Tensor) -> Tensor:
@@ -255,7 +268,7 @@ def mean_terms(squares: Tensor, variances: Tensor, sizes: Tensor, unit: Tensor) 
 
 def mean_square(moments: LocalMoments) -> Tensor:
     """S of all positions: the mean diagonal of the second moments of f̃ = [f; 1], float64 ``[]``."""
-    count = moments.n * cell_sizes(moments).sum()
+    count = moments.seen_in_cells.sum()
     squares = moments.squares.cpu().diagonal(dim1=1, dim2=2)
     return (squares.sum() + count) / (count * (squares.shape[1] + 1))
 

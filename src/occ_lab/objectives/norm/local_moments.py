@@ -40,11 +40,13 @@ class LocalMoments(SizedByData):
 
     Attributes:
         weight: n, the number of images, or less where some were forgotten; ``[1]``.
-        sums: Σ f, ``[G, P, C]`` with P the positions of a cell; empty before the first batch, as
-            are the others.
+        counts: the images in which each position counts, ``[G, P, 1]``: n, unless images leave a
+            part of their frame free; empty before the first batch, as are the others.
+        sums: Σ f, ``[G, P, C]`` with P the positions of a cell.
         squares: Σ f fᵀ over images and positions of a cell, ``[G, C, C]``.
-        cell_squares: the sum over images of the squares of Σ f over a cell, ``[G, C]``.
-        map_squares: the sum over images of the squares of Σ f over the map, ``[C]``.
+        cell_squares: the sum over images of the squares of Σ f over a cell, ``[G, C]``. Where only
+            some positions of the cell count, that over all of them is extrapolated.
+        map_squares: the sum over images of the squares of Σ f over the map, ``[C]``; likewise.
         cells: the grid; None before the first batch.
         seen: the number of images so far.
 
@@ -59,6 +61,7 @@ class LocalMoments(SizedByData):
     """
 
     weight: Tensor
+    counts: Tensor
     sums: Tensor
     squares: Tensor
     cell_squares: Tensor
@@ -75,7 +78,7 @@ class LocalMoments(SizedByData):
         self.cells: Cells | None = None
         self.seen = 0
         # A checkpoint holds the solution; the moments would make it four times as large.
-        empty = {"weight": (1,), "sums": (0, 0, 0), "squares": (0, 0, 0)}
+        empty = {"weight": (1,), "counts": (0, 0, 0), "sums": (0, 0, 0), "squares": (0, 0, 0)}
         for name, shape in {**empty, "cell_squares": (0, 0), "map_squares": (0,)}.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64), persistent=False)
 
@@ -98,6 +101,7 @@ class LocalMoments(SizedByData):
                     *(cells.count, each * cells.count),
                 )
             self.sums = self.sums.new_zeros(cells.count, cells.area, channels)
+            self.counts = self.sums.new_zeros(cells.count, cells.area, 1)
             self.squares = self.sums.new_zeros(cells.count, channels, channels)
             self.cell_squares = self.sums.new_zeros(cells.count, channels)
             self.map_squares = self.sums.new_zeros(channels)
@@ -111,8 +115,12 @@ class LocalMoments(SizedByData):
         return cells
 
     @torch.no_grad()
-    def update(self, levels: Sequence[Tensor]) -> None:
-        """Add images, levels ``[B, C_l, H_l, W_l]``, finest first; B may be 0.
+    def update(self, levels: Sequence[Tensor], valid: Tensor | None = None) -> None:
+        """Add images.
+
+        Args:
+            levels: ``[B, C_l, H_l, W_l]``, finest first; B may be 0.
+            valid: the positions that count, bool ``[B, H, W]``; None is all.
 
         Raises:
             InputError: their maps have another size than those of earlier images.
@@ -124,20 +132,36 @@ class LocalMoments(SizedByData):
         x = cells.features(levels, self.normalize)
         # Deviations from the mean of the batch are summed in the precision of the features, which
         # takes half of the time; what is large, the means, enters in float64.
-        mean = x.mean(dim=1)
-        x -= mean[:, None]
-        total = count * mean.double() + x.sum(dim=1).double()
-        of_cells = x.sum(dim=2).double() + mean.sum(dim=1, keepdim=True, dtype=torch.float64)
+        if valid is None:
+            own = count * cells.mask.to(self.counts)
+            # How many times as many positions a cell and the map have as count.
+            of_cell = of_map = torch.ones((), dtype=torch.float64, device=x.device)
+            mean = x.mean(dim=1)
+            x -= mean[:, None]
+            of_means = mean.sum(dim=1, keepdim=True, dtype=torch.float64)
+        else:
+            weights = cells.split(valid[:, None].to(x))  # [G, B, P, 1], 1 where a position counts
+            own = weights.sum(dim=1).double()
+            mean = (weights * x).sum(dim=1) / weights.sum(dim=1).clamp_min(1)
+            x = (x - mean[:, None]) * weights
+            of_means = (weights * mean[:, None]).sum(dim=2, dtype=torch.float64)
+            there = weights.sum(dim=2, dtype=torch.float64)  # [G, B, 1]
+            of_cell = cells.sizes.to(there)[:, None, None] / at_least_one(there)
+            of_map = cells.sizes.sum().to(there) / at_least_one(there.sum(dim=0))
+        total = own * mean.double() + x.sum(dim=1).double()
+        of_cells = x.sum(dim=2).double() + of_means
         self.weight += count
         self.seen += count
+        self.counts += own
         self.sums += total
-        self.cell_squares += of_cells.square().sum(dim=1)
-        self.map_squares += of_cells.sum(dim=0).square().sum(dim=0)
+        self.cell_squares += (of_cell * of_cells.square()).sum(dim=1)
+        self.map_squares += (of_map * of_cells.sum(dim=0).square()).sum(dim=0)
         # A few cells at once: their squares stay in the processor's cache.
         few = max(1, CACHED // x.shape[3] ** 2)
-        parts = zip(*(torch.split(each, few) for each in (self.squares, total, x)), strict=True)
+        scaled = total / own.clamp_min(1).sqrt()
+        parts = zip(*(torch.split(each, few) for each in (self.squares, scaled, x)), strict=True)
         for squares, sums, apart in parts:
-            squares.baddbmm_(sums.mT, sums, alpha=1 / count)
+            squares.baddbmm_(sums.mT, sums)
             if count > 1:
                 rows = apart.flatten(1, 2)
                 squares += torch.bmm(rows.mT, rows)
@@ -166,6 +190,9 @@ class LocalMoments(SizedByData):
                 "add up; use the same cell and memory_mb for both",
                 part="objective",
             )
+        assert self.cells is not None
+        if "counts" not in state:  # of an earlier version, in which every position counted
+            state = {**state, "counts": state["weight"] * self.cells.mask.to(self.counts)}
         for name, own in self.named_buffers():
             # Where both are the same moments, what is added must not change on the way.
             own += factor * state[name].to(own)
@@ -192,3 +219,18 @@ class LocalMoments(SizedByData):
     def n(self) -> float:
         """The number of images that the sums stand for."""
         return float(self.weight)
+
+    @property
+    def seen_in_cells(self) -> Tensor:
+        """How many positions were seen in each cell, over all images: float64 ``[G]``, CPU."""
+        return self.counts.cpu().sum(dim=(1, 2))
+
+    @property
+    def means(self) -> Tensor:
+        """The mean of every position, zero where none was seen: float64 ``[G, P, C]``, CPU."""
+        return self.sums.cpu() / at_least_one(self.counts.cpu())
+
+
+def at_least_one(counts: Tensor) -> Tensor:
+    """Counts to divide by: 1 in place of 0, which only sums of nothing are divided by."""
+    return torch.where(counts > 0, counts, 1.0)

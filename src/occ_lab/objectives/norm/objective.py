@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from occ_lab.features.regions import contents
 from occ_lab.objectives.base import Objective, check_same, mean_feature
 from occ_lab.objectives.norm.closed_form import expected_factor, initial_moment
 from occ_lab.objectives.norm.flow_time import FlowTime
@@ -89,6 +90,7 @@ class Norm(Objective):
     """
 
     target: Tensor
+    located = True  # in the closed form
     learned = ("target",)  # the closed form has as many rows as it needs
 
     def __init__(
@@ -218,8 +220,12 @@ class Norm(Objective):
         """
         self.target = self._scaled(mean_feature(feature_maps)).to(self.target)
 
-    def observe(self, levels: Sequence[Tensor]) -> None:
-        """Add a batch of levels ``[B, C_l, H_l, W_l]`` to the second moments.
+    def observe(self, levels: Sequence[Tensor], valid: Tensor | None = None) -> None:
+        """Add a batch to the second moments.
+
+        Args:
+            levels: ``[B, C_l, H_l, W_l]``, finest first.
+            valid: the positions that count, bool ``[B, H, W]``; None is all.
 
         Raises:
             TypeError: the solver is ``gradient``.
@@ -228,12 +234,13 @@ class Norm(Objective):
         if not self.one_pass:
             super().observe(levels)
         if self.local is not None:
-            self.local.update(levels)
+            self.local.update(levels, valid)
             if not self.flow_time:
                 return
-        _, held_out = self.moments.update(levels)
-        if self.flow_time:
-            self.flow_time.observe(held_out)
+        for part in [levels] if valid is None else [[each] for each in contents(levels, valid)]:
+            _, held_out = self.moments.update(part)
+            if self.flow_time:
+                self.flow_time.observe(held_out)
 
     def finish(self, projector: Projector) -> None:
         """Solve, and set the projector so that its distance to a target of zero is the score.

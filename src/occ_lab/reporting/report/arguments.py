@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from occ_lab.metrics.bootstrap import RESAMPLES
+from occ_lab.utils.files import typed_path
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -15,10 +15,13 @@ def command_line() -> argparse.ArgumentParser:
         description="Write report.html, report.csv and report.md over all runs in the directories.",
     )
     parser.add_argument(
-        "directories", nargs="+", type=Path, metavar="DIR", help="holds runs, at any depth"
+        "directories", nargs="+", type=typed_path, metavar="DIR", help="holds runs, at any depth"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where the report goes; default: the first DIR"
+        "--out",
+        type=typed_path,
+        metavar="DIR",
+        help="where the report goes; default: the first DIR",
     )
     parser.add_argument(
         "--baseline",

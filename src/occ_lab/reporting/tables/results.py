@@ -7,6 +7,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from occ_lab.metrics.calibration import RATE, fewest, kept_rate, smallest_rate
 from occ_lab.reporting.record import METRICS, mean_metrics
 
 TITLES = dict(
@@ -37,19 +38,50 @@ def results_table(title: str, tasks: dict[str, dict[str, Any]]) -> Table:
 
 
 def calibration_table(tasks: dict[str, dict[str, Any]]) -> Table | None:
-    """What the thresholds do on the test images of each task; None where none was calibrated."""
+    """The threshold of each task, and what it does on the test images; None without any."""
     found = {name: each["calibration"] for name, each in tasks.items() if "calibration" in each}
     if not found:
         return None
-    title = "at the calibrated threshold (per cent)"
+    title = "calibrated threshold and its false-positive rate (per cent)"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("task", no_wrap=True)
-    for column in ("calibrated on", "overkill asked", "overkill observed", "defects escaped"):
+    titles = ("images", "threshold", "rate", "smallest rate", "rate in test", "defects missed")
+    for column in titles:
         table.add_column(column, justify="right")
     for name, figures in found.items():
-        rates = [percent(figures[rate]) for rate in ("asked", "overkill", "escape")]
-        table.add_row(name, str(figures["images"]), *rates)
+        images = figures["images"]
+        rates = (kept_rate(images, figures["asked"]), smallest_rate(images))
+        observed = (figures["overkill"], figures["escape"])
+        shown = [percent(rate) for rate in (*rates, *observed)]
+        table.add_row(name, str(images), f"{figures['threshold']:.6g}", *shown)
     return table
+
+
+def calibration_notes(tasks: dict[str, dict[str, Any]], alarm: float) -> list[str]:
+    """What is to be known of the thresholds, a line for each task that it concerns.
+
+    Args:
+        tasks: the figures of each.
+        alarm: the false-alarm rate of the test whether test images look like the calibration's.
+    """
+    notes = []
+    for name, each in tasks.items():
+        found = each.get("calibration")
+        if found is None:
+            continue
+        smallest = smallest_rate(found["images"])
+        if smallest > RATE:
+            notes.append(
+                f"{name}: {found['images']} images can guarantee no false-positive rate below "
+                f"{percent(smallest)} %; {percent(RATE)} % needs {fewest(RATE)} images"
+            )
+        if found.get("drift") is not None and found["drift"] <= alarm:  # earlier runs have none
+            notes.append(
+                f"{name}: the normal test images score higher than those of the calibration "
+                f"(p = {found['drift']:.1g}): they differ from the training images, or these are "
+                "near-copies of each other, and the threshold does not hold for them"
+            )
+    return notes
 
 
 def seconds(figures: dict[str, Any]) -> float:

@@ -1,0 +1,61 @@
+"""What is worth knowing about the files of a task, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from occ_lab.data.base import Benchmark
+from occ_lab.data.deep import deep_files
+from occ_lab.data.files import SHOWN, skipped_line
+from occ_lab.data.images import header
+from occ_lab.data.items import Item, Split
+from occ_lab.data.value_range import Range, range_line
+from occ_lab.utils.errors import ImageError, InputError
+
+
+def notes(benchmark: Benchmark, task: str, split: Split, range: Range | None) -> Iterator[str]:
+    """Lines about files that are skipped, of which a part is read, or whose values are scaled.
+
+    Args:
+        benchmark: lists the files.
+        task: one of its tasks.
+        split: the images of the task.
+        range: see `Benchmark.value_range`.
+
+    Raises:
+        InputError: a test image has more than 8 bits, the training images have 8, and no range is
+            given.
+    """
+    skipped = benchmark.skipped(task)
+    if skipped:
+        yield skipped_line(skipped)
+    yield from benchmark.notes(task)
+    several = paged([*split.train, *split.test])
+    if several:
+        named = ", ".join(map(str, several[:SHOWN]))
+        more = f" and {len(several) - SHOWN} more" if len(several) > SHOWN else ""
+        yield f"of images with several pages or frames the first one is used: {named}{more}"
+    deep = next(deep_files([*split.train, *split.test]), None)
+    if deep is not None and range is None:
+        raise InputError(
+            f"range: {deep} has values of more than 8 bits, the training images have 8; give the "
+            "lowest and the highest value, such as [0,4095]",
+            part="dataset",
+        )
+    if deep is not None and range is not None:
+        yield range_line(range, benchmark.range is not None)
+    elif benchmark.range is not None:
+        yield "range: has no effect, since no image has values of more than 8 bits"
+
+
+def paged(items: Sequence[Item]) -> list[Path]:
+    """The image files with more than one page, frame or layer."""
+    found = []
+    for item in items:
+        if item.index is None:
+            with suppress(ImageError):
+                if header(item.path).pages > 1:
+                    found.append(item.path)
+    return found

@@ -1,0 +1,88 @@
+"""Images that are tested in tiles: a sample is an image; its tiles are read as they are scored."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from occ_lab.data.images_dataset import TaskImages
+from occ_lab.data.loading import collate
+from occ_lab.data.tiling import Tiles
+
+PIXELS = 32 * 224**2  # of tiles that go through a network at once
+
+
+class TilesOfImage:
+    """The tiles of an image, a few at a time; no dataclass, which Lightning would take apart.
+
+    Args:
+        samples: holds them among others: a dataset of tiles, or of their cached features.
+        indices: those of the image.
+        size: height and width of the image.
+        at_once: how many tiles are a batch.
+    """
+
+    def __init__(
+        self, samples: Dataset[Any], indices: range, size: tuple[int, int], at_once: int
+    ) -> None:
+        self.samples = samples
+        self.indices = indices
+        self.size = size
+        self.at_once = at_once
+
+    def batches(self) -> Iterator[dict[str, Any]]:
+        """Batches of tiles in order, as training batches are."""
+        for first in range(0, len(self.indices), self.at_once):
+            few = list(self.indices[first : first + self.at_once])
+            if hasattr(self.samples, "__getitems__"):
+                yield collate(self.samples.__getitems__(few))
+            else:
+                yield collate([self.samples[index] for index in few])
+
+
+class TiledImages(Dataset[dict[str, Any]]):
+    """Images as samples, with ``tiles`` (`TilesOfImage`) instead of ``image``.
+
+    Args:
+        images: the images, whose frame is `Tiles`.
+        samples: their tiles in order, as `TaskImages.tiles` gives them, or what takes their place.
+    """
+
+    def __init__(self, images: TaskImages, samples: Dataset[Any]) -> None:
+        assert isinstance(images.frame, Tiles)
+        self.images = images
+        self.samples = samples
+        self.frame = images.frame
+        counts = [
+            len(self.frame.origins(*images.benchmark.image_size(each))) for each in images.items
+        ]
+        self.edges = [0, *itertools.accumulate(counts)]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        size = self.images.benchmark.image_size(self.images.items[index])
+        own = range(self.edges[index], self.edges[index + 1])
+        tiles = TilesOfImage(self.samples, own, size, tiles_at_once(self.frame))
+        return {**self.images.facts(index), "tiles": tiles}
+
+
+def tiles_at_once(frame: Tiles) -> int:
+    """How many tiles go through a network at once."""
+    return max(1, PIXELS // frame.tile**2)
+
+
+def image_samples(images: TaskImages, samples: Dataset[Any] | None = None) -> Dataset[Any]:
+    """The images as samples to test: in tiles, if their frame is tiles, else as they are.
+
+    Args:
+        images: the images.
+        samples: what takes the place of their tiles; None reads these.
+    """
+    if isinstance(images.frame, Tiles):
+        return TiledImages(images, images.tiles() if samples is None else samples)
+    return images if samples is None else samples

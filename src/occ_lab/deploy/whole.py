@@ -1,0 +1,111 @@
+"""Images that are kept whole, as arithmetic of tensors: the resize into a frame, and the maps.
+
+Of an image of any size, a graph computes where it lies in the frame, and all that follows from it:
+it does what `WholeImage` and `PostProcess.framed` do with one image.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+
+from occ_lab.data.transforms import ALIGNED
+from occ_lab.deploy.resize import bands, two_passes
+
+
+def fitted(image: Tensor, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Resize images to fit into a frame, as `WholeImage` does.
+
+    Args:
+        image: uint8 ``[N, h, w, 3]``, of any size, also while a graph is traced.
+        frame: height and width of the result.
+
+    Returns:
+        Levels 0..255, float32 ``[N, 3, *frame]``, and the box of the images in the frame, int64
+        ``[4]``: top, left, height and width.
+    """
+    sizes = image.shape[1:3]
+    full = [torch.full((), size, device=image.device) for size in sizes]
+    scale = torch.minimum(*(side / size.double() for side, size in zip(frame, full, strict=True)))
+    inside = [
+        (size.double() * scale).round().clamp(1, side).long()
+        for side, size in zip(frame, full, strict=True)
+    ]
+    starts = [
+        (side - own) // 2 // ALIGNED * ALIGNED for side, own in zip(frame, inside, strict=True)
+    ]
+    # How many pixels become one, at most: rounding to whole pixels may add half as much again.
+    least = sizes[0] // frame[0] + sizes[1] // frame[1] + 2
+    least = least + least // 2
+    axes = []
+    for size, side, own, start in zip(sizes, frame, inside, starts, strict=True):
+        rows = (torch.arange(side, device=image.device) - start).clamp_min(0)
+        axes.append(bands(size, own, torch.minimum(rows, own - 1), least))
+    pixels = two_passes(image, axes[0], axes[1], (inside[0], inside[1]))
+    box = torch.stack([*starts, *inside])
+    return pixels[:, :, : frame[0], : frame[1]], box
+
+
+def axis(count: int, side: int, sigma: float, start: Tensor, length: Tensor) -> Tensor:
+    """Upsampling and smoothing along an axis of which an image fills a part.
+
+    It is `occ_lab.postprocessing.maps.axis_matrix` of that part, with zeros around it.
+
+    Args:
+        count: positions of the scores along the axis.
+        side: pixels of the frame along it.
+        sigma: of the Gaussian in pixels.
+        start: the first pixel of the image, an integer ``[]``.
+        length: its number of pixels, an integer ``[]``.
+
+    Returns:
+        float32 ``[side, count]``.
+    """
+    first = -((side - 2 * start * count) // (2 * side))
+    behind = -((side - 2 * (start + length) * count) // (2 * side))
+    first = first.clamp(0, count - 1)
+    last = torch.maximum(behind.clamp_max(count), first + 1) - 1
+    pixels = torch.arange(side, device=start.device)
+    at = ((pixels + 0.5) * count / side - 0.5).clamp(min=0)
+    at = torch.minimum(torch.maximum(at, first), last)
+    positions = torch.arange(count, device=start.device)
+    matrix = (1 - (at[:, None] - positions).abs()).clamp_min(0)
+    inside = ((pixels >= start) & (pixels < start + length)).to(matrix)[:, None]
+    if sigma > 0:
+        kernel = torch.from_numpy(gaussian(sigma)).to(matrix)  # by distance
+        # An image of length 1 is mirrored as often as the Gaussian reaches.
+        turns = torch.arange(-(len(kernel) // 2), len(kernel) // 2 + 1, device=start.device)
+        copies = torch.stack([pixels, 2 * start - 1 - pixels])[:, None]
+        mirrored = copies + 2 * length * turns[:, None]  # [2, turns, side]
+        distance = (pixels[:, None, None, None] - mirrored).abs().clamp_max(len(kernel) - 1)
+        smoothing = kernel[distance].sum(dim=(1, 2))
+        matrix = (smoothing * inside.T) @ matrix
+    return matrix * inside
+
+
+def gaussian(sigma: float) -> np.ndarray:
+    """SciPy's Gaussian by distance, float32: from the centre on, and a zero at the end."""
+    radius = int(4 * sigma + 0.5)
+    unit = np.zeros(2 * radius + 3)
+    unit[radius + 1] = 1
+    kernel: np.ndarray = gaussian_filter1d(unit, sigma, truncate=4.0, mode="constant")
+    return kernel[radius + 1 :].astype(np.float32)
+
+
+def inside_scores(maps: Tensor, box: Tensor, how: str, top: float) -> Tensor:
+    """Image scores ``[N]`` of maps ``[N, h, w]`` by the pixels of a box alone."""
+    rows, columns = (
+        (torch.arange(side, device=box.device) >= box[axis])
+        & (torch.arange(side, device=box.device) < box[axis] + box[axis + 2])
+        for axis, side in enumerate(maps.shape[1:])
+    )
+    lowest = torch.finfo(maps.dtype).min
+    pixels = torch.where(rows[:, None] & columns, maps, lowest).flatten(1)
+    if how == "max":
+        return pixels.amax(dim=1)
+    count = (top * (box[2] * box[3]).double()).round().clamp_min(1)
+    best = pixels.sort(dim=1, descending=True).values
+    taken = torch.arange(pixels.shape[1], device=box.device) < count
+    return torch.where(taken, best, 0.0).sum(dim=1) / count.to(best)

@@ -1,0 +1,495 @@
+"""A stream of images: each is scored and judged, then the detector is updated with it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from occ_lab.backbones.base import FrozenBackbone
+from occ_lab.data.any_image import AnyImage, as_rgb
+from occ_lab.data.images import read_pixels, shown
+from occ_lab.data.tiling import Tiles
+from occ_lab.data.transforms import Frame, Seen, WholeImage, describe_frame
+from occ_lab.data.value_range import Range, extremes_of, range_of
+from occ_lab.detector import Detector
+from occ_lab.engine.online import Online, check_rates
+from occ_lab.engine.reference import Reference
+from occ_lab.engine.stream_state import StreamState, read_state, write_state
+from occ_lab.inference.predictor import load
+from occ_lab.metrics.calibration import RATE, Calibration, fewest
+from occ_lab.objectives.norm.objective import Norm
+from occ_lab.utils.errors import InputError, check_number
+
+SIDE = 256  # pixels of the longer side of images, where nothing else is known
+STREAMS = "streams"  # the folder of a run directory
+MOMENTS = "moments.safetensors"  # in the folder of a task: what a closed form was solved from
+
+Decision = Literal["accept", "reject"]
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """How a stream judges images, and how its detector learns from them.
+
+    Args:
+        overkill: the false-positive rate of decisions, above 0 and at most 0.5; None is that of
+            the run, or 1 %.
+        refuse: the detector does not learn from images of at most this p-value, in 0..0.5; None is
+            ``overkill``: it does not learn from what is rejected. 0 learns from all.
+        learn: whether the detector learns at all.
+        half_life: see `Online`.
+        window: see `Reference`.
+        refresh: see `Online`.
+        states: files of earlier streams to start from; several are merged.
+
+    Raises:
+        ValueError: a value is out of range; the message begins with its name.
+    """
+
+    overkill: float | None = None
+    refuse: float | None = None
+    learn: bool = True
+    half_life: float | None = None
+    window: int = 200
+    refresh: float = 0.1
+    states: Sequence[str | Path] = ()
+
+    def __post_init__(self) -> None:
+        if self.overkill is not None:
+            check_number("overkill", self.overkill, above=0, at_most=0.5)
+        if self.refuse is not None:
+            check_number("refuse", self.refuse, at_least=0, at_most=0.5)
+        check_number("window", self.window, at_least=1, integer=True)
+        check_rates(self.half_life, self.refresh)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a stream says of an image.
+
+    Attributes:
+        score: larger is more anomalous; None for the first image of a detector that has learned
+            nothing yet.
+        p_value: of the score, see `Reference`; None likewise.
+        decision: ``accept`` or ``reject``; None while there are too few scores for the rate.
+        learned: whether the detector has learned from the image.
+        map: anomaly map at the size of the image, float32 ``[h, w]``; None where there is none, or
+            none was asked for.
+    """
+
+    score: float | None
+    p_value: float | None
+    decision: Decision | None
+    learned: bool
+    map: Tensor | None = None
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The columns of a table."""
+        return {
+            "score": "" if self.score is None else f"{self.score:.7g}",
+            "p_value": "" if self.p_value is None else f"{self.p_value:.6g}",
+            "decision": self.decision or "",
+            "learned": int(self.learned),
+        }
+
+
+@dataclass
+class Costs:
+    """What the steps of a stream have cost.
+
+    Attributes:
+        seconds: spent on each step.
+        counts: how often each step was done.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, step: str) -> Iterator[None]:
+        """Note how long the block took."""
+        started = time.perf_counter()
+        yield
+        spent = time.perf_counter() - started
+        self.seconds[step] = self.seconds.get(step, 0.0) + spent
+        self.counts[step] = self.counts.get(step, 0) + 1
+
+    @property
+    def milliseconds(self) -> dict[str, float]:
+        """The mean of each step."""
+        return {step: 1000 * spent / self.counts[step] for step, spent in self.seconds.items()}
+
+
+class Stream:
+    """Scores and judges images one by one; what it accepts, the detector learns from.
+
+    A detector learns if its objective is the norm-space objective in closed form, and if it is new
+    or what it was solved from is known: it was fitted in this program, or a state is given. Any
+    other one scores and judges as it is.
+
+    Args:
+        detector: scores the images; by default a new one, which learns from the first image on.
+        plan: how it judges and learns.
+        calibration: the scores that p-values refer to; None takes those of the first images.
+        side: the longer side of images in pixels, of a detector without preprocessing: they are
+            seen whole, in the shape of the first one.
+        range: of such a detector, see `as_rgb`; None takes that of the first image.
+
+    Attributes:
+        online: updates the detector; None where it stays as it is.
+        reference: gives the p-values.
+        costs: of each step.
+
+    Raises:
+        InputError: a state was learned with other settings, the detector cannot learn from it, or
+            there can never be enough scores for a decision.
+
+    Example:
+        >>> from occ_lab.backbones import TimmBackbone
+        >>> stream = Stream(Detector(TimmBackbone("resnet10t", weights="random")), side=64)
+        >>> images = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
+        >>> verdicts = [stream.push(image) for image in images]
+        >>> verdicts[0].score, verdicts[2].map.shape, verdicts[2].learned
+        (None, torch.Size([48, 64]), True)
+        >>> print(verdicts[2].decision)  # 99 scores are needed for a rate of 1 %
+        None
+    """
+
+    def __init__(
+        self,
+        detector: Detector | None = None,
+        plan: StreamPlan | None = None,
+        calibration: Calibration | None = None,
+        side: int = SIDE,
+        range: Range | None = None,
+    ) -> None:
+        check_number("side", side, at_least=1, integer=True)
+        self.plan = plan or StreamPlan()
+        self.detector = (detector or Detector()).eval()
+        self.side = side
+        self.range = range
+        self.overkill = RATE if self.plan.overkill is None else self.plan.overkill
+        self.refuse = self.overkill if self.plan.refuse is None else self.plan.refuse
+        check_rate(self.overkill, self.plan.window, calibration)
+        self.reference = Reference(self.plan.window, self.overkill, calibration)
+        self.costs = Costs()
+        self.online: Online | None = None
+        if self.plan.learn and (self.plan.states or not why_frozen(self.detector)):
+            self.online = Online(self.detector, self.plan.half_life, self.plan.refresh)
+        if self.plan.states:
+            self.start_from([Path(path).expanduser() for path in self.plan.states])
+
+    @classmethod
+    def load(
+        cls,
+        run: str | Path,
+        task: str | None = None,
+        device: str | torch.device = "cpu",
+        plan: StreamPlan | None = None,
+        trust: Sequence[str] = (),
+    ) -> Stream:
+        """A stream that starts with the detector, the calibration and the rate of a run.
+
+        It learns if the run directory holds what the detector was solved from: ``moments=true`` was
+        set in training, or it is the run directory of a stream.
+
+        Args:
+            run: see `occ_lab.load`; so are ``task``, ``device`` and ``trust``.
+            task: which of its tasks.
+            device: where it computes.
+            plan: how it judges and learns.
+            trust: packages of your own whose classes the run may name.
+
+        Raises:
+            InputError: as of `occ_lab.load` and `Stream`.
+
+        Example:
+            >>> import occ_lab
+            >>> stream = occ_lab.Stream.load("outputs/parts")  # doctest: +SKIP
+            >>> stream.push("part1.png").decision  # doctest: +SKIP
+            'accept'
+        """
+        plan = plan or StreamPlan()
+        predictor = load(run, task, device, trust)
+        if plan.learn and not plan.states:
+            directory = Path(run).expanduser()
+            kept = [
+                directory / "tasks" / predictor.task / MOMENTS,
+                directory / STREAMS / f"{predictor.task}.safetensors",
+            ]
+            plan = replace(plan, states=[path for path in kept if path.is_file()][:1])
+        if plan.overkill is None:
+            plan = replace(plan, overkill=predictor.overkill)
+        return cls(predictor.detector, plan, predictor.calibration)
+
+    def push(self, image: AnyImage, maps: bool = True) -> Verdict:
+        """Score and judge an image, then let the detector learn from it.
+
+        Args:
+            image: a path, a PIL image, an array or a tensor, see `Detector.score`.
+            maps: whether to give the anomaly map.
+
+        Raises:
+            OSError: a file cannot be read.
+            ValueError: an array or tensor is no image, or its score is not finite.
+        """
+        seen = self.seen(image)
+        verdict, heat = self.take(seen)
+        if heat is None or not maps:
+            return verdict
+        return replace(verdict, map=self.detector.full_map(heat, seen.size))
+
+    def seen(self, image: AnyImage) -> Seen:
+        """An image as the network sees it; errors as of `push`."""
+        if self.detector.preprocessing is None:
+            frame = frame_for(image, self.side, self.detector.backbone.multiple)
+            self.see(replace(frame, range=self.range or frame.range))
+        known = self.detector.frame
+        pixels = as_rgb(image, known.range)
+        return Seen(known(pixels), (pixels.shape[0], pixels.shape[1]))
+
+    def see(self, frame: Frame) -> None:
+        """Bring images to one size in a frame, of a detector that has none so far."""
+        self.detector.preprocessing = frame
+        self.detector.hparams["preprocessing"] = describe_frame(frame)
+
+    @torch.no_grad()
+    def take(self, seen: Seen) -> tuple[Verdict, Tensor | None]:
+        """As `push`, of what `seen` returns.
+
+        Returns:
+            A verdict without a map, and the map ``[h, w]`` of the preprocessed image, if any.
+
+        Raises:
+            ValueError: the score is not finite.
+        """
+        detector, frame = self.detector, self.detector.frame
+        if isinstance(frame, Tiles):
+            batches = list(detector.tile_batches(seen.pixels, frame))
+        else:
+            image = torch.tensor(seen.pixels).to(detector.device).permute(2, 0, 1)[None]
+            box = torch.tensor([frame.box(*seen.size)])
+            batches = [{"image": image.float() / 255, "box": box}]
+        with self.costs.of("backbone"):
+            for batch in batches:
+                batch["levels"] = detector.levels(batch)
+                del batch["image"]
+        self.solve()
+        if self.online is not None and not self.online.weight:
+            verdict, heat = Verdict(None, None, None, True), None
+        else:
+            with self.costs.of("score"):
+                maps, scores = detector.scores_of(batches, seen.size)
+                heat = None if maps is None else maps[0].float().cpu()
+            verdict = self.judged(float(scores), heat)
+        if verdict.learned and self.online is not None:
+            with self.costs.of("update"):
+                self.online.learn_parts(
+                    (each["levels"], detector.valid(each, each["levels"][0])) for each in batches
+                )
+        return verdict, heat
+
+    def judged(self, score: float, heat: Tensor | None) -> Verdict:
+        """The verdict on a score, which takes part in later ones.
+
+        Raises:
+            ValueError: the score is not finite.
+        """
+        if not math.isfinite(score):
+            raise ValueError(f"the score is not finite ({score}), so that there is no verdict")
+        p_value = self.reference.p_value(score)
+        decision: Decision | None = None
+        if self.reference.decided:
+            decision = "reject" if p_value <= self.overkill else "accept"
+        self.reference.add(score, score if heat is None else float(heat.max()))
+        learned = self.online is not None and p_value > self.refuse
+        return Verdict(score, p_value, decision, learned)
+
+    def solve(self, always: bool = False) -> None:
+        """Solve for the projector again where it is due, or for all that is new."""
+        if self.online is not None and (self.online.due or (always and self.online.fresh)):
+            with self.costs.of("re-solve"):
+                self.online.solve()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that must be the same where a stream goes on from a state of this one."""
+        detector, frame = self.detector, self.detector.preprocessing
+        backbone = detector.backbone
+        found = {} if frame is None else describe_frame(frame)
+        if self.online is None or not isinstance(backbone, FrozenBackbone):
+            return {"backbone": backbone.name, **found}
+        objective = self.online.objective
+        return {
+            "backbone": backbone.identity,
+            **found,
+            "normalize": objective.normalize,
+            "norm": objective.norm,
+            "p": objective.p,
+            "time": "auto" if objective.flow_time else objective.time,
+            # States that were saved before there were cells have neither key, which reads as None.
+            "cell": objective.cell,
+            "bias": None if objective.bias == "flow" else objective.bias,
+        }
+
+    def state(
+        self, position: int = 0, rows: int = 0, failed: Mapping[str, str] | None = None
+    ) -> StreamState:
+        """All that `restore` needs; the arguments are those of `StreamState`."""
+        return StreamState(
+            None if self.online is None else self.online.state(),
+            torch.tensor(self.reference.scores, dtype=torch.float64),
+            torch.tensor(self.reference.peaks, dtype=torch.float64),
+            self.reference.fixed,
+            position,
+            rows,
+            dict(failed or {}),
+            self.settings,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the state into a file, from which another stream can start (`StreamPlan.states`).
+
+        Example:
+            >>> stream = Stream(plan=StreamPlan(states=["line1.safetensors"]))  # doctest: +SKIP
+            >>> stream.save("line1.safetensors")  # doctest: +SKIP
+        """
+        write_state(Path(path).expanduser(), self.state())
+
+    def restore(self, state: StreamState) -> None:
+        """Go on from a state, bit by bit.
+
+        Raises:
+            InputError: it is that of a detector that learned, and this one does not, or the other
+                way round.
+        """
+        if (state.learned is None) != (self.online is None):
+            raise InputError(
+                "state: one of the two streams learns and the other does not; use the same settings"
+            )
+        if self.detector.preprocessing is None and state.frame is not None:
+            self.see(state.frame)
+        if self.online is not None and state.learned is not None:
+            self.online.forget()
+            self.online.restore(state.learned)
+        self.reference.restore(state.scores.tolist(), state.peaks.tolist(), state.fixed)
+
+    def start_from(self, paths: Sequence[Path]) -> None:
+        """Begin with what an earlier stream has learned, or several, merged.
+
+        Their scores are taken over unless there is a calibration.
+
+        Raises:
+            InputError: a file holds no state, or one that was learned with other settings.
+        """
+        states = [read_state(path, self.settings) for path in paths]
+        frames = [state.frame for state in states if state.frame is not None]
+        if self.detector.preprocessing is None and frames:
+            self.see(frames[0])
+            for path in paths:
+                read_state(path, self.settings)  # all have the frame of the first
+        learned = [state.learned for state in states if state.learned is not None]
+        if self.online is not None and learned:
+            self.online.forget()
+            if len(learned) == 1:
+                self.online.restore(learned[0])
+            else:
+                self.online.merge(learned)
+        if not self.reference.fixed:
+            every = [(state.scores.tolist(), state.peaks.tolist()) for state in states]
+            self.reference.restore(
+                [score for scores, _ in every for score in scores],
+                [peak for _, peaks in every for peak in peaks],
+                any(state.fixed for state in states),
+            )
+
+
+def check_rate(overkill: float, window: int, calibration: Calibration | None) -> None:
+    """Refuse a false-positive rate that so many scores can never guarantee.
+
+    Raises:
+        InputError: there are too few scores in a calibration, or in the window without one.
+    """
+    needed = fewest(overkill)
+    if calibration is None and window < needed:
+        raise InputError(
+            f"window: a false-positive rate of {overkill:g} needs at least {needed} scores, got "
+            f"{window}; choose a larger window or a higher rate"
+        )
+    if calibration is not None and len(calibration.scores) < needed:
+        raise InputError(
+            f"overkill: {overkill:g} needs at least {needed} calibration images, the run has "
+            f"{len(calibration.scores)}; choose a higher rate"
+        )
+
+
+def why_frozen(detector: Detector) -> str:
+    """Why a detector cannot learn from further images; empty if it can.
+
+    Example:
+        >>> from occ_lab.backbones import TimmBackbone
+        >>> from occ_lab.objectives import KNN
+        >>> why_frozen(Detector(TimmBackbone("resnet10t", weights="random"), KNN()))
+        'its objective is KNN, not the norm-space objective in closed form'
+    """
+    objective, backbone = detector.objective, detector.backbone
+    if not isinstance(backbone, FrozenBackbone):
+        return f"a stream needs a frozen backbone, not {backbone.name}"
+    if not (isinstance(objective, Norm) and objective.one_pass):
+        return (
+            f"its objective is {type(objective).__name__}, not the norm-space objective in closed "
+            "form"
+        )
+    if not objective.images and not objective.target.any():  # solved, and read from a checkpoint
+        return "the moments that it was solved from were not kept; train it with moments=true"
+    return ""
+
+
+def frame_for(image: AnyImage, side: int, multiple: int) -> WholeImage:
+    """The frame of images like a first one, seen whole.
+
+    Args:
+        image: the first one, see `Detector.score`.
+        side: the longer side in pixels.
+        multiple: of the sides of the frame in pixels.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no image.
+    """
+    if isinstance(image, str | Path):
+        values = read_pixels(Path(image))
+    elif isinstance(image, Image.Image):
+        values = shown(image)
+    else:
+        values = np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image)
+        if np.issubdtype(values.dtype, np.floating):  # in 0..1
+            values = as_rgb(image)
+    found = None
+    if values.dtype != np.uint8 and values.size:
+        found = range_of([extremes_of(values)])
+    height, width = as_rgb(image, found).shape[:2]
+    return replace(WholeImage.of([(height, width)], side, multiple), range=found)
+
+
+def write_moments(path: Path, detector: Detector) -> None:
+    """Write what a closed form was solved from, so that a stream can start with it.
+
+    Raises:
+        InputError: the detector has another objective.
+    """
+    stream = Stream(detector)
+    if stream.online is None:
+        raise InputError(f"moments: {why_frozen(detector)}", part="objective")
+    stream.save(path)

@@ -1,0 +1,173 @@
+"""What a stream writes: a table with a row for each image, pictures, and its state."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import numpy as np
+from torch import Tensor
+
+from occ_lab.data.any_image import as_rgb
+from occ_lab.engine.live import STREAMS, Stream, Verdict
+from occ_lab.engine.stream_state import read_state, write_state
+from occ_lab.reporting.pictures import strip
+from occ_lab.reporting.record import to_csv, to_json
+from occ_lab.utils.files import write_whole
+from occ_lab.utils.names import file_name
+
+log = logging.getLogger(__name__)
+
+Heatmaps = Literal["none", "rejected", "all"]
+
+
+class StreamFiles:
+    """The files of a stream in a run directory.
+
+    A row is in the table as soon as there is a verdict. The state is written now and then, and says
+    how many rows belong to it: those that came later are made again, unless their images are gone.
+
+    Args:
+        directory: the run directory.
+        name: of the stream.
+
+    Attributes:
+        position: how many images are done.
+        failed: those that could not be read, and why.
+        counts: how many images have each decision, and how many were learned from.
+        rejected: the rows of rejected images.
+    """
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.directory = directory
+        self.name = name
+        self.position = 0
+        self.failed: dict[str, str] = {}
+        self.counts: Counter[str] = Counter()
+        self.rejected: list[dict[str, Any]] = []
+        self._file: TextIO | None = None
+
+    def path(self, suffix: str) -> Path:
+        """The file with a suffix such as ``.csv``; names of tasks may have dots."""
+        return self.directory / STREAMS / (self.name + suffix)
+
+    def restore(self, stream: Stream) -> list[str]:
+        """Take over what an earlier attempt has left, if there is anything.
+
+        Returns:
+            The paths in the table.
+
+        Raises:
+            InputError: the state was learned with other settings.
+        """
+        if not self.path(".safetensors").is_file():
+            return []
+        state = read_state(self.path(".safetensors"), stream.settings)
+        stream.restore(state)
+        self.position, self.failed = state.position, state.failed
+        rows: list[dict[str, Any]] = []
+        if self.path(".csv").is_file():
+            with self.path(".csv").open(encoding="utf-8", newline="") as file:
+                every = list(csv.DictReader(file))
+            gone = [row for row in every[state.rows :] if not Path(row["path"]).exists()]
+            rows = every[: state.rows] + gone
+            if len(rows) < len(every):
+                write_whole(self.path(".csv"), to_csv(rows) if rows else "")
+        for row in rows:
+            self._count(row)
+        return [row["path"] for row in rows]
+
+    def add(self, columns: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
+        """Write the row of an image, complete on the disk when this returns."""
+        row = {**columns, **verdict.row}
+        if self._file is None:
+            path = self.path(".csv")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            begun = path.is_file() and path.stat().st_size > 0
+            self._file = path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
+            if not begun:
+                self._write(row.keys())
+        self._write(row.values())
+        self._count(row)
+        return row
+
+    def _write(self, values: Any) -> None:
+        assert self._file is not None
+        csv.writer(self._file, lineterminator="\n").writerow(values)
+        self._file.flush()
+
+    def _count(self, row: Mapping[str, Any]) -> None:
+        # Rows of earlier versions have no decision.
+        self.counts.update(
+            images=1,
+            accepted=row.get("decision") == "accept",
+            rejected=row.get("decision") == "reject",
+            learned=int(row["learned"]),
+        )
+        if row.get("decision") == "reject":
+            self.rejected.append(dict(row))
+
+    def save(self, stream: Stream) -> None:
+        """Write the state."""
+        rows = self.counts["images"]
+        write_state(self.path(".safetensors"), stream.state(self.position, rows, self.failed))
+
+    def write_figures(self, stream: Stream) -> None:
+        """Write the figures."""
+        write_whole(self.path(".json"), to_json(self.figures(stream)))
+
+    def __enter__(self) -> StreamFiles:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the table; the state is written by `save` alone, between two images."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def save_heatmap(
+        self, image: Path, stream: Stream, heat: Tensor, size: tuple[int, int], verdict: Verdict
+    ) -> None:
+        """Save a picture of an image and its map, numbered as the rows of the table.
+
+        Args:
+            image: its file.
+            stream: has judged it.
+            heat: the map ``[h, w]`` of the preprocessed image.
+            size: height and width of the image.
+            verdict: the verdict.
+        """
+        name = file_name(f"{self.counts['images']:06d}_{image.stem}", ".png")
+        threshold = stream.reference.pixel_threshold
+        full = stream.detector.full_map(heat, size).numpy()
+        top = float(full.max()) if threshold is None else 2 * threshold
+        shown = np.clip(full / max(top, np.finfo(np.float32).tiny), 0, 1)
+        marked = None if threshold is None else full > threshold
+        title = f"{image.name}   score {verdict.score:.4g}   {verdict.decision or ''}"
+        try:
+            pixels = as_rgb(image, stream.detector.frame.range)
+            target = self.directory / "heatmaps" / self.name / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            strip(pixels, marked, shown, title, full.shape).save(target, compress_level=1)
+        except OSError as error:  # the file may be gone by now, or the disk be full
+            log.warning("no heatmap of %s: %s", image, error)
+
+    def figures(self, stream: Stream) -> dict[str, Any]:
+        """Numbers of images, and the mean milliseconds of each step."""
+        counts = {name: self.counts[name] for name in ("images", "accepted", "rejected", "learned")}
+        return {
+            **counts,
+            "undecided": counts["images"] - counts["accepted"] - counts["rejected"],
+            "overkill": stream.overkill,
+            "re_solves": stream.costs.counts.get("re-solve", 0),
+            "milliseconds": stream.costs.milliseconds,
+        }
+
+
+def as_written(path: Path) -> str:
+    """A path as it is in the table."""
+    return str(path).encode("utf-8", "backslashreplace").decode()

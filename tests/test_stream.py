@@ -232,6 +232,12 @@ def test_what_a_stream_cannot_do_is_refused_before_any_work(
     assert not list((tmp_path / "out").glob("streams/*"))
 
 
+def test_what_is_watched_must_be_a_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere", save(tmp_path / "0.png", noise(0))):
+        with pytest.raises(UserError, match=f"^input: no folder {path} to watch; make it first"):
+            stream(settings(path, "watch=true"), tmp_path / "out")
+
+
 @pytest.mark.parametrize("key", ["run=somewhere", "watch=true", "heatmaps=true"])
 def test_images_must_be_named(tmp_path: Path, key: str) -> None:
     with pytest.raises(UserError, match="^input is not given; with "):

@@ -17,7 +17,8 @@ import occ_lab
 from occ_lab.backbones import TimmBackbone
 from occ_lab.config.composition import composed
 from occ_lab.config.job import perform_run
-from occ_lab.data.transforms import Preprocessing, WholeImage
+from occ_lab.data.tiling import Tiles
+from occ_lab.data.transforms import Frame, Preprocessing, WholeImage
 from occ_lab.detector import Detector
 from occ_lab.engine.job import Job
 from occ_lab.engine.live import Stream, StreamPlan
@@ -30,7 +31,7 @@ from tests.data.trees import mvtec_tree, noise, save
 from tests.test_stream import HERE
 
 
-def detector(frame: Preprocessing | None = None, **arguments: object) -> Detector:
+def detector(frame: Frame | None = None, **arguments: object) -> Detector:
     backbone = TimmBackbone("resnet10t", weights="random", strides=[8])
     return Detector(backbone, Norm(**{"time": 3.0, **arguments}), preprocessing=frame)  # type: ignore[arg-type]
 
@@ -101,7 +102,17 @@ def test_it_goes_on_where_it_was_saved(tmp_path: Path) -> None:
             before.decision,
         )
     with pytest.raises(InputError, match="learned with height 64, not 32"):
-        Stream(detector(WholeImage(32, 64)), plan)  # type: ignore[arg-type]
+        Stream(detector(WholeImage(32, 64)), plan)
+
+
+def test_a_state_brings_its_frame(tmp_path: Path) -> None:
+    for frame in (Preprocessing(64, 48), WholeImage(32, 64), Tiles(64, 16, range=(0, 4095))):
+        first = Stream(detector(frame))
+        first.push(noise(0, 90))
+        first.save(tmp_path / "state.safetensors")
+        second = Stream(detector(), StreamPlan(states=[tmp_path / "state.safetensors"]))
+        assert second.detector.frame == frame
+        assert second.push(noise(1, 90)).score == first.push(noise(1, 90)).score
 
 
 def test_a_run_judges_as_it_does_and_learns_what_it_accepts(run: Path) -> None:
@@ -216,18 +227,38 @@ def test_moments_are_kept_of_the_closed_form_alone() -> None:
 def test_rejecting_does_not_move_the_threshold() -> None:
     """Were each accepted image to take the place of an earlier one, it would fall and fall."""
     random = np.random.default_rng(0)
-    reference = Reference(window=100, rate=0.05)
-    rejected = 0
+    reference = Reference(window=100, rate=0.05, scaled=True)
+    rejected = 0  # 3,500 by such a rule
     for score in random.lognormal(0, 0.2, 5000).tolist():
-        rejected += reference.decided and reference.p_value(score) <= 0.05
-        reference.add(score, score)
-    assert 0.01 < rejected / 5000 < 0.1
+        rejects = reference.decided and reference.p_value(score) <= 0.05
+        reference.add(score, score, accepted=not rejects)
+        rejected += rejects
+    assert 50 < rejected < 750
     assert len(reference.scores) == 100
+
+
+def test_the_reference_follows_scores_that_fall_and_not_those_that_rise() -> None:
+    scores = torch.arange(1.0, 101.0)
+    reference = Reference(20, 0.1, Calibration.of(scores, 2 * scores), scaled=True)
+    for _ in range(19):
+        reference.add(22.75, 50.0, accepted=True)  # half of the median of scores up to 90
+    reference.add(500.0, 500.0, accepted=False)
+    assert reference.calibration.scores.tolist() == scores.tolist()  # not enough of them
+    reference.add(22.75, 50.0, accepted=True)
+    assert reference.calibration.scores.tolist() == pytest.approx((scores / 2).tolist())
+    assert reference.calibration.peaks.tolist() == pytest.approx(scores.tolist())
+    for _ in range(20):
+        reference.add(80.0, 80.0, accepted=True)
+    assert reference.calibration.scores.tolist() == scores.tolist()
+    still = Reference(20, 0.1, Calibration.of(scores, scores))
+    for _ in range(20):
+        still.add(22.75, 50.0, accepted=True)
+    assert still.calibration.scores.tolist() == scores.tolist()
 
 
 def test_the_scores_of_a_calibration_stay() -> None:
     scores = torch.arange(1.0, 20.0)
     reference = Reference(200, 0.05, Calibration.of(scores, scores + 1))
-    reference.add(100.0, 100.0)
+    reference.add(100.0, 100.0, accepted=False)
     assert reference.p_value(19.5) == pytest.approx(0.05)
     assert reference.pixel_threshold == 20.0

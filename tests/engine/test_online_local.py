@@ -106,7 +106,7 @@ def test_merged_states_are_one_stream_also_through_files(tmp_path: Path) -> None
         online, _ = learned(part, **FORMS[0])
         path = tmp_path / f"{number}.safetensors"
         none = torch.zeros(0).double()
-        write_state(path, StreamState(online.state(), none, none, False, 0, 0, {}, {}))
+        write_state(path, StreamState(online.state(), none, none, none, False, 0, 0, {}, {}))
         states.append(read_state(path, {}).learned)
     made = detector(**FORMS[0])
     merged = Online(made)

@@ -182,11 +182,12 @@ class Stream:
         self.overkill = RATE if self.plan.overkill is None else self.plan.overkill
         self.refuse = self.overkill if self.plan.refuse is None else self.plan.refuse
         check_rate(self.overkill, self.plan.window, calibration)
-        self.reference = Reference(self.plan.window, self.overkill, calibration)
         self.costs = Costs()
         self.online: Online | None = None
         if self.plan.learn and (self.plan.states or not why_frozen(self.detector)):
             self.online = Online(self.detector, self.plan.half_life, self.plan.refresh)
+        learns = self.online is not None
+        self.reference = Reference(self.plan.window, self.overkill, calibration, learns)
         if self.plan.states:
             self.start_from([Path(path).expanduser() for path in self.plan.states])
 
@@ -312,7 +313,8 @@ class Stream:
         decision: Decision | None = None
         if self.reference.decided:
             decision = "reject" if p_value <= self.overkill else "accept"
-        self.reference.add(score, score if heat is None else float(heat.max()))
+        peak = score if heat is None else float(heat.max())
+        self.reference.add(score, peak, accepted=decision != "reject")
         learned = self.online is not None and p_value > self.refuse
         return Verdict(score, p_value, decision, learned)
 
@@ -351,6 +353,7 @@ class Stream:
             None if self.online is None else self.online.state(),
             torch.tensor(self.reference.scores, dtype=torch.float64),
             torch.tensor(self.reference.peaks, dtype=torch.float64),
+            torch.tensor(list(self.reference.latest), dtype=torch.float64),
             self.reference.fixed,
             position,
             rows,
@@ -383,7 +386,9 @@ class Stream:
         if self.online is not None and state.learned is not None:
             self.online.forget()
             self.online.restore(state.learned)
-        self.reference.restore(state.scores.tolist(), state.peaks.tolist(), state.fixed)
+        self.reference.restore(
+            state.scores.tolist(), state.peaks.tolist(), state.fixed, state.latest.tolist()
+        )
 
     def start_from(self, paths: Sequence[Path]) -> None:
         """Begin with what an earlier stream has learned, or several, merged.
@@ -407,12 +412,12 @@ class Stream:
             else:
                 self.online.merge(learned)
         if not self.reference.fixed:
-            every = [(state.scores.tolist(), state.peaks.tolist()) for state in states]
-            self.reference.restore(
-                [score for scores, _ in every for score in scores],
-                [peak for _, peaks in every for peak in peaks],
-                any(state.fixed for state in states),
+            parts = ([state.scores, state.peaks, state.latest] for state in states)
+            scores, peaks, latest = (
+                torch.cat(values).tolist() for values in zip(*parts, strict=True)
             )
+            fixed = any(state.fixed for state in states)
+            self.reference.restore(scores, peaks, fixed, latest)
 
 
 def check_rate(overkill: float, window: int, calibration: Calibration | None) -> None:

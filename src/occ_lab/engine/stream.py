@@ -264,7 +264,8 @@ class Streams:
         files = StreamFiles(self.directory, FILES)
         named = set(files.restore(stream))
         self.done[FILES] = stream, files
-        known = [path for path in images_below(folder) if as_written(path) in named]
+        there = images_below(folder) if folder.is_dir() else []
+        known = [path for path in there if as_written(path) in named]
         arrivals = Arrivals(folder, stream.seen, known, settle, patience, self.stop)
         coming = (Coming({"path": str(each.path)}, each.content, each.error) for each in arrivals)
         self.console.print(f"watching {folder} for images; Ctrl-C ends it")

@@ -18,6 +18,7 @@ from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import whole_file
 
 FACTS = "occ_lab"  # the key of the metadata
+FRAMES = (("height", "width"), ("tile", "overlap"), ("resize", "crop"))  # what describes one
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class StreamState:
         learned: the state of what updates the detector; None if it stays as it is.
         scores: see `Reference`, float64 ``[n]``.
         peaks: likewise.
+        latest: likewise.
         fixed: likewise.
         position: how many images of the stream are done.
         rows: how many of them are in the table; the others could not be read.
@@ -38,6 +40,7 @@ class StreamState:
     learned: OnlineState | None
     scores: Tensor
     peaks: Tensor
+    latest: Tensor
     fixed: bool
     position: int
     rows: int
@@ -47,10 +50,10 @@ class StreamState:
     @property
     def frame(self) -> Frame | None:
         """How its images were brought to one size; None before the first one."""
-        if not {"height", "resize"} & set(self.settings):
-            return None
-        names = ("height", "width") if "height" in self.settings else ("resize", "crop")
-        return frame_of({name: self.settings.get(name) for name in (*names, "range")})
+        for names in FRAMES:
+            if names[0] in self.settings:
+                return frame_of({name: self.settings.get(name) for name in (*names, "range")})
+        return None
 
 
 def write_state(path: Path, state: StreamState) -> None:
@@ -64,7 +67,12 @@ def write_state(path: Path, state: StreamState) -> None:
         "settings": state.settings,
     }
     learned = {} if state.learned is None else state.learned.tensors
-    tensors = {**learned, "scores": state.scores, "peaks": state.peaks}
+    tensors = {
+        **learned,
+        "scores": state.scores,
+        "peaks": state.peaks,
+        "latest": state.latest,
+    }
     with whole_file(path) as scratch:
         save_file(
             {name: tensor.contiguous() for name, tensor in tensors.items()},
@@ -98,11 +106,14 @@ def read_state(path: Path, settings: dict[str, Any]) -> StreamState:
         changed = ", ".join(f"{name} {earlier.get(name)}, not {settings[name]}" for name in other)
         raise InputError(f"state: {path} was learned with {changed}; use the same settings")
     scores = tensors.pop("scores").to(torch.float64)
-    peaks = tensors.pop("peaks", scores).to(torch.float64)  # earlier versions had no peaks
+    # Earlier versions had the scores alone.
+    peaks = tensors.pop("peaks", scores).to(torch.float64)
+    latest = tensors.pop("latest", scores[:0]).to(torch.float64)
     return StreamState(
         learned=None if facts["learned"] is None else OnlineState(tensors, facts["learned"]),
         scores=scores,
         peaks=peaks,
+        latest=latest,
         fixed=facts.get("fixed", False),
         position=facts["position"],
         rows=facts["rows"],

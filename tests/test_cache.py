@@ -11,19 +11,11 @@ import numpy as np
 import pytest
 
 from occ_lab.features.cache import FeatureCache
+from tests import commands
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "occ_lab.cache", *arguments],
-        env={**os.environ, "COLUMNS": "200", "PYTHONIOENCODING": "utf-8", **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
+    return commands.command("cache", *arguments, cwd=Path(), env={"COLUMNS": "200", **environment})
 
 
 @pytest.fixture

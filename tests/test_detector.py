@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -31,6 +29,7 @@ from occ_lab.objectives import CFA, KDE, KNN, OCSVM, DeepSVDD, Gaussian, Norm, O
 from occ_lab.postprocessing.prediction import Prediction
 from occ_lab.projectors import LocalProjector, MakeProjector
 from occ_lab.utils.errors import InputError
+from tests import warm
 
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "norm": Norm,
@@ -119,59 +118,59 @@ def test_the_program_of_the_contract(
     torch.testing.assert_close(scored.map, of_files, rtol=1e-4, atol=1e-5)
 
 
+ONE_PASS = ["norm_closed_form", "padim", "cfa_memory"]
+BY_GRADIENT = ["norm_mean", "svdd", "local"]
 PROGRAM = """
 import json, sys
-import lightning as L
-import torch
-import occ_lab
-from tests.test_detector import GRADIENT, LOCAL, OBJECTIVES, SIZES, backbone, trainer
+from tests.test_detector import BY_GRADIENT, ONE_PASS, measured
 
 if __name__ == "__main__":
-    folder, name, devices = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    found = {name: measured(sys.argv[1], name, 2) for name in ONE_PASS + BY_GRADIENT}
+    if found["padim"] is not None:
+        print(json.dumps(found))
+"""
+
+
+def measured(folder: str, name: str, devices: int) -> dict[str, float] | None:
+    """The metrics of a fit in one process or two; None in the second of two."""
     data = occ_lab.data.Textures(root=folder, category="brick", batch_size=4 // devices, **SIZES)
     L.seed_everything(0)
     local = LOCAL if name == "local" else None
     detector = occ_lab.Detector(backbone(), OBJECTIVES.get(name, GRADIENT)(), local)
-    strategy = "ddp" if devices > 1 else "auto"
-    run = trainer(folder, devices=devices, strategy=strategy)
+    run = trainer(Path(folder), devices=devices, strategy="ddp" if devices > 1 else "auto")
     run.fit(detector, datamodule=data)
     (metrics,) = run.test(detector, datamodule=data, verbose=False)
-    if run.is_global_zero:
-        print(json.dumps(metrics))
-"""
+    return dict(metrics) if run.is_global_zero else None
 
 
-def run_program(folder: Path, script: Path, name: str, devices: int) -> dict[str, float]:
+@pytest.fixture(scope="module")
+def in_two_processes(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, float]]:
+    """The metrics of fits in one pair of processes, by the names of their objectives."""
+    script = tmp_path_factory.mktemp("two") / "program.py"
+    script.write_text(PROGRAM)
     root = Path(__file__).resolve().parents[1]
-    done = subprocess.run(
-        [sys.executable, script, folder, name, str(devices)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    above = {"PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}"}
+    done = warm.run([str(script), str(folder)], folder, {**os.environ, **above})
     assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-@pytest.mark.parametrize("name", ["norm_closed_form", "padim", "cfa_memory"])
-def test_two_processes_find_the_same(name: str, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ONE_PASS)
+def test_two_processes_find_the_same(
+    name: str, folder: Path, in_two_processes: dict[str, dict[str, float]]
+) -> None:
     """Objectives of one pass add up exactly, whoever has seen which image."""
-    script = tmp_path / "program.py"
-    script.write_text(PROGRAM)
-    alone, together = (run_program(folder, script, name, devices) for devices in (1, 2))
-    assert together == pytest.approx(alone, abs=2e-3)
+    assert in_two_processes[name] == pytest.approx(measured(str(folder), name, 1), abs=2e-3)
 
 
-@pytest.mark.parametrize("name", ["norm_mean", "svdd", "local"])
-def test_two_processes_train_by_gradient(name: str, folder: Path, tmp_path: Path) -> None:
-    script = tmp_path / "program.py"
-    script.write_text(PROGRAM)
-    metrics = run_program(folder, script, name, 2)
-    assert 0 <= metrics["image_auroc"] <= 1
+@pytest.mark.parametrize("name", BY_GRADIENT)
+def test_two_processes_train_by_gradient(
+    name: str, in_two_processes: dict[str, dict[str, float]]
+) -> None:
+    assert 0 <= in_two_processes[name]["image_auroc"] <= 1
 
 
 def test_plain_loaders_and_any_batch(tmp_path: Path) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 
 from occ_lab.report import main
+from tests import commands
 from tests.reporting.example_runs import write_run
 
 FLAGS = [
@@ -29,15 +28,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def command(*arguments: str | Path, columns: int = 200) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "occ_lab.report", *map(str, arguments)],
-        env={**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=300,
-        check=False,
+    return commands.command(
+        "report", *map(str, arguments), cwd=Path(), env={"COLUMNS": str(columns)}
     )
 
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.commands import command
 from tests.data.trees import mvtec_tree, noise, save
 
 SMALL = ["loss.fit.epochs=1", "dataset.resize=64", "dataset.crop=64", "maps=2"]
@@ -33,9 +34,10 @@ SPY = (
 def train(
     *overrides: str, cwd: Path, spy: bool = False, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    start = ["-c", SPY] if spy else ["-m", "occ_lab.train"]
+    if not spy:
+        return command("train", *overrides, cwd=cwd, env=env)
     return subprocess.run(
-        [sys.executable, *start, *overrides],
+        [sys.executable, "-c", SPY, *overrides],
         cwd=cwd,
         env={**os.environ, "COLUMNS": "140", **(env or {})},
         capture_output=True,

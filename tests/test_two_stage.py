@@ -329,7 +329,7 @@ def test_patches_of_photographs_have_maps(tmp_path: Path) -> None:
         (["precision=int8"], r"^backbone\.precision must be one of"),
         (
             ["representation.encoder.side=16"],
-            r"^representation\.encoder\.side: 16 px are not the 8 px that images are cropped to",
+            r"^representation\.encoder\.side: 16 px, but images are cropped to 8 px",
         ),
         (
             ["representation.encoder.side=4"],

@@ -127,7 +127,7 @@ def test_a_folder_of_ones_own_is_enough(plugin: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("way", ["launcher=cores", "trainer.devices=2"])
 def test_so_it_is_in_a_multirun(plugin: Path, tmp_path: Path, way: str) -> None:
     sweep = ["-m", *asked(plugin, "loss.scale=1,-1", way, "hydra.sweep.dir=out")]
-    done = command("train", *sweep, cwd=tmp_path)
+    done = command("train", *sweep, cwd=tmp_path, fresh="launcher" in way)  # which starts its own
     assert done.returncode == 1  # of the scale below 0
     assert (tmp_path / "out" / "0" / "metrics.json").is_file(), done.stdout + done.stderr
     assert not (tmp_path / "out" / "1" / "metrics.json").is_file()

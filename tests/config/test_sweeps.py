@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import command
 from tests.data.trees import mvtec_tree
 
 QUICK = [
@@ -24,21 +24,8 @@ QUICK = [
 ]
 
 
-def command(*overrides: str) -> list[str]:
-    return [sys.executable, "-m", "occ_lab.train", *overrides]
-
-
-def sweep(*overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command("-m", *overrides),
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "140"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=300,
-        check=False,
-    )
+def sweep(*overrides: str, cwd: Path, fresh: bool = False) -> subprocess.CompletedProcess[str]:
+    return command("train", "-m", *overrides, cwd=cwd, fresh=fresh)
 
 
 def figures(directory: Path) -> dict[str, dict[str, float]]:
@@ -88,7 +75,10 @@ def test_a_killed_sweep_goes_on_to_the_same_table(bolts: Path, tmp_path: Path) -
     assert whole.returncode == 0, whole.stderr
     asked += ["hydra.sweep.dir=killed"]
     started = subprocess.Popen(
-        command("-m", *asked), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "occ_lab.train", "-m", *asked],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     patience = time.monotonic() + 120
     while len(figures(tmp_path / "killed")) < 2 and time.monotonic() < patience:
@@ -115,19 +105,17 @@ def test_every_job_may_run_on_two_processes(
     bolts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ["dataset=mvtec", f"dataset.root='{bolts}'", *QUICK, "trainer.accelerator=cpu"]
-    one = sweep(*asked, "loss.norm=1,4,16", "hydra.sweep.dir=one", cwd=tmp_path)
+    one = sweep(*asked, "loss.norm=1,16", "hydra.sweep.dir=one", cwd=tmp_path)
     assert one.returncode == 0, one.stderr
     asked += ["trainer.devices=2", "logger=wandb", "hydra.sweep.dir=two"]
     monkeypatch.setenv("WANDB_MODE", "offline")
-    two = sweep(*asked, "loss.norm=1,4,16", cwd=tmp_path)
+    two = sweep(*asked, "loss.norm=1,16", cwd=tmp_path)
     assert two.returncode == 0, two.stdout + two.stderr
-    assert sorted(path.name for path in (tmp_path / "two").iterdir() if path.is_dir()) == list(
-        "012"
-    )
+    assert sorted(path.name for path in (tmp_path / "two").iterdir() if path.is_dir()) == ["0", "1"]
     found, expected = figures(tmp_path / "two"), figures(tmp_path / "one")
-    assert list(found) == list(expected) == list("012")
+    assert list(found) == list(expected) == ["0", "1"]
     assert all(found[job] == pytest.approx(expected[job]) for job in found)
-    for job in "012":
+    for job in "01":
         scores = [
             list(csv.DictReader((tmp_path / each / job / "scores.csv").open(encoding="utf-8")))
             for each in ("one", "two")
@@ -151,6 +139,7 @@ def test_jobs_side_by_side(bolts: Path, tmp_path: Path, launcher: str) -> None:
         f"launcher={launcher}",
         "hydra.sweep.dir=out",
         cwd=tmp_path,
+        fresh=True,  # it starts processes of its own
     )
     assert done.returncode == 1  # of the bad norm
     assert "job 1 (loss.norm=-1): loss.norm must be a number and > 0" in done.stdout
@@ -178,11 +167,11 @@ def test_a_norm_sweep_by_its_name(bolts: Path, tmp_path: Path) -> None:
         "dataset.category=bolt",
         "backbone=efficientnet_lite0",
         *QUICK,
-        *("trainer.accelerator=cpu", "trainer.devices=2"),  # each job repeats its command
-        "hydra.sweeper.params={loss.norm:'1,2',seed:'0'}",
+        *("trainer.accelerator=cpu", "trainer.devices=2"),  # the job repeats its command
+        "hydra.sweeper.params={loss.norm:'2',seed:'0'}",
         "hydra.sweep.dir=out",
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert list(figures(tmp_path / "out")) == ["0", "1"]
+    assert list(figures(tmp_path / "out")) == ["0"]
     assert "published: image AUROC 99.0; Gao et al. 2023" in done.stdout

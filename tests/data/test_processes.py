@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+from tests import warm
 from tests.data.trees import mvtec_tree
 
 SCRIPT = """
@@ -73,12 +72,8 @@ def test_a_plain_trainer_with_two_processes(tmp_path: Path) -> None:
     mvtec_tree(tmp_path, train=9, good=3, bad=4, side=32)
     script = tmp_path / "job.py"
     script.write_text(SCRIPT, encoding="utf-8")
-    subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        check=True,
-        timeout=300,
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    warm.run([str(script), str(tmp_path)], environment=environment).check_returncode()
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     for part in ("test", "predict"):
         assert sorted(first[part] + second[part]) == list(range(7)), "each image once"

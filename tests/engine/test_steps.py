@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -31,6 +29,7 @@ from occ_lab.objectives import CFA, DeepSVDD, Norm, PaDiM
 from occ_lab.objectives.base import Objective
 from occ_lab.reporting.record import RunRecord
 from occ_lab.utils.errors import InputError
+from tests import warm
 from tests.engine.plans import on_cpu
 
 GRADIENT = partial(Norm, solver="gradient")
@@ -284,8 +283,7 @@ def test_two_processes_choose_together(tmp_path: Path) -> None:
     script = tmp_path / "job.py"
     script.write_text(SCRIPT, encoding="utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(script), str(tmp_path)]
-    subprocess.run(command, env=environment, check=True, timeout=300)
+    warm.run([str(script), str(tmp_path)], environment=environment).check_returncode()
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     assert [row["step"] for row in first["curve"]] == [1, 2, 4, 8, 16]
     assert first == second

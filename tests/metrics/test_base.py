@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from torchmetrics import Metric, MetricCollection
 
 from occ_lab.metrics import ImageAP, ImageAUROC, ImageF1Max, PixelAUPRO, PixelAUROC
 from occ_lab.utils.errors import InputError
+from tests import warm
 from tests.metrics.plain import (
     CLOSE,
     measure,
@@ -163,10 +163,7 @@ def test_two_processes_measure_the_whole(tmp_path: Path) -> None:
         pixels.update(*mapped)
     expected = {k: float(v) for k, v in (images.compute() | pixels.compute()).items()}
     store = (tmp_path / "store").as_uri()
-    other = multiprocessing.get_context("spawn").Process(
-        target=in_process, args=(1, store, expected)
-    )
-    other.start()
+    other = warm.started(in_process, 1, store, expected)
     in_process(0, store, expected)
     other.join()
     assert other.exitcode == 0

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import torch.distributed as dist
 
+from tests import warm
+
 
 def in_two_processes(work: Callable[[int], None], folder: Path) -> None:
     """Call ``work(rank)``, a function of a module, in each of two processes of a group."""
     store = (folder / "store").as_uri()
-    context = multiprocessing.get_context("spawn")
-    other = context.Process(target=in_process, args=(1, store, work))
-    other.start()
+    other = warm.started(in_process, 1, store, work)
     in_process(0, store, work)
     other.join()
     assert other.exitcode == 0

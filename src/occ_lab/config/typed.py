@@ -62,7 +62,7 @@ def as_typed(
         return argument
     if isinstance(read, int | float) and isinstance(default(key), int | float):
         return argument
-    if read is None and default(key) is None:
+    if read is None and not isinstance(default(key), str):
         if last in PATHS and Path(value).exists():
             raise UserError(f"{key}={value} means none; write {key}=./{value} for what is there")
         return argument

@@ -1,0 +1,105 @@
+"""Processes that begin with the slow libraries imported: torch, Lightning, timm, ours.
+
+One process of `multiprocessing.forkserver` imports them once; each that is started here is a fork
+of it. Importing them takes longer than most of what the tests do.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 300  # seconds
+IMPORTED = [
+    "hydra.main",
+    "lightning.pytorch.callbacks",
+    "matplotlib.figure",
+    "occ_lab.config.command_line",
+    "occ_lab.config.export",
+    "occ_lab.config.norm_study",
+    "occ_lab.config.stream",
+    "occ_lab.config.two_stage",
+    "occ_lab.reporting.report.write",
+    "occ_lab.reporting.tables.sweep",
+]
+
+
+def started(work: Callable[..., Any], *arguments: Any) -> Any:
+    """A process in which ``work``, a function of a module, is called."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    process = context.Process(target=work, args=arguments)
+    process.start()
+    return process
+
+
+def run(
+    arguments: Sequence[str], cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """``python ARGUMENTS``, of the form ``-m MODULE ...`` or ``SCRIPT ...``.
+
+    Args:
+        arguments: without ``python``.
+        cwd: where it runs.
+        environment: all of it; by default that of this process.
+    """
+    environment = dict(os.environ if environment is None else environment)
+    with tempfile.TemporaryDirectory() as folder:
+        environment["TMPDIR"] = folder  # so that nothing is left behind
+        outputs = [Path(folder, name) for name in ("stdout", "stderr")]
+        process = started(as_main, list(arguments), str(cwd or Path.cwd()), environment, outputs)
+        process.join(PATIENCE)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(list(arguments), PATIENCE)
+        texts = [each.read_text(encoding="utf-8", errors="replace") for each in outputs]
+    return subprocess.CompletedProcess(list(arguments), process.exitcode, *texts)
+
+
+def as_main(
+    arguments: list[str], cwd: str, environment: Mapping[str, str], outputs: Sequence[Path]
+) -> None:
+    """Be the process of a command: its folder, environment, output and exit code."""
+    atexit._clear()  # of what was imported, for all
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    tempfile.tempdir = None  # of the first process
+    inherited = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [each for each in inherited if each and each not in sys.path]
+    for number, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    sys.stdout, sys.stderr = (
+        os.fdopen(number, "w", encoding="utf-8", errors=errors, buffering=1, closefd=False)
+        for number, errors in ((1, "strict"), (2, "backslashreplace"))
+    )
+    code: Any = 0
+    try:
+        if arguments[0] == "-m":
+            sys.argv = arguments[1:]
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = list(arguments)
+            sys.path.insert(0, str(Path(arguments[0]).parent))
+            runpy.run_path(arguments[0], run_name="__main__")
+    except SystemExit as error:
+        code = error.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if code is not None and not isinstance(code, int):
+        sys.stderr.write(f"{code}\n")
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)

@@ -44,14 +44,16 @@ def images_per_second(
     predictor: Predictor, images: np.ndarray, raw: bool, seconds: float
 ) -> dict[str, float | None]:
     """The speed of PyTorch and of each format, for raw images ``[N, h, w, 3]`` or resized ones."""
-    pixels = np.stack([predictor.pixels(image) for image in images])
+    pixels = np.stack([predictor.seen(image).pixels for image in images])
     given = images if raw else as_tensor(pixels)
     ready = torch.from_numpy(as_tensor(pixels))
 
     @torch.inference_mode()
     def eager() -> object:
         if raw:
-            return predictor.score_pixels(np.stack([predictor.pixels(image) for image in images]))
+            seen = [predictor.seen(image) for image in images]
+            sizes = [each.size for each in seen]
+            return predictor.score_pixels(np.stack([each.pixels for each in seen]), sizes)
         return predictor.detector(ready)
 
     steps: dict[str, Callable[[], object]] = {"PyTorch": eager}

@@ -26,7 +26,7 @@ SMALL = [
 
 def test_a_study_leaves_figures_and_pictures(tmp_path: Path) -> None:
     small = [*SMALL, "norms=[0.5,2,8,256]", "times=[1,integrated]", "hydra.run.dir=out"]
-    done = command("norm_study", *small, cwd=tmp_path)
+    done = command("norm_study", *small, cwd=tmp_path, fresh=True)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     content = json.loads((out / "norm_study.json").read_text(encoding="utf-8"))

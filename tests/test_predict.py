@@ -60,7 +60,7 @@ def test_the_run_reports_what_its_threshold_does(calibrated: Path) -> None:
 
 def test_new_images_are_scored_judged_and_shown(calibrated: Path) -> None:
     shown = ["heatmaps=true", "masks=true", "hydra.run.dir=out"]
-    done = command("predict", "run=run", "input=new", *shown, cwd=calibrated)
+    done = command("predict", "run=run", "input=new", *shown, cwd=calibrated, fresh=True)
     assert done.returncode == 0, done.stderr
     assert "6 of 6 images scored" in done.stdout
     found = rows(calibrated / "out" / "predictions.csv")

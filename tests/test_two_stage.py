@@ -58,6 +58,7 @@ def learned(toys: Path) -> Path:
         "density=[kde,'norm loss.solver=closed_form']",
         "hydra.run.dir='it\\'s learned'",
         cwd=toys.parent,
+        fresh=True,
     )
     assert done.returncode == 0, done.stderr
     for text in ("contrastive_da on class_folder, seed 0", "kde_pooled", "backbones:", "densities"):

@@ -25,7 +25,7 @@ def command(
         arguments: of its command line.
         cwd: the folder.
         cache: ``OCC_LAB_CACHE``.
-        fresh: whether Python is started anew, which takes seconds, see `tests.warm`.
+        fresh: whether a new Python is started, which takes seconds, see `tests.warm`.
         env: more of the environment.
     """
     more = {"COLUMNS": "140", **({"OCC_LAB_CACHE": str(cache)} if cache else {}), **(env or {})}

@@ -36,7 +36,7 @@ def test_the_readme_runs(place: Path) -> None:
         save(place / f"part{index}.png", noise(index))
     names = outcome("README.md")
     assert set(names["result"].metrics) >= {"image_auroc", "pixel_auroc"}
-    assert names["detector"].score("part1.png").maps.shape == (1, 64, 64)
+    assert names["detector"].score("part1.png").maps.shape == (1, 64, 64)  # of the image
 
 
 def test_the_page_on_python_runs(place: Path) -> None:

@@ -43,7 +43,7 @@ from occ_lab.objectives.norm.objective import Norm
 from occ_lab.postprocessing.maps import on_grid
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.postprocessing.prediction import Prediction, Scores, prediction
-from occ_lab.projectors import MakeProjector
+from occ_lab.projectors import LocalProjector, MakeProjector
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.optimizers import MakeOptimizer, MakeScheduler, optimizing
 from occ_lab.utils.processes import gathered_objects
@@ -112,6 +112,11 @@ class Detector(LightningModule):
         self.backbone = backbones.create(given) if isinstance(given, str) else given
         chosen = part(projector)
         self.objective = part(objective) or Norm()
+        if isinstance(preprocessing, Mapping):
+            # Earlier versions have not stored the range: it was that of 16 bits.
+            preprocessing = frame_of({"range": SIXTEEN_BITS, **preprocessing})
+        if isinstance(preprocessing, Tiles):
+            self.objective.see_tiles()
         if chosen is None:
             chosen = self.objective.default_projector
         self.projector = chosen if isinstance(chosen, nn.Module) else chosen(self.backbone.channels)
@@ -119,9 +124,6 @@ class Detector(LightningModule):
         self.optimizer: MakeOptimizer | None = part(optimizer)
         self.scheduler: MakeScheduler | None = part(scheduler)
         self.postprocess: PostProcess = part(postprocess) or PostProcess()
-        if isinstance(preprocessing, Mapping):
-            # Earlier versions have not stored the range: it was that of 16 bits.
-            preprocessing = frame_of({"range": SIXTEEN_BITS, **preprocessing})
         self.preprocessing: Frame | None = preprocessing
         self.automatic_optimization = not self.objective.one_pass
         if self.objective.one_pass:
@@ -346,6 +348,10 @@ class Detector(LightningModule):
         frame = getattr(self._data, "preprocessing", None)
         if frame is not None and (stage == "fit" or self.preprocessing is None):
             self.preprocessing = frame
+            if stage == "fit" and isinstance(frame, Tiles):
+                self.objective.see_tiles()
+                if isinstance(self.projector, LocalProjector) and self.objective.one_pass:
+                    self.projector.cell = getattr(self.objective, "cell", self.projector.cell)
             self.hparams["preprocessing"] = describe_frame(frame)
         if stage == "fit" and self.projector.needs_size and not self.objective.one_pass:
             self.eval()

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 from occ_lab.data.base import Benchmark, Kind
 from occ_lab.data.images_dataset import Drawn, TaskImages
 from occ_lab.data.items import Item, Split
-from occ_lab.data.loading import EveryNth, collate
+from occ_lab.data.loading import EveryNth, ImageByImage, collate
 from occ_lab.data.notes import notes
-from occ_lab.data.tiled_images import TiledImages, image_samples
+from occ_lab.data.tiled_images import TiledImages, image_samples, tile_edges
 from occ_lab.data.transforms import Frame
 from occ_lab.data.validation import check_split
 from occ_lab.utils.errors import InputError, check_number
@@ -194,7 +194,11 @@ class AnomalyDataModule(LightningDataModule):
     def train_dataloader(self) -> Loader:
         """Shuffled batches of the training images, which the processes share."""
         if self.processes == 1:
-            return self._loader(self.train_set, self.batch_size, shuffle=True)
+            samples = self.train_set
+            if isinstance(samples, TaskImages) and samples is not self.train_images:  # tiles
+                by_image = ImageByImage(tile_edges(self.train_images))
+                return self._loader(samples, self.batch_size, by_image)
+            return self._loader(samples, self.batch_size, shuffle=True)
         sampler = (
             DistributedSampler(self.train_set, self.processes, self.rank, shuffle=True)
             if self.equal

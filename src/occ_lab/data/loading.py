@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from torch.utils.data import DistributedSampler, default_collate
+import torch
+from torch.utils.data import DistributedSampler, Sampler, default_collate
 
 
 class EveryNth(DistributedSampler[int]):
@@ -33,6 +34,31 @@ class EveryNth(DistributedSampler[int]):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+class ImageByImage(Sampler[int]):
+    """Shuffled indices of the tiles of images, one image after another.
+
+    Files are read for each tile unless features are cached; so each is read once.
+
+    Args:
+        edges: where the tiles of each image begin, and where the last ones end, rising from 0.
+
+    Example:
+        >>> sorted(ImageByImage([0, 3, 5]))
+        [0, 1, 2, 3, 4]
+    """
+
+    def __init__(self, edges: Sequence[int]) -> None:
+        self.edges = list(edges)
+
+    def __iter__(self) -> Iterator[int]:
+        for image in torch.randperm(len(self.edges) - 1).tolist():
+            first, behind = self.edges[image], self.edges[image + 1]
+            yield from (first + torch.randperm(behind - first)).tolist()
+
+    def __len__(self) -> int:
+        return self.edges[-1]
 
 
 def collate(samples: list[dict[str, Any]] | dict[str, Any]) -> dict[str, Any]:

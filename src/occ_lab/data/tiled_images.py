@@ -56,10 +56,7 @@ class TiledImages(Dataset[dict[str, Any]]):
         self.images = images
         self.samples = samples
         self.frame = images.frame
-        counts = [
-            len(self.frame.origins(*images.benchmark.image_size(each))) for each in images.items
-        ]
-        self.edges = [0, *itertools.accumulate(counts)]
+        self.edges = tile_edges(images)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -69,6 +66,14 @@ class TiledImages(Dataset[dict[str, Any]]):
         own = range(self.edges[index], self.edges[index + 1])
         tiles = TilesOfImage(self.samples, own, size, tiles_at_once(self.frame))
         return {**self.images.facts(index), "tiles": tiles}
+
+
+def tile_edges(images: TaskImages) -> list[int]:
+    """Where the tiles of each image begin among those of all, and where the last ones end."""
+    frame, size = images.frame, images.benchmark.image_size
+    assert isinstance(frame, Tiles)
+    counts = (len(frame.origins(*size(item))) for item in images.items)
+    return [0, *itertools.accumulate(counts)]
 
 
 def tiles_at_once(frame: Tiles) -> int:

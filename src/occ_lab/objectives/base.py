@@ -74,6 +74,13 @@ class Objective(Recorded, SizedByData, ABC):
         """The optimizer that suits the objective, where the caller chooses none."""
         return AdamW(parameters, lr=1e-3, weight_decay=5e-4, amsgrad=True)
 
+    def see_tiles(self) -> None:
+        """Prepare for maps of tiles, whose positions are anywhere in an image.
+
+        A detector calls this before it learns, if images are seen in tiles; by default nothing
+        changes.
+        """
+
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
         """Learn from one pass over the untrained projector's maps ``[B, C, H, W]``."""
 

@@ -54,7 +54,7 @@ class Norm(Objective):
             `FlowTime`, which chooses it for a bias that follows the flow.
         cell: positions of the map along a side of a cell, each of which has a projector of its own
             in the closed form, at least 1; None is one projector for all positions; ``auto`` is 4,
-            and None with a time that is chosen or with gradients.
+            and None with a time that is chosen, with gradients, or for images in tiles.
         bias: ``flow``, the bias follows the gradient flow as the weights do; ``solved``, the mean
             feature is subtracted at every position (only in the closed form); or ``auto``, solved
             for wherever that is possible.
@@ -120,6 +120,7 @@ class Norm(Objective):
             bias = "solved" if local else "flow"
         if bias not in get_args(Bias):
             raise ValueError(f"bias must be auto, flow or solved, got {bias!r}")
+        self_chosen = cell == "auto"
         if cell == "auto":
             cell = CELL if local else None
         if cell is not None:
@@ -164,6 +165,7 @@ class Norm(Objective):
         self.one_pass = solver == "closed_form"
         self.needs_setup = target == "mean"
         self.cell = cell
+        self.cell_chosen = self_chosen
         self.bias = bias
         self.local: LocalMoments | None = None
         if self.one_pass:
@@ -211,6 +213,13 @@ class Norm(Objective):
         if self.local is not None:
             return LocalProjector(channels, self.cell, self.normalize)
         return Conv1x1(channels, normalize=self.normalize)
+
+    def see_tiles(self) -> None:
+        """Have one projector for all positions, unless a cell is given."""
+        if self.cell_chosen and self.cell is not None and self.local is not None:
+            self.cell = None
+            local = self.local
+            self.local = LocalMoments(None, local.normalize, local.memory_mb).to(local.sums.device)
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
         """Point the target to the mean feature of maps ``[B, C, H, W]``.

@@ -47,7 +47,7 @@ def test_abnormal_images_and_masks(images: Path) -> None:
 def test_bad_arguments_are_told(images: Path) -> None:
     with pytest.raises(InputError, match=r"^normal: name a folder"):
         Folder("p")
-    with pytest.raises(InputError, match=r"^abnormal: no images in .*nowhere, which does not ex"):
+    with pytest.raises(InputError, match=r"^abnormal: no images in .*nowhere; it does not exist"):
         Folder("p", images / "good parts", images / "nowhere")
     with pytest.raises(InputError, match=r"^masks: there are no images to mask"):
         Folder("p", images / "good parts", masks=images / "masks")

@@ -55,10 +55,8 @@ def required(name: str) -> Format:
     form = FORMATS[name]
     if not form.installed:
         missing = ", ".join(each for each in form.needs if not find_spec(each))
-        extra = "openvino" if name == "openvino" else "export"
-        raise InputError(
-            f"format: {name} needs {missing}, not installed; pip install 'occ-lab[{extra}]'"
-        )
+        install = "'occ-lab[openvino]'" if name == "openvino" else missing.replace(",", "")
+        raise InputError(f"format: {name} needs {missing}, not installed; pip install {install}")
     return form
 
 

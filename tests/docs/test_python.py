@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 from occ_lab.engine import steps
+from tests import warm
+from tests.commands import command
 from tests.data.trees import mvtec_tree, noise, save
-from tests.docs.pages import blocks
+from tests.docs.pages import blocks, commands
+
+OWN = {"hydra.run.dir=model", "run=model"}  # in the commands of README's own parts
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +27,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def outcome(page: str) -> dict[str, Any]:
     """Run all Python blocks of a page; what they define."""
     names: dict[str, Any] = {}
-    for number, block in enumerate(blocks(page, "python"), start=1):
+    programs = [each for each in blocks(page, "python") if not each.file]
+    for number, block in enumerate(programs, start=1):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             exec(compile(block.text, f"{page}, block {number}", "exec"), names)
@@ -37,6 +42,31 @@ def test_the_readme_runs(place: Path) -> None:
     names = outcome("README.md")
     assert set(names["result"].metrics) >= {"image_auroc", "pixel_auroc"}
     assert names["detector"].score("part1.png").maps.shape == (1, 64, 64)  # of the image
+
+
+def test_the_walk_on_ones_own_parts_runs(place: Path) -> None:
+    for index in range(20):
+        save(place / "parts" / "good" / f"{index}.png", noise(index))
+    for index in range(2):
+        save(place / "parts" / "new" / f"{index}.png", noise(100 + index))
+    (program,) = (each for each in blocks("README.md", "python") if each.file)
+    assert program.file
+    (place / program.file).write_text(program.text, encoding="utf-8")
+    printed = {}
+    for module in ("train", "predict", "export"):
+        (asked,) = (each for each in commands("README.md", module) if OWN & {*each})
+        done = command(module, *asked, cwd=place)
+        assert done.returncode == 0, done.stderr
+        printed[module] = done.stdout
+    assert "so are 5.9 % of normal images" in printed["train"]  # 1 of 17
+    assert "2 of 2 images scored" in printed["predict"]
+    assert len(list((place / "inspected").rglob("*.png"))) == 2
+    assert "folder_raw.onnx" in printed["export"]
+    done = warm.run([program.file], cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[2] in ("accept", "reject") for line in done.stdout.splitlines()] == [
+        True
+    ] * 2
 
 
 def test_the_page_on_python_runs(place: Path) -> None:

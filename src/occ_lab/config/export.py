@@ -63,11 +63,11 @@ def description(cfg: DictConfig, predictor: Predictor, found: Exported) -> str:
     gives = f"score [{count}]{maps}"
     if isinstance(predictor.detector.frame, Tiles):
         takes = takes.replace("height, width, 3], RGB, of any size", f"{height}, {width}, 3], RGB")
-        gives = "map, the scores of each tile, to be stitched (docs/in_use.md)"
+        gives = "map, the scores of each tile, to be stitched (docs/whole_image.md)"
     threshold = "none: the run was not calibrated"
     if predictor.calibration is not None and predictor.overkill is not None:
         threshold = f"{predictor.calibration.threshold(predictor.overkill):.6g}"
-        threshold += f" at {100 * predictor.overkill:g} % overkill"
+        threshold += f" at a false-positive rate of {100 * predictor.overkill:.3g} %"
     beside = f" and {found.path.with_suffix('.bin').name}" if cfg.format == "openvino" else ""
     close = ", ".join(f"{name} {value:.1e}" for name, value in found.differences.items())
     return (

@@ -69,6 +69,12 @@ def calibration_notes(tasks: dict[str, dict[str, Any]], alarm: float) -> list[st
         found = each.get("calibration")
         if found is None:
             continue
+        if len(tasks) == 1:
+            rate = percent(kept_rate(found["images"], found["asked"]))
+            notes.append(
+                f"{name}: an image that scores above {found['threshold']:.6g} is rejected; so are "
+                f"{rate} % of normal images like the training images"
+            )
         smallest = smallest_rate(found["images"])
         if smallest > RATE:
             notes.append(

@@ -15,9 +15,8 @@ from occ_lab.metrics.bootstrap import Difference, Interval
 from occ_lab.reporting.record import mean_metrics
 from occ_lab.reporting.tables.results import percent
 
-PIXEL = {"pixel_auroc": "pixel AUROC", "pixel_aupro": "pixel AUPRO"}
+PIXEL = {"pixel_auroc": "pixel\nAUROC", "pixel_aupro": "pixel\nAUPRO"}
 FEW = 20  # images of a kind: below, a line says that they are few
-WIDEST = 16  # letters of a setting that a narrow table shows in one line
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Row:
 
 
 def compare_table(title: str, rows: Sequence[Row]) -> Table:
-    """One row for each method: accuracy where it can be compared, and cost.
+    """Two lines for each method, so that a narrow terminal has room: accuracy, if any, and cost.
 
     Args:
         title: of the table.
@@ -115,43 +114,47 @@ def compare_table(title: str, rows: Sequence[Row]) -> Table:
     """
     accurate = any(row.image_auroc for row in rows)
     means = [mean_metrics(row.tasks) for row in rows]
-    pixel = [name for name in PIXEL if any(name in mean for mean in means)]
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    longest = max(len(word) for row in rows for word in row.label.split())
-    table.add_column("method", overflow="fold", min_width=min(longest, WIDEST))
-    if accurate:
-        table.add_column("image AUROC", justify="right")
-        table.add_column("from the best", justify="right")
-        for name in pixel:
-            table.add_column(PIXEL[name], justify="right")
-    else:
-        table.add_column("pasted patches, AUROC", justify="right")
-    for column in ("fit (s)", "images per s", "MB"):
-        table.add_column(column, justify="right")
+    pixel = [name for name in PIXEL if accurate and any(name in mean for mean in means)]
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", overflow="fold")
+    accuracy = ["image\nAUROC", "from\nthe best"] if accurate else ["pasted patches,\nAUROC"]
+    for column in (*accuracy, *(PIXEL[name] for name in pixel), "fit\n(s)", "images\nper s", "MB"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row, mean in zip(rows, means, strict=True):
-        if accurate:
-            shown = [with_interval(row.image_auroc), from_the_best(row)]
-            shown += [Text(percent(mean.get(name))) for name in pixel]
-        else:
-            shown = [Text(percent(row.pasted_auroc))]
-        cost = (f"{row.fit_seconds:.1f}", f"{row.images_per_second:.1f}", f"{row.size_mb:.1f}")
-        table.add_row(Text(row.label), *shown, *cost)
+        figures = (
+            [image_auroc(row), from_the_best(row)] if accurate else [percent(row.pasted_auroc)]
+        )
+        pixels = [percent(mean.get(name)) for name in pixel]
+        cost = map(short, (row.fit_seconds, row.images_per_second, row.size_mb))
+        table.add_row(Text(row.label.replace(" ", "\n")), *map(Text, figures), *pixels, *cost)
     return table
 
 
-def with_interval(found: Interval | None) -> Text:
-    """A figure and its interval in per cent, which a narrow table has in two lines."""
-    if found is None:
-        return Text("–")
-    return Text(f"{percent(found.value)} [{percent(found.low)},{percent(found.high)}]")
+def image_auroc(row: Row) -> str:
+    """The image AUROC of a method with its interval."""
+    return "–" if row.image_auroc is None else with_interval(row.image_auroc)
 
 
-def from_the_best(row: Row) -> Text:
+def from_the_best(row: Row) -> str:
     """The difference from the best method, with a star where it is beyond chance."""
     if row.difference is None:
-        return Text("best" if row.best else "–")
-    text = with_interval(row.difference).plain.replace("-", "−")
-    return Text(text.replace(" ", "* ", 1) if row.worse else text)
+        return "best" if row.best else "–"
+    return with_interval(row.difference, "*" if row.worse else "").replace("-", "−")
+
+
+def short(value: float) -> str:
+    """A number with one digit behind the point, or none from 100 on.
+
+    Example:
+        >>> short(9.96), short(126.7)
+        ('10.0', '127')
+    """
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def with_interval(found: Interval, mark: str = "") -> str:
+    """A figure in per cent, a mark, and below them the interval."""
+    return f"{percent(found.value)}{mark}\n[{percent(found.low)},{percent(found.high)}]"
 
 
 def thresholds_of(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,11 +127,12 @@ def print_comparison(
     for line in closing_lines(rows, images["normal"], images["anomalous"]):
         console.print(f"- {line}", markup=False)
     chosen = suggested(rows)
+    run = shlex.quote(f"run={chosen.run}")
     task = " task=NAME" if len(chosen.tasks) > 1 else ""
     for line in (
         f"table:       {directory}/compare.csv, {COMPARED}",
         f"runs:        {directory / METHODS}/*",
-        f"new images:  python -m occ_lab.predict run={chosen.run}{task} input=FOLDER",
+        f"new images:  python -m occ_lab.predict {run}{task} input=FOLDER",
     ):
         console.print(line, soft_wrap=True, markup=False)
 

@@ -11,6 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "occ_lab"
 COMMANDS = (
     "train",
+    "compare",
     "predict",
     "calibrate",
     "stream",

@@ -24,6 +24,7 @@ IMPORTED = [
     "lightning.pytorch.callbacks",
     "matplotlib.figure",
     "occ_lab.config.command_line",
+    "occ_lab.config.compare",
     "occ_lab.config.export",
     "occ_lab.config.norm_study",
     "occ_lab.config.stream",

@@ -60,7 +60,7 @@ def test_every_file_composes_and_resolves(choice: str) -> None:
     assert open_values(resolved(composed(choice, *([NEEDED[choice]] if choice in NEEDED else []))))
 
 
-@pytest.mark.parametrize("command", ["train", "two_stage", "stream", "norm_study"])
+@pytest.mark.parametrize("command", ["train", "compare", "two_stage", "stream", "norm_study"])
 def test_every_command_composes_and_resolves(command: str) -> None:
     assert open_values(occ_lab_composed(command, []))
 

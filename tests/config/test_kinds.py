@@ -88,6 +88,24 @@ TABLE: list[tuple[str, str, list[str], dict[str, Any]]] = [
         [],
         {"loss.time": "integrated", "loss.normalize": True, "loss.squared": True},
     ),
+    (
+        "compare",
+        STRUCTURED,
+        [],
+        {
+            "methods[0]": "norm",
+            "methods[1]": "norm loss.time=auto",
+            "methods[2]": "padim",
+            "backbone.output": "levels",
+            "maps": 4,
+        },
+    ),
+    (
+        "compare",
+        SEMANTIC,
+        [],
+        {"methods[0]": "norm", "methods[1]": "gde", "backbone.output": "pooled"},
+    ),
     ("norm_study", STRUCTURED, [], {"normalize": False, "backbone.output": "levels"}),
     ("norm_study", SEMANTIC, [], {"normalize": True, "backbone.output": "pooled"}),
     *(

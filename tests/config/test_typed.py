@@ -59,6 +59,7 @@ def test_a_value_arrives_as_it_is_typed(first: str) -> None:
         ("export", "run"),
         ("stream", "cache.dir"),
         ("norm_study", "dataset.root"),
+        ("compare", "dataset.root"),
         ("two_stage", "dataset.root"),
     ],
 )

@@ -9,7 +9,10 @@ import pytest
 from occ_lab.config.composition import unresolved
 from tests.docs.pages import PAGES, PROJECT, commands, page_text
 
-COMPOSED = ("train", "two_stage", "norm_study", "stream", "predict", "calibrate", "export")
+COMPOSED = (
+    *("train", "compare", "two_stage", "norm_study"),
+    *("stream", "predict", "calibrate", "export"),
+)
 ASKED = [
     pytest.param(module, arguments, id=f"{page} {module} {' '.join(arguments)}")
     for page in PAGES

@@ -14,8 +14,11 @@ from sklearn.metrics import roc_auc_score
 from occ_lab.metrics import bootstrap
 from occ_lab.metrics.bootstrap import (
     Difference,
+    Interval,
     PairedTask,
+    ScoredTask,
     drawn_counts,
+    mean_aurocs,
     paired_difference,
     resampled_aurocs,
 )
@@ -117,3 +120,23 @@ def test_the_interval_covers_the_true_difference(ours: float, theirs: float) -> 
         covered += found.low <= truth <= found.high
     # 95 % but for chance (a standard deviation of 1.1 points) and the small sample.
     assert 0.915 <= covered / trials <= 0.98
+
+
+def test_methods_are_resampled_together() -> None:
+    """The difference of two methods is that of the paired bootstrap; each has its own interval."""
+    rng = np.random.default_rng(0)
+    pairs = [task(rng, 1.5, 1.0), task(rng, 0.5, 1.0)]
+    scored = [ScoredTask(pair.labels, np.stack([pair.ours[0], pair.theirs[0]])) for pair in pairs]
+    values, drawn = mean_aurocs(scored, resamples=200, seed=3)
+    expected = [
+        np.mean([roc_auc_score(each.labels, each.scores[row]) for each in scored]) for row in (0, 1)
+    ]
+    np.testing.assert_allclose(values, expected, atol=1e-12)
+    assert drawn.shape == (2, 200)
+    own = Interval.of(values[0], drawn[0])
+    assert own.low < own.value < own.high
+    found = Difference.of(values[0] - values[1], drawn[0] - drawn[1])
+    paired = paired_difference(pairs, resamples=200, seed=3)
+    np.testing.assert_allclose(
+        [found.value, found.low, found.high], [paired.value, paired.low, paired.high], atol=1e-12
+    )

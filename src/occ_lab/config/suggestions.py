@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -109,6 +110,9 @@ def explained(overrides: Sequence[str], chosen: DictConfig, error: Exception) ->
         chosen: the configuration as the choices among them leave it, with Hydra's own part.
         error: what Hydra says.
     """
+    if found := re.match(r"In '(.+)/(.+)': Could not override '(\w+)\W.*No match", str(error)):
+        group, option, missing = found.groups()
+        return f"{group}={option} needs a {missing} of its own, which this command does not have"
     known = flat(chosen)
     for override in parsed(overrides):
         key = override.key_or_group

@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 import occ_lab
 from occ_lab.backbones.learned import SUFFIX, save_encoder
-from occ_lab.config.composition import build, check_value, conf_dir, resolved, unresolved
+from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.config.errors import UserError
 from occ_lab.config.job import make_job, perform_run, settings
+from occ_lab.config.methods import method_run, several
 from occ_lab.config.trainer import check_trainer, make_trainer
 from occ_lab.config.watcher import watched
 from occ_lab.engine.representation import RepresentationPlan, check_side
@@ -119,34 +120,14 @@ def densities_of(cfg: DictConfig) -> dict[str, DictConfig]:
     return found
 
 
-def several(cfg: DictConfig, key: str) -> list[str]:
-    """The values of a key that is one or a list.
-
-    Raises:
-        UserError: there is none.
-    """
-    given = cfg[key]
-    values = [str(value) for value in (given if isinstance(given, ListConfig) else [given])]
-    if not values or "" in values or given is None:
-        raise UserError(f"{key} must be a name or a list of names, got {given!r}")
-    return values
-
-
 def density_run(cfg: DictConfig, density: str, features: str) -> DictConfig:
     """The configuration of ``occ_lab.train`` for a density of learned features.
 
     Raises:
-        UserError: there is no such density.
+        UserError: there is no such density, or it changes what is shared.
     """
-    loss, *overrides = density.split()
-    known = sorted(path.stem for path in Path(conf_dir(), "loss").glob("*.yaml"))
-    if loss not in known:
-        raise UserError(f"density must be of {', '.join(known)}, got {loss!r}")
-    train = unresolved("train", [f"loss={loss}", "backbone=file", *overrides])
+    train = method_run(cfg, "density", density, SHARED, ["backbone=file"])
     with open_dict(train):
-        for key in SHARED:
-            train[key] = cfg[key].copy() if isinstance(cfg[key], DictConfig) else cfg[key]
-        train.loader = OmegaConf.merge(train.loader, cfg.loader)
         # Other callbacks follow the training of stage 1: most densities have no loss to monitor.
         train.callbacks = {
             key: cfg.callbacks[key] for key in cfg.callbacks if key == "progress_bar"

@@ -93,12 +93,14 @@ def run(
     """
     console = Console(quiet=not record.leads)
     tasks = job.benchmark.tasks()
-    run_tasks(job, record, watcher, console, fit)
-    if not record.leads:
-        return {}
-    figures = {task: record.finished[task] for task in tasks}
-    watcher.run_ended(figures)
-    print_results(record, figures, published, console)
+
+    def done() -> str:
+        return f"{len(record.finished)} of {len(tasks)} tasks are finished."
+
+    with resumable(record.directory, console, done):
+        figures = run_tasks(job, record, watcher, console, fit)
+    if record.leads:
+        print_results(record, figures, published, console)
     return figures
 
 
@@ -128,30 +130,44 @@ def print_results(
 
 
 def run_tasks(
-    job: Job, record: RunRecord, watcher: Watcher, console: Console, fit: Fit = fitted
-) -> None:
+    job: Job,
+    record: RunRecord,
+    watcher: Watcher,
+    console: Console,
+    fit: Fit = fitted,
+    title: str = "",
+) -> dict[str, dict[str, Any]]:
     """Every task that is not finished, one after another.
 
-    Raises:
-        SystemExit: Ctrl-C; what is finished stays.
+    Args:
+        job: what is done to each task.
+        record: where the results go.
+        watcher: loggers and callbacks.
+        console: where the task that begins is printed.
+        fit: as of `run`.
+        title: what is printed before the name of each task.
+
+    Returns:
+        As of `run`.
     """
     tasks = job.benchmark.tasks()
-
-    def done() -> str:
-        return f"{len(record.finished)} of {len(tasks)} tasks are finished."
-
-    with resumable(record.directory, console, done):
-        for number, task in enumerate(tasks, start=1):
-            if task in record.finished:
-                console.print(f"{task}: finished before, skipped")
-                continue
-            console.rule(f"{task} ({number} of {len(tasks)})", align="left")
-            seen = sight(job.benchmark, task, job.benchmark.preprocessing(task))
-            if seen:
-                console.print(seen, soft_wrap=True)
-            with record.task(task) as folder:
-                run_task(job, record, task, folder, watcher, fit)
-            record.drop_state(task)
+    for number, task in enumerate(tasks, start=1):
+        if task in record.finished:
+            console.print(f"{title}{task}: finished before, skipped")
+            continue
+        console.rule(f"{title}{task} ({number} of {len(tasks)})", align="left")
+        seen = sight(job.benchmark, task, job.benchmark.preprocessing(task))
+        if seen and (task, seen) not in job.benchmark.said:
+            job.benchmark.said.add((task, seen))
+            console.print(seen, soft_wrap=True)
+        with record.task(task) as folder:
+            run_task(job, record, task, folder, watcher, fit)
+        record.drop_state(task)
+    if not record.leads:
+        return {}
+    figures = {task: record.finished[task] for task in tasks}
+    watcher.run_ended(figures)
+    return figures
 
 
 def published_line(figures: Mapping[str, Any]) -> str:

@@ -7,25 +7,20 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from occ_lab.data.batches import as_batch
 from occ_lab.detector import Detector
+from occ_lab.engine.pasted import levels_in, pasted_among, separation, usual_box
 from occ_lab.features.levels import pieces
-from occ_lab.features.pasting import cut_and_paste
-from occ_lab.features.regions import spans
-from occ_lab.metrics.curves import auroc
 from occ_lab.utils.processes import all_reduced
 
 log = logging.getLogger(__name__)
 
 FRACTION = 0.1  # of the training images, held out
 FEWEST = 2  # held out of several, so that an outlier can be made of different images
-POSITIONS = 2**8  # of held-out images, at least, whose scores are compared in each process
 TOLERANCE = 0.01  # of AUROC below the best
 LEAST, MOST = 128, 256  # steps of a training that chooses
 UNKNOWN = 128  # steps where no image can be held out
@@ -99,16 +94,11 @@ class ChosenSteps(StepCount):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the held-out images, and make outliers of them."""
         assert isinstance(pl_module, Detector)
-        self._normal, box = held_out_levels(trainer, pl_module)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        box = usual_box(getattr(getattr(data, "validation_images", None), "boxes", None), pl_module)
+        self._normal = levels_in(data.val_dataloader(), box, pl_module, data.batch_size)
         if self._normal:
-            grid = self._normal[0].shape[-2:]
-            top, left, height, width = box
-            frame = pl_module.frame.size
-            (first, behind), (begin, end) = spans(box, frame, grid)
-            self._inside = (slice(first, behind), slice(begin, end))
-            ends = ((top + height) / frame[0], (left + width) / frame[1])
-            part = (top / frame[0], left / frame[1], *ends)
-            self._pasted = cut_and_paste(self._normal, np.random.default_rng(0), part)
+            self._pasted, self._inside = pasted_among(self._normal, box, pl_module.frame.size)
             trainer.should_stop = ended(self.curve)  # a training that is resumed
         else:
             self.most = UNKNOWN
@@ -145,9 +135,7 @@ class ChosenSteps(StepCount):
         normal = torch.cat(scores).flatten()
         pasted = detector.score_levels(self._pasted)[(..., *self._inside)].flatten()
         detector.train()
-        both = torch.cat([normal, pasted]).float().cpu()
-        labels = np.repeat([0, 1], [len(normal), len(pasted)])
-        found = auroc(both.numpy(), labels) if bool(both.isfinite().all()) else 0.0
+        found = separation(normal, pasted)
         loss = float(torch.stack(self._losses).mean())
         self._losses = []
         sums = torch.tensor([loss, held_out_loss, found, 1.0], dtype=torch.float64)
@@ -196,46 +184,6 @@ class ChosenSteps(StepCount):
 def parts(detector: Detector) -> dict[str, torch.nn.Module]:
     """What is trained over frozen features."""
     return {"projector": detector.projector, "objective": detector.objective}
-
-
-@torch.no_grad()
-def held_out_levels(trainer: Trainer, detector: Detector) -> tuple[list[Tensor], list[int]]:
-    """The levels ``[n, C_l, H_l, W_l]`` of held-out images of this process, and their box.
-
-    The box is the part of the frame that is image: top, left, height and width in pixels. Where
-    images differ in it, they are those of the most usual one.
-
-    They are as many as a training batch has, so that a measurement costs little more than a step,
-    or more where these have fewer than ``POSITIONS`` positions. An empty list is returned where no
-    image is held out.
-    """
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    box = most_usual_box(data, detector)
-    found: list[list[Tensor]] = []
-    count = 0
-    for batch in data.val_dataloader():
-        moved = detector.transfer_batch_to_device(as_batch(batch), detector.device, 0)
-        levels = detector.levels(moved)
-        if "box" in moved:
-            same = (moved["box"].cpu() == torch.tensor(box)).all(dim=1)
-            levels = [level[same.to(level.device)] for level in levels]
-        found.append(levels)
-        count += len(found[-1][0])
-        enough = max(data.batch_size, math.ceil(POSITIONS / found[0][0].shape[-2:].numel()))
-        if count >= enough:
-            found[-1] = [level[: len(level) - (count - enough)] for level in found[-1]]
-            break
-    return [torch.cat(level) for level in zip(*found, strict=True)], box
-
-
-def most_usual_box(data: Any, detector: Detector) -> list[int]:
-    """The part of the frame that most held-out images fill."""
-    boxes = getattr(getattr(data, "validation_images", None), "boxes", None)
-    if boxes is None:
-        return [0, 0, *detector.frame.size]
-    kinds, counts = torch.unique(boxes, dim=0, return_counts=True)
-    most: list[int] = kinds[counts.argmax()].tolist()
-    return most
 
 
 def best_auroc(curve: Sequence[dict[str, float]]) -> float:

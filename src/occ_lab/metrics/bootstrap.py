@@ -1,17 +1,21 @@
-"""The paired bootstrap of a difference in image AUROC.
+"""Bootstrap intervals of image AUROCs, and of paired differences between them.
 
 B. Efron, R. Tibshirani, An Introduction to the Bootstrap, 1993, chapters 10 and 13: images are
-resampled with replacement, and the interval holds the middle 95 % of the resampled differences.
+resampled with replacement, and the interval holds the middle 95 % of the resampled values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from occ_lab.metrics.curves import auroc
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -34,12 +38,36 @@ class PairedTask:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How much higher our image AUROC is than theirs, in -1..1, with its 95 % interval."""
+class ScoredTask:
+    """The scores of M methods on the same N test images of a task.
+
+    Attributes:
+        labels: ``[N]``, 1 anomalous; both classes are present.
+        scores: ``[M, N]``, a row for each method.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval."""
 
     value: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, value: float, drawn: np.ndarray) -> Self:
+        """The interval that holds the middle of the resampled values ``[R]``."""
+        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return cls(float(value), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """How much higher our image AUROC is than theirs, in -1..1, with its 95 % interval."""
 
     @property
     def words(self) -> str:
@@ -106,27 +134,59 @@ def paired_difference(
         - np.mean([auroc(row, task.labels) for row in task.theirs])
         for task in tasks
     ]
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Difference(float(np.mean(values)), float(low), float(high))
+    return Difference.of(float(np.mean(values)), drawn)
 
 
 def task_differences(task: PairedTask, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """The difference of the mean AUROCs over seeds in each resample of one task, ``[R]``."""
-    normal, anomalous = task.labels == 0, task.labels == 1
+    both = np.concatenate([task.ours, task.theirs])
+    drawn = task_aurocs(task.labels, both, resamples, rng)
+    found: np.ndarray = drawn[: len(task.ours)].mean(0) - drawn[len(task.ours) :].mean(0)
+    return found
+
+
+def mean_aurocs(
+    tasks: Sequence[ScoredTask], resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The image AUROC of each method, the mean over tasks, and that of each resample.
+
+    In each resample all methods are evaluated on the same images, drawn within each task and label,
+    so that the difference of two rows is that of the methods on these images.
+
+    Args:
+        tasks: at least one, with the methods in one order.
+        resamples: the number of resamples R.
+        seed: of the draws.
+
+    Returns:
+        ``[M]`` and ``[M, R]``, in 0..1.
+
+    Example:
+        >>> labels = np.arange(40) % 2
+        >>> scores = np.random.default_rng(0).normal(size=(2, 40)) + [[3], [0]] * labels
+        >>> values, drawn = mean_aurocs([ScoredTask(labels, scores)])
+        >>> bool(Interval.of(values[0], drawn[0]).low > Interval.of(values[1], drawn[1]).high)
+        True
+    """
+    rng = np.random.default_rng(seed)
+    values = [[auroc(row, task.labels) for row in task.scores] for task in tasks]
+    drawn = [task_aurocs(task.labels, task.scores, resamples, rng) for task in tasks]
+    return np.mean(values, axis=0), np.mean(drawn, axis=0)
+
+
+def task_aurocs(
+    labels: np.ndarray, rows: np.ndarray, resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The AUROCs of rows of scores ``[K, N]`` in the same resamples of one task, ``[K, R]``."""
+    normal, anomalous = labels == 0, labels == 1
     parts = []
-    for count in blocks(resamples, len(task.labels)):
+    for count in blocks(resamples, len(labels)):
         counts = (
             drawn_counts(int(normal.sum()), count, rng),
             drawn_counts(int(anomalous.sum()), count, rng),
         )
-        ours, theirs = (
-            np.mean(
-                [resampled_aurocs(row[normal], row[anomalous], *counts) for row in rows], axis=0
-            )
-            for rows in (task.ours, task.theirs)
-        )
-        parts.append(ours - theirs)
-    return np.concatenate(parts)
+        parts.append([resampled_aurocs(row[normal], row[anomalous], *counts) for row in rows])
+    return np.concatenate(parts, axis=1)
 
 
 def blocks(resamples: int, images: int) -> Iterator[int]:

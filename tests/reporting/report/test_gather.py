@@ -88,6 +88,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no result": (lambda run: (run / "metrics.json").unlink(), "no metrics.json"),
     "failed": (lambda run: (run / "error.txt").write_text("b: c\na\n"), "failed: b: c"),
     "study": (lambda run: (run / "norm_study.json").write_text("{}"), "norm study"),
+    "comparison": (lambda run: (run / "compare.json").write_text("{}"), "is a comparison"),
     "cut off": (lambda run: (run / "metrics.json").write_text('{"tasks"'), "damaged"),
     "deep": (lambda run: (run / "metrics.json").write_text("[" * 100_000), "damaged"),
     "binary": (lambda run: (run / "metrics.json").write_bytes(b"\xff\xfe\x00"), "damaged"),

@@ -150,6 +150,8 @@ def read_run(folder: Path) -> Run:
         raise UnreadableError(f"failed: {lines[0] if lines else 'without a message'}")
     if (folder / "norm_study.json").is_file():
         raise UnreadableError("is a norm study, not a run")
+    if (folder / "compare.json").is_file():
+        raise UnreadableError("is a comparison, whose runs are in its folder methods")
     if not (folder / "metrics.json").is_file():
         raise UnreadableError("no metrics.json: none of its tasks is finished, or it is no run")
     try:

@@ -37,17 +37,22 @@ def results_table(title: str, tasks: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
-def calibration_table(tasks: dict[str, dict[str, Any]]) -> Table | None:
-    """The threshold of each task, and what it does on the test images; None without any."""
+def calibration_table(tasks: dict[str, dict[str, Any]], column: str = "task") -> Table | None:
+    """The threshold of each task, and what it does on the test images; None without any.
+
+    Args:
+        tasks: the figures of each, by the name of its row.
+        column: what stands above these names.
+    """
     found = {name: each["calibration"] for name, each in tasks.items() if "calibration" in each}
     if not found:
         return None
     title = "calibrated threshold and its false-positive rate (per cent)"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("task", no_wrap=True)
+    table.add_column(column, overflow="fold")
     titles = ("images", "threshold", "rate", "smallest rate", "rate in test", "defects missed")
-    for column in titles:
-        table.add_column(column, justify="right")
+    for each in titles:
+        table.add_column(each, justify="right")
     for name, figures in found.items():
         images = figures["images"]
         rates = (kept_rate(images, figures["asked"]), smallest_rate(images))

@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from occ_lab.features.cache import FeatureCache, Levels, file_checksum
+from occ_lab.features import entry_lock
+from occ_lab.features.cache import FeatureCache
+from occ_lab.features.entry_lock import CacheError, EntryLock
+from occ_lab.features.level_files import LevelFile, Levels, file_checksum
 from occ_lab.utils.errors import InputError
 
 KEY = {"backbone": "b", "images": [["a.png", 1, 2]]}
@@ -73,14 +76,90 @@ def test_a_failed_pass_leaves_no_entry(tmp_path: Path, error: type[BaseException
     assert len(get(FeatureCache(tmp_path))) == 2
 
 
-def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
-    def full() -> Iterator[Levels]:
-        yield next(in_batches(levels()))
+def test_a_full_disk_is_reported_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: LevelFile, level: np.ndarray) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(InputError, match=r"^dir: cannot write.*No space left.*enabled to false"):
-        FeatureCache(tmp_path).get(KEY, 6, full)
+    monkeypatch.setattr(LevelFile, "append", full)
+    with pytest.raises(CacheError, match=r"cannot be used \(No space left"):
+        get(FeatureCache(tmp_path))
     assert names(tmp_path) == []
+
+
+def test_an_image_that_cannot_be_read_is_no_fault_of_the_cache(tmp_path: Path) -> None:
+    def unreadable() -> Iterator[Levels]:
+        yield next(in_batches(levels()))
+        raise OSError("7.png: unreadable")
+
+    with pytest.raises(OSError, match=r"^7.png: unreadable$"):
+        FeatureCache(tmp_path).get(KEY, 6, unreadable)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("how", ["missing", "half", "zeros", "index", "no files"])
+def test_a_damaged_entry_is_made_again(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    get(FeatureCache(tmp_path))
+    (entry,) = FeatureCache(tmp_path).entries()
+    level, index = entry.folder / "level0.npy", entry.folder / "entry.json"
+    size = level.stat().st_size
+    if how == "missing":
+        level.unlink()
+    elif how == "index":
+        index.write_text(index.read_text()[:20])
+    elif how == "no files":
+        index.write_text("{}")
+    else:
+        os.truncate(level, size // 2)
+        os.truncate(level, size if how == "zeros" else size // 2)
+    again = get(FeatureCache(tmp_path))
+    np.testing.assert_array_equal(again[0], levels()[0].astype(np.float16))
+    assert "a damaged entry is made again" in caplog.text
+    assert [each.problems() for each in FeatureCache(tmp_path).entries()] == [[]]
+
+
+def test_an_entry_is_verified_once_by_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get(FeatureCache(tmp_path))
+    cache = FeatureCache(tmp_path)
+    get(cache)
+    monkeypatch.setattr("occ_lab.features.cache.file_checksum", lambda path: pytest.fail("again"))
+    get(cache)
+
+
+def test_a_process_that_does_nothing_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(entry_lock, "SOON", 0.5)
+    monkeypatch.setattr(entry_lock, "PATIENCE", 2.5)
+    caplog.set_level("INFO")
+    get(FeatureCache(tmp_path))
+    (entry,) = FeatureCache(tmp_path).entries()
+    with EntryLock(tmp_path / f"{entry.folder.name}.lock"):
+        with pytest.raises(CacheError, match=f"^process {os.getpid()} on .* holds "):
+            get(FeatureCache(tmp_path))
+        assert "waiting for process" in caplog.text
+        FeatureCache(tmp_path).clear()
+        assert entry.problems() == []  # left alone, since it is in use
+    FeatureCache(tmp_path).clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_levels_outlive_the_removal_of_their_entry(tmp_path: Path) -> None:
+    kept = get(FeatureCache(tmp_path))
+    FeatureCache(tmp_path).clear()
+    np.testing.assert_array_equal(kept[0], levels()[0].astype(np.float16))
+
+
+def test_a_scratch_folder_is_no_entry(tmp_path: Path) -> None:
+    get(FeatureCache(tmp_path))
+    (entry,) = FeatureCache(tmp_path).entries()
+    entry.folder.rename(tmp_path / f".{entry.folder.name}.5co4f8rf")
+    assert list(FeatureCache(tmp_path).entries()) == []
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
@@ -96,7 +175,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 def test_features_beyond_half_precision_are_refused(tmp_path: Path, value: float) -> None:
     too_large = levels()
     too_large[1][5, 0, 0, 0] = value
-    with pytest.raises(InputError, match=r"^enabled: a feature is not finite or too large"):
+    with pytest.raises(CacheError, match=r"^a feature is not finite or too large"):
         FeatureCache(tmp_path).get(KEY, 6, lambda: in_batches(too_large))
     assert names(tmp_path) == []
 
@@ -178,9 +257,8 @@ def test_limit_out_of_range(tmp_path: Path, limit: object) -> None:
 def test_a_folder_that_cannot_be_made_is_named_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     cache = FeatureCache(tmp_path / "file" / "cache")
-    for use in (cache.make, lambda: get(cache)):
-        with pytest.raises(InputError, match="^dir: cannot write features to .* enabled to false"):
-            use()
+    with pytest.raises(CacheError, match="file/cache cannot be used"):
+        cache.get(KEY, 6, lambda: pytest.fail("extracted"))
 
 
 def test_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +282,7 @@ def test_a_cache_that_cannot_be_locked_is_read(
     def refused(*given: object, **more: object) -> None:
         raise error
 
-    monkeypatch.setattr("occ_lab.features.cache.FileLock.acquire", refused)
+    monkeypatch.setattr("occ_lab.features.entry_lock.FileLock.acquire", refused)
     monkeypatch.setattr(
         os, "utime", lambda path: refused() if isinstance(error, PermissionError) else None
     )

@@ -206,3 +206,17 @@ def test_a_users_way_to_read_images_is_a_miss(tmp_path: Path) -> None:
         for made in (kind("m", tmp_path, resize=64, crop=64) for kind in (MVTec, Darker))
     }
     assert len(keys) == 2
+
+
+def test_without_a_usable_cache_images_stay_images(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mvtec_tree(tmp_path / "data")
+    (tmp_path / "file").touch()
+    module = data(tmp_path / "data")
+    module.prepare_data()
+    train, test = module.train_set, module.test_set
+    use_features(module, FeatureCache(tmp_path / "file" / "cache"), backbone(), torch.device("cpu"))
+    assert (module.train_set, module.test_set) == (train, test)
+    assert "file/cache cannot be used" in caplog.text
+    assert "features are computed in every pass" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,39 @@ def test_write_replaces_whole(tmp_path: Path) -> None:
     write_whole(target, "\udcff.png")  # a byte of a name that is not UTF-8
     assert target.read_bytes() == rb"\udcff.png"
     assert [path.name for path in tmp_path.iterdir()] == ["text.json"]
+
+
+def test_files_and_folders_have_the_rights_that_the_user_gives(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_whole(tmp_path / "file", "x")
+        with whole_folder(tmp_path / "folder") as scratch:
+            (scratch / "inside").touch()
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("file", "folder")]
+    assert modes == [0o640, 0o750]
+
+
+def test_what_has_its_final_name_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[int, bool]] = []  # each inode, and whether the final name was there
+    target = tmp_path / "task"
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_ino, target.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    with whole_folder(target) as scratch:
+        (scratch / "checkpoints").mkdir()
+        (scratch / "checkpoints" / "last.ckpt").write_text("x")
+    before = {inode for inode, named in synced if not named}
+    assert before == {path.stat().st_ino for path in [target, *target.rglob("*")]}
+    assert synced[-1] == (tmp_path.stat().st_ino, True)
+    synced.clear()
+    write_whole(target / "metrics.json", "{}")
+    inodes = [path.stat().st_ino for path in (target / "metrics.json", target)]
+    assert [inode for inode, _ in synced] == inodes

@@ -170,17 +170,13 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
 
 
 def cache_of(cfg: DictConfig) -> FeatureCache | None:
-    """The cache of features, whose folder is made; None where it is off.
+    """The cache of features; None where it is off.
 
     Raises:
         UserError: a value out of range.
-        InputError: the folder cannot be made.
     """
     cache: FeatureCache = build(cfg.cache, "cache")
-    if not cache.enabled:
-        return None
-    cache.make()
-    return cache
+    return cache if cache.enabled else None
 
 
 def object_of(cfg: DictConfig, group: str) -> DictConfig:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from filelock import FileLock
-from numpy.lib import format as npy
 
+from occ_lab.features.entry_lock import CacheError, EntryLock
+from occ_lab.features.level_files import Levels, TooLargeError, file_checksum, write_levels
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import whole_folder
 
@@ -26,9 +24,8 @@ log = logging.getLogger(__name__)
 
 FACTS = "entry.json"
 GB = 1e9
-DIGITS = 32  # of an entry's name
-
-Levels = list[np.ndarray]
+DIGITS = 32
+NAME = "[0-9a-f]" * DIGITS  # of an entry's folder
 
 
 @dataclass(frozen=True)
@@ -58,13 +55,19 @@ class Entry:
                 found.append(f"{path}: its content has changed")
         return found
 
+    def remove(self) -> None:
+        """Remove it, the index first: what is left of it if that is interrupted is no entry."""
+        (self.folder / FACTS).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
 
 class FeatureCache:
     """A folder of feature entries, each found by the digest of all that decides its content.
 
     An entry appears whole or not at all. If several processes want the same one, one of them makes
     it while the others wait. Entries are float16. If they exceed the limit together, those that
-    have been unused for longest are removed.
+    have been unused for longest are removed. Each process verifies the checksums of an entry once,
+    and makes a damaged one again.
 
     Args:
         dir: the folder, which is made if needed; ``~`` is the user's home.
@@ -98,51 +101,12 @@ class FeatureCache:
             ) from None
         self.enabled = enabled
         self.limit_gb = limit_gb
-
-    def make(self) -> None:
-        """Make the folder, so that a run which could not write its features stops at once.
-
-        Raises:
-            InputError: it cannot be made.
-        """
-        with self._writing():
-            self.dir.mkdir(parents=True, exist_ok=True)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except InputError:  # of an image that cannot be read, for one
-            raise
-        except OSError as error:
-            raise InputError(
-                f"dir: cannot write features to {self.dir} ({error.strerror or error}); make "
-                "room, choose another folder, or set enabled to false",
-                part="cache",
-            ) from error
-
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        """Let one process at a time make an entry, where the file system has locks.
-
-        An entry of another user, or in a folder that cannot be written, is read without a lock.
-        """
-        lock = FileLock(self.dir / f"{name}.lock")
-        try:
-            self.dir.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except (OSError, NotImplementedError):
-            yield
-            return
-        try:
-            yield
-        finally:
-            lock.release()
+        self._verified: set[tuple[Path, int]] = set()
 
     def get(
         self, key: dict[str, Any], count: int, batches: Callable[[], Iterable[Levels]]
     ) -> Levels:
-        """The levels under ``key``, made from ``batches`` if they are absent.
+        """The levels under ``key``, made from ``batches`` if they are absent or damaged.
 
         Args:
             key: everything that decides the content, as JSON can hold it.
@@ -153,26 +117,66 @@ class FeatureCache:
             The levels as read-only memory maps, float16 ``[N, H, W, C]``.
 
         Raises:
-            InputError: the disk is full, the folder cannot be written, or a feature is too large
-                for float16.
+            CacheError: they can be neither read nor kept: the disk is full, the folder cannot be
+                written, another process holds the entry and does nothing, or a feature is too
+                large for float16. What ``batches`` raises is raised as it is.
         """
         folder = self.dir / digest(key)
-        with self._locked(folder.name):
-            if not (folder / FACTS).is_file():
+        with self._using(), EntryLock(self._lock_of(folder)) as lock:
+            levels = self._read(folder)
+            if levels is None:
                 for left_behind in self.dir.glob(f".{folder.name}.*"):  # by a killed process
                     shutil.rmtree(left_behind, ignore_errors=True)
-                self._write(folder, key, count, batches())
+                self._write(folder, key, count, lock.alive_during(batches()))
                 self._keep_to_limit(folder)
-            with suppress(PermissionError):  # of another user
+                levels = self._read(folder)
+                if levels is None:
+                    raise OSError(f"what was written to {folder} is not what is there")
+            with suppress(OSError):  # of another user
                 os.utime(folder / FACTS)
-            return [np.load(path, mmap_mode="r") for path in sorted(folder.glob("level*.npy"))]
+            return levels
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """Make the folder; whatever is wrong with it, or in it, is a `CacheError`."""
+        try:
+            self.dir.mkdir(parents=True, exist_ok=True)
+            yield
+        except OfBatchesError as error:  # of an image that cannot be read, for one
+            raise error.cause from None
+        except TooLargeError as error:
+            raise CacheError(str(error)) from error
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise CacheError(f"{self.dir} cannot be used ({reason})") from error
+
+    def _lock_of(self, folder: Path) -> Path:
+        return self.dir / f"{folder.name}.lock"
+
+    def _read(self, folder: Path) -> Levels | None:
+        """The levels of an entry; None if there is none, or a damaged one, which is removed."""
+        if not (folder / FACTS).is_file():
+            return None
+        entry = read_entry(folder)
+        made = (folder, (folder / FACTS).stat().st_ino)
+        problems = ["its index is damaged"] if entry is None else []
+        if entry is not None and made not in self._verified:
+            problems = entry.problems()
+        if problems:
+            log.warning("cache: a damaged entry is made again: %s", problems[0])
+            Entry(folder, {}, 0, 0.0).remove()
+            return None
+        self._verified.add(made)
+        return [np.load(path, mmap_mode="r") for path in sorted(folder.glob("level*.npy"))]
 
     def _write(
         self, folder: Path, key: dict[str, Any], count: int, batches: Iterable[Levels]
     ) -> None:
-        with self._writing(), whole_folder(folder) as scratch:
-            checksums = write_levels(scratch, count, batches)
+        shutil.rmtree(folder, ignore_errors=True)  # an entry without an index
+        with whole_folder(folder) as scratch:
+            checksums = write_levels(scratch, count, as_they_fail(batches))
             (scratch / FACTS).write_text(json.dumps({**key, "files": checksums}), encoding="utf-8")
+        self._verified.add((folder, (folder / FACTS).stat().st_ino))  # as it was written
 
     def _keep_to_limit(self, newest: Path) -> None:
         """Remove the entries unused for longest, never the newest, until the limit is kept."""
@@ -181,119 +185,71 @@ class FeatureCache:
         for entry in entries:
             if total <= self.limit_gb * GB:
                 return
-            if entry.folder != newest:
-                log.info("cache: removing %s, unused for longest", entry.folder)
-                shutil.rmtree(entry.folder, ignore_errors=True)
+            if entry.folder != newest and self._removed(entry):
+                log.info("cache: removed %s, unused for longest", entry.folder)
                 total -= entry.size
+
+    def _removed(self, entry: Entry) -> bool:
+        """Remove an entry unless a process is making or opening it; whether it was removed."""
+        try:
+            with EntryLock(self._lock_of(entry.folder), wait=False):
+                entry.remove()
+        except (CacheError, OSError):
+            return False
+        return True
 
     def entries(self) -> Iterator[Entry]:
         """All whole entries."""
-        for path in sorted(self.dir.glob(f"*/{FACTS}")):
-            size = sum(file.stat().st_size for file in path.parent.iterdir())
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            yield Entry(path.parent, facts, size, path.stat().st_mtime)
+        for path in sorted(self.dir.glob(f"{NAME}/{FACTS}")):  # a scratch folder has another name
+            entry = read_entry(path.parent)
+            if entry is not None:
+                yield entry
 
     def clear(self) -> None:
-        """Remove every entry and what killed processes have left behind."""
-        name = "[0-9a-f]" * DIGITS  # only what is ours, wherever ``dir`` points
-        for path in [*self.dir.glob(name), *self.dir.glob(f".{name}.*")]:
-            shutil.rmtree(path, ignore_errors=True)
-        for path in self.dir.glob(f"{name}.lock"):
-            path.unlink()
+        """Remove every entry and what killed processes have left behind.
 
-
-def write_levels(folder: Path, count: int, batches: Iterable[Levels]) -> dict[str, str]:
-    """Write batches of levels one after another as float16 files ``level0.npy``, ...
-
-    Channels come last, as convolutions on a CPU are fastest with. A thread writes a batch while
-    the next one is made.
-
-    On a full disk a write raises, while a memory map would kill the process.
-
-    Args:
-        folder: where the files go.
-        count: N, the number of images.
-        batches: the levels batch by batch, each float ``[B, H, W, C]``, in order.
-
-    Returns:
-        The checksum of each file by its name.
-
-    Raises:
-        InputError: a feature is not finite or too large for float16.
-        OSError: the disk is full.
-    """
-    with ExitStack() as stack:
-        writer = stack.enter_context(ThreadPoolExecutor(1))
-        files: list[LevelFile] = []
-        written: list[Future[None]] = []
-        for levels in batches:
-            if not files:
-                for index, level in enumerate(levels):
-                    stream = stack.enter_context((folder / f"level{index}.npy").open("wb"))
-                    files.append(LevelFile(stream, (count, *level.shape[1:])))
-            if written:
-                written.pop().result()
-            written.append(writer.submit(append, files, levels))
-        if written:
-            written.pop().result()
-        return {Path(file.stream.name).name: file.checksum.hexdigest() for file in files}
-
-
-class LevelFile:
-    """A float16 ``.npy`` file that grows batch by batch.
-
-    Args:
-        stream: the file, empty.
-        shape: of the array that it will hold.
-
-    Attributes:
-        checksum: of what has been written.
-    """
-
-    def __init__(self, stream: BinaryIO, shape: tuple[int, ...]) -> None:
-        self.stream = stream
-        self.checksum = hashlib.sha256()
-        header = io.BytesIO()
-        facts = {"descr": "<f2", "fortran_order": False, "shape": shape}
-        npy.write_array_header_1_0(header, facts)
-        self._write(header.getbuffer())
-
-    def append(self, level: np.ndarray) -> None:
-        """Write the rows ``[B, H, W, C]`` that come next.
-
-        Raises:
-            InputError: a feature is not finite or too large for float16.
+        An entry that a process is making or opening at the moment stays. A process that has opened
+        one goes on with it.
         """
-        with np.errstate(over="ignore"):
-            half = np.ascontiguousarray(level, dtype="<f2")
-        exponents = half.view("<u2") & 0x7C00  # all its bits are set in inf and nan
-        if (exponents == 0x7C00).any():
-            raise InputError(
-                "enabled: a feature is not finite or too large for float16; set it to false",
-                part="cache",
-            )
-        self._write(half.data)
-
-    def _write(self, data: memoryview) -> None:
-        self.stream.write(data)
-        self.checksum.update(data)
+        found = {path.name[:DIGITS] for path in self.dir.glob(f"{NAME}*")}
+        found |= {path.name[1 : DIGITS + 1] for path in self.dir.glob(f".{NAME}.*")}
+        for each in sorted(found):
+            folder = self.dir / each
+            if self._removed(Entry(folder, {}, 0, 0.0)):
+                for left_behind in self.dir.glob(f".{each}.*"):
+                    shutil.rmtree(left_behind, ignore_errors=True)
+                for beside in (".lock", ".holder"):
+                    (self.dir / f"{each}{beside}").unlink(missing_ok=True)
 
 
-def append(files: list[LevelFile], levels: Levels) -> None:
-    """Write a batch of each level to its file."""
-    for file, level in zip(files, levels, strict=True):
-        file.append(level)
+class OfBatchesError(Exception):
+    """Making the features has raised an error, which is no fault of the cache."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def as_they_fail(batches: Iterable[Levels]) -> Iterator[Levels]:
+    """The same batches; an error in making them is wrapped, to tell it from those of writing."""
+    try:
+        yield from batches
+    except Exception as error:
+        raise OfBatchesError(error) from error
+
+
+def read_entry(folder: Path) -> Entry | None:
+    """The entry in a folder, or None if its index is damaged or has gone."""
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        if not isinstance(facts["files"], dict) or not facts["files"]:
+            return None
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        return Entry(folder, facts, size, (folder / FACTS).stat().st_mtime)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def digest(key: dict[str, Any]) -> str:
     """A name for ``key`` that no other key has, ``DIGITS`` hex digits."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:DIGITS]
-
-
-def file_checksum(path: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
-    checksum = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            checksum.update(chunk)
-    return checksum.hexdigest()

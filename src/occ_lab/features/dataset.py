@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.loading import collate
-from occ_lab.features.cache import Levels
+from occ_lab.features.level_files import Levels
 
 IN_MEMORY = 2**30  # bytes of pixels that the images of one dataset may take
 

@@ -21,8 +21,10 @@ from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.tiled_images import image_samples
 from occ_lab.data.transforms import describe_frame
-from occ_lab.features.cache import FeatureCache, Levels
+from occ_lab.features.cache import FeatureCache
 from occ_lab.features.dataset import TaskFeatures
+from occ_lab.features.entry_lock import CacheError
+from occ_lab.features.level_files import Levels
 from occ_lab.features.regions import framed_levels
 from occ_lab.utils.source import code_of
 
@@ -39,7 +41,8 @@ def use_features(
     """Replace the images of a data module that are the same every epoch by cached features.
 
     If the benchmark draws a random rotation or crop of each training image, only the test images
-    are replaced.
+    are replaced. If the cache cannot be used, that is logged, and images stay images, of which the
+    features are computed in every pass.
 
     Args:
         data: its ``train_set``, ``validation_set``, ``calibration_set`` and ``test_set`` are
@@ -49,8 +52,21 @@ def use_features(
         device: where the backbone computes.
 
     Raises:
-        InputError: the disk is full, or a feature is too large for float16.
         OSError: an image cannot be read.
+    """
+    try:
+        replace_images(data, cache, backbone, device)
+    except CacheError as error:
+        log.warning("cache: %s; features are computed in every pass", error)
+
+
+def replace_images(
+    data: AnomalyDataModule, cache: FeatureCache, backbone: FrozenBackbone, device: torch.device
+) -> None:
+    """As `use_features`, which has the arguments.
+
+    Raises:
+        CacheError: the cache cannot be used.
     """
 
     def features(images: TaskImages, title: str) -> Levels:
@@ -103,7 +119,7 @@ def cached_features(
         One array for each level, finest first, float16 ``[N, H_l, W_l, C_l]``, memory-mapped.
 
     Raises:
-        InputError: the disk is full, or a feature is too large for float16.
+        CacheError: the cache cannot be used.
         OSError: an image cannot be read.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -46,13 +47,37 @@ def typed_path(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def sync(path: Path) -> None:
+    """Let the system write a file or a folder's list of names to the disk before it returns.
+
+    After a power cut there may otherwise be a name without its content. Where a system cannot do it
+    for folders, as Windows cannot, nothing is done.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def scratch_beside(target: Path) -> Path:
+    """A hidden name beside ``target`` that nothing has; the parents of ``target`` are made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target.parent / f".{target.name}.{secrets.token_hex(4)}"
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A scratch folder that becomes ``target`` when the block ends without an error.
 
-    It is beside ``target`` under a hidden name, so that the last step is one rename. On any error,
-    including Ctrl-C, it is removed. If another process has made ``target`` in the meantime, that
-    folder is kept and the scratch folder removed.
+    It is beside ``target`` under a hidden name, so that the last step is one rename, before which
+    all is on the disk. On any error, including Ctrl-C, it is removed. If another process has made
+    ``target`` in the meantime, that folder is kept and the scratch folder removed.
 
     Args:
         target: the folder to make; its parents are made too.
@@ -67,16 +92,18 @@ def whole_folder(target: Path) -> Iterator[Path]:
         ...     [path.name for path in Path(base, "run").iterdir()]
         ['metrics.json']
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    scratch = scratch_beside(target)
+    scratch.mkdir()
     try:
         yield scratch
-        scratch.chmod(0o755)  # mkdtemp makes it readable for its owner only
+        for path in [*scratch.rglob("*"), scratch]:
+            sync(path)
         try:
             scratch.rename(target)
         except OSError:
             if not target.is_dir():
                 raise
+        sync(target.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -91,14 +118,13 @@ def whole_file(target: Path) -> Iterator[Path]:
     Yields:
         The scratch file to write to.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
-    scratch = Path(name)
+    scratch = scratch_beside(target)
+    scratch.touch(exist_ok=False)
     try:
         yield scratch
-        scratch.chmod(0o644)  # mkstemp makes it readable for its owner only
+        sync(scratch)
         scratch.replace(target)
+        sync(target.parent)
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -117,7 +143,9 @@ def whole_files(folder: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as name:
         yield Path(name)
         for file in Path(name).iterdir():
+            sync(file)
             file.replace(folder / file.name)
+    sync(folder)
 
 
 def write_whole(target: Path, text: str) -> None:

@@ -11,47 +11,57 @@ import pytest
 import torch
 
 from occ_lab.config import launchers as devices
-from occ_lab.config.errors import UserError
 
 HOLD = (
-    "import sys; from pathlib import Path; from occ_lab.config.launchers import first_free; "
-    "name, lock = first_free(['2', '5'], Path(sys.argv[1])); print(name, flush=True); input()"
+    "import sys; from pathlib import Path; from occ_lab.config.launchers import first_free\n"
+    "with first_free(['2', '5'], Path(sys.argv[1])) as name: print(name, flush=True); input()"
 )
 
 
-def test_each_process_gets_its_own(tmp_path: Path) -> None:
-    held = []
-    for expected in ("2", "5"):
-        process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(tmp_path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == expected
-        held.append(process)
-    with pytest.raises(UserError, match="more jobs at once than the 2 GPUs"):
-        devices.first_free(["2", "5"], tmp_path)
-    held[0].kill()  # a killed job gives its GPU back
-    held[0].wait()
-    assert devices.first_free(["2", "5"], tmp_path)[0] == "2"
-    held[1].communicate("\n")
+def holding(folder: Path) -> subprocess.Popen[str]:
+    """A process that takes the first free GPU of two, once it has begun to look."""
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
-def test_a_process_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def taken(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_each_job_has_its_own_and_others_wait(tmp_path: Path) -> None:
+    first, second = holding(tmp_path), holding(tmp_path)
+    assert {taken(first), taken(second)} == {"2", "5"}
+    third = holding(tmp_path)
+    assert third.poll() is None
+    second.kill()  # a killed job gives its GPU back
+    assert taken(third) in ("2", "5")
+    for process in (first, third):
+        process.communicate("\n")
+
+
+def test_a_process_keeps_its_gpu_and_frees_it_between_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(devices, "_held", [])
+    monkeypatch.setattr(devices, "_own", [])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
     for _ in range(2):
-        devices.claim_one(tmp_path)
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "4"
+        with devices.one_gpu(tmp_path):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "4"
+        with devices.first_free(["4"], tmp_path) as free:
+            assert free == "4"
 
 
 def test_one_gpu_or_none_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_held", [])
+    monkeypatch.setattr(devices, "_own", [])
     for count in (0, 1):
         monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
-        devices.claim_one(tmp_path)
-    assert not devices._held
+        with devices.one_gpu(tmp_path):
+            pass
+    assert not devices._own
     assert not list(tmp_path.iterdir())

@@ -3,52 +3,58 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 
-from occ_lab.config.errors import UserError
-
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-_held: list[FileLock] = []  # for as long as the process lives
+PAUSE = 0.2  # seconds between two looks for a free GPU
+_own: list[str] = []  # the GPU of this process, once it has one
 
 
-def claim_one(folder: Path) -> None:
-    """Restrict this process to one GPU that no other process of the same sweep uses.
+@contextmanager
+def one_gpu(folder: Path) -> Iterator[None]:
+    """Restrict a job to one GPU that no other job of the same sweep uses meanwhile.
 
-    The process keeps its GPU for all its jobs, since CUDA cannot change devices once it has been
-    initialised. On a machine with one GPU or none, nothing is done.
+    A process has the same GPU for all its jobs, since CUDA cannot change devices once it has been
+    initialised; a job waits until it is free, so that more processes than GPUs do no harm. On a
+    machine with one GPU or none, nothing is done.
 
     Args:
         folder: the directory of the sweep, which holds the locks.
-
-    Raises:
-        UserError: more jobs run at once than there are GPUs.
     """
-    if _held or torch.cuda.device_count() < 2:
+    if not _own and torch.cuda.device_count() < 2:
+        yield
         return
+    with first_free(_own or visible(), folder) as name:
+        _own[:] = [name]
+        os.environ[VISIBLE] = name
+        yield
+
+
+def visible() -> list[str]:
+    """The names of the GPUs that this process may use."""
     given = os.environ.get(VISIBLE)
-    names = given.split(",") if given else [str(n) for n in range(torch.cuda.device_count())]
-    name, lock = first_free(names, folder)
-    _held.append(lock)
-    os.environ[VISIBLE] = name
+    return given.split(",") if given else [str(n) for n in range(torch.cuda.device_count())]
 
 
-def first_free(names: list[str], folder: Path) -> tuple[str, FileLock]:
-    """The first of ``names`` that no running process has locked, and our lock of it.
-
-    Raises:
-        UserError: all are locked.
-    """
-    for name in names:
-        lock = FileLock(folder / f".gpu{name.replace('/', '_')}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        return name, lock
-    raise UserError(
-        f"hydra.launcher: more jobs at once than the {len(names)} GPUs here; lower "
-        "hydra.launcher.n_jobs"
-    )
+@contextmanager
+def first_free(names: Sequence[str], folder: Path) -> Iterator[str]:
+    """Hold the first of ``names`` that no other job holds; waits until there is one."""
+    while True:
+        for name in names:
+            lock = FileLock(folder / f".gpu{name.replace('/', '_')}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            try:
+                yield name
+            finally:
+                lock.release()
+            return
+        time.sleep(PAUSE)

@@ -61,10 +61,9 @@ def perform(
         if on_several_processes(cfg):
             in_own_process(module, repeated(hydra), directory)
         else:
-            from occ_lab.config.launchers import claim_one  # torch is imported by now or soon
+            from occ_lab.config.launchers import one_gpu  # torch is imported by now or soon
 
-            claim_one(Path(hydra.sweep.dir))
-            with user_messages(), exclusive(directory):
+            with one_gpu(Path(hydra.sweep.dir)), user_messages(), exclusive(directory):
                 work(cfg, directory)
     except Exception as error:
         whole = str(error) if isinstance(error, UserError) else traceback.format_exc()

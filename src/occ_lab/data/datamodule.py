@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 from occ_lab.data.base import Benchmark, Kind
 from occ_lab.data.images_dataset import Drawn, TaskImages
 from occ_lab.data.items import Item, Split
-from occ_lab.data.loading import EveryNth, ImageByImage, collate
+from occ_lab.data.loading import EveryNth, ImageByImage, Shuffled, collate
 from occ_lab.data.notes import notes
 from occ_lab.data.tiled_images import TiledImages, image_samples, tile_edges
 from occ_lab.data.transforms import Frame
@@ -192,19 +192,27 @@ class AnomalyDataModule(LightningDataModule):
             raise InputError(f"devices: {self.processes} processes for {fewest} images", "trainer")
 
     def train_dataloader(self) -> Loader:
-        """Shuffled batches of the training images, which the processes share."""
+        """Shuffled batches of the training images, which the processes share.
+
+        A gradient step has ``batch_size`` images in all, or as near to that as the number of
+        processes allows.
+        """
         if self.processes == 1:
             samples = self.train_set
             if isinstance(samples, TaskImages) and samples is not self.train_images:  # tiles
                 by_image = ImageByImage(tile_edges(self.train_images))
                 return self._loader(samples, self.batch_size, by_image)
             return self._loader(samples, self.batch_size, shuffle=True)
-        sampler = (
-            DistributedSampler(self.train_set, self.processes, self.rank, shuffle=True)
-            if self.equal
-            else self._share(sized(self.train_set))
-        )
-        return self._loader(self.train_set, self.batch_size, sampler)
+        if not self.equal:
+            return self._loader(self.train_set, self.batch_size, self._share(sized(self.train_set)))
+        own = max(1, round(self.batch_size / self.processes))
+        if own * self.processes != self.batch_size:
+            log.info(
+                "batch_size: a step has %d images on each of %d processes, and not %d in all",
+                *(own, self.processes, self.batch_size),
+            )
+        sampler = Shuffled(sized(self.train_set), self.rank, self.processes)
+        return self._loader(self.train_set, own, sampler)
 
     def resumable_dataloader(self, seed: int) -> Loader:
         """Shuffled batches of one size, the same ones whenever an epoch is started again.

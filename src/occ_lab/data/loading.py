@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.utils.data import DistributedSampler, Sampler, default_collate
 
+from occ_lab.utils.processes import of_first_process
+
 
 class EveryNth(DistributedSampler[int]):
     """The indices of one process: no index is left out, and no two processes have the same one.
@@ -34,6 +36,40 @@ class EveryNth(DistributedSampler[int]):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+class Shuffled(DistributedSampler[int]):
+    """Shuffled indices of one of several processes, which see together what one would see alone.
+
+    The order is that of `torch.utils.data.RandomSampler` in the first process, drawn from torch's
+    global generator. Each process has every n-th index of it, so that the batches of all processes
+    in a step are a batch of one process. The last ones repeat indices if not all processes would
+    have as many.
+
+    Args:
+        count: the number of indices that the processes share.
+        rank: of this process, from 0.
+        processes: how many processes there are.
+
+    Example:
+        >>> def order(sampler: Sampler[int]) -> list[int]:
+        ...     _ = torch.manual_seed(0)
+        ...     return list(sampler)
+        >>> order(torch.utils.data.RandomSampler(range(4)))
+        [2, 3, 0, 1]
+        >>> order(Shuffled(4, rank=0, processes=2)), order(Shuffled(4, rank=1, processes=2))
+        ([2, 0], [3, 1])
+    """
+
+    def __init__(self, count: int, rank: int, processes: int) -> None:
+        super().__init__(range(count), processes, rank)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[int]:
+        seed = int(torch.empty((), dtype=torch.int64).random_())
+        generator = torch.Generator().manual_seed(of_first_process(seed))
+        order = torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
+        padded = order.repeat(1 + self.total_size // len(order))[: self.total_size]
+        return iter(padded[self.rank :: self.num_replicas].tolist())
 
 
 class ImageByImage(Sampler[int]):

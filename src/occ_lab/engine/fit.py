@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Trainer, seed_everything
+from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
@@ -151,8 +151,10 @@ def fit_without(
     one_pass = job.objective().one_pass
     count = None if one_pass else step_count(job)
     kept_state = state if job.checkpoint_every and not one_pass else None
+    same = SameRandomState()
     every = [
         recorder,
+        same,
         *([count] if count else []),
         *([oracle] if job.oracle else []),
         *callbacks,
@@ -182,6 +184,7 @@ def fit_without(
     if detector.backbone.trained and not resumed:
         with timed(seconds, "pretrain"):
             pretrain(job, detector, data, loggers)
+    same.state = torch.get_rng_state()
     with timed(seconds, "fit"), quiet_lightning():
         trainer.fit(detector, datamodule=data, ckpt_path=resumed, weights_only=True)
     fit = Fitted(data, detector, trainer, recorder, seconds)
@@ -190,6 +193,23 @@ def fit_without(
         fit.steps, fit.curve = count.chosen, count.curve
     fit.best_epochs = oracle.best_epochs() if job.oracle else None
     return fit
+
+
+class SameRandomState(Callback):
+    """Lets a fit on several processes go on with the random state of one on a single process.
+
+    Lightning seeds again when it connects processes, after the initial weights were drawn.
+
+    Attributes:
+        state: of torch's global generator, before the fit.
+    """
+
+    state: Tensor
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Go on with the state."""
+        if stage == "fit":
+            torch.set_rng_state(self.state)
 
 
 def step_count(job: Job) -> StepCount | None:

@@ -43,6 +43,15 @@ def all_gathered(value: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def of_first_process(value: T) -> T:
+    """The value that the first process of a distributed run has given; of one process its own."""
+    if not distributed():
+        return value
+    given = [value]
+    torch.distributed.broadcast_object_list(given)
+    return given[0]
+
+
 def gathered_objects(parts: list[T]) -> list[T]:
     """The elements of the lists of all processes, of the first process first."""
     if not distributed():

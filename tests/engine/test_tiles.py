@@ -122,6 +122,15 @@ def test_the_cache_and_a_detector_from_a_run_give_the_same_scores(tmp_path: Path
     assert found.p_values is not None
 
 
+@pytest.mark.parametrize(("asked", "found"), [("auto", None), (2, 2)])
+def test_a_position_of_a_tile_means_nothing(asked: Any, found: int | None) -> None:
+    """A whole image has a projector for each cell; tiles have one, unless a cell is asked for."""
+    backbone = TimmBackbone("resnet10t", weights="random", strides=[4, 8])
+    detector = Detector(backbone, Norm(cell=asked), preprocessing=Tiles(TILE, OVERLAP))
+    assert (detector.objective.cell, detector.projector.cell) == (found, found)
+    assert Detector(backbone, Norm(cell=asked)).projector.cell == (found or 4)
+
+
 def test_a_map_peaks_at_the_defect(tmp_path: Path) -> None:
     result = fit_tiles(tmp_path)
     for number in range(4):

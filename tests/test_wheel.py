@@ -71,7 +71,7 @@ def test_wheel_names_its_licence_and_dependencies(wheel: Path) -> None:
 
 
 def test_default_config_composes_from_the_wheel_alone(fresh: Path, tmp_path: Path) -> None:
-    run(fresh, "-m", "pip", "install", "hydra-core", "numpy", cwd=tmp_path)
+    run(fresh, "-m", "pip", "install", "hydra-core", "numpy", "filelock", cwd=tmp_path)
     printed = run(fresh, "-m", "occ_lab.train", "--cfg", "job", "--resolve", cwd=tmp_path)
     assert "_target_: occ_lab.objectives.norm.objective.Norm" in printed
     where = run(fresh, "-c", "import occ_lab; print(occ_lab.__file__)", cwd=tmp_path)

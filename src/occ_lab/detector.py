@@ -17,7 +17,7 @@ from occ_lab import backbones
 from occ_lab.backbones.base import Backbone, FrozenBackbone
 from occ_lab.data.any_image import AnyImage, as_images, as_rgb
 from occ_lab.data.batches import AnyBatch, Batch, as_batch, batch_size_of
-from occ_lab.data.tiled_images import TilesOfImage, tiles_at_once
+from occ_lab.data.tiled_images import TilesOfImage, tile_batches
 from occ_lab.data.tiling import Stitching, Tiles
 from occ_lab.data.transforms import (
     Frame,
@@ -31,7 +31,6 @@ from occ_lab.features.levels import pieces
 from occ_lab.features.regions import (
     contents,
     framed_levels,
-    inside,
     level_contents,
     listed,
     valid_positions,
@@ -40,10 +39,9 @@ from occ_lab.metrics.collapse import check_collapse
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.objectives.base import Objective
 from occ_lab.objectives.norm.objective import Norm
-from occ_lab.postprocessing.maps import on_grid
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.postprocessing.prediction import Prediction, Scores, prediction
-from occ_lab.projectors import LocalProjector, MakeProjector
+from occ_lab.projectors import MakeProjector
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.optimizers import MakeOptimizer, MakeScheduler, optimizing
 from occ_lab.utils.processes import gathered_objects
@@ -112,11 +110,6 @@ class Detector(LightningModule):
         self.backbone = backbones.create(given) if isinstance(given, str) else given
         chosen = part(projector)
         self.objective = part(objective) or Norm()
-        if isinstance(preprocessing, Mapping):
-            # Earlier versions have not stored the range: it was that of 16 bits.
-            preprocessing = frame_of({"range": SIXTEEN_BITS, **preprocessing})
-        if isinstance(preprocessing, Tiles):
-            self.objective.see_tiles()
         if chosen is None:
             chosen = self.objective.default_projector
         self.projector = chosen if isinstance(chosen, nn.Module) else chosen(self.backbone.channels)
@@ -124,7 +117,12 @@ class Detector(LightningModule):
         self.optimizer: MakeOptimizer | None = part(optimizer)
         self.scheduler: MakeScheduler | None = part(scheduler)
         self.postprocess: PostProcess = part(postprocess) or PostProcess()
+        if isinstance(preprocessing, Mapping):
+            # Earlier versions have not stored the range: it was that of 16 bits.
+            preprocessing = frame_of({"range": SIXTEEN_BITS, **preprocessing})
         self.preprocessing: Frame | None = preprocessing
+        if isinstance(preprocessing, Tiles):
+            self.objective.see_tiles(self.projector)
         self.automatic_optimization = not self.objective.one_pass
         if self.objective.one_pass:
             # Of several processes each steps as often as its part of the images has batches. DDP
@@ -301,24 +299,12 @@ class Detector(LightningModule):
     def _score_in_tiles(self, pixels: np.ndarray, frame: Tiles) -> tuple[Tensor, Tensor]:
         """Score ``[1]`` and map ``[1, H, W]`` of an image, uint8 ``[h, w, 3]``."""
         size = (pixels.shape[0], pixels.shape[1])
-        patches = self.stitched(self.tile_batches(pixels, frame), size)
+        patches = self.stitched(tile_batches(pixels, frame), size)
         maps, scores = self.postprocess.stitched(patches, size)
         return scores, maps
 
-    def tile_batches(self, pixels: np.ndarray, frame: Tiles) -> Iterator[Batch]:
-        """The tiles of an image, uint8 ``[h, w, 3]``, a few at a time, as training batches are."""
-        size = (pixels.shape[0], pixels.shape[1])
-        origins = frame.origins(*size)
-        for first in range(0, len(origins), tiles_at_once(frame)):
-            few = origins[first : first + tiles_at_once(frame)]
-            tiles = torch.from_numpy(np.stack([frame.cut(pixels, origin) for origin in few]))
-            image = tiles.to(self.device).permute(0, 3, 1, 2).to(self.dtype) / 255
-            boxes = torch.tensor([frame.box_in(origin, size) for origin in few])
-            full = bool((boxes == torch.tensor([0, 0, *frame.size])).all())
-            yield {"image": image} if full else {"image": image, "box": boxes}
-
     def scores_of(
-        self, batches: Sequence[Batch], size: tuple[int, int]
+        self, batches: Iterable[Batch], size: tuple[int, int]
     ) -> tuple[Tensor | None, Tensor]:
         """Map and score of an image, of which the levels are there.
 
@@ -347,17 +333,19 @@ class Detector(LightningModule):
         """
         frame = getattr(self._data, "preprocessing", None)
         if frame is not None and (stage == "fit" or self.preprocessing is None):
-            self.preprocessing = frame
-            if stage == "fit" and isinstance(frame, Tiles):
-                self.objective.see_tiles()
-                if isinstance(self.projector, LocalProjector) and self.objective.one_pass:
-                    self.projector.cell = getattr(self.objective, "cell", self.projector.cell)
-            self.hparams["preprocessing"] = describe_frame(frame)
+            self.see(frame)
         if stage == "fit" and self.projector.needs_size and not self.objective.one_pass:
             self.eval()
             for levels in islice(self._training_levels(), 1):
                 self.projector.build(levels[0].shape[-2:])
             self.train()
+
+    def see(self, frame: Frame) -> None:
+        """Bring images to one size in this frame from now on; nothing may have been learned yet."""
+        self.preprocessing = frame
+        if isinstance(frame, Tiles):
+            self.objective.see_tiles(self.projector)
+        self.hparams["preprocessing"] = describe_frame(frame)
 
     @property
     def _data(self) -> Any:
@@ -434,7 +422,7 @@ class Detector(LightningModule):
         """The levels ``[B, C_l, H_l, W_l]`` of a batch of images, cached or computed."""
         if "levels" in batch:
             return [level.to(self.dtype) for level in batch["levels"]]
-        return framed_levels(self.backbone, batch["image"], batch.get("box"))
+        return framed_levels(self.backbone, batch["image"].to(self.dtype), batch.get("box"))
 
     def valid(self, batch: Batch, like: Tensor) -> Tensor | None:
         """Which positions of maps ``[B, C, H, W]`` are of the image; None if all of them are.
@@ -533,7 +521,7 @@ class Detector(LightningModule):
         if "label" not in batch:
             raise InputError("test batches need a label for each image: 0 normal, 1 anomalous")
         patch_scores, maps, scores = self.batch_scores(batch)
-        evaluate(self.evaluation, batch, maps, scores)
+        self.evaluation.update_batch(batch, maps, scores)
         self._test_scores.append(scores.detach())
         return prediction(batch, patch_scores, maps, scores, keep_maps=False)
 
@@ -620,24 +608,3 @@ class Detector(LightningModule):
         checkpoint["state_dict"].update(
             {f"backbone.{name}": value for name, value in self.backbone.state_dict().items()}
         )
-
-
-def evaluate(evaluation: Evaluation, batch: Batch, maps: Tensor | None, scores: Tensor) -> None:
-    """Add a tested batch to the metrics; pixels around the images do not count.
-
-    Args:
-        evaluation: of all batches.
-        batch: with labels, and maybe masks and boxes.
-        maps: ``[B, h, w]``, or None.
-        scores: ``[B]``.
-    """
-    masks, boxes = batch.get("mask"), batch.get("box")
-    if maps is not None and masks is not None and masks.shape != maps.shape:
-        masks = on_grid(masks, (maps.shape[-2], maps.shape[-1]))
-    if boxes is None or maps is None or masks is None:
-        evaluation.update(scores, batch["label"], maps, masks)
-        return
-    evaluation.image.update(scores, batch["label"])
-    for own, marked in inside(boxes, maps, masks):
-        evaluation.pixel.update(own, marked)
-    evaluation.has_pixels = True

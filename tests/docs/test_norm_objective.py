@@ -307,7 +307,8 @@ def test_17_the_fraction_of_a_deviation_that_is_kept() -> None:
     assert best == pytest.approx(formula, rel=0.03)
     assert formula == pytest.approx(1 - (noise**2 / n) / (real**2 + noise**2 / n))
     squares = (torch.tensor([total]) for total in (means @ means, np.square(seen - means).sum()))
-    assert float(kept_fraction(*squares, n)) == pytest.approx(formula, rel=0.03)
+    kept = kept_fraction(*squares, torch.tensor(float(n)))
+    assert float(kept) == pytest.approx(formula, rel=0.03)
 
 
 def test_18_padim_is_the_limit() -> None:

@@ -154,7 +154,7 @@ def test_more_patches_are_fewer_images_a_step(toys: Path, tmp_path: Path) -> Non
     [
         (0, 8, ""),
         (2, 12, ""),
-        (0, 12, "encoder.side: 8 px are not the 12 px"),
+        (0, 12, "encoder.side: 8 px, but images are cropped to 12 px"),
         (2, 7, "encoder.side: patches of 8 px are larger than the images"),
     ],
 )

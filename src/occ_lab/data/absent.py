@@ -19,7 +19,7 @@ def no_images(path: Path, skipped: Sequence[Path] = ()) -> str:
 
     Example:
         >>> no_images(Path("/nowhere"))
-        'no images in /nowhere, which does not exist'
+        'no images in /nowhere; it does not exist'
         >>> no_images(Path("/films"), [Path("/films/1.mp4")])
         'no images in /films; 1 file is not an image and is skipped: /films/1.mp4'
     """
@@ -29,7 +29,7 @@ def no_images(path: Path, skipped: Sequence[Path] = ()) -> str:
     if path.is_dir():
         return f"{where}; image files end in {', '.join(IN_WORDS)} and others that Pillow reads"
     if path.suffix.lower() in image_suffixes() and path.is_file():
-        return f"{where}, which is one image; name its folder, {path.absolute().parent}"
+        return f"{where}; it is one image: name its folder, {path.absolute().parent}"
     if path.exists():
-        return f"{where}, which is not a folder"
-    return f"{where}, which does not exist"
+        return f"{where}; it is not a folder"
+    return f"{where}; it does not exist"

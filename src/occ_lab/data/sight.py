@@ -23,7 +23,7 @@ def sight(benchmark: Benchmark, task: str, frame: Frame) -> str | None:
         >>> from tempfile import TemporaryDirectory
         >>> from occ_lab.data.datasets.textures import Textures
         >>> with TemporaryDirectory() as folder:
-        ...     bricks = Textures(root=folder, category="brick", train=1, normal=1, defective=1)
+        ...     bricks = Textures(root=folder, train=1, normal=1, defective=1, resize=256)
         ...     sight(bricks, "brick", bricks.preprocessing("brick"))
         'brick: the central 76 % of each image is seen'
     """

@@ -6,8 +6,11 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import torch
 from torch.utils.data import Dataset
 
+from occ_lab.data.batches import Batch
 from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.loading import collate
 from occ_lab.data.tiling import Tiles
@@ -79,6 +82,19 @@ def tile_edges(images: TaskImages) -> list[int]:
 def tiles_at_once(frame: Tiles) -> int:
     """How many tiles go through a network at once."""
     return max(1, PIXELS // frame.tile**2)
+
+
+def tile_batches(pixels: np.ndarray, frame: Tiles) -> Iterator[Batch]:
+    """The tiles of an image, uint8 ``[h, w, 3]``, a few at a time, as training batches are."""
+    size = (pixels.shape[0], pixels.shape[1])
+    origins = frame.origins(*size)
+    for first in range(0, len(origins), tiles_at_once(frame)):
+        few = origins[first : first + tiles_at_once(frame)]
+        tiles = torch.from_numpy(np.stack([frame.cut(pixels, origin) for origin in few]))
+        image = tiles.permute(0, 3, 1, 2).float() / 255
+        boxes = torch.tensor([frame.box_in(origin, size) for origin in few])
+        full = bool((boxes == torch.tensor([0, 0, *frame.size])).all())
+        yield {"image": image} if full else {"image": image, "box": boxes}
 
 
 def image_samples(images: TaskImages, samples: Dataset[Any] | None = None) -> Dataset[Any]:

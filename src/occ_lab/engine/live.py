@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +18,11 @@ from torch import Tensor
 
 from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.data.any_image import AnyImage, as_rgb
+from occ_lab.data.batches import Batch
 from occ_lab.data.images import read_pixels, shown
+from occ_lab.data.tiled_images import tile_batches
 from occ_lab.data.tiling import Tiles
-from occ_lab.data.transforms import Frame, Seen, WholeImage, describe_frame
+from occ_lab.data.transforms import Seen, WholeImage, describe_frame
 from occ_lab.data.value_range import Range, extremes_of, range_of
 from occ_lab.detector import Detector
 from occ_lab.engine.online import Online, check_rates
@@ -255,15 +258,10 @@ class Stream:
         """An image as the network sees it; errors as of `push`."""
         if self.detector.preprocessing is None:
             frame = frame_for(image, self.side, self.detector.backbone.multiple)
-            self.see(replace(frame, range=self.range or frame.range))
+            self.detector.see(replace(frame, range=self.range or frame.range))
         known = self.detector.frame
         pixels = as_rgb(image, known.range)
         return Seen(known(pixels), (pixels.shape[0], pixels.shape[1]))
-
-    def see(self, frame: Frame) -> None:
-        """Bring images to one size in a frame, of a detector that has none so far."""
-        self.detector.preprocessing = frame
-        self.detector.hparams["preprocessing"] = describe_frame(frame)
 
     @torch.no_grad()
     def take(self, seen: Seen) -> tuple[Verdict, Tensor | None]:
@@ -275,31 +273,40 @@ class Stream:
         Raises:
             ValueError: the score is not finite.
         """
-        detector, frame = self.detector, self.detector.frame
-        if isinstance(frame, Tiles):
-            batches = list(detector.tile_batches(seen.pixels, frame))
-        else:
-            image = torch.tensor(seen.pixels).to(detector.device).permute(2, 0, 1)[None]
-            box = torch.tensor([frame.box(*seen.size)])
-            batches = [{"image": image.float() / 255, "box": box}]
-        with self.costs.of("backbone"):
-            for batch in batches:
-                batch["levels"] = detector.levels(batch)
-                del batch["image"]
+        detector = self.detector
+        batches = partial(self._batches, seen)
+        if not isinstance(detector.frame, Tiles):
+            # Those of tiles would not fit into memory; they are computed again to learn from.
+            kept = list(batches())
+            batches = partial(iter, kept)
         self.solve()
         if self.online is not None and not self.online.weight:
             verdict, heat = Verdict(None, None, None, True), None
         else:
             with self.costs.of("score"):
-                maps, scores = detector.scores_of(batches, seen.size)
+                maps, scores = detector.scores_of(batches(), seen.size)
                 heat = None if maps is None else maps[0].float().cpu()
             verdict = self.judged(float(scores), heat)
         if verdict.learned and self.online is not None:
             with self.costs.of("update"):
                 self.online.learn_parts(
-                    (each["levels"], detector.valid(each, each["levels"][0])) for each in batches
+                    (each["levels"], detector.valid(each, each["levels"][0])) for each in batches()
                 )
         return verdict, heat
+
+    def _batches(self, seen: Seen) -> Iterator[Batch]:
+        """Levels of the image, or of its tiles, a few at a time, and which part is the image."""
+        detector, frame = self.detector, self.detector.frame
+        if isinstance(frame, Tiles):
+            pixels = tile_batches(seen.pixels, frame)
+        else:
+            image = torch.tensor(seen.pixels).permute(2, 0, 1)[None].float() / 255
+            pixels = iter([{"image": image, "box": torch.tensor([frame.box(*seen.size)])}])
+        for batch in pixels:
+            moved = detector.transfer_batch_to_device(batch, detector.device, 0)
+            with self.costs.of("backbone"):
+                levels = detector.levels(moved)
+            yield {"levels": levels, "box": moved.get("box")}
 
     def judged(self, score: float, heat: Tensor | None) -> Verdict:
         """The verdict on a score, which takes part in later ones.
@@ -382,7 +389,7 @@ class Stream:
                 "state: one of the two streams learns and the other does not; use the same settings"
             )
         if self.detector.preprocessing is None and state.frame is not None:
-            self.see(state.frame)
+            self.detector.see(state.frame)
         if self.online is not None and state.learned is not None:
             self.online.forget()
             self.online.restore(state.learned)
@@ -398,12 +405,11 @@ class Stream:
         Raises:
             InputError: a file holds no state, or one that was learned with other settings.
         """
+        for path in paths:
+            frame = read_state(path, {}).frame
+            if self.detector.preprocessing is None and frame is not None:
+                self.detector.see(frame)
         states = [read_state(path, self.settings) for path in paths]
-        frames = [state.frame for state in states if state.frame is not None]
-        if self.detector.preprocessing is None and frames:
-            self.see(frames[0])
-            for path in paths:
-                read_state(path, self.settings)  # all have the frame of the first
         learned = [state.learned for state in states if state.learned is not None]
         if self.online is not None and learned:
             self.online.forget()

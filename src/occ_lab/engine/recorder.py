@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from occ_lab.data.batches import as_batch
-from occ_lab.detector import Detector, evaluate
+from occ_lab.detector import Detector
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.postprocessing.prediction import Prediction
 from occ_lab.utils.processes import gathered_objects
@@ -96,7 +96,7 @@ class Oracle(Callback):
             moved = pl_module.transfer_batch_to_device(as_batch(batch), pl_module.device, 0)
             with trainer.precision_plugin.forward_context():
                 _, maps, scores = pl_module.batch_scores(moved)
-            evaluate(evaluation, moved, maps, scores)
+            evaluation.update_batch(moved, maps, scores)
         pl_module.train()
         self.history.append(evaluation.compute())
 

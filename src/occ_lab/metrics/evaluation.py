@@ -5,8 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from occ_lab.data.batches import Batch
+from occ_lab.features.regions import inside
 from occ_lab.metrics.image import ImageAP, ImageAUROC, ImageF1Max
 from occ_lab.metrics.pixel import PixelMetrics
+from occ_lab.postprocessing.maps import on_grid
 
 
 class Evaluation(nn.Module):
@@ -49,6 +52,25 @@ class Evaluation(nn.Module):
         if maps is not None and masks is not None:
             self.pixel.update(maps, masks)
             self.has_pixels = True
+
+    def update_batch(self, batch: Batch, maps: Tensor | None, scores: Tensor) -> None:
+        """Add a tested batch; pixels around its images do not count.
+
+        Args:
+            batch: with ``label``, and maybe ``mask`` and ``box``, as `Detector` takes it.
+            maps: ``[B, h, w]``, or None.
+            scores: ``[B]``.
+        """
+        masks, boxes = batch.get("mask"), batch.get("box")
+        if maps is not None and masks is not None and masks.shape != maps.shape:
+            masks = on_grid(masks, (maps.shape[-2], maps.shape[-1]))
+        if boxes is None or maps is None or masks is None:
+            self.update(scores, batch["label"], maps, masks)
+            return
+        self.image.update(scores, batch["label"])
+        for own, marked in inside(boxes, maps, masks):
+            self.pixel.update(own, marked)
+        self.has_pixels = True
 
     def compute(self) -> dict[str, float]:
         """The metrics of all batches, by name, in 0..1.

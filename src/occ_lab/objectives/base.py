@@ -74,11 +74,14 @@ class Objective(Recorded, SizedByData, ABC):
         """The optimizer that suits the objective, where the caller chooses none."""
         return AdamW(parameters, lr=1e-3, weight_decay=5e-4, amsgrad=True)
 
-    def see_tiles(self) -> None:
+    def see_tiles(self, projector: nn.Module) -> None:
         """Prepare for maps of tiles, whose positions are anywhere in an image.
 
         A detector calls this before it learns, if images are seen in tiles; by default nothing
         changes.
+
+        Args:
+            projector: the detector's.
         """
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:

@@ -47,7 +47,7 @@ def test_abnormal_images_and_masks(images: Path) -> None:
 def test_bad_arguments_are_told(images: Path) -> None:
     with pytest.raises(InputError, match=r"^normal: name a folder"):
         Folder("p")
-    with pytest.raises(InputError, match=r"^abnormal: no images in .*nowhere, which does not ex"):
+    with pytest.raises(InputError, match=r"^abnormal: no images in .*nowhere; it does not exist"):
         Folder("p", images / "good parts", images / "nowhere")
     with pytest.raises(InputError, match=r"^masks: there are no images to mask"):
         Folder("p", images / "good parts", masks=images / "masks")
@@ -58,11 +58,11 @@ def test_bad_arguments_are_told(images: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nowhere", "nowhere, which does not exist"),
+        ("nowhere", "nowhere; it does not exist"),
         ("empty", "empty; image files end in .png"),
         ("films", "1 file is not an image and is skipped: .*1.mp4"),
-        ("bad/dent/0.png", "0.png, which is one image; name its folder, .*dent$"),
-        ("films/1.mp4", "1.mp4, which is not a folder"),
+        ("bad/dent/0.png", "0.png; it is one image: name its folder, .*dent$"),
+        ("films/1.mp4", "1.mp4; it is not a folder"),
     ],
 )
 def test_a_path_without_images_is_named_by_its_key(images: Path, name: str, said: str) -> None:

@@ -52,9 +52,9 @@ class LocalMoments(SizedByData):
 
     Example:
         >>> moments = LocalMoments(cell=2)
-        >>> moments.update([torch.ones(3, 1, 4, 4)])
-        >>> moments.squares.flatten()  # three images, four cells of four positions
-        tensor([12., 12., 12., 12.], dtype=torch.float64)
+        >>> moments.update([torch.ones(4, 1, 4, 4)])
+        >>> moments.squares.flatten()  # four images, four cells of four positions
+        tensor([16., 16., 16., 16.], dtype=torch.float64)
         >>> moments.add(moments.state(), factor=-1.0)
         >>> float(moments.weight), float(moments.sums.abs().sum())
         (0.0, 0.0)

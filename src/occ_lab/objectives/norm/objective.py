@@ -120,7 +120,7 @@ class Norm(Objective):
             bias = "solved" if local else "flow"
         if bias not in get_args(Bias):
             raise ValueError(f"bias must be auto, flow or solved, got {bias!r}")
-        self_chosen = cell == "auto"
+        chosen = cell == "auto"
         if cell == "auto":
             cell = CELL if local else None
         if cell is not None:
@@ -165,7 +165,7 @@ class Norm(Objective):
         self.one_pass = solver == "closed_form"
         self.needs_setup = target == "mean"
         self.cell = cell
-        self.cell_chosen = self_chosen
+        self.default_cell = chosen
         self.bias = bias
         self.local: LocalMoments | None = None
         if self.one_pass:
@@ -214,12 +214,14 @@ class Norm(Objective):
             return LocalProjector(channels, self.cell, self.normalize)
         return Conv1x1(channels, normalize=self.normalize)
 
-    def see_tiles(self) -> None:
-        """Have one projector for all positions, unless a cell is given."""
-        if self.cell_chosen and self.cell is not None and self.local is not None:
+    def see_tiles(self, projector: nn.Module) -> None:
+        """Have one cell of all positions, unless a cell is given."""
+        local = self.local
+        if self.default_cell and self.cell is not None and local is not None:
             self.cell = None
-            local = self.local
             self.local = LocalMoments(None, local.normalize, local.memory_mb).to(local.sums.device)
+            if isinstance(projector, LocalProjector):
+                projector.cell = None
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
         """Point the target to the mean feature of maps ``[B, C, H, W]``.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from experiments.trial import TEXTURES, command_line, record, table
 from occ_lab.config.composition import composed
 from occ_lab.config.job import perform_run
 from occ_lab.data.images import read_image
+from occ_lab.data.tiled_images import tile_batches
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.memory import peak_mb, reset_peak
@@ -41,6 +42,8 @@ WAYS = {"seen whole": ["dataset.tile=null"], "tile=auto": ["dataset.tile=auto"]}
 METHODS = {f"loss={loss}": ["dataset.tile=auto", f"loss={loss}"] for loss in ("padim", "knn")}
 COMPARED = "grass"  # by these methods too
 SIZES = ((1500, 2000), (3000, 4000), (4500, 6000))  # of the photographs whose cost is measured
+FILLED = {"edge": "border repeated", "symmetric": "reflected"}  # NumPy's names
+LAST = 6  # rows of positions at the border
 STEPS = ("decode", "backbone", "learn", "score")
 
 T = TypeVar("T")
@@ -81,6 +84,18 @@ pixels, 10 good ones to test and 10 bad ones.
 By other objectives:
 
 {methods}
+
+## Past the border
+
+3000 is no multiple of 16, so that the last tile is not full. Its scores do not count where the
+image has ended, but what is there is seen by the positions beside it. The mean score of the last
+{last} rows of positions on the image, over that inside: enlarged grass, by how many pixels of a
+tile are left.
+
+{borders}
+
+A border that is repeated is a texture that no image has. Earlier versions filled tiles so, and the
+most unusual positions of good photographs were there; now they are filled by reflection.
 
 ## Cost
 
@@ -124,6 +139,7 @@ def main() -> None:
     keep_freed_memory()
     trials = [(name, partial(measured, name, WAYS, data)) for name in LARGE]
     trials += [(f"cost | {height}", partial(cost, height, width)) for height, width in SIZES]
+    trials.append(("past the border", past_the_border))
     for name in FINE:
         ways = WAYS | METHODS if name == COMPARED else WAYS
         trials.append((name, partial(measured, name, ways, data)))
@@ -248,11 +264,11 @@ def cost(height: int, width: int) -> dict[str, float | None]:
         decode, image = timed(lambda: read_image(Path(folder) / "gravel.jpg"))
 
     def backbone() -> None:
-        for batch in detector.tile_batches(image, frame):
+        for batch in tile_batches(image, frame):
             detector.levels(batch)
 
     def learn(image: np.ndarray) -> None:
-        for batch in detector.tile_batches(image, frame):
+        for batch in tile_batches(image, frame):
             levels = detector.levels(batch)
             detector.objective.observe(levels, detector.valid(batch, levels[0]))
 
@@ -275,6 +291,38 @@ def cost(height: int, width: int) -> dict[str, float | None]:
         }
 
 
+def past_the_border() -> dict[str, dict[str, float]]:
+    """How high positions at the lower border of an image score that ends within a tile.
+
+    Returns:
+        The mean score of the last rows over that inside, by the pixels that the image leaves of
+        the tile and how they are filled; and of images that fill it, by 0.
+    """
+    frame = occ_lab.data.Tiles(256, 0)
+    detector = occ_lab.Detector(preprocessing=frame).eval()
+    random, drawn = np.random.default_rng(0), replace(LARGE["grass, enlarged"], size=(1024, 2048))
+    grass = [photograph(background(drawn, random, Path()), random) for _ in range(3)]
+    *trained, tested = (np.repeat(each[..., None], 3, axis=2) for each in grass)
+    tiles = [frame.cut(tested, origin) for origin in frame.origins(*drawn.size)]
+
+    def scores(left: int, how: str) -> torch.Tensor:
+        free = [(0, left), (0, 0), (0, 0)]
+        filled = np.stack([np.pad(tile[: 256 - left], free, mode=how) for tile in tiles])
+        image = torch.from_numpy(filled).permute(0, 3, 1, 2).float() / 255
+        return detector.score_levels(detector.levels({"image": image}))[:, : (256 - left) // 4]
+
+    with torch.inference_mode():
+        for image in trained:
+            for batch in tile_batches(image, frame):
+                detector.objective.observe(detector.levels(batch))
+        detector.objective.finish(detector.projector)
+        inside = scores(0, "edge")[:, 16:48, 16:48].mean()
+        return {
+            str(left): {how: float(scores(left, how)[:, -LAST:].mean() / inside) for how in FILLED}
+            for left in (0, 4, 8, 12)
+        }
+
+
 def timed(step: Callable[[], T]) -> tuple[float, T]:
     """The seconds of one core that a step takes, and what it returns."""
     started = time.process_time()
@@ -294,6 +342,10 @@ def report(results: Mapping[str, Any]) -> str:
         for height, width in SIZES
         if (found := results.get(f"cost | {height}"))
     ]
+    borders = [
+        [left, *(f"{ratios[how]:.2f}" for how in FILLED)]
+        for left, ratios in results.get("past the border", {}).items()
+    ]
     page = PAGE.format(
         disc=DISC,
         low=CONTRAST[0],
@@ -305,6 +357,8 @@ def report(results: Mapping[str, Any]) -> str:
         large=lines(table(titles, sets_of(LARGE, results))),
         fine=lines(table(titles, sets_of(FINE, results))),
         methods=lines(table([f"{COMPARED}, tile=auto", "image", "pixel"], methods)),
+        borders=lines(table(["pixels left", *FILLED.values()], borders)),
+        last=LAST,
         costs=lines(table(["photograph", "tiles", *STEPS, "memory added, MB"], costs)),
     )
     return page.lstrip()

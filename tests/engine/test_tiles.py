@@ -87,10 +87,22 @@ def test_stitched_scores_are_those_of_the_whole_image(
         cut = torch.from_numpy(frame.cut(image, origin)).double().mean(dim=2)
         stitching.add(cut.unfold(0, stride, stride).unfold(1, stride, stride).mean((2, 3))[None])
     margins = [(0, -side % stride) for side in size]
-    whole = torch.from_numpy(np.pad(image, [*margins, (0, 0)], mode="edge")).double().mean(dim=2)
+    whole = torch.from_numpy(np.pad(image, [*margins, (0, 0)], mode="symmetric"))
+    whole = whole.double().mean(dim=2)
     expected = whole.unfold(0, stride, stride).unfold(1, stride, stride).mean((2, 3))
     height, width = frame.grid(size, stride)
     torch.testing.assert_close(stitching.map, expected[:height, :width])
+
+
+def test_an_image_is_continued_by_reflection() -> None:
+    """A repeated border would be texture that no image has, and score high."""
+    image = np.random.default_rng(0).integers(0, 256, (40, 70, 3), dtype=np.uint8)
+    (_, origin) = Tiles(48, 16).origins(40, 70)
+    cut = Tiles(48, 16).cut(image, origin)
+    assert origin == (0, 32)
+    np.testing.assert_array_equal(cut[:40, :38], image[:, 32:])
+    np.testing.assert_array_equal(cut[40:, :38], image[39:31:-1, 32:])
+    np.testing.assert_array_equal(cut[:40, 38:], image[:, 69:59:-1])
 
 
 @pytest.mark.parametrize(

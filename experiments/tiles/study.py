@@ -27,6 +27,7 @@ from occ_lab.config.composition import composed
 from occ_lab.config.job import perform_run
 from occ_lab.data.images import read_image
 from occ_lab.data.tiled_images import tile_batches
+from occ_lab.engine.calibrate import CalibrationPlan
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.memory import peak_mb, reset_peak
@@ -43,6 +44,8 @@ METHODS = {f"loss={loss}": ["dataset.tile=auto", f"loss={loss}"] for loss in ("p
 COMPARED = "grass"  # by these methods too
 SIZES = ((1500, 2000), (3000, 4000), (4500, 6000))  # of the photographs whose cost is measured
 FILLED = {"edge": "border repeated", "symmetric": "reflected"}  # NumPy's names
+SHAPES = ((480, 640), (480, 600), (480, 480), (640, 480))  # trained on, and others
+SEEN = 12  # photographs of a shape
 LAST = 6  # rows of positions at the border
 STEPS = ("decode", "backbone", "learn", "score")
 
@@ -97,6 +100,12 @@ tile are left.
 A border that is repeated is a texture that no image has. Earlier versions filled tiles so, and the
 most unusual positions of good photographs were there; now they are filled by reflection.
 
+So is the frame of an image that is seen whole and has another shape than those that were trained
+on. The median score of good photographs of other shapes, over that of good ones of 640 × 480
+pixels, which fill the frame and were trained on:
+
+{shapes}
+
 ## Cost
 
 Seconds of one core for a megapixel of one photograph of enlarged gravel: to decode the file, and
@@ -140,6 +149,7 @@ def main() -> None:
     trials = [(name, partial(measured, name, WAYS, data)) for name in LARGE]
     trials += [(f"cost | {height}", partial(cost, height, width)) for height, width in SIZES]
     trials.append(("past the border", past_the_border))
+    trials += [(f"shapes | {surface}", partial(other_shapes, surface)) for surface in TEXTURES]
     for name in FINE:
         ways = WAYS | METHODS if name == COMPARED else WAYS
         trials.append((name, partial(measured, name, ways, data)))
@@ -323,6 +333,32 @@ def past_the_border() -> dict[str, dict[str, float]]:
         }
 
 
+def other_shapes(surface: str) -> dict[str, float]:
+    """How high good photographs score that are seen whole and leave a part of the frame free.
+
+    Returns:
+        By their size, the median of their image scores over that of photographs of 640 × 480, of
+        which others were trained on.
+    """
+    random = np.random.default_rng(0)
+
+    def photographs(height: int, width: int, count: int) -> list[np.ndarray]:
+        drawn = Photographs(surface, 1, (height, width))
+        return [photograph(background(drawn, random, Path()), random) for _ in range(count)]
+
+    with tempfile.TemporaryDirectory() as folder:
+        for number, pixels in enumerate(photographs(*SHAPES[0], 2 * SEEN)):
+            save(Path(folder) / f"{number}.png", pixels)
+        data = occ_lab.data.Folder(folder, train_share=0.5)
+        result = occ_lab.fit(data, cache=False, calibration=CalibrationPlan(folds=0))
+        usual = float(np.median(result.scores))
+        return {
+            f"{width} × {height}": float(result.detector.score(images).score.median()) / usual
+            for height, width in SHAPES[1:]
+            for images in [photographs(height, width, SEEN)]
+        }
+
+
 def timed(step: Callable[[], T]) -> tuple[float, T]:
     """The seconds of one core that a step takes, and what it returns."""
     started = time.process_time()
@@ -346,6 +382,12 @@ def report(results: Mapping[str, Any]) -> str:
         [left, *(f"{ratios[how]:.2f}" for how in FILLED)]
         for left, ratios in results.get("past the border", {}).items()
     ]
+    shapes = [
+        [surface, *(f"{ratio:.2f}" for ratio in ratios.values())]
+        for surface in TEXTURES
+        if (ratios := results.get(f"shapes | {surface}"))
+    ]
+    sizes = [f"{width} × {height}" for height, width in SHAPES[1:]]
     page = PAGE.format(
         disc=DISC,
         low=CONTRAST[0],
@@ -359,6 +401,7 @@ def report(results: Mapping[str, Any]) -> str:
         methods=lines(table([f"{COMPARED}, tile=auto", "image", "pixel"], methods)),
         borders=lines(table(["pixels left", *FILLED.values()], borders)),
         last=LAST,
+        shapes=lines(table(["seen whole", *sizes], shapes)),
         costs=lines(table(["photograph", "tiles", *STEPS, "memory added, MB"], costs)),
     )
     return page.lstrip()

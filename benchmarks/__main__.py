@@ -18,6 +18,7 @@ from rich.console import Console
 
 import occ_lab
 from benchmarks.exported_speed import measure_export
+from benchmarks.own_images import measure_own_images
 from benchmarks.page import report
 from benchmarks.whole_runs import (
     QUICK,
@@ -37,6 +38,7 @@ MEASURE = {
     "scoring": measure_scoring,
     "export": measure_export,
 }
+OWN = "own"  # a part with images of its own
 SMALL_TEXTURES = [
     "dataset.category=brick",
     "dataset.train=4",
@@ -61,13 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             **{part: {} for part in asked.parts},
         }
         for name in asked.datasets:
-            for part in asked.parts:
+            for part in [each for each in asked.parts if each in MEASURE]:
                 console.rule(f"{name}: {part}", align="left")
                 results[part][name] = MEASURE[part](datasets[name], effort, work / name)
         if "pass" in asked.parts:
             for suffix in ("png", "jpg"):
                 made = large_images(work / suffix, suffix, effort.images)
                 results["pass"][f"1024 px, {suffix}"] = measure_pass(made, effort, work)
+        if OWN in asked.parts:
+            console.rule("own images", align="left")
+            results[OWN] = measure_own_images(effort, work / OWN)
     write_whole(asked.out / "results.json", to_json(results))
     write_whole(asked.out / "README.md", report(results))
     console.print(report(results), markup=False, highlight=False, soft_wrap=True)
@@ -82,10 +87,10 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--parts",
         nargs="+",
-        choices=list(MEASURE),
-        default=list(MEASURE),
+        choices=[*MEASURE, OWN],
+        default=[*MEASURE, OWN],
         help="pass: ms per image of its parts; jobs: whole runs over T₀; scoring: images per "
-        "second; export: those of exported detectors",
+        "second; export: those of exported detectors; own: padding, tiling and calibration",
     )
     parser.add_argument(
         "--data",

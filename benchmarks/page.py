@@ -32,6 +32,8 @@ def report(results: dict[str, Any]) -> str:
         pages.append(scoring_page(results["scoring"]))
     if "export" in results:
         pages.append(export_page(results["export"]))
+    if "own" in results:
+        pages.append(own_images_page(results["own"]))
     if "pass" in results:
         pages.append(pass_page(results["pass"]))
     return "\n\n".join(pages) + "\n"
@@ -100,6 +102,32 @@ def export_page(exported: dict[str, Any]) -> str:
         "The closed form on the CPU, each in as many threads as PyTorch, timed in turn. Raw images "
         "lie decoded in memory; Pillow resizes them for PyTorch, the graph for the others.\n\n"
         + table([*titles, "ONNX over PyTorch"], rows)
+    )
+
+
+def own_images_page(runs: dict[str, Any]) -> str:
+    """What padding, tiling and calibration cost."""
+    rows = [
+        [
+            name,
+            f"{cost['megapixels']:.1f}",
+            f"{cost['pass_seconds']:.2f}",
+            f"{cost['seconds']:.2f}",
+            f"{cost['seconds'] / cost['megapixels']:.2f}",
+            f"{cost['over_pass']:.2f}",
+            whole(cost["peak_memory_mb"]),
+        ]
+        for name, cost in runs.items()
+    ]
+    titles = ["images are seen", "megapixels", "pass, s", "run, s", "s per megapixel"]
+    return (
+        "## Own images: padding, tiling, calibration\n\n"
+        "A folder of generated photographs of 640 × 480 pixels. The pass decodes them and brings "
+        "the pixels that are seen (the megapixels of the second column, with all padding and "
+        "overlap) through the backbone, nothing else; the run trains and tests the default "
+        "detector from an empty cache, and five folds calibrate it. Each pass and its run are "
+        "measured in turn and the least counts.\n\n"
+        + table([*titles, "run over pass", "peak MB"], rows)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,15 +111,20 @@ def measure_jobs(dataset: list[str], effort: Effort, work: Path) -> dict[str, An
         gradient = [*dataset, "loss=norm", f"loss.fit.epochs={effort.epochs}", cache]
         keep(f"{effort.epochs} epochs, cold", timed_run(gradient, work))
         keep(f"{effort.epochs} epochs, warm", timed_run(gradient, work))
-    least = {name: min(costs, key=lambda cost: cost.seconds) for name, costs in measured.items()}
+    fastest = {name: least(costs) for name, costs in measured.items()}
     return {
         name: {
             "seconds": cost.seconds,
-            "over_t0": cost.seconds / least["T₀"].seconds,
+            "over_t0": cost.seconds / fastest["T₀"].seconds,
             "peak_memory_mb": cost.peak_mb,
         }
-        for name, cost in least.items()
+        for name, cost in fastest.items()
     }
+
+
+def least(costs: Iterable[Cost]) -> Cost:
+    """The one of least time."""
+    return min(costs, key=lambda cost: cost.seconds)
 
 
 def one_pass(dataset: list[str]) -> Cost:

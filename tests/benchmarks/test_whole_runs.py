@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.own_images import RUNS
 from benchmarks.page import LIMITS, export_page
 from benchmarks.whole_runs import Effort
 
@@ -84,3 +85,14 @@ def test_the_page_names_command_machine_and_figures(results: Path) -> None:
 def test_the_limits_are_those_of_the_full_effort() -> None:
     effort = Effort()
     assert f"{len(effort.norms) * len(effort.seeds)} closed forms, cold" in LIMITS
+
+
+def test_padding_tiling_and_calibration_are_given_over_the_pass(results: Path) -> None:
+    content = json.loads((results / "results.json").read_text(encoding="utf-8"))["own"]
+    assert list(content) == list(RUNS)
+    for cost in content.values():
+        assert cost["over_pass"] == pytest.approx(cost["seconds"] / cost["pass_seconds"])
+    # 8 images of 640 × 480 px: in 256 × 192 px, and in 6 tiles of 256 px.
+    assert content["whole"]["megapixels"] == pytest.approx(8 * 256 * 192 / 1e6)
+    assert content["tiles of 256 px"]["megapixels"] == pytest.approx(8 * 6 * 256**2 / 1e6)
+    assert all(f"| {name} |" in (results / "README.md").read_text("utf-8") for name in RUNS)

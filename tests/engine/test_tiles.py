@@ -87,10 +87,22 @@ def test_stitched_scores_are_those_of_the_whole_image(
         cut = torch.from_numpy(frame.cut(image, origin)).double().mean(dim=2)
         stitching.add(cut.unfold(0, stride, stride).unfold(1, stride, stride).mean((2, 3))[None])
     margins = [(0, -side % stride) for side in size]
-    whole = torch.from_numpy(np.pad(image, [*margins, (0, 0)], mode="edge")).double().mean(dim=2)
+    whole = torch.from_numpy(np.pad(image, [*margins, (0, 0)], mode="symmetric"))
+    whole = whole.double().mean(dim=2)
     expected = whole.unfold(0, stride, stride).unfold(1, stride, stride).mean((2, 3))
     height, width = frame.grid(size, stride)
     torch.testing.assert_close(stitching.map, expected[:height, :width])
+
+
+def test_an_image_is_continued_by_reflection() -> None:
+    """A repeated border would be texture that no image has, and score high."""
+    image = np.random.default_rng(0).integers(0, 256, (40, 70, 3), dtype=np.uint8)
+    (_, origin) = Tiles(48, 16).origins(40, 70)
+    cut = Tiles(48, 16).cut(image, origin)
+    assert origin == (0, 32)
+    np.testing.assert_array_equal(cut[:40, :38], image[:, 32:])
+    np.testing.assert_array_equal(cut[40:, :38], image[39:31:-1, 32:])
+    np.testing.assert_array_equal(cut[:40, 38:], image[:, 69:59:-1])
 
 
 @pytest.mark.parametrize(
@@ -120,6 +132,15 @@ def test_the_cache_and_a_detector_from_a_run_give_the_same_scores(tmp_path: Path
     assert isinstance(found.maps, list)
     assert [tuple(each.shape) for each in found.maps[-2:]] == SIZES
     assert found.p_values is not None
+
+
+@pytest.mark.parametrize(("asked", "found"), [("auto", None), (2, 2)])
+def test_a_position_of_a_tile_means_nothing(asked: Any, found: int | None) -> None:
+    """A whole image has a projector for each cell; tiles have one, unless a cell is asked for."""
+    backbone = TimmBackbone("resnet10t", weights="random", strides=[4, 8])
+    detector = Detector(backbone, Norm(cell=asked), preprocessing=Tiles(TILE, OVERLAP))
+    assert (detector.objective.cell, detector.projector.cell) == (found, found)
+    assert Detector(backbone, Norm(cell=asked)).projector.cell == (found or 4)
 
 
 def test_a_map_peaks_at_the_defect(tmp_path: Path) -> None:

@@ -239,3 +239,12 @@ def test_nothing_is_cut_off_and_the_aspect_ratio_is_kept(size: tuple[int, int]) 
     assert abs(box.height * size[1] / size[0] - box.width) <= size[1] / size[0] + 1
     assert frame(np.zeros((*size, 3), np.uint8)).shape == (48, 64, 3)
     assert frame.of_mask(np.ones(size, bool)).sum() == box.height * box.width
+
+
+def test_a_frame_is_filled_by_reflection() -> None:
+    """A repeated border would be texture that no image has, and score high."""
+    image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    framed = WholeImage(48, 80)(image)
+    np.testing.assert_array_equal(framed[:, 16:64], image)
+    np.testing.assert_array_equal(framed[:, :16], image[:, 15::-1])
+    np.testing.assert_array_equal(framed[:, 64:], image[:, :31:-1])

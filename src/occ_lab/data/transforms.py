@@ -141,8 +141,10 @@ class RandomPreprocessing(Preprocessing):
 class WholeImage:
     """Resize an image to fit into a frame: nothing is cut off, and the aspect ratio is kept.
 
-    What the image leaves free of the frame repeats its border, so that features near the border
-    are those of an image that goes on. These pixels take no part in fit, scores and maps.
+    What the image leaves free of the frame is filled by its reflection, so that features near the
+    border are those of an image that goes on; a border that is repeated is a texture that no image
+    has, and good images of another shape than the others would score high. These pixels take no
+    part in fit, scores and maps.
 
     Args:
         height: of the frame in pixels, at least 1.
@@ -222,7 +224,7 @@ class WholeImage:
         image, _ = self._rotated(image)
         box = self.box(*image.shape[:2])
         pixels = resized(image, (box.height, box.width), Image.Resampling.LANCZOS)
-        return np.pad(pixels, (*self._margins(box), (0, 0)), mode="edge")
+        return np.pad(pixels, (*self._margins(box), (0, 0)), mode="symmetric")
 
     def of_mask(self, mask: np.ndarray) -> np.ndarray:
         """A bool mask ``[h, w]`` as bool ``[height, width]``; false around the image."""

@@ -39,13 +39,15 @@ def fitted(image: Tensor, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
     # How many pixels become one, at most: rounding to whole pixels may add half as much again.
     least = sizes[0] // frame[0] + sizes[1] // frame[1] + 2
     least = least + least // 2
-    axes = []
+    axes, reflected = [], []
     for size, side, own, start in zip(sizes, frame, inside, starts, strict=True):
-        rows = (torch.arange(side, device=image.device) - start).clamp_min(0)
+        rows = torch.arange(side, device=image.device)
         axes.append(bands(size, own, torch.minimum(rows, own - 1), least))
+        rows = (rows - start).remainder(2 * own)
+        reflected.append(torch.minimum(rows, 2 * own - 1 - rows))
     pixels = two_passes(image, axes[0], axes[1], (inside[0], inside[1]))
     box = torch.stack([*starts, *inside])
-    return pixels[:, :, : frame[0], : frame[1]], box
+    return pixels.index_select(2, reflected[0]).index_select(3, reflected[1]), box
 
 
 def axis(count: int, side: int, sigma: float, start: Tensor, length: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from occ_lab.utils.source import code_of
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3  # of the entries; a change of what is kept or how it is computed raises it
+FORMAT = 4  # of the entries; a change of what is kept or how it is computed raises it
 
 T = TypeVar("T")
 

@@ -112,12 +112,12 @@ def test_weights_follow_the_global_seed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"side": 7}, "side must be an integer and >= 8, got 7"),
+        ({"side": 7}, "side must be an integer and >= 8 and <= 10000, got 7"),
         ({"side": 8.0}, "side must be an integer"),
-        ({"head": []}, r"head must name the width of at least one layer, got \[\]"),
-        ({"head": [8, 0]}, "head must be an integer and >= 1, got 0"),
+        ({"head": []}, "head must name the widths of 1 to 64 layers, got 0"),
+        ({"head": [8, 0]}, "head must be an integer and >= 1 and <= 65536, got 0"),
         ({"head": [8, 1.5]}, "head must be an integer"),
-        ({"classes": -1}, "classes must be an integer and >= 0, got -1"),
+        ({"classes": -1}, "classes must be an integer and >= 0 and <= 65536, got -1"),
         ({"model": "vgg19"}, "model must be the name of a ResNet in timm .* got 'vgg19'"),
         ({"model": "resnet81"}, "model must be .* got 'resnet81'"),
         ({"model": "resnet18d"}, "model must be .* got 'resnet18d'"),  # three convolutions as stem

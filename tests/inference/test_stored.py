@@ -301,3 +301,25 @@ def test_the_arguments_of_ones_own_class_are_checked_too(described_run: Path, ma
     change_part(described_run, "objective", own)
     with pytest.raises(InputError, match=r"os\.system is not a class"):
         occ_lab.load(described_run, trust=["own_module"])
+
+
+def test_absurd_sizes_are_refused(described_run: Path) -> None:
+    change_part(described_run, "preprocessing", {"resize": 100_000, "crop": 100_000})
+    with pytest.raises(InputError, match=r"resize must be .* <= 10000, got 100000"):
+        occ_lab.load(described_run)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (f"tasks/{TASK}/calibration.json", '{"scores": [1, 2', "cannot be read"),
+        (f"tasks/{TASK}/calibration.json", '{"scores": ["x"], "peaks": []}', "no calibration"),
+        (f"tasks/{TASK}/calibration.json", "[]", "no calibration"),
+        ("config.yaml", "a: &a [x]\nb: *a\n", "cannot be read .*aliases"),
+        ("config.yaml", "- 1\n", "holds no settings"),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(run: Path, name: str, text: str, message: str) -> None:
+    (run / name).write_text(text)
+    with pytest.raises(InputError, match=f"{Path(name).name}.* {message}"):
+        occ_lab.load(run)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from occ_lab.utils.errors import check_number
 
+DEEPEST, WIDEST, LARGEST_SIDE = 64, 2**16, 10_000  # of a file that anybody may have written
 SMALL = 64  # side in pixels up to which the stem keeps the resolution
 
 
@@ -53,12 +54,14 @@ class Encoder(nn.Module):
         head: Sequence[int] = (512, 512, 512, 512, 512, 512, 512, 512, 128),
         classes: int = 0,
     ) -> None:
-        check_number("side", side, at_least=8, integer=True)
-        if not head:
-            raise ValueError("head must name the width of at least one layer, got []")
+        check_number("side", side, at_least=8, at_most=LARGEST_SIDE, integer=True)
+        if not 1 <= len(head) <= DEEPEST:
+            raise ValueError(
+                f"head must name the widths of 1 to {DEEPEST} layers, got {len(head)} of them"
+            )
         for width in head:
-            check_number("head", width, at_least=1, integer=True)
-        check_number("classes", classes, at_least=0, integer=True)
+            check_number("head", width, at_least=1, at_most=WIDEST, integer=True)
+        check_number("classes", classes, at_least=0, at_most=WIDEST, integer=True)
         super().__init__()
         self.facts = {"model": model, "side": side, "head": list(head), "classes": classes}
         self.side = side

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 Kind = Literal["structured", "semantic"]
 Crop = int | Literal["whole"]
+LARGEST_SIDE = 10_000  # pixels of what a network gets, so that a wrong size ends in a message
 MULTIPLE = 16  # of the sides of a frame in pixels: the stride of the coarsest usual level
 WORD = re.compile(r"(?<=[a-z])(?=[A-Z]{2}|[A-Z][a-z])")  # where the next word of a name begins
 
 
 def check_size(resize: int, crop: Crop) -> None:
-    """Raise a ``ValueError`` unless ``1 <= crop <= resize``, both in pixels, or crop is whole."""
-    if resize < 1:
-        raise ValueError(f"resize must be at least 1 pixel, got {resize}")
+    """Raise a ``ValueError`` unless ``1 <= crop <= resize <= 10,000`` pixels, or crop is whole."""
+    check_number("resize", resize, at_least=1, at_most=LARGEST_SIDE, integer=True)
     if crop != "whole" and (isinstance(crop, str) or not 1 <= crop <= resize):
         raise ValueError(f"crop must be whole, or between 1 and resize={resize}, got {crop}")
 

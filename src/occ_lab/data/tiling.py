@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from occ_lab.data.base import MULTIPLE
+from occ_lab.data.base import LARGEST_SIDE, MULTIPLE
 from occ_lab.data.boxes import Box
 from occ_lab.data.value_range import Range
 from occ_lab.utils.errors import InputError, check_number
@@ -46,7 +46,7 @@ class Tiles:
     range: Range | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
-        check_number("tile", self.tile, at_least=2 * MULTIPLE, integer=True)
+        check_number("tile", self.tile, at_least=2 * MULTIPLE, at_most=LARGEST_SIDE, integer=True)
         check_number("overlap", self.overlap, at_least=0, at_most=self.tile // 2, integer=True)
         if self.tile % MULTIPLE:
             raise ValueError(f"tile must be a multiple of {MULTIPLE} pixels, got {self.tile}")

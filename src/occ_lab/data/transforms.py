@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from occ_lab.data.base import MULTIPLE, check_size
+from occ_lab.data.base import LARGEST_SIDE, MULTIPLE, check_size
 from occ_lab.data.boxes import Box
 from occ_lab.data.tiling import Tiles
 from occ_lab.data.value_range import Range, as_range
@@ -173,8 +173,8 @@ class WholeImage:
     range: Range | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
-        check_number("height", self.height, at_least=1, integer=True)
-        check_number("width", self.width, at_least=1, integer=True)
+        for name, side in (("height", self.height), ("width", self.width)):
+            check_number(name, side, at_least=1, at_most=LARGEST_SIDE, integer=True)
 
     @classmethod
     def of(

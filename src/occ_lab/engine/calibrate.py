@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from occ_lab.metrics.drift import drift
 from occ_lab.reporting.record import to_json
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import write_whole
+from occ_lab.utils.plain import read_json
 
 FOLDS = 5  # of a user's own images
 CALIBRATION = "calibration.json"  # in the folder of a task
@@ -184,10 +184,18 @@ def write_calibration(path: Path, calibration: Calibration, overkill: float) -> 
 
 
 def read_calibration(path: Path) -> tuple[Calibration | None, float | None]:
-    """The calibration in a file and its false-positive rate, as far as there are any."""
+    """The calibration in a file and its false-positive rate, as far as there are any.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     if not path.is_file():
         return None, None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    scores, peaks = (torch.tensor(content[name]).double() for name in ("scores", "peaks"))
-    rate = content.get("overkill")  # earlier versions have it in the settings alone
-    return Calibration.of(scores, peaks), None if rate is None else float(rate)
+    content = read_json(path, "run")
+    try:
+        scores, peaks = (torch.tensor(content[name]).double() for name in ("scores", "peaks"))
+        rate = content.get("overkill")  # earlier versions have it in the settings alone
+        return Calibration.of(scores, peaks), None if rate is None else float(rate)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path} holds no calibration ({said})", part="run") from error

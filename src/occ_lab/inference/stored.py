@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from occ_lab.detector import Detector
 from occ_lab.engine.calibrate import CALIBRATION, read_calibration
 from occ_lab.metrics.calibration import RATE, Calibration
 from occ_lab.utils.errors import InputError, MissingError
+from occ_lab.utils.plain import read_yaml
 
 CHECKPOINT = Path("checkpoints", "last.ckpt")
 # Keys of a part's configuration that are no arguments of its class.
@@ -101,12 +101,9 @@ def stored_run(directory: Path, task: str | None = None) -> Stored:
     if task not in tasks:
         asked = "" if task is None else f"no {task}; "
         raise InputError(f"{asked}this run has {', '.join(tasks)}; name one", part="task")
-    try:
-        settings = yaml.safe_load(kept.read_text(encoding="utf-8"))
-        if not isinstance(settings, dict):
-            raise ValueError("it holds no settings")
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{kept} cannot be read ({error})", part="run") from error
+    settings = read_yaml(kept, "run")
+    if not isinstance(settings, dict):
+        raise InputError(f"{kept} holds no settings", part="run")
     if settings.get("ensemble"):
         raise InputError(
             f"{directory} is an ensemble of views, which cannot be loaded as one", part="run"

@@ -14,6 +14,8 @@ from occ_lab.data.items import Item, Split
 from occ_lab.data.value_range import Range, range_line
 from occ_lab.utils.errors import ImageError, InputError
 
+LOOKED_AT = 8  # training images of which the pixels are looked at
+
 
 def notes(benchmark: Benchmark, task: str, split: Split, range: Range | None) -> Iterator[str]:
     """Lines about files that are skipped, of which a part is read, or whose values are scaled.
@@ -31,6 +33,14 @@ def notes(benchmark: Benchmark, task: str, split: Split, range: Range | None) ->
     skipped = benchmark.skipped(task)
     if skipped:
         yield skipped_line(skipped)
+    if len(split.train) == 1:
+        yield "there is one training image, which shows no variation: expect poor scores"
+    blank = blanks(benchmark, split.train)
+    if blank:
+        yield (
+            f"{len(blank)} of {min(LOOKED_AT, len(split.train))} training images that were looked "
+            f"at have one colour in all pixels: {blank[0]}"
+        )
     yield from benchmark.notes(task)
     several = paged([*split.train, *split.test])
     if several:
@@ -48,6 +58,17 @@ def notes(benchmark: Benchmark, task: str, split: Split, range: Range | None) ->
         yield range_line(range, benchmark.range is not None)
     elif benchmark.range is not None:
         yield "range: has no effect, since no image has values of more than 8 bits"
+
+
+def blanks(benchmark: Benchmark, items: Sequence[Item]) -> list[Item]:
+    """Those of a few images, evenly taken from all, that have one colour in all pixels."""
+    found = []
+    for item in items[:: max(1, len(items) // LOOKED_AT)][:LOOKED_AT]:
+        with suppress(ImageError):
+            pixels = benchmark.read(item)
+            if (pixels == pixels[:1, :1]).all():
+                found.append(item)
+    return found
 
 
 def paged(items: Sequence[Item]) -> list[Path]:

@@ -34,6 +34,7 @@ from occ_lab.reporting.pictures import save_pictures
 from occ_lab.reporting.record import METRICS, RunRecord, cell, leads, to_csv, to_json
 from occ_lab.reporting.tables.results import (
     TITLES,
+    accuracy_notes,
     calibration_notes,
     calibration_table,
     percent,
@@ -117,7 +118,7 @@ def print_results(
     calibrated = calibration_table(figures)
     if calibrated:
         console.print(calibrated)
-    for note in calibration_notes(figures, ALARM):
+    for note in [*accuracy_notes(figures), *calibration_notes(figures, ALARM)]:
         console.print(note, soft_wrap=True, markup=False)
     if published:
         console.print(published_line(published), soft_wrap=True)

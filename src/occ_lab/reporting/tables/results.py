@@ -62,6 +62,22 @@ def calibration_table(tasks: dict[str, dict[str, Any]], column: str = "task") ->
     return table
 
 
+def accuracy_notes(tasks: dict[str, dict[str, Any]]) -> list[str]:
+    """A line for each task whose image AUROC is below one half.
+
+    Example:
+        >>> (note,) = accuracy_notes({"bolt": {"image_auroc": 0.9}, "nut": {"image_auroc": 0.1}})
+        >>> note.split(" says")[0]
+        'nut: an image AUROC below 50 %'
+    """
+    return [
+        f"{name}: an image AUROC below 50 % says that anomalous images score lower than normal "
+        "ones; are there mistakes in the folders, or very few images?"
+        for name, each in tasks.items()
+        if each.get("image_auroc", 1.0) < 0.5
+    ]
+
+
 def calibration_notes(tasks: dict[str, dict[str, Any]], alarm: float) -> list[str]:
     """What is to be known of the thresholds, a line for each task that it concerns.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -107,3 +109,22 @@ def test_a_stream_learns_the_range_of_its_files(run: Path, tmp_path: Path) -> No
     given = [*given, "dataset.range=[0,8190]"]
     perform_stream(composed("stream", given), tmp_path / "given")
     assert occ_lab.load(tmp_path / "given").detector.frame.range == (0, 8190)
+
+
+def test_a_full_disk_costs_pictures_and_no_figures(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("occ_lab.inference.predict.save_heatmap", full)
+    paths = [run / "normal" / "3.png", run / "normal" / "4.png"]
+    done = predict(occ_lab.load(run / "run"), paths, tmp_path, heatmaps=True)
+    assert (done.scored, len(done.table.read_text().splitlines())) == (2, 3)
+    assert caplog.text.count("No space left") == 2
+    monkeypatch.setattr("occ_lab.engine.run.save_pictures", full)
+    data = occ_lab.data.Folder(run / "normal", train_share=0.75, resize=64)
+    backbone = TimmBackbone("resnet10t", weights="random")
+    occ_lab.fit(data, occ_lab.objectives.PaDiM(), backbone, cache=False, directory=tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.json").is_file()
+    assert "some heatmaps are missing" in caplog.text

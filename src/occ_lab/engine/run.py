@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -42,6 +43,8 @@ from occ_lab.reporting.tables.results import (
 )
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.memory import peak_mb, reset_peak
+
+log = logging.getLogger(__name__)
 
 IMAGES = 32  # upsampled at once
 LARGEST = 1024  # pixels a side of an image in the pictures of a run
@@ -208,7 +211,11 @@ def run_task(
     if job.moments and leads():
         write_moments(folder / MOMENTS, members[0].detector)
     write_scores(folder, tested)
-    pictures = write_pictures(folder / "maps", tested, job.postprocess, job.maps)
+    try:
+        pictures = write_pictures(folder / "maps", tested, job.postprocess, job.maps)
+    except OSError as error:  # a full disk shall not cost the figures
+        log.warning("%s: some heatmaps are missing: %s", task, error)
+        pictures = []
     watcher.task_ended(task, tested.scores.numpy(), tested.labels.numpy(), pictures)
     if job.explanations and leads():
         write_explanations(

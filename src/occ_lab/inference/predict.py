@@ -204,11 +204,14 @@ def predict(
         threshold, range = predictor.pixel_threshold, predictor.detector.frame.range
         for each, heat in zip(some, full_maps(predictor, batch, maps), strict=True):
             name = names[each.path]
-            if heatmaps:
-                target = table.parent / "heatmaps" / name
-                save_heatmap(target, each.path, heat, each.score, threshold, range)
-            if masks and threshold is not None:
-                save_mask(table.parent / "masks" / name, heat > threshold)
+            try:
+                if heatmaps:
+                    target = table.parent / "heatmaps" / name
+                    save_heatmap(target, each.path, heat, each.score, threshold, range)
+                if masks and threshold is not None:
+                    save_mask(table.parent / "masks" / name, heat > threshold)
+            except OSError as error:  # the disk may be full, or the image gone by now
+                log.warning("no picture of %s: %s", each.path, error)
     in_order = worst_first(images) if sort == "score" else images
     write_whole(table, to_csv([each.row() for each in in_order], COLUMNS))
     found = Predicted(table, images, failed)

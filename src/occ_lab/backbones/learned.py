@@ -18,6 +18,7 @@ from occ_lab.backbones.encoder import Encoder, turned
 from occ_lab.backbones.timm import choose_strides, fold_batch_norm
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import whole_file
+from occ_lab.utils.scratch import visible
 
 Output = Literal["levels", "pooled"]
 Features = Literal["pooled", "head", "turns"]
@@ -239,7 +240,7 @@ def any_file(path: Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    files = [path] if path.is_file() else sorted(path.glob(f"*{SUFFIX}"))
+    files = [path] if path.is_file() else visible(path, f"*{SUFFIX}")
     if not files:
         raise InputError(
             f"path: no learned backbone in {path.absolute()}; name a file that "

@@ -22,6 +22,7 @@ from occ_lab.reporting.record import NOT_COMPARED, RunRecord, keep_settings, lea
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import check_name
+from occ_lab.utils.scratch import visible
 
 SHARED = (  # by all methods
     *("kinds", "dataset", "backbone", "scoring", "cache", "calibration", "trainer"),
@@ -46,7 +47,7 @@ def perform_comparison(cfg: DictConfig, directory: Path) -> Comparison:
     jobs = jobs_of(runs)
     own = resolved(cfg)
     if leads():
-        begun = any(directory.glob(f"{METHODS}/*/tasks/*/metrics.json"))
+        begun = bool(visible(directory, f"{METHODS}/*/tasks/*/metrics.json"))
         compared = (*NOT_COMPARED, "methods")
         keep_settings(directory, settings(own), bool(own.resume), begun, compared)
     about = {

@@ -24,7 +24,7 @@ from occ_lab.engine.job import Explanations, Job, Pretraining
 from occ_lab.engine.run import Fit, print_results, run
 from occ_lab.features.cache import FeatureCache
 from occ_lab.objectives.norm.objective import Norm
-from occ_lab.reporting.record import RunRecord
+from occ_lab.reporting.record import RunRecord, holds_tasks
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.optimizers import MakeOptimizer
@@ -81,7 +81,7 @@ def perform_run(cfg: DictConfig, directory: Path, fit: Fit = fitted) -> dict[str
 
 def finished_run(cfg: DictConfig, directory: Path) -> RunRecord | None:
     """What a run that is resumed has finished with the same settings; None without any."""
-    if not cfg.resume or not any(directory.glob("tasks/*/metrics.json")):
+    if not cfg.resume or not holds_tasks(directory):
         return None
     try:
         return RunRecord(directory, header(cfg), settings(cfg), resume=True)

@@ -31,6 +31,7 @@ from occ_lab.inference.stored import stored_run
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.reporting.record import NOT_COMPARED, RunRecord, keep_settings
 from occ_lab.utils.allocator import keep_freed_memory
+from occ_lab.utils.scratch import visible
 from occ_lab.utils.signals import stop_on_signal
 
 OF_A_DETECTOR = ("dataset", "loss", "backbone", "projector", "scoring")
@@ -121,7 +122,7 @@ def follow(
 
 def keep_own_settings(cfg: DictConfig, directory: Path, own: Mapping[str, Any]) -> None:
     """Write ``config.yaml``; a stream that has begun must have the same settings."""
-    begun = any(directory.glob(f"{STREAMS}/*.safetensors"))
+    begun = any(visible(directory, f"{STREAMS}/*.{end}") for end in ("safetensors", "csv"))
     free = (*NOT_COMPARED, "heatmaps", "settle", "patience")
     keep_settings(directory, own, bool(cfg.resume), begun, free)
 

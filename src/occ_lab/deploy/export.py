@@ -86,7 +86,7 @@ def export(
     check_arguments(format, input, batch_size, path)
     check_precision(predictor)
     form, raw = required(format), input == "raw"
-    with whole_files(path.parent) as scratch:
+    with whole_files(path) as scratch:
         file = scratch / path.name
         say("tracing the detector")
         program = traced(predictor, raw, batch_size)

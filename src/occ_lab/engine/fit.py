@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -21,6 +21,7 @@ from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.data.base import Benchmark
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
+from occ_lab.engine.checkpoints import Saving, resumed_from
 from occ_lab.engine.job import Job
 from occ_lab.engine.recorder import Oracle, Recorder
 from occ_lab.engine.steps import ChosenSteps, StepCount
@@ -158,7 +159,7 @@ def fit_without(
         *([count] if count else []),
         *([oracle] if job.oracle else []),
         *callbacks,
-        *([saving(kept_state, job.checkpoint_every)] if kept_state else []),
+        *([Saving(kept_state, job.checkpoint_every)] if kept_state else []),
     ]
     if one_pass and (job.steps is not None or (job.max_epochs or 1) > 1):
         log.info("loss.fit: the objective learns in one pass; epochs and steps have no effect")
@@ -180,7 +181,7 @@ def fit_without(
     # Not before: a pass for the cache draws random numbers, a hit draws none.
     seed_everything(job.seed, workers=True, verbose=False)
     detector = job.detector(data.preprocessing)
-    resumed = str(kept_state) if kept_state and kept_state.is_file() else None
+    resumed = resumed_from(kept_state)
     if detector.backbone.trained and not resumed:
         with timed(seconds, "pretrain"):
             pretrain(job, detector, data, loggers)
@@ -217,17 +218,6 @@ def step_count(job: Job) -> StepCount | None:
     if job.epochs is not None:
         return None
     return ChosenSteps() if job.steps is None or job.steps == "auto" else StepCount(job.steps)
-
-
-def saving(state: Path, epochs: int) -> ModelCheckpoint:
-    """Keeps the state of a training in one file, written every so many epochs."""
-    return ModelCheckpoint(
-        state.parent,
-        state.stem,
-        every_n_epochs=epochs,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
 
 
 def use_fast_samples(data: AnomalyDataModule, job: Job, device: torch.device) -> None:

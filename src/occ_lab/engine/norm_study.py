@@ -33,6 +33,7 @@ from occ_lab.reporting.record import to_csv, to_json
 from occ_lab.reporting.tables.norm_study import study_table
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import whole_folder, write_whole
+from occ_lab.utils.scratch import clean, visible
 
 SUMMARY = "norm_study.json"
 
@@ -182,10 +183,11 @@ def study(
         SystemExit: Ctrl-C; finished tasks stay.
     """
     summary = directory / SUMMARY
-    if summary.is_file():
+    if summary.is_file() or visible(directory, "tasks/*"):
         raise InputError(
             f"{directory} already holds a study; name another directory", part="directory"
         )
+    clean(directory)
     write_whole(
         directory / "config.yaml",
         yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True),

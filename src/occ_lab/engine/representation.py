@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning import seed_everything
-from lightning.pytorch.callbacks import Callback, LambdaCallback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, LambdaCallback
 from lightning.pytorch.loggers import Logger
 
 from occ_lab.backbones.learned import save_encoder
 from occ_lab.data.base import Benchmark
 from occ_lab.data.datamodule import AnomalyDataModule
+from occ_lab.engine.checkpoints import Saving, resumed_from
 from occ_lab.engine.job import MakeTrainer, plain_trainer
 from occ_lab.features.dataset import in_memory
 from occ_lab.pretraining.representation import Representation
@@ -24,6 +25,7 @@ from occ_lab.utils.files import write_whole
 from occ_lab.utils.quiet import quiet_lightning
 
 FIGURES = "stage1.json"
+CHECKPOINT = "last.ckpt"
 
 
 @dataclass(frozen=True)
@@ -119,14 +121,8 @@ def learn(
         (unless that epoch was over before a stop), and the ``seconds`` of this process.
     """
     started = time.perf_counter()
-    checkpoint = folder / "last.ckpt"
-    saving = ModelCheckpoint(
-        folder,
-        "last",
-        every_n_epochs=plan.save_every,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+    checkpoint = folder / CHECKPOINT
+    saving = Saving(checkpoint, plan.save_every)
 
     def resume(trainer: Any, module: Any, state: dict[str, Any]) -> None:
         # Lightning sets the sampler's epoch too late: worker processes have begun to read ahead.
@@ -147,7 +143,7 @@ def learn(
         trainer.fit(
             representation,
             loader,
-            ckpt_path=checkpoint if checkpoint.is_file() else None,
+            ckpt_path=resumed_from(checkpoint),
             weights_only=True,
         )
     metrics = trainer.callback_metrics

@@ -43,6 +43,7 @@ from occ_lab.reporting.tables.results import (
 )
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.memory import peak_mb, reset_peak
+from occ_lab.utils.scratch import visible
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ def print_results(
     console.print(f"run directory: {directory}", soft_wrap=True)
     for title, folder in (("heatmaps:    ", "maps"), ("explanations:", "explanations")):
         pictures = f"tasks/*/{folder}/*.png"
-        if any(directory.glob(pictures)):
+        if visible(directory, pictures):
             console.print(f"{title}  {directory}/{pictures}", soft_wrap=True)
 
 
@@ -158,6 +159,7 @@ def run_tasks(
     for number, task in enumerate(tasks, start=1):
         if task in record.finished:
             console.print(f"{title}{task}: finished before, skipped")
+            record.drop_state(task)
             continue
         console.rule(f"{title}{task} ({number} of {len(tasks)})", align="left")
         seen = sight(job.benchmark, task, job.benchmark.preprocessing(task))

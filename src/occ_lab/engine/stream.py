@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -34,6 +34,7 @@ from occ_lab.inference.stored import CHECKPOINT
 from occ_lab.metrics.calibration import fewest
 from occ_lab.reporting.tables.stream import stream_table
 from occ_lab.utils.errors import InputError, check_number
+from occ_lab.utils.files import whole_file
 
 AHEAD = 16  # images that are read while the detector is updated with earlier ones
 FILES = "input"  # the task of images without a dataset
@@ -173,7 +174,7 @@ class Streams:
                 return {"path": str(item), "label": item.label}
 
             stream = self.stream(job, trainer, data.preprocessing)
-            files = self.begun(stream, task)
+            files = self.begun(stream, task, map(str, images.items))
             left = range(files.position, len(images))
             coming = in_order(images.seen, left, columns, job.workers)
             self.follow(stream, files, coming, len(images))
@@ -197,20 +198,26 @@ class Streams:
 
     def known_frame(self) -> Frame | None:
         """The frame of the files of an earlier stream that this one goes on with, if any."""
-        states = [StreamFiles(self.directory, FILES).path(".safetensors"), *self.plan.states]
-        for path in map(Path, states):
+        if (state := StreamFiles(self.directory, FILES).state({})) is not None:
+            return state.frame
+        for path in map(Path, self.plan.states):
             if path.is_file():
                 return read_state(path, {}).frame
         return None
 
-    def begun(self, stream: Stream, task: str) -> StreamFiles:
+    def begun(self, stream: Stream, task: str, listed: Iterable[str]) -> StreamFiles:
         """The files of a stream, which goes on where there is a state.
+
+        Args:
+            stream: a new one.
+            task: its name.
+            listed: see `StreamFiles.restore`.
 
         Raises:
             InputError: a state that cannot be used.
         """
         files = StreamFiles(self.directory, task)
-        files.restore(stream)
+        files.restore(stream, listed)
         self.done[task] = stream, files
         return files
 
@@ -229,7 +236,7 @@ class Streams:
             InputError: no image could be learned from, or a state that cannot be used.
             SystemExit: it was stopped; the exit code is 130.
         """
-        files = self.begun(stream, FILES)
+        files = self.begun(stream, FILES, map(as_written, paths))
         coming = in_order(
             stream.seen, paths[files.position :], lambda path: {"path": str(path)}, workers
         )
@@ -262,9 +269,9 @@ class Streams:
             InputError: no image could be learned from, a state that cannot be used, or no folder.
         """
         files = StreamFiles(self.directory, FILES)
-        named = set(files.restore(stream))
-        self.done[FILES] = stream, files
         there = images_below(folder) if folder.is_dir() else []
+        named = set(files.restore(stream, map(as_written, there)))
+        self.done[FILES] = stream, files
         known = [path for path in there if as_written(path) in named]
         arrivals = Arrivals(folder, stream.seen, known, settle, patience, self.stop)
         coming = (Coming({"path": str(each.path)}, each.content, each.error) for each in arrivals)
@@ -345,7 +352,8 @@ class Streams:
             return
         folder = self.directory / "tasks" / FILES
         trainer.strategy.connect(stream.detector)
-        trainer.save_checkpoint(folder / CHECKPOINT, weights_only=True)
+        with whole_file(folder / CHECKPOINT) as scratch:
+            trainer.save_checkpoint(scratch, weights_only=True)
         if stream.reference.decided:
             write_calibration(
                 folder / "calibration.json", stream.reference.calibration, stream.overkill

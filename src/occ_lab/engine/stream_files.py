@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -14,7 +16,12 @@ from torch import Tensor
 
 from occ_lab.data.any_image import as_rgb
 from occ_lab.engine.live import STREAMS, Stream, Verdict
-from occ_lab.engine.stream_state import read_state, write_state
+from occ_lab.engine.stream_state import (
+    DamagedStateError,
+    StreamState,
+    read_state,
+    write_state,
+)
 from occ_lab.reporting.pictures import strip
 from occ_lab.reporting.record import to_csv, to_json
 from occ_lab.utils.files import write_whole
@@ -30,6 +37,7 @@ class StreamFiles:
 
     A row is in the table as soon as there is a verdict. The state is written now and then, and says
     how many rows belong to it: those that came later are made again, unless their images are gone.
+    So are all rows where there is no state yet, or a damaged one.
 
     Args:
         directory: the run directory.
@@ -55,8 +63,29 @@ class StreamFiles:
         """The file with a suffix such as ``.csv``; names of tasks may have dots."""
         return self.directory / STREAMS / (self.name + suffix)
 
-    def restore(self, stream: Stream) -> list[str]:
+    def state(self, settings: dict[str, Any]) -> StreamState | None:
+        """What an earlier attempt has learned; a damaged state is named and removed.
+
+        Raises:
+            InputError: it was learned with other settings.
+        """
+        path = self.path(".safetensors")
+        if not path.is_file():
+            return None
+        try:
+            return read_state(path, settings)
+        except DamagedStateError as error:
+            log.warning("%s; the stream begins anew", error)
+            path.unlink()
+            return None
+
+    def restore(self, stream: Stream, listed: Iterable[str]) -> list[str]:
         """Take over what an earlier attempt has left, if there is anything.
+
+        Args:
+            stream: is brought to where the state was saved.
+            listed: the images that are there, as the table names them: rows that came after the
+                state are made again unless their images are gone.
 
         Returns:
             The paths in the table.
@@ -64,19 +93,19 @@ class StreamFiles:
         Raises:
             InputError: the state was learned with other settings.
         """
-        if not self.path(".safetensors").is_file():
-            return []
-        state = read_state(self.path(".safetensors"), stream.settings)
-        stream.restore(state)
-        self.position, self.failed = state.position, state.failed
-        rows: list[dict[str, Any]] = []
-        if self.path(".csv").is_file():
-            with self.path(".csv").open(encoding="utf-8", newline="") as file:
-                every = list(csv.DictReader(file))
-            gone = [row for row in every[state.rows :] if not Path(row["path"]).exists()]
-            rows = every[: state.rows] + gone
-            if len(rows) < len(every):
-                write_whole(self.path(".csv"), to_csv(rows) if rows else "")
+        done = 0
+        state = self.state(stream.settings)
+        if state is not None:
+            stream.restore(state)
+            self.position, self.failed, done = state.position, state.failed, state.rows
+        text, every = table(self.path(".csv"))
+        if len(every) < done:
+            log.warning("%s: %d rows of %d are left", self.path(".csv"), len(every), done)
+        again = set(listed)
+        rows = every[:done] + [row for row in every[done:] if row["path"] not in again]
+        kept = to_csv(rows) if rows else ""
+        if kept != text:
+            write_whole(self.path(".csv"), kept)
         for row in rows:
             self._count(row)
         return [row["path"] for row in rows]
@@ -112,7 +141,9 @@ class StreamFiles:
             self.rejected.append(dict(row))
 
     def save(self, stream: Stream) -> None:
-        """Write the state."""
+        """Write the state; its rows are on the disk before."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
         rows = self.counts["images"]
         write_state(self.path(".safetensors"), stream.state(self.position, rows, self.failed))
 
@@ -166,6 +197,22 @@ class StreamFiles:
             "re_solves": stream.costs.counts.get("re-solve", 0),
             "milliseconds": stream.costs.milliseconds,
         }
+
+
+def table(path: Path) -> tuple[str, list[dict[str, Any]]]:
+    """The text of a table and its whole rows; a process may have been killed in the midst of one.
+
+    Both are empty if there is no table.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return "", []
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    rows = list(reader) if "path" in (reader.fieldnames or ()) else []
+    if rows and not text.endswith("\n"):
+        rows.pop()
+    return text, [row for row in rows if None not in row and None not in row.values()]
 
 
 def as_written(path: Path) -> str:

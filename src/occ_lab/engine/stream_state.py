@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,10 @@ from occ_lab.utils.files import whole_file
 
 FACTS = "occ_lab"  # the key of the metadata
 FRAMES = (("height", "width"), ("tile", "overlap"), ("resize", "crop"))  # what describes one
+
+
+class DamagedStateError(InputError):
+    """A file that holds no state of a stream, or a damaged one."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +79,19 @@ def write_state(path: Path, state: StreamState) -> None:
         "peaks": state.peaks,
         "latest": state.latest,
     }
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    facts["checksum"] = checksum(tensors)
     with whole_file(path) as scratch:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()},
-            scratch,
-            {FACTS: json.dumps(facts)},
-        )
+        save_file(tensors, scratch, {FACTS: json.dumps(facts)})
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> int:
+    """Of all bytes, in the order of the names."""
+    value = 0
+    for name in sorted(tensors):
+        content = tensors[name].cpu().reshape(-1).view(torch.uint8).numpy()
+        value = zlib.crc32(content.tobytes(), value)
+    return value
 
 
 def read_state(path: Path, settings: dict[str, Any]) -> StreamState:
@@ -89,14 +102,17 @@ def read_state(path: Path, settings: dict[str, Any]) -> StreamState:
         settings: those of the stream that goes on with it.
 
     Raises:
-        InputError: the file holds no state, or one that was learned with other settings.
+        DamagedStateError: the file holds no state, or a damaged one.
+        InputError: it was learned with other settings.
     """
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()[FACTS])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise InputError(
+        if checksum(tensors) != facts.get("checksum", checksum(tensors)):
+            raise ValueError("its content has changed")
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedStateError(
             f"state: {path} is not the state of a stream ({type(error).__name__}); name a file "
             "that `python -m occ_lab.stream` has written, streams/*.safetensors"
         ) from error

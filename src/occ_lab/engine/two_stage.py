@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from occ_lab.backbones.learned import SUFFIX
+from occ_lab.backbones.learned import SUFFIX, load_encoder
 from occ_lab.data.base import Benchmark
 from occ_lab.engine.job import NoWatcher, Watcher
-from occ_lab.engine.representation import FIGURES, RepresentationPlan, learn
+from occ_lab.engine.representation import CHECKPOINT, FIGURES, RepresentationPlan, learn
 from occ_lab.engine.stopping import resumable
-from occ_lab.reporting.record import leads, mean_metrics, to_json
+from occ_lab.reporting.record import figures_in, leads, mean_metrics, to_json
 from occ_lab.reporting.tables.two_stage import stages_table
+from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import write_whole
+from occ_lab.utils.scratch import visible
+
+log = logging.getLogger(__name__)
 
 BACKBONES, STAGE1, DENSITIES = "backbones", "stage1", "densities"  # folders of a run directory
 
 
 def begun(directory: Path) -> bool:
     """Whether a run directory holds an encoder, or a training that was stopped."""
-    finished = directory.glob(f"{BACKBONES}/*{SUFFIX}")
-    return any(finished) or any(directory.glob(f"{STAGE1}/*/last.ckpt"))
+    made = visible(directory, f"{BACKBONES}/*{SUFFIX}")
+    return bool(made or visible(directory, f"{STAGE1}/*/{CHECKPOINT}"))
 
 
 def learn_encoders(
@@ -58,8 +63,12 @@ def learn_encoders(
         for number, task in enumerate(tasks, start=1):
             title = f"{plan.name}, {task} ({number} of {len(tasks)})"
             target = directory / BACKBONES / f"{task}{SUFFIX}"
+            if leads() and not is_sound(target, directory / STAGE1 / task / FIGURES):
+                target.unlink(missing_ok=True)
             if target.is_file():
                 console.print(f"{title}: trained before, skipped")
+                if leads():  # of a process that was killed just before it removed it
+                    (directory / STAGE1 / task / CHECKPOINT).unlink(missing_ok=True)
             else:
                 console.rule(title, align="left")
                 folder = directory / STAGE1 / task
@@ -72,6 +81,19 @@ def learn_encoders(
         return {}
     files = {task: directory / STAGE1 / task / FIGURES for task in tasks}
     return {task: json.loads(path.read_text(encoding="utf-8")) for task, path in files.items()}
+
+
+def is_sound(encoder: Path, figures: Path) -> bool:
+    """Whether an encoder and what its training has said are there; damage is named in the log."""
+    if not encoder.is_file():
+        return False
+    try:
+        load_encoder(encoder)
+        figures_in(figures)
+    except (InputError, OSError) as error:
+        log.warning("%s; it is trained anew", error)
+        return False
+    return True
 
 
 def encoders_done(done: list[str], tasks: list[str]) -> str:

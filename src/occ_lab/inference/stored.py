@@ -14,6 +14,7 @@ from occ_lab.engine.calibrate import CALIBRATION, read_calibration
 from occ_lab.metrics.calibration import RATE, Calibration
 from occ_lab.utils.errors import InputError, MissingError
 from occ_lab.utils.plain import read_yaml
+from occ_lab.utils.scratch import visible
 
 CHECKPOINT = Path("checkpoints", "last.ckpt")
 # Keys of a part's configuration that are no arguments of its class.
@@ -85,11 +86,7 @@ def stored_run(directory: Path, task: str | None = None) -> Stored:
         InputError: there is no such run or task, or the run is an ensemble.
     """
     kept = directory / "config.yaml"
-    tasks = sorted(
-        path.parents[1].name
-        for path in directory.glob(f"tasks/*/{CHECKPOINT}")
-        if not path.parents[1].name.startswith(".")
-    )
+    tasks = sorted(path.parents[1].name for path in visible(directory, f"tasks/*/{CHECKPOINT}"))
     if not kept.is_file() or not tasks:
         raise MissingError(
             f"{directory.absolute()} holds no trained detector; name the run directory that "

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,6 +18,10 @@ import yaml
 
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import whole_folder, write_whole
+from occ_lab.utils.scratch import clean, visible
+from occ_lab.utils.whole_zip import is_whole
+
+log = logging.getLogger(__name__)
 
 # Configuration keys that do not affect the metrics of a task.
 NOT_COMPARED = (
@@ -38,7 +43,8 @@ class RunRecord:
 
     Each finished task is a folder ``tasks/NAME`` with its ``metrics.json``, ``scores.csv``,
     ``maps/`` and ``checkpoints/``, put there by one rename. ``metrics.json`` and ``scores.csv`` of
-    the run are written again from the finished tasks after each.
+    the run are written again from the finished tasks after each, and where a run that is resumed
+    does not have them as they should be. A finished task that is damaged is made again.
 
     Of the processes of a distributed run, only the first one writes.
 
@@ -51,6 +57,7 @@ class RunRecord:
 
     Attributes:
         leads: whether this process is the one that writes.
+        damaged: the tasks whose files are cut or changed, which are made again.
 
     Raises:
         InputError: ``directory`` has finished tasks and ``resume`` is off, or they were made with
@@ -67,14 +74,42 @@ class RunRecord:
         self.directory = directory
         self.header = dict(header)
         self.leads = leads()
+        self.damaged: set[str] = set()
         if self.leads:
-            keep_settings(directory, settings, resume, begun=bool(self.finished))
+            begun = holds_tasks(directory) or bool(visible(directory, "training/*/*.ckpt"))
+            keep_settings(directory, settings, resume, begun)
+            for path in task_files(directory):
+                if problem := self._problem_of(path.parent):
+                    log.warning("%s: %s; the task is not finished", path.parent, problem)
+                    self.damaged.add(path.parent.name)
+            if self.finished and not self._summary_is_current():
+                self._write_summary()
 
     @property
     def finished(self) -> dict[str, dict[str, Any]]:
-        """The figures of each finished task, by name."""
-        found = sorted(self.directory.glob("tasks/*/metrics.json"))
-        return {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in found}
+        """The figures of each finished task, by name.
+
+        Raises:
+            InputError: those of a task are damaged.
+        """
+        found = {path.parent.name: path for path in task_files(self.directory)}
+        return {name: figures_in(path) for name, path in found.items() if name not in self.damaged}
+
+    def _problem_of(self, task: Path) -> str:
+        """What is wrong with the files of a finished task; empty if nothing is."""
+        try:
+            figures = figures_in(task / "metrics.json")
+            rows = self.scores(task.name)
+        except (InputError, OSError, ValueError, csv.Error) as error:
+            return str(error)
+        if any(None in row or None in row.values() for row in rows) or len(rows) != figures.get(
+            "n_test", len(rows)
+        ):
+            return "scores.csv is damaged"
+        for checkpoint in sorted(task.glob("checkpoints/*.ckpt")):
+            if not is_whole(checkpoint):
+                return f"checkpoints/{checkpoint.name} is damaged"
+        return ""
 
     @contextmanager
     def task(self, name: str) -> Iterator[Path]:
@@ -86,7 +121,12 @@ class RunRecord:
             with tempfile.TemporaryDirectory() as dropped:
                 yield Path(dropped)
             return
-        with whole_folder(self.directory / "tasks" / name) as folder:
+        target = self.directory / "tasks" / name
+        if target.exists() and name not in self.finished:
+            (target / "metrics.json").unlink(missing_ok=True)  # what is left is no finished task
+            shutil.rmtree(target)
+            self.damaged.discard(name)
+        with whole_folder(target) as folder:
             yield folder
         self._write_summary()
 
@@ -98,21 +138,61 @@ class RunRecord:
         """Remove the states of a task that is finished."""
         if self.leads:
             shutil.rmtree(self.directory / "training" / task, ignore_errors=True)
-            if not any((self.directory / "training").glob("*")):
-                shutil.rmtree(self.directory / "training", ignore_errors=True)
+            with suppress(OSError):  # there are those of other tasks, or none
+                (self.directory / "training").rmdir()
+
+    def _summary(self) -> tuple[dict[str, Any], str]:
+        """What ``metrics.json`` says below its header, and the text of ``scores.csv``."""
+        tasks = self.finished
+        rows = [row for name in tasks for row in self.scores(name)]
+        return {"tasks": tasks, "mean": mean_metrics(tasks)}, to_csv(rows)
 
     def _write_summary(self) -> None:
-        tasks = self.finished
-        summary = {**self.header, "tasks": tasks, "mean": mean_metrics(tasks)}
-        write_whole(self.directory / "metrics.json", to_json(summary))
-        rows = [row for name in tasks for row in self.scores(name)]
-        write_whole(self.directory / "scores.csv", to_csv(rows))
+        figures, scores = self._summary()
+        write_whole(self.directory / "metrics.json", to_json({**self.header, **figures}))
+        write_whole(self.directory / "scores.csv", scores)
+
+    def _summary_is_current(self) -> bool:
+        """Whether both files are there and say what the finished tasks say."""
+        figures, scores = self._summary()
+        try:
+            there = figures_in(self.directory / "metrics.json")
+            text = (self.directory / "scores.csv").read_text(encoding="utf-8")
+        except (InputError, OSError, ValueError):
+            return False
+        there = {key: there.get(key) for key in figures}
+        return to_json(there) == to_json(figures) and text == scores
 
     def scores(self, name: str) -> list[dict[str, Any]]:
         """The rows of a finished task's ``scores.csv``, with the task's name added."""
         path = self.directory / "tasks" / name / "scores.csv"
         with path.open(encoding="utf-8", newline="") as stream:
             return [{**row, "task": name} for row in csv.DictReader(stream)]
+
+
+def task_files(directory: Path) -> list[Path]:
+    """The ``metrics.json`` of each finished task of a run directory, in order."""
+    return visible(directory, "tasks/*/metrics.json")
+
+
+def holds_tasks(directory: Path) -> bool:
+    """Whether a run directory has a finished task."""
+    return bool(task_files(directory))
+
+
+def figures_in(path: Path) -> dict[str, Any]:
+    """The content of a ``metrics.json``.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is damaged (it holds no figures)")
+    return found
 
 
 def leads() -> bool:
@@ -131,6 +211,8 @@ def keep_settings(
 ) -> None:
     """Write ``settings`` as ``config.yaml``; work that has begun must have the same settings.
 
+    What killed processes have left behind in the directory is removed.
+
     Args:
         directory: of the run.
         settings: plain data.
@@ -148,13 +230,22 @@ def keep_settings(
                 f"{directory} already holds results; add resume=true to complete them, or name "
                 "another directory"
             )
-        earlier = yaml.safe_load(kept.read_text(encoding="utf-8"))
+        try:
+            earlier = yaml.safe_load(kept.read_text(encoding="utf-8"))
+            if not isinstance(earlier, dict):
+                raise ValueError("it holds no settings")
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise InputError(
+                f"resume: {kept}, which has the settings of what is there, cannot be read "
+                f"({' '.join(str(error).split())}); name another directory"
+            ) from error
         changed = differences(earlier, settings, not_compared)
         if changed:
             raise InputError(
                 f"resume: {directory} holds a run with another {', '.join(changed)}; "
                 "repeat its command, or name another directory"
             )
+    clean(directory)
     write_whole(kept, yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
 
 

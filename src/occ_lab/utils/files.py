@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from occ_lab.utils.scratch import scratch_beside
 
 LONGEST = 200  # bytes of a name that folders and files are named after; 255 with what is added
 FAILURE = "error.txt"  # of a failed job: one line that sums up the error, then all of it
@@ -65,12 +65,6 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def scratch_beside(target: Path) -> Path:
-    """A hidden name beside ``target`` that nothing has; the parents of ``target`` are made."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return target.parent / f".{target.name}.{secrets.token_hex(4)}"
-
-
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A scratch folder that becomes ``target`` when the block ends without an error.
@@ -86,26 +80,26 @@ def whole_folder(target: Path) -> Iterator[Path]:
         The scratch folder to write into.
 
     Example:
-        >>> with tempfile.TemporaryDirectory() as base:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as base:
         ...     with whole_folder(Path(base, "run")) as scratch:
         ...         _ = (scratch / "metrics.json").write_text("{}")
         ...     [path.name for path in Path(base, "run").iterdir()]
         ['metrics.json']
     """
-    scratch = scratch_beside(target)
-    scratch.mkdir()
-    try:
-        yield scratch
-        for path in [*scratch.rglob("*"), scratch]:
-            sync(path)
+    with scratch_beside(target, folder=True) as scratch:
         try:
-            scratch.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-        sync(target.parent)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            yield scratch
+            for path in [*scratch.rglob("*"), scratch]:
+                sync(path)
+            try:
+                scratch.rename(target)
+            except OSError:
+                if not target.is_dir():
+                    raise
+            sync(target.parent)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager
@@ -118,34 +112,40 @@ def whole_file(target: Path) -> Iterator[Path]:
     Yields:
         The scratch file to write to.
     """
-    scratch = scratch_beside(target)
-    scratch.touch(exist_ok=False)
-    try:
-        yield scratch
-        sync(scratch)
-        scratch.replace(target)
-        sync(target.parent)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with scratch_beside(target, folder=False) as scratch:
+        try:
+            yield scratch
+            sync(scratch)
+            scratch.replace(target)
+            sync(target.parent)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 @contextmanager
-def whole_files(folder: Path) -> Iterator[Path]:
-    """A scratch folder whose files move into ``folder`` when the block ends without an error.
+def whole_files(target: Path) -> Iterator[Path]:
+    """A scratch folder whose files move beside ``target`` when the block ends without an error.
 
     Args:
-        folder: where the files go; it is made, with its parents.
+        target: the main one of the files, whose parents are made. An earlier one is removed before
+            the others move, and it moves last, so that it never stands beside files of another.
 
     Yields:
         The scratch folder to write into.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as name:
-        yield Path(name)
-        for file in Path(name).iterdir():
-            sync(file)
-            file.replace(folder / file.name)
-    sync(folder)
+    with scratch_beside(target, folder=True) as scratch:
+        try:
+            yield scratch
+            others = sorted(file for file in scratch.iterdir() if file.name != target.name)
+            for file in scratch.iterdir():
+                sync(file)
+            if others:
+                target.unlink(missing_ok=True)
+            for file in [*others, scratch / target.name]:
+                file.replace(target.parent / file.name)
+            sync(target.parent)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_whole(target: Path, text: str) -> None:

@@ -18,6 +18,7 @@ import yaml
 from occ_lab.metrics.curves import auroc
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import FAILURE
+from occ_lab.utils.scratch import visible
 
 MARKS = ("metrics.json", "config.yaml", ".hydra")  # any of these marks a folder of a run
 AGREE = 1e-4  # by how much the AUROC of scores.csv may differ from that of metrics.json
@@ -250,7 +251,7 @@ def read_task(folder: Path, name: str, figures: Any, rows: list[dict[str, str]])
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures of the worst misses by rank, the number at the start of their names."""
-    return sorted(folder.glob("*.png"), key=lambda path: natural(path.name))
+    return sorted(visible(folder, "*.png"), key=lambda path: natural(path.name))
 
 
 def read_overrides(path: Path) -> list[str] | None:

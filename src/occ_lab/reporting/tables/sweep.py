@@ -17,8 +17,10 @@ from occ_lab.reporting.report.groups import spread
 from occ_lab.reporting.report.tables import spread_text
 from occ_lab.reporting.tables.results import TITLES, seconds
 from occ_lab.utils.files import FAILURE
+from occ_lab.utils.scratch import visible
 
 SHOWN = (METRICS[0], *METRICS[3:])  # image AUROC and what pixels have
+OVERRIDES = Path(".hydra", "overrides.yaml")
 REPEATED_BY = ("seed", "resume")  # keys in which the runs of one group may differ
 
 
@@ -54,12 +56,11 @@ class Job:
 def jobs_of(directory: Path) -> list[Job]:
     """The jobs below a sweep's directory, by number."""
     folders = sorted(
-        (path.parents[1] for path in directory.glob("*/.hydra/overrides.yaml")),
+        (path for path in visible(directory, "*") if (path / OVERRIDES).is_file()),
         key=lambda folder: (len(folder.name), folder.name),
     )
     commands = [
-        yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-        for folder in folders
+        yaml.safe_load((folder / OVERRIDES).read_text(encoding="utf-8")) for folder in folders
     ]
     shared = set.intersection(*map(set, commands)) if len(commands) > 1 else set()
     return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import shlex
@@ -22,6 +21,7 @@ from occ_lab.config.errors import UserError, messages_alone, user_messages
 from occ_lab.config.typed import quoted
 from occ_lab.utils.exclusive import exclusive
 from occ_lab.utils.files import FAILURE, write_whole
+from occ_lab.utils.plain import read_json
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def perform(
     results = directory / "metrics.json"
     if not results.is_file():
         return math.nan
-    mean = json.loads(results.read_text(encoding="utf-8"))["mean"]
+    mean = read_json(results)["mean"]
     return float(mean.get("image_auroc", math.nan))
 
 

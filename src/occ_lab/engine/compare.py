@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +34,7 @@ from occ_lab.reporting.tables.compare import (
 from occ_lab.reporting.tables.results import calibration_table
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import write_whole
+from occ_lab.utils.plain import read_json
 
 METHODS = "methods"  # folder of the run directories, one for each method
 MEASURED = "measured.json"  # in the folder of a task: what a comparison adds to its metrics
@@ -156,7 +156,7 @@ def rows_of(records: Mapping[str, RunRecord]) -> list[Row]:
                     values[number] - values[best], drawn[number] - drawn[best]
                 )
         folders = [record.directory / "tasks" / task for task in tasks]
-        measures = [json.loads((each / MEASURED).read_text(encoding="utf-8")) for each in folders]
+        measures = [read_json(each / MEASURED) for each in folders]
         sizes = [(each / "checkpoints" / "last.ckpt").stat().st_size for each in folders]
         pasted = [each["pasted_auroc"] for each in measures if each["pasted_auroc"] is not None]
         rows.append(

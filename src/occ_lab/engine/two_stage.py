@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from occ_lab.reporting.record import figures_in, leads, mean_metrics, to_json
 from occ_lab.reporting.tables.two_stage import stages_table
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import write_whole
+from occ_lab.utils.plain import read_json
 from occ_lab.utils.scratch import visible
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def learn_encoders(
     if not leads():
         return {}
     files = {task: directory / STAGE1 / task / FIGURES for task in tasks}
-    return {task: json.loads(path.read_text(encoding="utf-8")) for task, path in files.items()}
+    return {task: read_json(path) for task, path in files.items()}
 
 
 def is_sound(encoder: Path, figures: Path) -> bool:

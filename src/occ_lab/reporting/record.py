@@ -18,6 +18,7 @@ import yaml
 
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import whole_folder, write_whole
+from occ_lab.utils.plain import read_json, read_yaml
 from occ_lab.utils.scratch import clean, visible
 from occ_lab.utils.whole_zip import is_whole
 
@@ -186,12 +187,9 @@ def figures_in(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it is damaged.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error})") from error
+    found = read_json(path)
     if not isinstance(found, dict):
-        raise InputError(f"{path} is damaged (it holds no figures)")
+        raise InputError(f"{path} holds no figures")
     return found
 
 
@@ -231,14 +229,11 @@ def keep_settings(
                 "another directory"
             )
         try:
-            earlier = yaml.safe_load(kept.read_text(encoding="utf-8"))
+            earlier = read_yaml(kept)
             if not isinstance(earlier, dict):
-                raise ValueError("it holds no settings")
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise InputError(
-                f"resume: {kept}, which has the settings of what is there, cannot be read "
-                f"({' '.join(str(error).split())}); name another directory"
-            ) from error
+                raise InputError(f"{kept} cannot be read (it holds no settings)")
+        except InputError as error:
+            raise InputError(f"resume: {error}; name another directory") from error
         changed = differences(earlier, settings, not_compared)
         if changed:
             raise InputError(

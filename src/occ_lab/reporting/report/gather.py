@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import re
@@ -18,6 +17,7 @@ import yaml
 from occ_lab.metrics.curves import auroc
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import FAILURE
+from occ_lab.utils.plain import read_json, read_yaml
 from occ_lab.utils.scratch import visible
 
 MARKS = ("metrics.json", "config.yaml", ".hydra")  # any of these marks a folder of a run
@@ -179,7 +179,7 @@ def one_line(error: Exception) -> str:
 
 def parse_run(folder: Path) -> Run:
     """Read all files of a run; a damaged one raises an error of Python, YAML or CSV."""
-    summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    summary = read_json(folder / "metrics.json")
     if not isinstance(summary, dict) or not isinstance(summary.get("tasks"), dict):
         raise ValueError("metrics.json has no tasks")
     if not summary["tasks"]:
@@ -271,7 +271,7 @@ def derived_keys(path: Path) -> frozenset[str]:
 
 def content(path: Path) -> Any:
     """The content of a YAML file; interpolations stay text."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return read_yaml(path)
 
 
 def flat(node: Any, key: str = "") -> dict[str, Any]:

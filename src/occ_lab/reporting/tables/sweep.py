@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import yaml
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -17,6 +15,7 @@ from occ_lab.reporting.report.groups import spread
 from occ_lab.reporting.report.tables import spread_text
 from occ_lab.reporting.tables.results import TITLES, seconds
 from occ_lab.utils.files import FAILURE
+from occ_lab.utils.plain import read_json, read_yaml
 from occ_lab.utils.scratch import visible
 
 SHOWN = (METRICS[0], *METRICS[3:])  # image AUROC and what pixels have
@@ -59,9 +58,7 @@ def jobs_of(directory: Path) -> list[Job]:
         (path for path in visible(directory, "*") if (path / OVERRIDES).is_file()),
         key=lambda folder: (len(folder.name), folder.name),
     )
-    commands = [
-        yaml.safe_load((folder / OVERRIDES).read_text(encoding="utf-8")) for folder in folders
-    ]
+    commands = [read_yaml(folder / OVERRIDES) for folder in folders]
     shared = set.intersection(*map(set, commands)) if len(commands) > 1 else set()
     return [
         job
@@ -75,7 +72,7 @@ def read_jobs(folder: Path, overrides: list[str]) -> list[Job]:
     stages = folder / "two_stage.json"
     if not stages.is_file() or (folder / FAILURE).is_file():
         return [read_job(folder, overrides)]
-    densities = json.loads(stages.read_text(encoding="utf-8"))["densities"]
+    densities = read_json(stages)["densities"]
     return [
         Job(folder.name, [*overrides, name], run["mean"], sum(map(seconds, run["tasks"].values())))
         for name, run in densities.items()
@@ -90,7 +87,7 @@ def read_job(folder: Path, overrides: list[str]) -> Job:
     results = folder / "metrics.json"
     if not results.is_file():
         return Job(folder.name, overrides, problem="has no results")
-    found: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_json(results)
     return Job(folder.name, overrides, found["mean"], sum(map(seconds, found["tasks"].values())))
 
 

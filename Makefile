@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install run test lint bench clean
+.PHONY: help install run test lint bench faults clean
 
 help:
 	@echo "make run      train and test on the embedded data (sets up $(VENV) first)"
 	@echo "make test     linter, formatter check, type check, tests"
 	@echo "make lint     the first three of them"
 	@echo "make bench    time whole runs against one backbone pass, into experiments/benchmark/"
+	@echo "make faults   kills, damaged files, races and power cuts, counted in experiments/faults/"
 	@echo "make clean    remove $(VENV) and what tools left behind"
 
 $(READY): pyproject.toml constraints.txt
@@ -33,6 +34,9 @@ test: lint
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+faults: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.faults.study --again
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

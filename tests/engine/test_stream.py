@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,69 @@ def test_a_stopped_stream_goes_on_to_the_same_end(
         assert ours == theirs
     assert len(taken) == 11 + 12  # what was saved was not done again
     assert list(files.failed) == list(undisturbed.failed) == [str(tmp_path / "no.png")]
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "absent"])
+def test_a_damaged_state_is_named_and_the_stream_begins_anew(
+    line: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    for out in ("whole", "again"):
+        followed(line[:6], tmp_path / out, StreamPlan())
+    kept = state(tmp_path / "again")
+    content = bytearray(kept.read_bytes())
+    if damage == "absent":  # killed before the first one was saved
+        kept.unlink()
+    else:
+        content[-5] ^= 1
+        kept.write_bytes(content[: len(content) // (2 if damage == "cut" else 1)])
+    followed(line[:6], tmp_path / "again", StreamPlan())
+    assert rows(tmp_path / "again") == rows(tmp_path / "whole")
+    assert kept.read_bytes() == state(tmp_path / "whole").read_bytes()
+    named = f"{kept} is not the state of a stream" in caplog.text
+    assert named == (damage != "absent")
+
+
+@pytest.mark.parametrize("cut", ["half a row", "half a header", "no end of a line"])
+def test_a_row_that_was_cut_is_made_again(line: list[Path], tmp_path: Path, cut: str) -> None:
+    followed(line[:6], tmp_path, StreamPlan())
+    table = tmp_path / "streams" / "input.csv"
+    whole = table.read_text()
+    lines = whole.splitlines(keepends=True)
+    followed(line[:4], tmp_path / "four", StreamPlan())
+    shutil.copy(state(tmp_path / "four"), state(tmp_path))
+    if cut == "half a header":
+        state(tmp_path).unlink()
+        table.write_text(lines[0][:9])
+    else:
+        end = lines[5][:-1] if cut == "no end of a line" else lines[5][: len(lines[5]) // 2]
+        table.write_text("".join(lines[:5]) + end)
+    followed(line[:6], tmp_path, StreamPlan())
+    assert table.read_text() == whole
+
+
+def test_the_rows_that_a_state_counts_may_have_been_taken_away(
+    line: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    followed(line[:4], tmp_path, StreamPlan())
+    (tmp_path / "streams" / "input.csv").unlink()
+    stream, _ = followed(line[:6], tmp_path, StreamPlan())
+    assert "input.csv: 0 rows of 4 are left" in caplog.text
+    assert stream.online is not None
+    assert stream.online.images == 6
+    assert len(rows(tmp_path)) == 2
+
+
+def test_images_of_one_file_are_not_done_twice(line: list[Path], tmp_path: Path) -> None:
+    followed(line[:4], tmp_path, StreamPlan())
+    files, listed = StreamFiles(tmp_path, "input"), [f"digits.idx#{n}" for n in range(6)]
+    with (tmp_path / "streams" / "input.csv").open("a") as table:
+        table.write("digits.idx#4,1,1,,1\n")  # after the state; there is no such file
+    made = job(line[:4])
+    frame = made.benchmark.preprocessing("input")
+    streams = Streams(StreamPlan(), tmp_path)
+    stream = streams.stream(made, made.trainer([], [], 1), frame)
+    assert len(files.restore(stream, listed)) == 4
+    assert len(rows(tmp_path)) == 4
 
 
 def test_it_stops_between_two_images_with_its_state_saved(

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from occ_lab.backbones.learned import LearnedBackbone
 from occ_lab.data.datasets.class_folder import ClassFolder
@@ -29,6 +31,37 @@ def test_every_task_gets_an_encoder_once(
     capsys.readouterr()
     assert learn_encoders(plan(epochs=1), toys, directory) == found
     assert capsys.readouterr().out.count("trained before, skipped") == 2
+
+
+@pytest.mark.parametrize(
+    "damaged", ["backbones/dot.safetensors", "stage1/dot/stage1.json", "stage1/dot/last.ckpt"]
+)
+def test_a_damaged_part_is_named_and_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damaged: str
+) -> None:
+    toys = ClassFolder(root=class_tree(tmp_path / "toys"), resize=8, crop=8)
+    directory = tmp_path / "out"
+    learn_encoders(plan(epochs=1), toys, directory)
+    encoder = directory / "backbones" / "dot.safetensors"
+    whole = {name: values.clone() for name, values in load_file(encoder).items()}
+    if damaged.endswith("last.ckpt"):
+        encoder.unlink()
+        (directory / damaged).write_bytes(b"PK")
+    else:
+        (directory / damaged).write_bytes((directory / damaged).read_bytes()[:-9])
+    assert learn_encoders(plan(epochs=1), toys, directory)["dot"]["steps"] == 1
+    again = load_file(encoder)
+    assert all(torch.equal(values, again[name]) for name, values in whole.items())
+    assert str(directory / damaged) in caplog.text
+
+
+def test_a_checkpoint_that_a_kill_has_left_behind_is_removed(tmp_path: Path) -> None:
+    toys = ClassFolder(root=class_tree(tmp_path / "toys"), resize=8, crop=8)
+    learn_encoders(plan(epochs=1), toys, tmp_path / "out")
+    left = tmp_path / "out" / "stage1" / "dot" / "last.ckpt"
+    left.touch()
+    learn_encoders(plan(epochs=1), toys, tmp_path / "out")
+    assert not left.exists()
 
 
 def test_the_summary_has_stage_1_and_the_means_of_each_density(

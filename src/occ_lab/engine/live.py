@@ -152,7 +152,8 @@ class Stream:
     Attributes:
         online: updates the detector; None where it stays as it is.
         reference: gives the p-values.
-        costs: of each step.
+        costs: of each step in this process.
+        re_solves: how often the projector was solved for.
 
     Raises:
         InputError: a state was learned with other settings, the detector cannot learn from it, or
@@ -186,6 +187,7 @@ class Stream:
         self.refuse = self.overkill if self.plan.refuse is None else self.plan.refuse
         check_rate(self.overkill, self.plan.window, calibration)
         self.costs = Costs()
+        self.re_solves = 0
         self.online: Online | None = None
         if self.plan.learn and (self.plan.states or not why_frozen(self.detector)):
             self.online = Online(self.detector, self.plan.half_life, self.plan.refresh)
@@ -330,6 +332,7 @@ class Stream:
         if self.online is not None and (self.online.due or (always and self.online.fresh)):
             with self.costs.of("re-solve"):
                 self.online.solve()
+            self.re_solves += 1
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -366,6 +369,7 @@ class Stream:
             rows,
             dict(failed or {}),
             self.settings,
+            self.re_solves,
         )
 
     def save(self, path: str | Path) -> None:
@@ -393,6 +397,7 @@ class Stream:
         if self.online is not None and state.learned is not None:
             self.online.forget()
             self.online.restore(state.learned)
+        self.re_solves = state.re_solves
         self.reference.restore(
             state.scores.tolist(), state.peaks.tolist(), state.fixed, state.latest.tolist()
         )

@@ -194,7 +194,7 @@ class StreamFiles:
             **counts,
             "undecided": counts["images"] - counts["accepted"] - counts["rejected"],
             "overkill": stream.overkill,
-            "re_solves": stream.costs.counts.get("re-solve", 0),
+            "re_solves": stream.re_solves,
             "milliseconds": stream.costs.milliseconds,
         }
 

@@ -40,6 +40,7 @@ class StreamState:
         position: how many images of the stream are done.
         rows: how many of them are in the table; the others could not be read.
         failed: these, and why.
+        re_solves: how often the projector was solved for.
         settings: by name, all that must be the same where the stream goes on.
     """
 
@@ -52,6 +53,7 @@ class StreamState:
     rows: int
     failed: dict[str, str]
     settings: dict[str, Any]
+    re_solves: int = 0
 
     @property
     def frame(self) -> Frame | None:
@@ -70,6 +72,7 @@ def write_state(path: Path, state: StreamState) -> None:
         "position": state.position,
         "rows": state.rows,
         "failed": state.failed,
+        "re_solves": state.re_solves,
         "settings": state.settings,
     }
     learned = {} if state.learned is None else state.learned.tensors
@@ -135,4 +138,5 @@ def read_state(path: Path, settings: dict[str, Any]) -> StreamState:
         rows=facts["rows"],
         failed=facts.get("failed", {}),
         settings=earlier,
+        re_solves=facts.get("re_solves", 0),
     )

@@ -1,0 +1,134 @@
+"""Faults, injected and counted: ``make faults``, or ``python -m experiments.faults.study``."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from experiments.faults.cases import CASES
+from experiments.faults.crashes import Campaign
+from experiments.faults.images import fuzz
+from experiments.faults.power_cut import NotAllowedError, power_cuts
+from experiments.faults.races import in_one_cache, in_one_directory
+from experiments.trial import record, table
+from occ_lab.utils.files import write_whole
+
+HERE = Path(__file__).parent
+FILES = 1000
+PROCESSES = 8
+POWER_CUTS = 40
+KILLS = "kills | "
+
+
+def main() -> None:
+    """Run what is not recorded yet, then write the page; the exit code is 1 if anything is lost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=HERE, help="of results.json and README.md")
+    parser.add_argument("--again", action="store_true", help="forget what is recorded")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    if asked.again:
+        (asked.out / "results.json").unlink(missing_ok=True)
+    results = record(asked.out / "results.json", trials())
+    write_whole(asked.out / "README.md", report(results))
+    lost = [each for found in results.values() for each in found.get("lost", [])]
+    print("\n".join(lost))
+    injected = sum(found.get("injected", 0) for found in results.values())
+    print(f"{injected} faults injected, {injected - len(lost)} survived, {len(lost)} lost")
+    raise SystemExit(bool(lost))
+
+
+def trials() -> Iterator[tuple[str, Any]]:
+    """What is tried, by its key in the results."""
+    yield "damaged image files", fuzzed
+    for name in CASES:
+        yield f"{KILLS}{name}", partial(killed, name)
+    yield "processes at once, one cache", partial(raced, in_one_cache)
+    yield "processes at once, one run directory", partial(raced, in_one_directory)
+    yield "power cuts", cut
+
+
+def killed(name: str) -> dict[str, Any]:
+    """A command killed before each change that it makes."""
+    with tempfile.TemporaryDirectory() as folder:
+        campaign = Campaign(CASES[name], Path(folder, "kills"))
+        found = campaign.run(campaign.points(), partial(print, f"{name}:", flush=True))
+    return found.as_dict()
+
+
+def fuzzed() -> dict[str, Any]:
+    """Damaged files, checked and read."""
+    with tempfile.TemporaryDirectory() as folder:
+        found, outcomes = fuzz(FILES, Path(folder, "images"))
+    return {**found.as_dict(), "outcomes": outcomes}
+
+
+def raced(race: Any) -> dict[str, Any]:
+    """Processes that are started at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        found: dict[str, Any] = race(PROCESSES, Path(folder, "race")).as_dict()
+    return found
+
+
+def cut() -> dict[str, Any]:
+    """Power cuts, where a disk can be mounted."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return power_cuts(POWER_CUTS, Path(folder, "power")).as_dict()
+        except NotAllowedError as error:
+            return {"skipped": str(error)}
+
+
+def report(results: dict[str, Any]) -> str:
+    """The page."""
+    rows, lost = [], []
+    for key, found in results.items():
+        what = key.replace(KILLS, "kills of ")
+        if "skipped" in found:
+            rows.append([what, "–", "–", f"skipped: {found['skipped']}"])
+            continue
+        rows.append([what, *(str(found[name]) for name in ("injected", "survived"))])
+        rows[-1].append(str(len(found["lost"])))
+        lost += [f"- {what}: {each}" for each in found["lost"]]
+    sums = [
+        sum(found.get(name, 0) for found in results.values()) for name in ("injected", "survived")
+    ]
+    rows.append(["all", *map(str, sums), str(sums[0] - sums[1])])
+    outcomes = results["damaged image files"]["outcomes"]
+    said = ", ".join(f"{count} {name}" for name, count in outcomes.items())
+    return "\n".join(
+        [
+            "# Faults, injected and counted",
+            "",
+            "Kills: each command runs on tiny data and is ended, as by `kill -9`, before each",
+            "change that it makes to its directory: a file opened to be written, a name given,",
+            "removed or changed. Then the same command runs again. It has survived if the exit",
+            "code, every path, figure, score and weight are those of an undisturbed run.",
+            "",
+            "Damaged image files: bytes flipped, added or removed, files cut, headers of other",
+            "files; PNG, JPEG, BMP, TIFF, WebP, GIF. A file has survived if it is read, or named",
+            "by an error of ours, in bounded time and memory:",
+            f"{said}.",
+            "",
+            f"Processes at once: {PROCESSES} runs that want the same features, which nobody has",
+            f"yet, and {PROCESSES} in one directory, of which one works and the others say so.",
+            "",
+            "Power cuts: a disk image is copied whenever a name appears during a run, and the run",
+            "goes on with the copy. Where mounting is not allowed, they are skipped.",
+            "",
+            f"Recorded until {date.today()} by `OMP_NUM_THREADS=1 make faults`.",
+            "",
+            *table(["fault", "injected", "survived", "lost"], rows),
+            "",
+            *([*lost, ""] if lost else []),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -287,10 +287,10 @@ class Detector(LightningModule):
         Returns:
             Scores ``[N]`` and maps ``[N, h, w]`` of what the network sees.
         """
-        image = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
         if isinstance(self.frame, Tiles):
             found = [self._score_in_tiles(each, self.frame) for each in pixels]
             return Scores(*(torch.cat(part) for part in zip(*found, strict=True)))
+        image = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
         boxes = None if sizes is None else torch.tensor([self.frame.box(*each) for each in sizes])
         patches = self.score_levels(self.levels({"image": image.to(self.dtype), "box": boxes}))
         maps, scores = self.maps_and_scores(patches, (pixels.shape[1], pixels.shape[2]), boxes)

@@ -62,6 +62,6 @@ def resumed_from(state: Path | None) -> Path | None:
         return None
     if is_whole(state):
         return state
-    log.warning("%s is cut or damaged; the training begins anew", state)
+    log.warning("%s is cut or damaged; the training starts again", state)
     state.unlink()
     return None

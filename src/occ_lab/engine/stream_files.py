@@ -75,7 +75,7 @@ class StreamFiles:
         try:
             return read_state(path, settings)
         except DamagedStateError as error:
-            log.warning("%s; the stream begins anew", error)
+            log.warning("%s; the stream starts again from its first image", error)
             path.unlink()
             return None
 

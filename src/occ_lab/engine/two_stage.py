@@ -91,7 +91,7 @@ def is_sound(encoder: Path, figures: Path) -> bool:
         load_encoder(encoder)
         figures_in(figures)
     except (InputError, OSError) as error:
-        log.warning("%s; it is trained anew", error)
+        log.warning("%s; it is trained again", error)
         return False
     return True
 

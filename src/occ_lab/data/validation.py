@@ -9,9 +9,12 @@ from pathlib import Path
 from occ_lab.data.deep import extremes
 from occ_lab.data.images import Header, header, opened, read_pixels
 from occ_lab.data.items import Item, Split
+from occ_lab.utils.budget import Budget
 from occ_lab.utils.errors import ImageError, InputError
 
 SHOWN = 20
+BYTES = 4  # of a pixel that is decoded
+DECODED = Budget(2**31)  # bytes that all threads together decode at once
 END = 2**16  # bytes at the end of a file in which its end marker is looked for
 
 
@@ -75,7 +78,8 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     found = header(path)
     status = path.stat()
-    check_whole(path, found, status.st_size, status.st_mtime_ns)
+    with DECODED.of(BYTES * found.height * found.width):
+        check_whole(path, found, status.st_size, status.st_mtime_ns)
     return found.height, found.width
 
 

@@ -304,8 +304,9 @@ def readings(
             for source, reading in batch:
                 try:
                     seen[source] = reading.result()
-                except (OSError, ValueError, SyntaxError) as error:  # Pillow's, of damaged files
-                    failed[source] = str(error).splitlines()[0]
+                except (OSError, ValueError, SyntaxError, MemoryError) as error:
+                    # Pillow raises the third one of damaged files, and the last one of huge ones.
+                    failed[source] = (str(error) or type(error).__name__).splitlines()[0]
             pixels = np.array([each.pixels for each in seen.values()])
             yield Readings(list(seen), pixels, [each.size for each in seen.values()], failed)
 

@@ -15,6 +15,7 @@ from experiments.faults.crashes import Campaign
 from experiments.faults.images import fuzz
 from experiments.faults.power_cut import NotAllowedError, power_cuts
 from experiments.faults.races import in_one_cache, in_one_directory
+from experiments.faults.sync_cost import TURNS, sync_cost
 from experiments.trial import record, table
 from occ_lab.utils.files import write_whole
 
@@ -23,6 +24,7 @@ FILES = 1000
 PROCESSES = 8
 POWER_CUTS = 40
 KILLS = "kills | "
+SYNC_COST = "cost of syncing"
 
 
 def main() -> None:
@@ -51,6 +53,7 @@ def trials() -> Iterator[tuple[str, Any]]:
     yield "processes at once, one cache", partial(raced, in_one_cache)
     yield "processes at once, one run directory", partial(raced, in_one_directory)
     yield "power cuts", cut
+    yield SYNC_COST, cost
 
 
 def killed(name: str) -> dict[str, Any]:
@@ -84,10 +87,17 @@ def cut() -> dict[str, Any]:
             return {"skipped": str(error)}
 
 
+def cost() -> dict[str, Any]:
+    """What syncing costs."""
+    with tempfile.TemporaryDirectory() as folder:
+        return sync_cost(Path(folder))
+
+
 def report(results: dict[str, Any]) -> str:
     """The page."""
     rows, lost = [], []
-    for key, found in results.items():
+    faults = {key: found for key, found in results.items() if key != SYNC_COST}
+    for key, found in faults.items():
         what = key.replace(KILLS, "kills of ")
         if "skipped" in found:
             rows.append([what, "–", "–", f"skipped: {found['skipped']}"])
@@ -126,8 +136,24 @@ def report(results: dict[str, Any]) -> str:
             *table(["fault", "injected", "survived", "lost"], rows),
             "",
             *([*lost, ""] if lost else []),
+            *cost_lines(results.get(SYNC_COST)),
         ]
     )
+
+
+def cost_lines(found: dict[str, float] | None) -> list[str]:
+    """The lines on what syncing costs, if it was measured."""
+    if found is None:
+        return []
+    ratio = found["seconds"] / found["without"]
+    return [
+        "Syncing: the default run on one texture, with an empty cache, took "
+        f"{found['seconds']:.2f} s with",
+        f"its {found['syncs']:.0f} calls of `fsync` and {found['without']:.2f} s without any "
+        f"(medians of {TURNS} runs in turn): {ratio:.2f} times",
+        "as long, on the disk of this machine.",
+        "",
+    ]
 
 
 if __name__ == "__main__":

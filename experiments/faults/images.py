@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
-import os
-import resource
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from experiments.faults.crashes import Counted, started
+from experiments.faults.bounded import counted, tried
+from experiments.faults.crashes import Counted
 from occ_lab.data.images import read_pixels
 from occ_lab.data.validation import image_size
 from occ_lab.utils.errors import ImageError
@@ -28,9 +24,6 @@ FORMATS = {  # and the modes that are written
     "GIF": ("P",),
 }
 SIDE = 40
-SECONDS = 10.0  # a file may take
-PATIENCE = 60  # seconds without any result: it hangs
-MEMORY = 3 * 2**30  # bytes beyond what the process has
 READ, NAMED = "read", "named by the check and by the read"
 EARLY, LATE = "named by the check alone", "named by the read alone"
 OUTCOMES = (READ, NAMED, EARLY, LATE)
@@ -81,8 +74,7 @@ def damaged(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
 
 
 def outcome(path: Path) -> str:
-    """How a file is dealt with; text that is none of the outcomes is a fault."""
-    begun = time.perf_counter()
+    """How a file is dealt with: one of the outcomes, or what is wrong."""
     checked = read = ""
     try:
         image_size(path)
@@ -92,29 +84,12 @@ def outcome(path: Path) -> str:
         read_pixels(path)
     except ImageError as error:
         read = str(error)
-    seconds = time.perf_counter() - begun
-    if seconds > SECONDS:
-        return f"took {seconds:.0f} s"
     for said in (checked, read):
         if said and not said.startswith(str(path)):
             return f"the message does not name the file: {said[:200]}"
-    return OUTCOMES[2 * (bool(checked) != bool(read)) + (bool(read))]
-
-
-def try_files(folder: Path, names: list[str], results: Path) -> None:
-    """Note what comes of each file, in a process whose memory is bounded."""
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
-    own = int(pages) * resource.getpagesize()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries warn of what is damaged
-    resource.setrlimit(resource.RLIMIT_AS, (own + MEMORY, own + MEMORY))
-    with results.open("a", encoding="utf-8", buffering=1) as file:
-        for name in names:
-            try:
-                found = outcome(folder / name)
-            except BaseException as error:
-                found = f"{type(error).__name__}: {str(error)[:200]}"
-            file.write(json.dumps([name, found]) + "\n")
-    os._exit(0)
+    if bool(checked) == bool(read):
+        return NAMED if read else READ
+    return EARLY if checked else LATE
 
 
 def fuzz(count: int, base: Path, seed: int = 0) -> tuple[Counted, dict[str, int]]:
@@ -128,47 +103,9 @@ def fuzz(count: int, base: Path, seed: int = 0) -> tuple[Counted, dict[str, int]
     Returns:
         What came of them, and how many had each outcome.
     """
-    folder, results = base / "files", base / "results"
-    folder.mkdir(parents=True)
+    base.mkdir(parents=True)
+    paths = []
     for name, content in damaged(count, seed):
-        (folder / name).write_bytes(content)
-    names = sorted(path.name for path in folder.iterdir())
-    found: dict[str, str] = {}
-    while len(found) < count:
-        left = [name for name in names if name not in found]
-        process = started(try_files, folder, left, results)
-        done = len(found)
-        while process.exitcode is None:
-            process.join(PATIENCE)
-            found = read_results(results)
-            if process.exitcode is None and len(found) == done:
-                process.kill()
-                process.join()
-            done = len(found)
-        found = read_results(results)
-        left = [name for name in names if name not in found]
-        if left:  # the first of these was at work
-            write_result(results, left[0], f"the process hung or died ({process.exitcode})")
-            found = read_results(results)
-    counted = Counted(count)
-    outcomes = dict.fromkeys(OUTCOMES, 0)
-    for name, each in sorted(found.items()):
-        if each in outcomes:
-            outcomes[each] += 1
-        else:
-            counted.lost.append(f"{name}: {each}")
-    return counted, outcomes
-
-
-def write_result(results: Path, name: str, found: str) -> None:
-    """Note what came of a file."""
-    with results.open("a", encoding="utf-8") as file:
-        file.write(json.dumps([name, found]) + "\n")
-
-
-def read_results(results: Path) -> dict[str, str]:
-    """What came of each file so far."""
-    lines: list[Any] = []
-    if results.is_file():
-        lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    return dict(lines)
+        paths.append(base / name)
+        paths[-1].write_bytes(content)
+    return counted(tried(outcome, paths, base / "results"), OUTCOMES)

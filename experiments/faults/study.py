@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.faults.cases import CASES
-from experiments.faults.crashes import Campaign
+from experiments.faults.crashes import Campaign, prepare
+from experiments.faults.hostile import hostile
 from experiments.faults.images import fuzz
 from experiments.faults.power_cut import NotAllowedError, power_cuts
 from experiments.faults.races import in_one_cache, in_one_directory
@@ -25,6 +26,7 @@ PROCESSES = 8
 POWER_CUTS = 40
 KILLS = "kills | "
 SYNC_COST = "cost of syncing"
+IMAGES, RUNS = "damaged image files", "hostile run directories"
 
 
 def main() -> None:
@@ -47,7 +49,8 @@ def main() -> None:
 
 def trials() -> Iterator[tuple[str, Any]]:
     """What is tried, by its key in the results."""
-    yield "damaged image files", fuzzed
+    yield IMAGES, fuzzed
+    yield RUNS, attacked
     for name in CASES:
         yield f"{KILLS}{name}", partial(killed, name)
     yield "processes at once, one cache", partial(raced, in_one_cache)
@@ -68,6 +71,14 @@ def fuzzed() -> dict[str, Any]:
     """Damaged files, checked and read."""
     with tempfile.TemporaryDirectory() as folder:
         found, outcomes = fuzz(FILES, Path(folder, "images"))
+    return {**found.as_dict(), "outcomes": outcomes}
+
+
+def attacked() -> dict[str, Any]:
+    """Run directories that were made to do harm."""
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(CASES["train by gradient"], Path(folder, "given"))
+        found, outcomes = hostile(Path(folder, "given"), Path(folder, "runs"))
     return {**found.as_dict(), "outcomes": outcomes}
 
 
@@ -109,8 +120,10 @@ def report(results: dict[str, Any]) -> str:
         sum(found.get(name, 0) for found in results.values()) for name in ("injected", "survived")
     ]
     rows.append(["all", *map(str, sums), str(sums[0] - sums[1])])
-    outcomes = results["damaged image files"]["outcomes"]
-    said = ", ".join(f"{count} {name}" for name, count in outcomes.items())
+    said = {
+        key: ", ".join(f"{count} {name}" for name, count in results[key]["outcomes"].items())
+        for key in (IMAGES, RUNS)
+    }
     return "\n".join(
         [
             "# Faults, injected and counted",
@@ -123,7 +136,14 @@ def report(results: dict[str, Any]) -> str:
             "Damaged image files: bytes flipped, added or removed, files cut, headers of other",
             "files; PNG, JPEG, BMP, TIFF, WebP, GIF. A file has survived if it is read, or named",
             "by an error of ours, in bounded time and memory:",
-            f"{said}.",
+            f"{said[IMAGES]}.",
+            "",
+            "Hostile run directories: pickles, classes and commands in a checkpoint or the",
+            "`config.yaml`, YAML that grows, deep or cut JSON, absurd sizes and numbers, damaged",
+            "tables. Each is loaded, scored with, reported and resumed. One has survived if no",
+            "code has run, and it ends in a message of ours or as with plain data, in bounded time",
+            "and memory:",
+            f"{said[RUNS]}.",
             "",
             f"Processes at once: {PROCESSES} runs that want the same features, which nobody has",
             f"yet, and {PROCESSES} in one directory, of which one works and the others say so.",

@@ -8,6 +8,7 @@ import pytest
 
 from experiments.faults.cases import CASES
 from experiments.faults.crashes import Campaign, Case, prepare
+from experiments.faults.hostile import hostile
 from experiments.faults.images import EARLY, LATE, damaged, fuzz
 
 FILES = 200
@@ -69,6 +70,13 @@ def test_damaged_images_are_read_or_named(tmp_path: Path) -> None:
     assert (found.injected, found.lost) == (FILES, [])
     assert sum(outcomes.values()) == FILES
     assert outcomes[EARLY] + outcomes[LATE] < FILES // 10
+
+
+def test_hostile_run_directories_run_no_code(brick: Path, tmp_path: Path) -> None:
+    found, outcomes = hostile(brick, tmp_path / "runs", stride=5)
+    assert found.injected > 30
+    assert found.lost == []
+    assert min(outcomes.values()) > 0
 
 
 def test_the_same_files_are_damaged_every_time() -> None:

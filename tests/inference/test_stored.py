@@ -315,6 +315,13 @@ def test_absurd_sizes_are_refused(described_run: Path) -> None:
         (f"tasks/{TASK}/calibration.json", '{"scores": [1, 2', "cannot be read"),
         (f"tasks/{TASK}/calibration.json", '{"scores": ["x"], "peaks": []}', "no calibration"),
         (f"tasks/{TASK}/calibration.json", "[]", "no calibration"),
+        (f"tasks/{TASK}/calibration.json", '{"scores": -1, "peaks": -1}', "no calibration"),
+        (f"tasks/{TASK}/calibration.json", '{"scores": [1], "peaks": []}', "no calibration"),
+        (
+            f"tasks/{TASK}/calibration.json",
+            '{"scores": [1], "peaks": [1], "overkill": 7}',
+            "no calibration",
+        ),
         ("config.yaml", "a: &a [x]\nb: *a\n", "cannot be read .*aliases"),
         ("config.yaml", "- 1\n", "holds no settings"),
     ],

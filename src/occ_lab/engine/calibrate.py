@@ -195,6 +195,11 @@ def read_calibration(path: Path) -> tuple[Calibration | None, float | None]:
     try:
         scores, peaks = (torch.tensor(content[name]).double() for name in ("scores", "peaks"))
         rate = content.get("overkill")  # earlier versions have it in the settings alone
+        if scores.ndim != 1 or scores.shape != peaks.shape or not len(scores):
+            shapes = f"{list(scores.shape)} and {list(peaks.shape)}"
+            raise ValueError(f"scores and peaks must be as many numbers, at least 1, got {shapes}")
+        if rate is not None:
+            check_number("overkill", rate, above=0, at_most=1)
         return Calibration.of(scores, peaks), None if rate is None else float(rate)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         said = f"{type(error).__name__}: {error}"

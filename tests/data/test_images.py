@@ -316,7 +316,7 @@ def test_image_and_mask_stay_together() -> None:
 def test_sizes_are_checked() -> None:
     with pytest.raises(ValueError, match=r"^crop must be .*between 1 and resize=64, got 65"):
         Preprocessing(resize=64, crop=65)
-    with pytest.raises(ValueError, match=r"^resize must be at least 1"):
+    with pytest.raises(ValueError, match=r"^resize must be an integer and >= 1"):
         Preprocessing(resize=0, crop=0)
 
 

@@ -69,7 +69,7 @@ def test_a_failed_job_is_named_and_runs_again_alone(tmp_path: Path) -> None:
 
 
 def test_a_killed_sweep_goes_on_to_the_same_table(bolts: Path, tmp_path: Path) -> None:
-    asked = ["dataset=mvtec", f"dataset.root='{bolts}'", *QUICK, "loss.norm=1,4,16", "seed=0,1"]
+    asked = ["dataset=mvtec", f"dataset.root='{bolts}'", *QUICK, "loss.norm=1,4", "seed=0,1"]
     whole = sweep(*asked, "hydra.sweep.dir=whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     asked += ["hydra.sweep.dir=killed"]
@@ -80,11 +80,11 @@ def test_a_killed_sweep_goes_on_to_the_same_table(bolts: Path, tmp_path: Path) -
         stderr=subprocess.DEVNULL,
     )
     patience = time.monotonic() + 120
-    while len(figures(tmp_path / "killed")) < 2 and time.monotonic() < patience:
+    while not figures(tmp_path / "killed") and time.monotonic() < patience:
         time.sleep(0.02)
     started.send_signal(signal.SIGKILL)
     started.wait()
-    assert 2 <= len(figures(tmp_path / "killed")) < 6
+    assert 1 <= len(figures(tmp_path / "killed")) < 4
     resumed = sweep(*asked, "resume=true", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
@@ -96,15 +96,16 @@ def test_a_killed_sweep_goes_on_to_the_same_table(bolts: Path, tmp_path: Path) -
         ]
         for done in (whole, resumed)
     ]  # but for the seconds
-    assert len(tables[0]) == 3
+    assert len(tables[0]) == 2
     assert tables[0] == tables[1]
 
 
 def test_every_job_may_run_on_two_processes(
     bolts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ["dataset=mvtec", f"dataset.root='{bolts}'", *QUICK, "trainer.accelerator=cpu"]
-    asked += ["loss.solver=closed_form,gradient", "loss.fit.epochs=2", "loss.fit.batch_size=4"]
+    asked = ["dataset=mvtec", f"dataset.root='{bolts}'", "dataset.category=bolt", *QUICK]
+    asked += ["trainer.accelerator=cpu", "loss.solver=closed_form,gradient"]
+    asked += ["loss.fit.epochs=2", "loss.fit.batch_size=4"]
     one = sweep(*asked, "hydra.sweep.dir=one", cwd=tmp_path)
     assert one.returncode == 0, one.stderr
     asked += ["trainer.devices=2", "logger=wandb", "hydra.sweep.dir=two"]
@@ -167,7 +168,6 @@ def test_a_norm_sweep_by_its_name(bolts: Path, tmp_path: Path) -> None:
         "dataset.category=bolt",
         "backbone=efficientnet_lite0",
         *QUICK,
-        *("trainer.accelerator=cpu", "trainer.devices=2"),  # the job repeats its command
         "hydra.sweeper.params={loss.norm:'2',seed:'0'}",
         "hydra.sweep.dir=out",
         cwd=tmp_path,

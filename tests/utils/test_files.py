@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from occ_lab.utils.files import whole_file, whole_folder, write_whole
 
@@ -91,10 +93,13 @@ def test_files_and_folders_have_the_rights_that_the_user_gives(tmp_path: Path) -
         write_whole(tmp_path / "file", "x")
         with whole_folder(tmp_path / "folder") as scratch:
             (scratch / "inside").touch()
+        with whole_file(tmp_path / "tensors") as scratch:
+            save_file({"zero": torch.zeros(1)}, scratch)
     finally:
         os.umask(before)
-    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("file", "folder")]
-    assert modes == [0o640, 0o750]
+    names = ("file", "folder", "tensors")
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in names]
+    assert modes == [0o640, 0o750, 0o640]
 
 
 def test_what_has_its_final_name_is_on_the_disk(

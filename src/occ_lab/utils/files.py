@@ -113,8 +113,10 @@ def whole_file(target: Path) -> Iterator[Path]:
         The scratch file to write to.
     """
     with scratch_beside(target, folder=False) as scratch:
+        mode = scratch.stat().st_mode
         try:
             yield scratch
+            scratch.chmod(mode)  # safetensors replaces it by a file that only its owner can read
             sync(scratch)
             scratch.replace(target)
             sync(target.parent)

@@ -1,0 +1,39 @@
+"""The help of the commands without a configuration, which `argparse` prints."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from occ_lab.config.commands import example_lines
+from occ_lab.utils.conf import conf_dir
+
+
+def with_examples(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
+    """A parser whose help ends with examples.
+
+    Args:
+        parser: of the command.
+        name: of the command.
+    """
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(["examples:", *example_lines(name)])
+    return parser
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """The parser of a command without a configuration."""
+    parser: argparse.ArgumentParser
+    if name == "report":
+        from occ_lab.reporting.report import arguments
+
+        parser = arguments.command_line()
+    elif name == "cache":
+        from occ_lab.config import cache
+
+        parser = cache.command_line()
+    else:
+        from occ_lab.data import listing
+
+        parser = listing.command_line(listing.configured(Path(conf_dir(), "dataset")))
+    return with_examples(parser, name)

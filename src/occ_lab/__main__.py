@@ -47,7 +47,7 @@ def overview() -> str:
     lines = [
         "Usage: occ-lab COMMAND ...",
         "",
-        "One-class classification: learn what normal images look like, then find what does not.",
+        "Learn what normal images look like, then find what does not.",
         "",
         *(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()),
         f"  {'completion':<{width}}  print the script that completes commands and options",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from occ_lab.config.examples import parser_of
+from occ_lab.config.parsers import parser_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

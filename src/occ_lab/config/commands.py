@@ -42,7 +42,7 @@ COMMANDS = {
                 "and tested on defects",
             ),
             ("", "embedded images, offline"),
-            ("dataset=mvtec dataset.root=DIR loss=padim", "a benchmark, another method"),
+            ("dataset=mvtec dataset.root=DIR loss=padim", "a benchmark and a method"),
             ("-m dataset=mvtec dataset.category=bottle seed=0,1,2", "a sweep of three runs"),
         ),
         about=(
@@ -67,10 +67,10 @@ COMMANDS = {
         "run several methods on the same images and print one table",
         (
             ("dataset=folder dataset.normal=good/ dataset.abnormal=bad/", "your parts"),
-            ("", "embedded images, offline"),
+            ("", "embedded images"),
             ("dataset=mvtec dataset.root=DIR dataset.category=bottle", "a benchmark"),
             ("methods=[norm,padim,cfa]", "these methods"),
-            ("methods=[norm,'norm loss.cell=2','knn loss.bank=1000']", "the same with settings"),
+            ('\'methods=[norm,"norm loss.cell=2","knn loss.bank=1000"]\'', "with settings"),
         ),
         about=(
             "Which method? Several over the same features, each an ordinary run, and one table "
@@ -138,9 +138,9 @@ COMMANDS = {
         (
             (
                 "input=line1/ watch=true run=outputs/folder/norm/DATE",
-                "follow a folder of your own parts",
+                "follow a folder of your parts",
             ),
-            ("input=line1/ half_life=500 overkill=0.02", "start with nothing, and forget"),
+            ("input=line1/ half_life=500 overkill=0.02", "start anew, and forget"),
             ("input=today/ state=DIR/streams/input.safetensors", "go on from a state"),
             ("resume=true hydra.run.dir=DIR input=line1/", "after a stop, the same folder"),
             ("dataset=mvtec dataset.category=bottle", "a benchmark, image by image"),
@@ -183,7 +183,7 @@ COMMANDS = {
         "one page and one table of all runs in some directories",
         (
             ("outputs", "all runs so far"),
-            ("outputs/folder --out report", "those on your own parts, in another folder"),
+            ("outputs/folder --out report", "those on your own parts, elsewhere"),
             ("outputs/sweeps/DATE", "the jobs of a sweep"),
             ("outputs --baseline padim", "every group against one"),
             ("outputs --overkill 0.01 0.02 --pictures 8", "other rates, more pictures"),
@@ -193,10 +193,10 @@ COMMANDS = {
         "list benchmarks, download them, check images",
         (
             ("check folder dataset.normal=good/ dataset.abnormal=bad/", "your own images"),
-            ("list", "all benchmarks, and which are here"),
+            ("list", "benchmarks, which are here"),
             ("list --data /data", "look in another folder"),
-            ("download cifar10", "download one, or print the steps"),
-            ("check mvtec dataset.root=/data/mvtec", "count, and find damaged files"),
+            ("download cifar10", "download, or how to get it"),
+            ("check mvtec dataset.root=/data/mvtec", "count, find damage"),
         ),
     ),
     "cache": Command(
@@ -241,8 +241,8 @@ COMMANDS = {
             ("dataset=folder dataset.normal=good/ dataset.abnormal=bad/", "your parts"),
             ("", "embedded images"),
             ("dataset=mvtec dataset.root=DIR dataset.category=bottle", "a benchmark"),
-            ("'norms=[1,4,16]' 'times=[10]'", "three norms, one time"),
-            ("cell=null", "one projector for all"),
+            ("'norms=[1,4,16]' 'times=[10]'", "three norms"),
+            ("cell=null", "one projector"),
         ),
         about=(
             "The norm objective at every norm, in closed form, from one set of features: at "

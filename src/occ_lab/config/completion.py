@@ -14,9 +14,9 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from occ_lab.config.commands import COMMANDS, module_of, name_of
-from occ_lab.config.examples import parser_of
 from occ_lab.config.options import EVERYWHERE, Options
 from occ_lab.config.pages import first_sentence, shortened
+from occ_lab.config.parsers import parser_of, subcommands
 from occ_lab.config.scripts import SCRIPTS
 from occ_lab.config.values import Allowed
 
@@ -79,7 +79,7 @@ def words_of(line: str) -> list[str]:
     try:
         words = shlex.split(line)
     except ValueError:  # a quote is open
-        words = line.split()
+        words = [each.lstrip("'\"") for each in line.split()]
     return [*words, ""] if line[-1:].isspace() or not words else words
 
 
@@ -168,9 +168,8 @@ def of_a_parser(
     taken = 0  # positional arguments before the last word
     option = None  # the one that the last word may belong to
     for word in words:
-        subparsers = [each for each in parser._actions if isinstance(each.choices, dict)]
-        if subparsers and word in (subparsers[0].choices or {}):
-            parser, taken, option = dict(subparsers[0].choices or {})[word], 0, None
+        if word in subcommands(parser):
+            parser, taken, option = subcommands(parser)[word][0], 0, None
         elif word.startswith("-"):
             option = parser._option_string_actions.get(word)
             option = option if option is not None and option.nargs != 0 else None
@@ -184,8 +183,8 @@ def of_a_parser(
     if option is not None and option.metavar == "DIR":
         yield ":folder", ""
     if option is not None and option.choices is not None:
-        helps = {each.dest: each.help or "" for each in getattr(option, "_choices_actions", [])}
-        yield from ((str(each), helps.get(str(each), "")) for each in option.choices)
+        below = subcommands(parser)
+        yield from ((each, below[each][1] if each in below else "") for each in option.choices)
     for action in parser._actions if last.startswith("-") else ():
         for each in action.option_strings:
             if each.startswith("--"):

@@ -51,7 +51,9 @@ def argument_of(target: str, name: str, folders: Iterable[Path] = ()) -> Argumen
             continue
         if parameter is not None and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
             written = parameter.annotation
-            annotation = "" if written is inspect.Parameter.empty else str(written)
+            annotation = (
+                "" if written is inspect.Parameter.empty else inspect.formatannotation(written)
+            )
             texts = [inspect.getdoc(each) or "", inspect.getdoc(vars(each).get("__init__")) or ""]
             return Argument(
                 next(filter(None, (line_of(one, name) for one in texts)), ""), annotation

@@ -74,7 +74,8 @@ class Options:
         words: of the command line after the command.
 
     Attributes:
-        groups: what is chosen in each group, None for nothing, in the order of the files.
+        groups: what is chosen in each group that has choices, None for nothing, in the order of
+            the files.
         keys: by dotted names, each with its last value.
     """
 
@@ -91,6 +92,7 @@ class Options:
                 files += self._expanded(f"{key}/{option}", key.replace("/", "."))
                 self.groups[key] = option
         self.groups = dict(reversed(self.groups.items()))
+        self.groups = {each: self.groups[each] for each in self.groups if self.choices(each)}
         self.keys: dict[str, Key] = {}
         for package, file in files:
             for key, found in file.keys.items():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from occ_lab.config.commands import COMMANDS, module_of
-from occ_lab.config.examples import parser_of
 from occ_lab.config.options import EVERYWHERE, Options, overridden
+from occ_lab.config.parsers import parser_of, subcommands
 from occ_lab.config.values import Allowed
 from occ_lab.config.yaml_file import YamlFile
 
@@ -110,14 +110,15 @@ def choice_part(options: Options, file: YamlFile, group: str, usual: dict[str, s
     """A choice of a group: the choices that it makes, its defaults, its own keys."""
     made = [next(iter(each.items())) for each in file.defaults if isinstance(each, dict)]
     set_here = [f"`{overridden(key)}={value}`" for key, value in made if overridden(key)]
-    if file.package:
-        leaves = [key for key in options.leaves() if key in file.keys]
-        return "\n".join(
-            [
-                *(["Chooses " + ", ".join(set_here) + ".\n"] if set_here else []),
-                table(options, leaves),
-            ]
-        )
+    if file.package:  # its keys are those of other groups, but for what it explains itself
+        own = [key for key, each in file.keys.items() if each.allowed and each.value is not None]
+        set_here += [
+            f"`{key}={each.value}`"
+            for key, each in file.keys.items()
+            if each.value is not None and key not in own
+        ]
+        lines = [f"Sets {', '.join(set_here)}.\n"] if set_here else []
+        return "\n".join([*lines, table(options, own)])
     other = [
         f"`{key}={default(options, key).strip('`')}`"
         for key in usual
@@ -181,20 +182,16 @@ def parser_part(name: str) -> str:
     """A command without a configuration: its arguments."""
     parser = parser_of(name)
     lines = [f"### occ-lab {name}\n", f"{marked(parser.description or '')}\n"]
-    commands = [each for each in parser._actions if isinstance(each.choices, dict)]
-    lines += argument_table(parser, parser._actions)
-    for command, below in (dict(commands[0].choices or {}) if commands else {}).items():
-        helps = {each.dest: each.help for each in getattr(commands[0], "_choices_actions", [])}
-        lines += [f"`occ-lab {name} {command}`: {marked(helps.get(command) or '')}.\n"]
-        lines += argument_table(below, below._actions)
+    lines += argument_table(parser)
+    for command, (below, what) in subcommands(parser).items():
+        lines += [f"`occ-lab {name} {command}`: {marked(what)}.\n", *argument_table(below)]
     return "\n".join(lines)
 
 
-def argument_table(
-    parser: argparse.ArgumentParser, actions: Sequence[argparse.Action]
-) -> Iterator[str]:
+def argument_table(parser: argparse.ArgumentParser) -> Iterator[str]:
     """The arguments of a parser, a row for each; nothing where there are none."""
-    shown = [each for each in actions if each.dest != "help" and not isinstance(each.choices, dict)]
+    apart = ("help", "command")  # the latter is a table for each
+    shown = [each for each in parser._actions if each.dest not in apart]
     if shown:
         yield "| Argument | What it is |\n| --- | --- |"
     for each in shown:

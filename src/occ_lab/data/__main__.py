@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from occ_lab.config.examples import parser_of
+from occ_lab.config.parsers import parser_of
 from occ_lab.data.listing import check, configured, download, show
 from occ_lab.utils.conf import conf_dir
 from occ_lab.utils.errors import InputError

@@ -1,4 +1,4 @@
-"""The help of the commands without a configuration, which `argparse` prints."""
+"""The commands without a configuration, whose arguments `argparse` reads."""
 
 from __future__ import annotations
 
@@ -37,3 +37,12 @@ def parser_of(name: str) -> argparse.ArgumentParser:
 
         parser = listing.command_line(listing.configured(Path(conf_dir(), "dataset")))
     return with_examples(parser, name)
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, tuple[argparse.ArgumentParser, str]]:
+    """The parsers below a parser by name, each with what its help says of it."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {each.dest: each.help or "" for each in action._choices_actions}
+            return {name: (below, helps[name]) for name, below in action.choices.items()}
+    return {}

@@ -28,8 +28,9 @@ def main() -> None:
 
         sys.exit(complete(rest))
     elif command in COMMANDS:
-        if not getattr(sys.flags, "safe_path", False):  # as `python -m` has it
-            sys.path.insert(0, os.getcwd())  # noqa: PTH109, a text
+        here = os.getcwd()  # noqa: PTH109, a text
+        if here not in sys.path and not getattr(sys.flags, "safe_path", False):
+            sys.path.insert(0, here)  # where `python -m` looks for modules first
         sys.argv[1:] = rest
         runpy.run_module(f"occ_lab.{module_of(command)}", run_name="__main__", alter_sys=True)
     else:

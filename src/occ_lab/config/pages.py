@@ -15,6 +15,7 @@ from occ_lab.config.values import Allowed
 from occ_lab.config.yaml_file import Key
 
 WIDTH = 100  # of a page, if the terminal is as wide
+COLUMN = 42  # letters of an option and its value in a list
 SHOWN = 10  # options that stand in --help
 MORE = (
     ("--info KEY", "explains an option: what it does, what it may be, its default"),
@@ -173,8 +174,11 @@ def option_lines(options: Options, keys: Sequence[str]) -> list[str]:
         found = options.explained(key) or Key(None)
         if key.rpartition(".")[2] not in EVERYWHERE:
             value = options.value(key)
-            table.append((key, "(required)" if value == "???" else str(value), found.said))
-    return rows([(f"{key}={value}", first_sentence(said)) for key, value, said in table])
+            shown = f"{key}={'(required)' if value == '???' else value}"
+            if len(shown) > COLUMN:
+                shown = f"{shown[: max(COLUMN - 3, len(key) + 1)]}..."
+            table.append((shown, first_sentence(found.said)))
+    return rows(table)
 
 
 def first_sentence(said: str) -> str:

@@ -35,7 +35,8 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     else:
         from occ_lab.data import listing
 
-        parser = listing.command_line(listing.configured(Path(conf_dir(), "dataset")))
+        files = Path(conf_dir(), "dataset").glob("*.yaml")
+        parser = listing.command_line(sorted(path.stem for path in files))
     return with_examples(parser, name)
 
 

@@ -16,9 +16,9 @@ from occ_lab.utils.errors import InputError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 1 if the data has a problem or cannot be downloaded."""
+    asked = parser_of("data").parse_args(arguments)
     known = configured(Path(conf_dir(), "dataset"))
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    asked = parser_of("data").parse_args(arguments)
     done = True
     try:
         if asked.command == "list":

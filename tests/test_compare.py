@@ -219,7 +219,7 @@ def test_a_backbone_that_is_trained_is_refused(part: Path, tmp_path: Path) -> No
         (["methods=['norm seed=1']"], "^methods: 'norm seed=1' sets seed, which all have"),
         (["methods=['norm loss.tmie=1']"], "^methods: loss.tmie.*did you mean loss.time"),
         (["methods=['knn loss.bank=0']"], "^loss.bank must be"),
-        (["methods=['knn loss.metric=a/b']"], "it holds a slash"),
+        (["methods=['knn loss.metric=a/b']"], "it contains a slash"),
         (["maps=-1"], "^maps must be"),
         (["dataset.normal=nowhere"], "nowhere"),
         (["backbone=lenet"], "^backbone=lenet needs a projector of its own"),

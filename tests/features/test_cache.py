@@ -117,7 +117,7 @@ def test_a_damaged_entry_is_made_again(
         os.truncate(level, size if how == "zeros" else size // 2)
     again = get(FeatureCache(tmp_path))
     np.testing.assert_array_equal(again[0], levels()[0].astype(np.float16))
-    assert "a damaged entry is made again" in caplog.text
+    assert "a damaged entry is computed again" in caplog.text
     assert [each.problems() for each in FeatureCache(tmp_path).entries()] == [[]]
 
 

@@ -230,5 +230,5 @@ def full_name(net: nn.Module) -> str:
 
 
 def pretrained_cfg(net: nn.Module) -> dict[str, Any]:
-    """The information that timm has about the model: ``architecture``, ``hf_hub_id``, ``mean``, and so on."""
+    """What timm stores about the model: ``architecture``, ``hf_hub_id``, ``mean``, and so on."""
     return net.pretrained_cfg  # type: ignore[return-value]

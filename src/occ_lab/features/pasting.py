@@ -77,7 +77,7 @@ def moved(
 def shifted(
     side: int, start: float, stop: float, images: int, random: np.random.Generator
 ) -> np.ndarray:
-    """The source index of each position along an axis after random shifts: int64 ``[images, side]``.
+    """The source index of each position of an axis after random shifts: int64 ``[images, side]``.
 
     Args:
         side: the number of positions along the axis.

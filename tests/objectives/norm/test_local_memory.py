@@ -40,7 +40,7 @@ def test_it_is_the_form_of_larger_cells(bias: str, caplog: pytest.LogCaptureFixt
     train, test = some_levels(0), some_levels(1)  # maps of 6 × 5, 30 positions
     with caplog.at_level(logging.INFO):
         bounded = fitted(train, cell=1, bias=bias, memory_mb=SIX_CELLS)
-    assert "for 30 cells; it has 4 larger cells" in caplog.text
+    assert "for 30 cells; it uses 4 larger cells" in caplog.text
     larger = fitted(train, cell=3, bias=bias)
     assert bounded[0].local is not None
     assert torch.equal(scores(bounded, test), scores(larger, test))

@@ -97,8 +97,8 @@ def inverse_factor(covariance: Tensor, shrinkage: float, scale: Tensor) -> Tenso
     """W with ``Wᵀ W = Σ_s⁻¹``, so that ``‖W x‖`` is the Mahalanobis length of x.
 
     ``Σ_s = (1 − s) Σ + s v I``, where v is a mean variance. For a single Gaussian it is
-    ``tr Σ / C`` (the form of Ledoit & Wolf 2004, with s given). With s above 0 it is invertible, however few
-    features Σ was computed from.
+    ``tr Σ / C`` (the form of Ledoit & Wolf 2004, with s given). With s above 0 it is
+    invertible, however few features Σ was computed from.
 
     Args:
         covariance: Σ, float64 ``[..., C, C]``.

@@ -72,7 +72,7 @@ def test_moments_of_other_cells_do_not_add_up() -> None:
     bounded, whole = LocalMoments(1, memory_mb=SIX_CELLS), LocalMoments(1)
     for moments in (bounded, whole):
         moments.update(some_levels(0))
-    with pytest.raises(InputError, match="30 and of 4 cells"):
+    with pytest.raises(InputError, match="30 cells and of 4 cells"):
         whole.add(bounded.state())
     bounded.add(bounded.state())
     assert bounded.n == 8

@@ -234,7 +234,7 @@ def test_what_a_stream_cannot_do_is_refused_before_any_work(
 
 def test_what_is_watched_must_be_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", save(tmp_path / "0.png", noise(0))):
-        with pytest.raises(UserError, match=f"^input: no folder {path} to watch; make it first"):
+        with pytest.raises(UserError, match=f"^input: no folder {path} to watch; create it first"):
             stream(settings(path, "watch=true"), tmp_path / "out")
 
 
@@ -364,7 +364,7 @@ def test_a_run_judges_what_comes(
     line.watched(cfg, tmp_path / "out", operator)
     said = capsys.readouterr().out
     assert "at a false-positive rate of 20 %, by 9 scores of normal images" in said
-    assert "The detector stays as it is: the moments" in said
+    assert "The detector does not learn: the moments" in said
     found = rows(tmp_path / "out" / "streams" / "input.csv")
     expected = occ_lab.load(tmp_path / "run").score([row["path"] for row in found])
     assert [float(row["score"]) for row in found] == pytest.approx(expected.image.tolist())

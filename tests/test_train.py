@@ -418,7 +418,7 @@ def test_deep_svdd_trains_its_own_network(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert "cache: off, since the backbone is trained" in done.stdout
+    assert "cache: off, because the backbone is trained" in done.stdout
     task = tmp_path / "out" / "tasks" / "ring"
     figures = json.loads((task / "metrics.json").read_text())
     # Images of one's own are calibrated.

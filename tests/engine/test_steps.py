@@ -141,7 +141,7 @@ def test_a_single_image_leaves_none_to_hold_out(
     with caplog.at_level("INFO", logger="occ_lab"):
         found = member(job(tmp_path, sizes={"train": 1}))
     assert (found.steps, found.curve) == (3, ())
-    assert "no image to hold out" in caplog.text
+    assert "no image can be held out" in caplog.text
 
 
 def test_a_score_that_is_not_a_number_is_never_chosen(

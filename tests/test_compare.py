@@ -108,7 +108,7 @@ def test_without_anomalous_images(
     asked = own(part, "methods=[gaussian,knn]", "cache.enabled=false", anomalous=False)
     rows = compared(asked, tmp_path)
     said = " ".join(capsys.readouterr().out.split())
-    assert "Without anomalous images no accuracy can be compared" in said
+    assert "Accuracy cannot be compared without anomalous images" in said
     assert "patches of the 2 held-out normal images" in said
     assert "Take gaussian: the first of the list" in said
     for text in ("AUROC [", "from the best", "few", "Traceback"):

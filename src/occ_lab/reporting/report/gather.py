@@ -158,7 +158,9 @@ def read_run(folder: Path) -> Run:
     try:
         run = parse_run(folder)
     except KeyError as error:
-        raise UnreadableError(f"damaged, or not a run: {error} is missing in its metrics") from error
+        raise UnreadableError(
+            f"damaged, or not a run: {error} is missing in its metrics"
+        ) from error
     except (
         *(OSError, ValueError, TypeError, AttributeError, RecursionError),
         *(csv.Error, yaml.YAMLError),

@@ -201,8 +201,8 @@ def pasted_lines(normal: int) -> list[str]:
         "Accuracy cannot be compared without anomalous images.",
         f"pasted patches: how well a method separates patches of the {normal} held-out normal "
         "images from patches that are pasted together from them. These are artificial defects, and "
-        "they come from other positions, which suits methods that learn each position. A low figure "
-        "is a warning, but a high figure does not prove that your defects are found.",
+        "they come from other positions, which suits methods that learn each position. A low "
+        "figure is a warning, but a high figure does not prove that your defects are found.",
     ]
 
 

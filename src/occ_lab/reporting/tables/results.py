@@ -106,7 +106,8 @@ def calibration_notes(tasks: dict[str, dict[str, Any]], alarm: float) -> list[st
             notes.append(
                 f"{name}: the normal test images score higher than the calibration images "
                 f"(p = {found['drift']:.1g}): they differ from the training images, or the "
-                "training images are near-copies of each other. The threshold does not hold for them"
+                "training images are near-copies of each other. The threshold does not hold for "
+                "them"
             )
     return notes
 

@@ -1,4 +1,4 @@
-"""Methods side by side, as a user types it and in this process."""
+"""Comparison of methods, as a user types it and in this process."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ QUICK = ["dataset.resize=64", "calibration.folds=2"]
 
 @pytest.fixture(autouse=True)
 def one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure the throughput by one pass after that to warm up."""
+    """Measure the throughput with a single pass after the warm-up."""
     monkeypatch.setattr(engine, "SECONDS", 0)
 
 
 @pytest.fixture(scope="module")
 def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Good parts of several sizes, and bad ones with masks."""
+    """Normal parts of several sizes, and anomalous ones with masks."""
     folder = mvtec_tree(tmp_path_factory.mktemp("parts"), train=10, bad=4)
     mvtec_tree(folder / "wide", train=4, side=96)
     return folder

@@ -1,4 +1,4 @@
-"""The detector as a LightningModule in a program of one's own."""
+"""The detector as a LightningModule in a user's own program."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def in_two_processes(
 def test_two_processes_find_the_same(
     name: str, folder: Path, in_two_processes: dict[str, dict[str, float]]
 ) -> None:
-    """Objectives of one pass add up exactly, whoever has seen which image."""
+    """Objectives of one pass add up exactly, whichever process has seen which image."""
     assert in_two_processes[name] == pytest.approx(measured(str(folder), name, 1), abs=2e-3)
 
 

@@ -1,4 +1,4 @@
-"""``python -m occ_lab.stream`` on a dataset and on files, and what it refuses."""
+"""``python -m occ_lab.stream`` on a dataset and on files, and the inputs that it refuses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ HERE = [
 
 
 def pictures(folder: Path, count: int) -> Path:
-    """A folder of images that are alike, in order."""
+    """A folder of similar images, in order."""
     for number in range(count):
         save(folder / f"{number:03d}.png", noise(number))
     return folder
@@ -116,7 +116,7 @@ def test_whole_images_too(tmp_path: Path) -> None:
     stream(composed("stream", [*HERE, *where, *size]), tmp_path / "out")
     assert len(rows(tmp_path / "out" / "streams" / "dot.csv")) == 12
     costs = json.loads((tmp_path / "out" / "streams" / "dot.json").read_text())
-    assert costs["re_solves"] < 12  # lazily
+    assert costs["re_solves"] < 12  # only when needed
     assert occ_lab.load(tmp_path / "out").score(noise(3)).maps is None
 
 
@@ -253,7 +253,7 @@ def test_the_parts_of_the_detector_of_a_run_cannot_be_set(monkeypatch: pytest.Mo
 
 
 class Line:
-    """A folder that is watched, and what the stream has written of its images so far."""
+    """A watched folder, and the rows of the stream so far."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
@@ -271,7 +271,7 @@ class Line:
         monkeypatch.setattr("occ_lab.config.stream.stop_on_signal", lambda: nullcontext(self.stop))
 
     def put(self, name: str, seed: int) -> Path:
-        """An image that is whole as soon as it has its name."""
+        """Write an image that is complete as soon as it has its name."""
         return save(self.folder / f".{name}", noise(seed)).rename(self.folder / name)
 
     def watched(self, cfg: DictConfig, directory: Path, operator: Callable[[], None]) -> list[str]:

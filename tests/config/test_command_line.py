@@ -1,4 +1,4 @@
-"""What is wrong with a command line is said in one message, before Hydra reads it."""
+"""Errors in a command line are reported in one message, before Hydra reads it."""
 
 from __future__ import annotations
 

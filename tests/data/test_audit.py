@@ -1,4 +1,4 @@
-"""What ``python -m occ_lab.data`` tells of benchmarks."""
+"""The output of ``python -m occ_lab.data``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run says of the files before it begins."""
+"""The notes of a run about its files, before it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every metric promises: it depends on the order alone, over batches and processes."""
+"""Properties of every metric: it depends only on the order, over batches and processes."""
 
 from __future__ import annotations
 

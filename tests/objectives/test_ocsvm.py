@@ -1,4 +1,4 @@
-"""The one-class support vector machine against scikit-learn's own scores."""
+"""The one-class support vector machine compared with scikit-learn's own scores."""
 
 from __future__ import annotations
 

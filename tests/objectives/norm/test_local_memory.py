@@ -1,4 +1,4 @@
-"""The bound on the memory of the local closed form: cells are larger where it acts."""
+"""The memory limit of the local closed form, which enlarges cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs are found and read; what is none is named with its reason."""
+"""Runs are found and read; other folders are listed with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The closing table of a comparison, and what it says of its figures."""
+"""The final table of a comparison, and its explanations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure whole runs relative to the least they could cost: ``python -m benchmarks --help``."""
+"""Measure whole runs relative to a lower bound of their cost: ``python -m benchmarks --help``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MEASURE = {
     "scoring": measure_scoring,
     "export": measure_export,
 }
-OWN = "own"  # a part with images of its own
+OWN = "own"  # a part that generates its own images
 SMALL_TEXTURES = [
     "dataset.category=brick",
     "dataset.train=4",
@@ -48,7 +48,7 @@ SMALL_TEXTURES = [
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what the command line asks for, and write the page."""
+    """Measure what the command line requests, and write the page."""
     asked = command_line().parse_args(arguments)
     effort = QUICK if asked.quick else Effort()
     keep_freed_memory()
@@ -89,24 +89,24 @@ def command_line() -> argparse.ArgumentParser:
         nargs="+",
         choices=[*MEASURE, OWN],
         default=[*MEASURE, OWN],
-        help="pass: ms per image of its parts; jobs: whole runs over T₀; scoring: images per "
-        "second; export: those of exported detectors; own: padding, tiling and calibration",
+        help="pass: ms per image of its parts; jobs: whole runs relative to T₀; scoring: images "
+        "per second; export: the same for exported detectors; own: padding, tiling, calibration",
     )
     parser.add_argument(
         "--data",
         type=Path,
         default=Path(os.environ.get("OCC_LAB_SHARED_DATA", "../shared/data")),
         metavar="DIR",
-        help="holds mvtec_256 and magnetic_tile; default: $OCC_LAB_SHARED_DATA or %(default)s",
+        help="contains mvtec_256 and magnetic_tile; default: $OCC_LAB_SHARED_DATA or %(default)s",
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("experiments/benchmark"),
         metavar="DIR",
-        help="where results.json and README.md go; default: %(default)s",
+        help="folder for results.json and README.md; default: %(default)s",
     )
-    parser.add_argument("--quick", action="store_true", help="tiny counts: does it work at all?")
+    parser.add_argument("--quick", action="store_true", help="tiny counts, to check that it works")
     return parser
 
 
@@ -125,7 +125,7 @@ def sources(data: Path, work: Path, quick: bool) -> dict[str, list[str]]:
 
 
 def machine() -> dict[str, Any]:
-    """What the results depend on."""
+    """The environment that the results depend on."""
     return {
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -18,11 +18,11 @@ from occ_lab.inference.predictor import Predictor
 
 
 def measure_export(dataset: list[str], effort: Effort, work: Path) -> dict[str, Any]:
-    """Images per second of a closed form in each format, by what a call takes.
+    """Images per second of a closed form in each format, for each kind of input.
 
-    All are timed in turn on the CPU, in as many threads as PyTorch has. Raw images are decoded in
-    memory, and the time of PyTorch includes Pillow's resize. A format that is not installed has no
-    value.
+    All formats are timed in turn on the CPU, with as many threads as PyTorch. Raw images are
+    decoded in memory before, and the time of PyTorch includes Pillow's resize. A format that is not
+    installed has no value.
     """
     with caches(work) as cache:
         overrides = [*dataset, *CLOSED_FORM, cache, "trainer.accelerator=cpu"]

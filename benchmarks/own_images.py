@@ -1,4 +1,4 @@
-"""What padding, tiling and calibration cost on a user's own images."""
+"""The cost of padding, tiling and calibration for a user's own images."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ RUNS = {
 
 
 def measure_own_images(effort: Effort, work: Path) -> dict[str, dict[str, float | None]]:
-    """Whole runs over the bare pass of the pixels that they see, from an empty cache.
+    """Whole runs relative to a bare pass over the same pixels, from an empty cache.
 
-    Each pass and its run take turns, and the least of each counts.
+    Each pass and its run are measured in turn, and the minimum of each counts.
     """
     folders = {
         shape: written(work / shape, shape, 2 * effort.images) for shape in ("lying", "mixed")
@@ -66,7 +66,7 @@ def measure_own_images(effort: Effort, work: Path) -> dict[str, dict[str, float 
 
 
 def figures(costs: Sequence[tuple[Cost, Cost, float]]) -> dict[str, float | None]:
-    """What is recorded of the passes and runs that saw so many megapixels."""
+    """The recorded figures of passes and runs, with the megapixels that they processed."""
     passes, runs, megapixels = zip(*costs, strict=True)
     bare, run = least(passes), least(runs)
     return {
@@ -79,10 +79,10 @@ def figures(costs: Sequence[tuple[Cost, Cost, float]]) -> dict[str, float | None
 
 
 def bare_pass(overrides: list[str]) -> tuple[Cost, float]:
-    """Decode all images and bring them through the backbone, as a run with these overrides does.
+    """Decode all images and pass them through the backbone, as a run with these overrides does.
 
     Returns:
-        The cost, and the megapixels that went through the backbone.
+        The cost, and the megapixels that passed through the backbone.
     """
     job = job_of(overrides)
     (task,) = job.benchmark.tasks()
@@ -102,7 +102,7 @@ def bare_pass(overrides: list[str]) -> tuple[Cost, float]:
 
 
 def written(folder: Path, shape: str, count: int) -> Path:
-    """Write images of shapes and grain; of ``mixed`` ones every other one stands upright."""
+    """Write images of shapes and grain; in ``mixed`` folders every other one is upright."""
     generator = np.random.default_rng(0)
     folder.mkdir(parents=True)
     for index in range(count):

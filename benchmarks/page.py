@@ -6,7 +6,7 @@ from typing import Any
 
 from occ_lab.reporting.markdown import table
 
-# What whole runs may cost at most, in passes of decoding and backbone.
+# The largest cost of whole runs, in passes of decoding and backbone.
 LIMITS = {
     "closed form, cold": 1.3,
     "closed form, warm": 0.25,
@@ -18,13 +18,13 @@ LIMITS = {
 
 
 def report(results: dict[str, Any]) -> str:
-    """The results as a page."""
+    """The results as a Markdown page."""
     facts = ", ".join(f"{key} {value}" for key, value in results["machine"].items() if value)
     pages = [
         "# Benchmark\n\n"
         f"`{results['command']}`, {results['date']}\n\n{facts}\n\n"
-        "One process, default backbone. Other work on the machine weighs on all figures alike: "
-        "trust the ratios."
+        "One process, default backbone. Other work on the machine affects all figures alike, so "
+        "only the ratios are reliable."
     ]
     if "jobs" in results:
         pages.append(jobs_page(results["jobs"]))
@@ -55,14 +55,13 @@ def jobs_page(jobs: dict[str, Any]) -> str:
     ]
     return (
         "## Whole runs\n\n"
-        "T₀ is one pass of decode and backbone over all training and test images, nothing else. "
-        "T₀ and the closed forms are measured in turn, the least of two (T₀: of four) counts; "
-        "gradient training once. Cold: an empty cache. The closed form averages over the draw of "
-        "the weights: of its 12 runs (4 norms, 3 seeds) the seeds differ in nothing but which "
-        "features `time=auto` pastes. The norm study has the 4 norms at t = 10. Memory is the "
-        "process's peak; what earlier "
-        "jobs of the process have freed and kept is in it.\n\n"
-        + table(["dataset", "job", "s", "over T₀", "at most", "peak MB"], rows)
+        "T₀ is one pass of decoding and backbone over all training and test images, and nothing "
+        "else. T₀ and the closed forms are measured in turn, and the minimum of two (T₀: of four) "
+        "counts; gradient training is measured once. Cold: an empty cache. The closed form "
+        "averages over the initial weights, so its 12 runs (4 norms, 3 seeds) differ between seeds "
+        "only in the features that `time=auto` pastes. The norm study has the 4 norms at t = 10. "
+        "Memory is the peak of the process, including memory that earlier jobs of the process "
+        "have freed.\n\n" + table(["dataset", "job", "s", "over T₀", "at most", "peak MB"], rows)
     )
 
 
@@ -80,7 +79,7 @@ def scoring_page(scoring: dict[str, Any]) -> str:
         for dataset, speeds in scoring.items()
         for name, speed in speeds.items()
     ]
-    titles = ["dataset", "detector", "backbone alone", "scoring", "share (at least 0.9)", "peak MB"]
+    titles = ["dataset", "detector", "backbone alone", "scoring", "ratio (at least 0.9)", "peak MB"]
     return "## Scoring, images a second\n\n" + table(titles, rows)
 
 
@@ -96,17 +95,17 @@ def export_page(exported: dict[str, Any]) -> str:
         for dataset, cases in exported.items()
         for taken, speeds in cases.items()
     ]
-    titles = ["dataset", "a call takes", "PyTorch", "ONNX Runtime", "torch.export", "OpenVINO"]
+    titles = ["dataset", "input of a call", "PyTorch", "ONNX Runtime", "torch.export", "OpenVINO"]
     return (
         "## Exported detectors, images a second\n\n"
-        "The closed form on the CPU, each in as many threads as PyTorch, timed in turn. Raw images "
-        "lie decoded in memory; Pillow resizes them for PyTorch, the graph for the others.\n\n"
+        "The closed form on the CPU, with as many threads as PyTorch, timed in turn. Raw images "
+        "are decoded in memory; Pillow resizes them for PyTorch, and the graph for the others.\n\n"
         + table([*titles, "ONNX over PyTorch"], rows)
     )
 
 
 def own_images_page(runs: dict[str, Any]) -> str:
-    """What padding, tiling and calibration cost."""
+    """The cost of padding, tiling and calibration."""
     rows = [
         [
             name,
@@ -119,25 +118,25 @@ def own_images_page(runs: dict[str, Any]) -> str:
         ]
         for name, cost in runs.items()
     ]
-    titles = ["images are seen", "megapixels", "pass, s", "run, s", "s per megapixel"]
+    titles = ["preprocessing", "megapixels", "pass, s", "run, s", "s per megapixel"]
     return (
         "## Own images: padding, tiling, calibration\n\n"
-        "A folder of generated photographs of 640 × 480 pixels. The pass decodes them and brings "
-        "the pixels that are seen (the megapixels of the second column, with all padding and "
-        "overlap) through the backbone, nothing else; the run trains and tests the default "
-        "detector from an empty cache, and five folds calibrate it. Each pass and its run are "
-        "measured in turn and the least counts.\n\n"
+        "A folder of generated photographs of 640 × 480 pixels. The pass decodes them and passes "
+        "the preprocessed pixels (the megapixels of the second column, including padding and "
+        "overlap) through the backbone, and nothing else. The run trains and tests the default "
+        "detector from an empty cache; five folds also calibrate it. Each pass and its run are "
+        "measured in turn, and the minimum counts.\n\n"
         + table([*titles, "run over pass", "peak MB"], rows)
     )
 
 
 def pass_page(parts: dict[str, Any]) -> str:
-    """Parts of the pass."""
+    """The parts of the pass."""
     titles = ["images", *next(iter(parts.values()))]
     rows = [[name, *(f"{ms:.2f}" for ms in each.values())] for name, each in parts.items()]
     return "## Parts of the pass, ms an image\n\n" + table(titles, rows)
 
 
 def whole(number: float | None) -> str:
-    """Rounded, or a dash where there is none."""
+    """A rounded number, or a dash if it is None."""
     return "–" if number is None else f"{number:.0f}"

@@ -1,4 +1,4 @@
-"""What the benchmark measures: whole runs, scoring, and the parts of the pass."""
+"""The measurements of the benchmark: whole runs, scoring, and the parts of the pass."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ LOCAL = [*SOLVED, "loss.cell=4", "loss.bias=solved", "loss.time=integrated"]
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured.
+    """The extent of the measurements.
 
     Attributes:
-        repeats: how often T₀ and the short runs are measured in turn; the least of each counts.
-        seconds: how long each throughput is measured.
-        images: how many images a throughput is measured with, at most.
-        epochs: of gradient training.
-        norms: of the study.
-        seeds: of the study.
-        batches: numbers of images that an exported detector takes at once.
+        repeats: how often T₀ and the short runs are measured in turn; the minimum counts.
+        seconds: the duration of each throughput measurement.
+        images: the largest number of images for a throughput measurement.
+        epochs: the epochs of gradient training.
+        norms: the norms of the study.
+        seeds: the seeds of the study.
+        batches: the batch sizes of exported detectors.
     """
 
     repeats: int = 2
@@ -61,21 +61,21 @@ QUICK = Effort(repeats=1, seconds=0.1, images=4, epochs=1, norms=(1,), seeds=(0,
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall time in seconds, and the most memory held meanwhile in MB."""
+    """Wall time in seconds, and the peak memory during it in MB."""
 
     seconds: float
     peak_mb: float | None
 
 
-# Jobs against T₀
+# Whole runs relative to T₀
 
 
 def measure_jobs(dataset: list[str], effort: Effort, work: Path) -> dict[str, Any]:
     """Whole runs relative to T₀, the one pass that every run needs.
 
-    Short runs are repeated in turn with T₀ and the least of each counts, so that other work on the
-    machine affects both alike. What takes most memory comes last: a process that keeps what it has
-    freed shows it as held from then on.
+    Short runs are repeated in turn with T₀ and the minimum of each counts, so that other work on
+    the machine affects both alike. The jobs with the highest memory come last, because a process
+    that keeps freed memory shows it as used from then on.
     """
     one_pass(dataset)  # warms up files, memory and kernels
     with caches(work) as cache:
@@ -123,12 +123,12 @@ def measure_jobs(dataset: list[str], effort: Effort, work: Path) -> dict[str, An
 
 
 def least(costs: Iterable[Cost]) -> Cost:
-    """The one of least time."""
+    """The cost with the shortest time."""
     return min(costs, key=lambda cost: cost.seconds)
 
 
 def one_pass(dataset: list[str]) -> Cost:
-    """T₀: every image is decoded once and goes through the backbone once.
+    """T₀: every image is decoded once and passes through the backbone once.
 
     Images that several tasks share count once.
     """
@@ -153,7 +153,7 @@ def one_pass(dataset: list[str]) -> Cost:
 
 
 def job_of(overrides: list[str]) -> Job:
-    """What ``occ_lab.train`` would do with these overrides."""
+    """The job of ``occ_lab.train`` with these overrides."""
     return make_job(composed("train", overrides))
 
 
@@ -163,7 +163,7 @@ def device_of(job: Job) -> torch.device:
 
 
 def timed_run(overrides: list[str], work: Path) -> Cost:
-    """A whole run, from its configuration to its pictures."""
+    """The cost of a whole run, from its configuration to its pictures."""
     cfg = composed("train", overrides)
     with tempfile.TemporaryDirectory(dir=work) as folder:
         started = time.perf_counter()
@@ -173,7 +173,7 @@ def timed_run(overrides: list[str], work: Path) -> Cost:
 
 
 def studied(dataset: list[str], effort: Effort, work: Path, cache: str) -> Cost:
-    """The norms of the closed forms in one study, with its pictures."""
+    """The cost of one norm study over the norms of the closed forms, with its plots."""
     cfg = composed("norm_study", [*dataset, f"norms={list(effort.norms)}", "times=[10]", cache])
     reset_peak()
     with tempfile.TemporaryDirectory(dir=work) as folder:
@@ -184,7 +184,7 @@ def studied(dataset: list[str], effort: Effort, work: Path, cache: str) -> Cost:
 
 @contextmanager
 def caches(work: Path) -> Iterator[str]:
-    """An empty cache, as an override."""
+    """An override that selects an empty cache."""
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work) as folder:
         yield f"cache.dir='{folder}'"
@@ -196,7 +196,7 @@ def total(costs: Sequence[Cost]) -> Cost:
 
 
 def most(peaks: Iterator[float | None]) -> float | None:
-    """The highest peak; None where the system does not report any."""
+    """The highest peak; None if the system does not report any."""
     return max((peak for peak in peaks if peak is not None), default=None)
 
 
@@ -216,7 +216,7 @@ def measure_scoring(dataset: list[str], effort: Effort, work: Path) -> dict[str,
 
 
 def measure_detector(overrides: list[str], effort: Effort) -> dict[str, float | None]:
-    """Throughput of a detector that is fitted to the first task."""
+    """The throughput of a detector fitted to the first task."""
     detector, image = fitted(overrides, effort.images)
 
     def backbone() -> None:
@@ -248,7 +248,7 @@ def fitted(overrides: list[str], count: int) -> tuple[Detector, Tensor]:
 def measure_pass(dataset: list[str], effort: Effort, work: Path) -> dict[str, float]:
     """Milliseconds per image of each part of the pass, and of the whole pass.
 
-    The parts of reading are timed in one thread; the pass itself reads in as many as there are.
+    The parts of reading are timed in one thread; the pass itself reads with all threads.
     """
     job = job_of(dataset)
     device = device_of(job)
@@ -277,7 +277,7 @@ def measure_pass(dataset: list[str], effort: Effort, work: Path) -> dict[str, fl
 
 
 def large_images(folder: Path, suffix: str, count: int) -> list[str]:
-    """Overrides for images of 1024 px a side, shapes and grain, in MVTec AD's layout."""
+    """Overrides for images of 1024 px a side, with shapes and grain, in MVTec AD's layout."""
     generator = np.random.default_rng(0)
     for index in range(count):
         pixels = made_image(generator, 1024, 1024, cells=32, levels=(60, 200), grain=3)
@@ -291,7 +291,7 @@ def large_images(folder: Path, suffix: str, count: int) -> list[str]:
 
 
 def least_seconds(steps: Sequence[Callable[[], object]], seconds: float) -> list[float]:
-    """The least time of each step; they take turns until ``seconds`` for each are over."""
+    """The minimum time of each step; they take turns until ``seconds`` have passed for each."""
     least = [float("inf")] * len(steps)
     for step in steps:
         step()
@@ -307,6 +307,6 @@ def least_seconds(steps: Sequence[Callable[[], object]], seconds: float) -> list
 
 
 def finish_work() -> None:
-    """Wait until an accelerator has finished."""
+    """Wait until an accelerator has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -24,18 +24,18 @@ from occ_lab.features.extraction import image_batches
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.memory import peak_mb, reset_peak
 
-SECONDS = 2.0  # how long the throughput is measured
+SECONDS = 2.0  # duration of each throughput measurement
 
 
 def command_line(about: str | None) -> argparse.ArgumentParser:
-    """The parser of every study."""
+    """The common parser of all studies."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--data", type=Path, required=True, help="folder of the real data")
     return parser
 
 
 def sets(data: Path) -> dict[str, list[str]]:
-    """The structured sets at hand, as overrides."""
+    """The available structured sets, as overrides."""
     return {
         **{name: ["dataset=textures", f"dataset.category={name}"] for name in TEXTURES},
         "transistor": ["dataset=mvtec", f"dataset.root={data}/mvtec_256"],
@@ -43,16 +43,16 @@ def sets(data: Path) -> dict[str, list[str]]:
     }
 
 
-# The defaults until 2026-11-26. Pages whose figures were recorded with them pin them.
+# The defaults until 2026-11-26. Studies whose figures were recorded with them set them explicitly.
 TEN_EPOCHS = "loss.fit.epochs=10"
 LEVELS_AS_THEY_ARE = "loss.unit_rms=false"
 TEXTURES = ("brick", "grass", "gravel")
 
 
 def trial(overrides: list[str]) -> dict[str, Any]:
-    """Fit and test the first task: what the design lists for a table of methods, and the curves.
+    """Fit and test the first task: the figures of a table of methods, and the curves.
 
-    Scoring throughput is that of the whole detector, from images in memory to maps and image
+    The scoring throughput is that of the whole detector, from images in memory to maps and image
     scores: backbone, projector, objective, smoothing.
     """
     job = job_of(overrides)
@@ -80,7 +80,7 @@ def trial(overrides: list[str]) -> dict[str, Any]:
 
 
 def cached_data(job: Job, batch_size: int) -> AnomalyDataModule:
-    """The first task of a job, with features computed on the CPU in place of images."""
+    """The first task of a job, with features computed on the CPU instead of images."""
     task = job.benchmark.tasks()[0]
     data = AnomalyDataModule(job.benchmark, task, batch_size, job.eval_batch_size, job.workers)
     use_fast_samples(data, job, torch.device("cpu"))
@@ -88,18 +88,18 @@ def cached_data(job: Job, batch_size: int) -> AnomalyDataModule:
 
 
 def at(overrides: list[str], data: Path) -> list[str]:
-    """The overrides with the folder of the data in place of DIR."""
+    """The overrides with DIR replaced by the folder of the data."""
     return [override.replace("DIR", str(data)) for override in overrides]
 
 
 def whole_run(overrides: list[str], data: Path) -> dict[str, dict[str, Any]]:
-    """The metrics of every task of a run that is thrown away; DIR stands for the data."""
+    """The metrics of every task of a run that is discarded; DIR stands for the data."""
     with tempfile.TemporaryDirectory() as folder:
         return perform_run(composed("train", at([*overrides, "maps=0"], data)), Path(folder))
 
 
 def record(path: Path, trials: Iterable[tuple[str, Callable[[], Any]]]) -> dict[str, Any]:
-    """Results by key; what is not in the file yet is run, and the file written after each."""
+    """Results by key; missing trials are run, and the file is written after each."""
     results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     for key, run_trial in trials:
         if key not in results:
@@ -109,7 +109,7 @@ def record(path: Path, trials: Iterable[tuple[str, Callable[[], Any]]]) -> dict[
 
 
 def logged(path: Path) -> dict[str, list[float]]:
-    """The curve of everything that was logged an epoch."""
+    """The curves of all values that were logged per epoch."""
     curves: dict[str, list[float]] = {}
     with path.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
@@ -125,7 +125,7 @@ def table(titles: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def spread(values: list[float], scale: float = 1.0, digits: int = 1) -> str:
-    """The mean of several seeds, and their sample standard deviation where they differ."""
+    """The mean over several seeds, and their sample standard deviation if they differ."""
     mean = scale * fmean(values)
     deviation = scale * stdev(values) if len(values) > 1 else 0.0
     text = f"{mean:.{digits}f}"

@@ -1,4 +1,4 @@
-"""Methods side by side, as a user types it and in this process."""
+"""Comparison of methods, as a user types it and in this process."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ QUICK = ["dataset.resize=64", "calibration.folds=2"]
 
 @pytest.fixture(autouse=True)
 def one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure the throughput by one pass after that to warm up."""
+    """Measure the throughput with a single pass after the warm-up."""
     monkeypatch.setattr(engine, "SECONDS", 0)
 
 
 @pytest.fixture(scope="module")
 def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Good parts of several sizes, and bad ones with masks."""
+    """Normal parts of several sizes, and anomalous ones with masks."""
     folder = mvtec_tree(tmp_path_factory.mktemp("parts"), train=10, bad=4)
     mvtec_tree(folder / "wide", train=4, side=96)
     return folder
@@ -108,7 +108,7 @@ def test_without_anomalous_images(
     asked = own(part, "methods=[gaussian,knn]", "cache.enabled=false", anomalous=False)
     rows = compared(asked, tmp_path)
     said = " ".join(capsys.readouterr().out.split())
-    assert "Without anomalous images no accuracy can be compared" in said
+    assert "Accuracy cannot be compared without anomalous images" in said
     assert "patches of the 2 held-out normal images" in said
     assert "Take gaussian: the first of the list" in said
     for text in ("AUROC [", "from the best", "few", "Traceback"):
@@ -219,7 +219,7 @@ def test_a_backbone_that_is_trained_is_refused(part: Path, tmp_path: Path) -> No
         (["methods=['norm seed=1']"], "^methods: 'norm seed=1' sets seed, which all have"),
         (["methods=['norm loss.tmie=1']"], "^methods: loss.tmie.*did you mean loss.time"),
         (["methods=['knn loss.bank=0']"], "^loss.bank must be"),
-        (["methods=['knn loss.metric=a/b']"], "it holds a slash"),
+        (["methods=['knn loss.metric=a/b']"], "it contains a slash"),
         (["maps=-1"], "^maps must be"),
         (["dataset.normal=nowhere"], "nowhere"),
         (["backbone=lenet"], "^backbone=lenet needs a projector of its own"),

@@ -1,4 +1,4 @@
-"""The detector as a LightningModule in a program of one's own."""
+"""The detector as a LightningModule in a user's own program."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def in_two_processes(
 def test_two_processes_find_the_same(
     name: str, folder: Path, in_two_processes: dict[str, dict[str, float]]
 ) -> None:
-    """Objectives of one pass add up exactly, whoever has seen which image."""
+    """Objectives of one pass add up exactly, whichever process has seen which image."""
     assert in_two_processes[name] == pytest.approx(measured(str(folder), name, 1), abs=2e-3)
 
 
@@ -220,7 +220,7 @@ def test_cells_of_another_size_than_the_closed_form_has(
 ) -> None:
     closed = Norm(solver="closed_form", time=3.0, cell=4)
     detector = Detector(backbone(), closed, partial(LocalProjector, cell=2))
-    with pytest.raises(InputError, match="cells of 2 positions a side, and the objective of 4"):
+    with pytest.raises(InputError, match="cells of 2 .* but the objective has cells of 4"):
         trainer(tmp_path).fit(detector, datamodule=data)
 
 

@@ -1,4 +1,4 @@
-"""The rooms of the package: what lies at its top, and which way imports point."""
+"""The rooms of the package: the content of its top level, and the direction of imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m occ_lab.predict``, as a user types it, and a calibrated run before it."""
+"""``python -m occ_lab.predict``, as a user types it, on a calibrated run."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_nothing_to_read_is_exit_code_1(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     absent = command(tmp_path / "none")
     assert absent.returncode == 1
-    assert "is no directory" in absent.stdout
+    assert "is not a directory" in absent.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``python -m occ_lab.stream`` on a dataset and on files, and what it refuses."""
+"""``python -m occ_lab.stream`` on a dataset and on files, and the inputs that it refuses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ HERE = [
 
 
 def pictures(folder: Path, count: int) -> Path:
-    """A folder of images that are alike, in order."""
+    """A folder of similar images, in order."""
     for number in range(count):
         save(folder / f"{number:03d}.png", noise(number))
     return folder
@@ -116,7 +116,7 @@ def test_whole_images_too(tmp_path: Path) -> None:
     stream(composed("stream", [*HERE, *where, *size]), tmp_path / "out")
     assert len(rows(tmp_path / "out" / "streams" / "dot.csv")) == 12
     costs = json.loads((tmp_path / "out" / "streams" / "dot.json").read_text())
-    assert costs["re_solves"] < 12  # lazily
+    assert costs["re_solves"] < 12  # only when needed
     assert occ_lab.load(tmp_path / "out").score(noise(3)).maps is None
 
 
@@ -227,7 +227,7 @@ def test_what_a_stream_cannot_do_is_refused_before_any_work(
 
 def test_what_is_watched_must_be_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", save(tmp_path / "0.png", noise(0))):
-        with pytest.raises(UserError, match=f"^input: no folder {path} to watch; make it first"):
+        with pytest.raises(UserError, match=f"^input: no folder {path} to watch; create it first"):
             stream(settings(path, "watch=true"), tmp_path / "out")
 
 
@@ -246,7 +246,7 @@ def test_the_parts_of_the_detector_of_a_run_cannot_be_set(monkeypatch: pytest.Mo
 
 
 class Line:
-    """A folder that is watched, and what the stream has written of its images so far."""
+    """A watched folder, and the rows of the stream so far."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
@@ -264,7 +264,7 @@ class Line:
         monkeypatch.setattr("occ_lab.config.stream.stop_on_signal", lambda: nullcontext(self.stop))
 
     def put(self, name: str, seed: int) -> Path:
-        """An image that is whole as soon as it has its name."""
+        """Write an image that is complete as soon as it has its name."""
         return save(self.folder / f".{name}", noise(seed)).rename(self.folder / name)
 
     def watched(self, cfg: DictConfig, directory: Path, operator: Callable[[], None]) -> list[str]:
@@ -357,7 +357,7 @@ def test_a_run_judges_what_comes(
     line.watched(cfg, tmp_path / "out", operator)
     said = capsys.readouterr().out
     assert "at a false-positive rate of 20 %, by 9 scores of normal images" in said
-    assert "The detector stays as it is: the moments" in said
+    assert "The detector does not learn: the moments" in said
     found = rows(tmp_path / "out" / "streams" / "input.csv")
     expected = occ_lab.load(tmp_path / "run").score([row["path"] for row in found])
     assert [float(row["score"]) for row in found] == pytest.approx(expected.image.tolist())

@@ -306,7 +306,7 @@ def test_random_training_images_are_not_cached(bolts: Path, tmp_path: Path) -> N
     command = on_bolts(bolts, "dataset.category=bolt", "dataset.rotate=10")
     done = train(*command, "hydra.run.dir=out", f"cache.dir={tmp_path}/cache", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "cache: only of the test images" in done.stdout
+    assert "cache: only for test images" in done.stdout
     assert len(list((tmp_path / "cache").glob("*/entry.json"))) == 1
 
 
@@ -418,7 +418,7 @@ def test_deep_svdd_trains_its_own_network(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert "cache: off, since the backbone is trained" in done.stdout
+    assert "cache: off, because the backbone is trained" in done.stdout
     task = tmp_path / "out" / "tasks" / "ring"
     figures = json.loads((task / "metrics.json").read_text())
     # Images of one's own are calibrated.

@@ -1,4 +1,4 @@
-"""Both stages, as a user types them; what is learned, used again."""
+"""Both stages, as a user types them, and the use of the trained encoders."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def learned(toys: Path) -> Path:
-    """The directory of a whole run as it is typed, of a real network."""
+    """The directory of a whole run with a real network, as a user types it."""
     out = toys.parent / "it's learned"
     done = command(
         "two_stage",

@@ -1,4 +1,4 @@
-"""The wheel carries all it needs: it works where the checkout cannot be seen."""
+"""The wheel contains all that it needs: it works where the checkout is not visible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that begin with the slow libraries imported: torch, Lightning, timm, ours.
+"""Processes that start with the slow libraries already imported: torch, Lightning, timm, ours.
 
 One process of `multiprocessing.forkserver` imports them once; each that is started here is a fork
 of it. Importing them takes longer than most of what the tests do.
@@ -35,7 +35,7 @@ IMPORTED = [
 
 
 def started(work: Callable[..., Any], *arguments: Any) -> Any:
-    """A process in which ``work``, a function of a module, is called."""
+    """A process that calls ``work``, a function of a module."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
     process = context.Process(target=work, args=arguments)
@@ -69,7 +69,7 @@ def run(
 def as_main(
     arguments: list[str], cwd: str, environment: Mapping[str, str], outputs: Sequence[Path]
 ) -> None:
-    """Be the process of a command: its folder, environment, output and exit code."""
+    """Act as the process of a command: its folder, environment, output and exit code."""
     atexit._clear()  # of what was imported, for all
     os.chdir(cwd)
     os.environ.clear()

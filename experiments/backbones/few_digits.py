@@ -1,6 +1,6 @@
-"""A part of MNIST, for ``dataset=mnist``.
+"""A subset of MNIST, as a replacement for ``dataset=mnist``.
 
-It is chosen with ``dataset._target_=experiments.backbones.few_digits.FewDigits``.
+It is selected with ``dataset._target_=experiments.backbones.few_digits.FewDigits``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import ClassVar
 from occ_lab.data.datasets.classes import Classified, Part
 from occ_lab.data.datasets.mnist import MNIST
 
-COUNTS = {"train": 150, "test": 50}  # of each digit
+COUNTS = {"train": 150, "test": 50}  # images of each digit
 
 
 class FewDigits(MNIST):

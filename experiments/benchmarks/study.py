@@ -1,4 +1,4 @@
-"""Benchmarks by their own protocols: ``python -m experiments.benchmarks.study --help``."""
+"""Benchmarks with their own protocols: ``python -m experiments.benchmarks.study --help``."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ ONE_PASS = "cifar10, subset: ten tasks over one pass"
 REPEATS = 2
 
 SURPRISES = [
-    "Two figures are higher than one would think. Cats and dogs: ImageNet, which the backbone was",
-    "trained on, has both, and once features are of unit length the Gaussian sees them as well:",
+    "Two figures are unexpectedly high. Cats and dogs: ImageNet, which the backbone was trained",
+    "on, contains both, and with features of unit length the Gaussian separates them as well:",
     "`dataset=cats_and_dogs loss=gaussian loss.normalize=true` gives 99.6 and 99.5. Magnetic tiles",
-    "by PaDiM: its highest score lies inside the marked defect far more often than by chance, and",
-    "more often than that of one projector, so that it is the defects it finds; what it gains are",
-    "uneven tiles and cracks. The norm objective with a projector for each cell is level with it.",
+    "with PaDiM: its highest score lies inside the marked defect far more often than by chance,",
+    "and more often than with one projector, so it does find the defects; its gains are on uneven",
+    "tiles and cracks. The norm objective with a projector for each cell is on a par with it.",
     "PatchCore (Roth et al. 2022) publishes 97.9.",
 ]
 
 
 def main() -> None:
-    """Run what is not recorded yet, then write the page."""
+    """Run the trials that are not recorded yet, then write the page."""
     data = command_line(__doc__).parse_args().data
     keep_freed_memory()
     trials: list[tuple[str, Callable[[], Any]]] = [
@@ -77,7 +77,7 @@ def measured(overrides: list[str], data: Path) -> dict[str, Any]:
 
 
 def over_one_pass(dataset: list[str]) -> dict[str, float]:
-    """Seconds of a whole cold run, and of one pass over the distinct images, in turn; the least."""
+    """Seconds of a whole cold run and of one pass over the distinct images; the minimum in turn."""
     passes, runs = [], []
     with tempfile.TemporaryDirectory() as work:
         for _ in range(REPEATS):
@@ -92,14 +92,14 @@ def report(results: dict[str, Any]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Every set at hand by its own protocol, default backbone and settings, seed 0, per cent.",
-        "Subsets have fewer images than the published sets: their figures compare with each other",
-        "alone. Nearest neighbours, PaDiM and one Gaussian are the reference rows.",
+        "All available sets with their own protocols, default backbone and settings, seed 0, per",
+        "cent. Subsets have fewer images than the published sets, so their figures are comparable",
+        "only with each other. Nearest neighbours, PaDiM and one Gaussian are reference rows.",
         "",
         f"Recorded until {date.today()} by "
         "`OMP_NUM_THREADS=1 python -m experiments.benchmarks.study --data DIR`,",
-        "one thread of a busy CPU: seconds compare only roughly. Features s: the backbone pass,",
-        "which the first method of a set makes and the others share.",
+        "one thread of a busy CPU: seconds are only roughly comparable. Features s: the backbone",
+        "pass, which the first method of a set computes and the others share.",
         "",
     ]
     titles = ["set", "tasks", "method", "image AUROC", "pixel AUROC", "AUPRO"]
@@ -120,9 +120,9 @@ def report(results: dict[str, Any]) -> str:
             "## One pass for ten tasks",
             "",
             "The ten tasks of the CIFAR-10 subset share their test images, which pass through the",
-            f"backbone once. With two threads, the least of {REPEATS} in turn: one pass over the",
+            f"backbone once. With two threads, the minimum of {REPEATS} in turn: one pass over the",
             f"distinct images {took['pass']:.1f} s, the whole cold run of ten closed forms",
-            f"{took['run']:.1f} s: **{took['run'] / took['pass']:.2f}** times (asked: 1.4).",
+            f"{took['run']:.1f} s: **{took['run'] / took['pass']:.2f}** times (target: 1.4).",
             "",
         ]
     lines += ["## Commands", ""]
@@ -135,7 +135,7 @@ def report(results: dict[str, Any]) -> str:
 
 
 def row(key: str, found: dict[str, Any]) -> list[str]:
-    """A set and a method: means over the tasks, seconds of all."""
+    """The row of a set and a method: means over the tasks, total seconds."""
     name, method = key.split(" | ")
     tasks = list(found["tasks"].values())
     figures = [
@@ -150,7 +150,7 @@ def row(key: str, found: dict[str, Any]) -> list[str]:
 
 
 def by_task(name: str, methods: dict[str, dict[str, Any]]) -> list[str]:
-    """The image AUROC of every task, a row a method."""
+    """The image AUROC of every task, one row for each method."""
     tasks = list(next(iter(methods.values())))
     rows = [
         [method, *(f"{100 * found[task]['image_auroc']:.1f}" for task in tasks)]

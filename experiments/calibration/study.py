@@ -1,8 +1,8 @@
-"""False alarms against the guarantee: ``python -m experiments.calibration.study --help``.
+"""False alarms and the guarantee: ``python -m experiments.calibration.study --help``.
 
-What was settled before any result was seen: the shares held out, one seed, the two rates, and that
-a figure is judged by the central 95 % of its Beta-binomial, with the 99 % and the simultaneous
-interval beside it.
+The following was fixed before any result was seen: the held-out fractions, one seed, the two rates,
+and that a figure is judged by the central 95 % of its beta-binomial distribution, with the 99 % and
+the simultaneous interval beside it.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from occ_lab.utils.files import write_whole
 HERE = Path(__file__).parent
 DIGITS = range(10)
 RATES = (0.05, 0.01)  # α
-SHARE = 0.2  # of a digit's training images to calibrate on, and as many again for the control
-SEED = 1  # of which of the images set aside are the control
-AGAIN = {4: range(1, 5), 8: range(1, 5)}  # seeds of the digits that were outside, looked at after
+SHARE = 0.2  # of a digit's training images to calibrate on, and the same for the control
+SEED = 1  # decides which of the images set aside are the control
+AGAIN = {4: range(1, 5), 8: range(1, 5)}  # further seeds of the digits outside, examined afterwards
 SOURCES = {"test": "official test images", "control": "control"}
-FIGURES = len(DIGITS) * len(RATES)  # that are judged together, for each of the sources
+FIGURES = len(DIGITS) * len(RATES)  # judged together, for each of the sources
 PRIMARY, WIDER, JOINT = 0.95, 0.99, 1 - 0.05 / FIGURES
 
 
 class Judged(NamedTuple):
-    """A count of false alarms, and what the guarantee makes of it.
+    """A count of false alarms, and its distribution under the guarantee.
 
     Attributes:
-        digit: that is normal.
+        digit: the normal digit.
         rate: α.
-        count: normal images above the threshold.
-        images: normal images.
-        law: the count's distribution where all normal images are exchangeable.
+        count: the number of normal images above the threshold.
+        images: the number of normal images.
+        law: the distribution of the count if all normal images are exchangeable.
     """
 
     digit: int
@@ -58,28 +58,28 @@ class Judged(NamedTuple):
     images: int
     law: Any
 
-    def interval(self, share: float) -> tuple[int, int]:
-        """The least and the largest count of the central ``share``."""
-        low, high = self.law.ppf([(1 - share) / 2, (1 + share) / 2])
+    def interval(self, fraction: float) -> tuple[int, int]:
+        """The smallest and the largest count in the central ``fraction``."""
+        low, high = self.law.ppf([(1 - fraction) / 2, (1 + fraction) / 2])
         return int(low), int(high)
 
-    def inside(self, share: float) -> bool:
-        """Whether the count is one of the central ``share``."""
-        low, high = self.interval(share)
+    def inside(self, fraction: float) -> bool:
+        """Whether the count lies in the central ``fraction``."""
+        low, high = self.interval(fraction)
         return low <= self.count <= high
 
-    def outside_chance(self, share: float) -> float:
-        """How likely a count beyond the central ``share`` is: for counts, at most 1 − share."""
-        low, high = self.interval(share)
+    def outside_chance(self, fraction: float) -> float:
+        """The probability of a count outside the central ``fraction``: at most 1 − fraction."""
+        low, high = self.interval(fraction)
         return float(1 - self.law.cdf(high) + self.law.cdf(low - 1))
 
     def transform(self) -> float:
-        """The count's place in its distribution, 0..1, half of its own probability included."""
+        """The quantile of the count in its distribution, 0..1, with half of its own probability."""
         return float(self.law.cdf(self.count) - self.law.pmf(self.count) / 2)
 
 
 def main() -> None:
-    """Run what is not recorded yet, then draw and write the page."""
+    """Run the fits that are not recorded yet, then draw and write the page."""
     data = command_line(__doc__).parse_args().data
     keep_freed_memory()
     seeds = [
@@ -93,12 +93,12 @@ def main() -> None:
 
 
 def key(digit: int, seed: int = 0) -> str:
-    """Of a fit in the results."""
+    """The key of a fit in the results."""
     return f"digit {digit} | seed {seed}"
 
 
 def measured(digit: int, seed: int, data: Path) -> dict[str, Any]:
-    """One fit; half of what it set aside gives the thresholds, the other half is the control."""
+    """One fit; half of the images set aside give the thresholds, the other half is the control."""
     started = time.perf_counter()
     overrides = [
         "dataset=mnist",
@@ -141,7 +141,7 @@ def measured(digit: int, seed: int, data: Path) -> dict[str, Any]:
 
 
 def above(scores: torch.Tensor, threshold: float) -> int:
-    """How many of the scores ``[N]`` are called anomalous."""
+    """The number of scores ``[N]`` classified as anomalous."""
     return int((scores.double() > threshold).sum())
 
 
@@ -163,7 +163,7 @@ def sum_of(chances: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def draw(path: Path, results: dict[str, Any]) -> None:
-    """Observed overkill and its intervals over the digits, a panel a rate and source."""
+    """Draw the observed rates and their intervals over the digits, a panel per rate and source."""
     style = {
         "font.size": 10,
         "axes.spines.top": False,
@@ -177,7 +177,7 @@ def draw(path: Path, results: dict[str, Any]) -> None:
             for axes, (source, title) in zip(row, SOURCES.items(), strict=True):
                 draw_panel(axes, judged(results, source, rate))
                 axes.set_title(f"{title}, α = {rate:g}", fontsize=10)
-            row[0].set_ylabel("observed overkill (%)")
+            row[0].set_ylabel("observed false-positive rate (%)")
         for axes in panels[-1]:
             axes.set_xlabel("normal digit")
         told = panels[0, 0].get_legend_handles_labels()
@@ -186,20 +186,20 @@ def draw(path: Path, results: dict[str, Any]) -> None:
 
 
 def draw_panel(axes: Axes, found: list[Judged]) -> None:
-    """The digits of one rate and source."""
+    """Draw the digits of one rate and source."""
     spans = (
         (JOINT, 2, "#b9c6d6", "95 % of all 20 at once"),
         (PRIMARY, 7, "#8fb0d6", "central 95 %"),
     )
-    for share, width, colour, label in spans:
-        ends = np.array([np.array(one.interval(share)) / one.images for one in found]) * 100
+    for fraction, width, colour, label in spans:
+        ends = np.array([np.array(one.interval(fraction)) / one.images for one in found]) * 100
         axes.vlines(list(DIGITS), *ends.T, color=colour, lw=width, label=label)
     axes.axhline(100 * found[0].rate, color="#555555", lw=0.8, ls="--", label="asked, α")
     kinds = ((True, "black", "inside central 95 %"), (False, "#d62728", "outside"))
     for inside, colour, label in kinds:
         some = [one for one in found if one.inside(PRIMARY) == inside]
-        shares = [100 * one.count / one.images for one in some]
-        axes.plot([one.digit for one in some], shares, "o", ms=5, color=colour, label=label)
+        fractions = [100 * one.count / one.images for one in some]
+        axes.plot([one.digit for one in some], fractions, "o", ms=5, color=colour, label=label)
     axes.set_xticks(list(DIGITS))
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", color="#e6e6e6", lw=0.6)
@@ -209,77 +209,77 @@ def draw_panel(axes: Axes, found: list[Judged]) -> None:
 def report(results: dict[str, Any]) -> str:
     """The page that shows the tables."""
     lines = [
-        "# False alarms against the guarantee",
+        "# False alarms and the guarantee",
         "",
-        "Does a calibrated threshold keep the rate of false alarms α that it is asked for? Each",
-        "digit of MNIST in turn is normal, `loss=norm loss.solver=closed_form`, default backbone.",
-        "Of a digit's training images a random 60 % are trained on, 20 % give the thresholds and",
-        "20 % are a control. Where calibration and new normal images are exchangeable, a",
-        "threshold's true rate of false alarms is Beta(k, n + 1 − k) distributed over calibration",
-        "sets of n images, k = ⌊α (n + 1)⌋, so that the count of false alarms among m new normal",
-        "images is Beta-binomial(m, k, n + 1 − k).",
+        "Does a calibrated threshold keep the requested false-positive rate α? Each digit of MNIST",
+        "in turn is normal, with `loss=norm loss.solver=closed_form` and the default backbone. Of",
+        "a digit's training images, a random 60 % are used for training, 20 % give the thresholds",
+        "and 20 % are a control. If calibration images and new normal images are exchangeable, the",
+        "true false-positive rate of a threshold has the distribution Beta(k, n + 1 − k) over",
+        "calibration sets of n images, with k = ⌊α (n + 1)⌋. The number of false alarms among m",
+        "new normal images is then Beta-binomial(m, k, n + 1 − k).",
         "",
-        "The control is exchangeable with the calibration images by construction: it tests the",
-        "code. The official test images are not quite: they are by other writers.",
+        "The control is exchangeable with the calibration images by construction, so it tests the",
+        "code. The official test images are not quite exchangeable: they are by other writers.",
         "",
-        "Settled before any result was seen: a figure is judged by the central 95 % of its",
-        "distribution; beside it stand the central 99 % and, since one of twenty is expected",
-        "outside by chance, an interval that all twenty keep at once with 95 % (each",
-        "1 − 0.05 / 20, Bonferroni): *simultaneous* below.",
+        "The following was fixed before any result was seen. A figure is judged by the central 95",
+        "% of its distribution. The central 99 % is shown beside it. Since one of twenty figures",
+        "is expected outside by chance, there is also an interval that all twenty figures keep",
+        "together with 95 % (each 1 − 0.05 / 20, Bonferroni); it is called *simultaneous* below.",
         "",
         f"Recorded until {date.today()} by "
         "`OMP_NUM_THREADS=1 python -m experiments.calibration.study --data DIR`.",
         "",
         *(f"- {title}: {verdict(results, source)}" for source, title in SOURCES.items()),
         "",
-        "![Observed overkill of every digit and its intervals, both rates](calibration.png)",
+        "![Observed false-positive rates of all digits, with intervals](calibration.png)",
         "",
         "## All digits at once",
         "",
         *table(*together(results)),
         "",
-        "At one rate the digits are independent of each other, so that the chance of as many",
-        "outside and the interval of all digits' false alarms together are exact. PIT, here and",
-        "below, is the place of a count in its distribution, half of its own probability included:",
-        "about uniform on 0 to 1 where the guarantee's assumption holds.",
+        "At one rate the digits are independent of each other. The chance of as many digits",
+        "outside, and the interval of all digits' false alarms together, are therefore exact. PIT,",
+        "here and below, is the quantile of a count in its distribution, including half of its own",
+        "probability; it is about uniform on 0 to 1 if the assumption of the guarantee holds.",
         "",
-        "Over all ten digits together the rate asked for is kept on the official test images, at",
-        "either rate. Digit by digit they stray further than the assumption has it: digit 4 has",
-        "too many false alarms at both rates, at 0.01 more than even the simultaneous interval",
-        "allows. The same thresholds keep their rate on the control of digit 4. On the control two",
-        "figures are outside, which chance does often enough, and none is outside the simultaneous",
-        "interval.",
+        "Over all ten digits together, the requested rate is kept on the official test images, at",
+        "either rate. Single digits deviate more than the assumption predicts: digit 4 has too",
+        "many false alarms at both rates, and at 0.01 more than even the simultaneous interval",
+        "allows. The same thresholds keep their rate on the control of digit 4. On the control,",
+        "two figures are outside, which happens by chance often enough, and none is outside the",
+        "simultaneous interval.",
         "",
-        "## The digits outside, once more",
+        "## A second look at the digits outside",
         "",
-        "Looked at after the results above were seen, and no part of their verdict: four more",
-        "seeds of the two digits that were outside on the official test images, each with another",
-        "choice of the images that are trained on, calibrated on and held out as control. Overkill",
-        "in per cent, the mean of all five seeds (least to most). The test images are the same in",
-        "all of them.",
+        "This was examined after the results above were seen and is no part of their verdict: four",
+        "more seeds of the two digits that were outside on the official test images. Each seed has",
+        "another choice of training, calibration and control images. False-positive rate in per",
+        "cent, the mean of all five seeds (minimum to maximum). The test images are the same in",
+        "all seeds.",
         "",
         *table(*again(results)),
         "",
-        "Digit 4 stays too high: whichever training images calibrate, its test images have about",
-        "half as many false alarms again at 0.05 and twice as many at 0.01 as were asked for, its",
-        "control as many as were asked for. So it is the test images that differ, not the",
-        "threshold that fails. The first seed was the worst at 0.01: the other four are inside the",
-        "simultaneous interval. Digit 8 is a little lower than asked, and the first seed was an",
-        "extreme one.",
+        "Digit 4 stays too high: whichever training images are used for calibration, its test",
+        "images have about half more false alarms than requested at 0.05 and twice the requested",
+        "number at 0.01, while its control has the requested number. So the test images differ;",
+        "the threshold does not fail. The first seed was the worst at 0.01: the other four are",
+        "inside the simultaneous interval. Digit 8 is a little below the requested rate, and the",
+        "first seed was an extreme one.",
         "",
-        "The guarantee holds for images like those that were calibrated on. Other writers of the",
-        "same digit, the likely reason here, may be enough to break it: a new source of images",
-        "needs a calibration of its own.",
+        "The guarantee holds for images like the calibration images. Other writers of the same",
+        "digit, the likely reason here, may be enough to break it: a new source of images needs",
+        "its own calibration.",
         "",
         "## The detectors",
         "",
         *table(*detectors(results)),
         "",
-        "No two calibration scores are equal, as the distribution asks. Escape is the share of the",
-        "other nine digits' test images that is not above the threshold. The last column is how",
-        "often a normal test image scores higher than a normal training image held out, with its",
-        "standard error; 50 is no difference. The bulk of the scores hardly moves: digit 4's false",
-        "alarms are a matter of the upper tail.",
+        "No two calibration scores are equal, as the distribution requires. The miss rate is the",
+        "fraction of the other nine digits' test images that is not above the threshold. The last",
+        "column is the percentage of pairs in which a normal test image scores higher than a",
+        "held-out normal training image, with its standard error; 50 means no difference. The bulk",
+        "of the scores hardly moves: the false alarms of digit 4 come from the upper tail.",
     ]
     for source, title in SOURCES.items():
         lines += ["", f"## Each figure: {title}", "", *table(*each_figure(results, source))]
@@ -287,9 +287,9 @@ def report(results: dict[str, Any]) -> str:
 
 
 def verdict(results: dict[str, Any], source: str) -> str:
-    """How many figures are inside, and which are not, in words."""
+    """The number of figures inside, and those outside, in words."""
     found = [one for rate in RATES for one in judged(results, source, rate)]
-    inside, jointly = (sum(one.inside(share) for one in found) for share in (PRIMARY, JOINT))
+    inside, jointly = (sum(one.inside(fraction) for one in found) for fraction in (PRIMARY, JOINT))
     outside = ", ".join(
         f"digit {one.digit} at {one.rate:g} ({100 * one.count / one.images:.2f} %, central 95 % "
         f"{span(one, PRIMARY)})"
@@ -303,7 +303,7 @@ def verdict(results: dict[str, Any], source: str) -> str:
 
 
 def again(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """A row for each digit and rate: overkill of all seeds on both sources."""
+    """One row for each digit and rate: the false-positive rates of all seeds on both sources."""
     rows = []
     for digit, seeds in AGAIN.items():
         fits = [results[key(digit, seed)] for seed in (0, *seeds)]
@@ -311,9 +311,9 @@ def again(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
             row = [str(digit), f"{rate:g}"]
             for source in SOURCES:
                 found = [judge(fit, digit, source, rate) for fit in fits]
-                shares = [100 * one.count / one.images for one in found]
+                fractions = [100 * one.count / one.images for one in found]
                 inside = sum(one.inside(PRIMARY) for one in found)
-                row.append(f"{fmean(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
+                row.append(f"{fmean(fractions):.2f} ({min(fractions):.2f} to {max(fractions):.2f})")
                 row.append(f"{inside} of {len(found)}")
             rows.append(row)
     titles = ((title, "in their 95 %") for title in SOURCES.values())
@@ -321,7 +321,7 @@ def again(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def together(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """A row for each source and rate: how many digits are outside, and the sum of all digits."""
+    """One row for each source and rate: the number of digits outside, and the sum of all digits."""
     rows = []
     for source, title in SOURCES.items():
         for rate in RATES:
@@ -347,12 +347,12 @@ def together(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
                 ]
             )
     titles = ["normal images", "α", "outside 95 %", "expected", "chance of as many"]
-    titles += ["outside simultaneous", "overkill of all digits (%)", "95 %", "PIT"]
+    titles += ["outside simultaneous", "false-positive rate of all digits (%)", "95 %", "PIT"]
     return titles, rows
 
 
 def each_figure(results: dict[str, Any], source: str) -> tuple[list[str], list[list[str]]]:
-    """A row for each rate and digit."""
+    """One row for each rate and digit."""
     rows = []
     for one in (one for rate in RATES for one in judged(results, source, rate)):
         rows.append(
@@ -362,31 +362,31 @@ def each_figure(results: dict[str, Any], source: str) -> tuple[list[str], list[l
                 str(results[key(one.digit)]["calibration"]),
                 f"{one.count} of {one.images}",
                 f"{100 * one.count / one.images:.2f}",
-                *(span(one, share) for share in (PRIMARY, WIDER, JOINT)),
+                *(span(one, fraction) for fraction in (PRIMARY, WIDER, JOINT)),
                 f"{one.transform():.3f}",
                 narrowest(one),
             ]
         )
-    titles = ["α", "digit", "calibration images", "false alarms", "overkill (%)"]
+    titles = ["α", "digit", "calibration images", "false alarms", "false-positive rate (%)"]
     return [*titles, "95 %", "99 %", "simultaneous", "PIT", "narrowest that holds it"], rows
 
 
-def span(one: Judged, share: float) -> str:
+def span(one: Judged, fraction: float) -> str:
     """The interval in per cent of the images."""
-    low, high = one.interval(share)
+    low, high = one.interval(fraction)
     return f"{100 * low / one.images:.2f} to {100 * high / one.images:.2f}"
 
 
 def narrowest(one: Judged) -> str:
-    """The narrowest of the intervals that holds the count; in bold where it is not the primary."""
+    """The narrowest interval that contains the count; in bold if it is not the primary one."""
     if one.inside(PRIMARY):
         return "95 %"
     wider = {"99 %": WIDER, "simultaneous": JOINT}
-    return f"**{next((name for name, share in wider.items() if one.inside(share)), 'none')}**"
+    return f"**{next((name for name, fraction in wider.items() if one.inside(fraction)), 'none')}**"
 
 
 def detectors(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """A row for each digit: what it was fitted to, what it finds, how the test images differ."""
+    """One row for each digit: its fit, its miss rates, and how the test images differ."""
     rows = []
     for digit in DIGITS:
         one = results[key(digit)]
@@ -406,7 +406,7 @@ def detectors(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
             ]
         )
     titles = ["digit", "training images", "calibration scores (distinct)", "image AUROC (%)"]
-    titles += [f"escape at {rate:g} (%)" for rate in RATES]
+    titles += [f"miss rate at {rate:g} (%)" for rate in RATES]
     return [*titles, "test above held out (%)"], rows
 
 

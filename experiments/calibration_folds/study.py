@@ -1,7 +1,7 @@
 """Thresholds from folds, by three rules: ``python -m experiments.calibration_folds.study --help``.
 
-What was settled before any result was seen: the sets, the methods with their defaults, the numbers
-of images, folds, draws and rates.
+The following was fixed before any result was seen: the sets, the methods with their defaults, and
+the numbers of images, folds, draws and rates.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 TEXTURES = ["dataset=textures", "dataset.train=260"]
-SETS = {  # overrides, and the number of images of a draw
+SETS = {  # overrides, and the number of images of one draw
     "brick": ([*TEXTURES, "dataset.category=brick"], 60),
     "transistor": (["dataset=mvtec", "dataset.root=DIR/mvtec_256"], 100),
     "magnetic_tile": (["dataset=magnetic_tile", "dataset.root=DIR/magnetic_tile"], 100),
 }
-NEW = 200  # further training images of a set that nothing was fitted to, at most
+NEW = 200  # the largest number of further training images that nothing was fitted to
 METHODS = {
     "norm": ["loss=norm"],
     "gaussian": ["loss=gaussian"],
@@ -47,44 +47,45 @@ RULES = {"pooled": "pooled", "plus": "CV+", "split": "split"}
 RULES_PAGE = f"""# Thresholds from folds
 
 A small set is calibrated on all of its training images, by {FOLDS} folds. Three rules for the
-p-value of a new image, from the same detectors:
+p-value of a new image are compared, with the same detectors:
 
-- **pooled**: the score by the detector of all images, among the held-out scores of all folds. One
-  detector and one threshold in use; no guarantee without assumptions.
-- **CV+** (Barber et al. 2021, arXiv 1905.02928): for each fold, the score by the detector without
-  it, among its held-out scores. The false-positive rate is at most about twice that asked for,
-  whatever the method; {FOLDS} detectors in use, and no single threshold.
-- **split**: the detector without the first fold, which calibrates it. Exact, but few images are
-  left to calibrate on. If they cannot guarantee the rate, nothing is rejected.
+- **pooled**: the score of the detector fitted to all images, among the held-out scores of all
+  folds. One detector and one threshold in use; no guarantee without assumptions.
+- **CV+** (Barber et al. 2021, arXiv 1905.02928): for each fold, the score of the detector fitted
+  without it, among its held-out scores. The false-positive rate is at most about twice the
+  requested rate, whatever the method; {FOLDS} detectors in use, and no single threshold.
+- **split**: the detector fitted without the first fold, which calibrates it. This is exact, but few
+  images are left to calibrate on. If they cannot guarantee the rate, nothing is rejected.
 
 There are {DRAWS} draws of training images of each set. *New* are up to {NEW} further training
-images that no detector has seen; they are exchangeable with the draw, so that the false-positive
-rate on them tests the rules. That on the normal test images also depends on how alike the test set
-is. For anomalous test images it is the fraction that is rejected. Per cent, means of the draws.
+images that no detector has seen. They are exchangeable with the draw, so the false-positive rate on
+them tests the rules. The rate on the normal test images also depends on how similar the test set
+is. For anomalous test images, the fraction of rejected images is shown. Per cent, means of the
+draws.
 
 Recorded by `OMP_NUM_THREADS=1 python -m experiments.calibration_folds.study --data DIR`."""
 DEFAULT = """\
-By their guarantee the rules rank split, CV+, pooled. Split leaves too few images for small rates.
-CV+ needs the detectors of all folds wherever the model is used, also in exported files, and has no
-threshold to print. Pooled is the default. Where more training images lower the scores of new
-images, its p-values are no smaller than those of CV+, whose guarantee it then shares; for nearest
-neighbours without a coreset this is so by construction, and in every set and method here the median
-of new images is lower by the detector of all images than by those without a fold. The price is on
-the same side: PaDiM, whose covariances need many images, rejects far fewer normal images than it
-may, and misses more defects than with CV+.
+By their guarantees, the rules rank split, CV+, pooled. Split leaves too few images for small rates.
+CV+ needs the detectors of all folds wherever the model is used, even in exported files, and has no
+threshold to print. Pooled is the default. If more training images lower the scores of new images,
+its p-values are no smaller than those of CV+, and it shares the guarantee of CV+. For nearest
+neighbours without a coreset this holds by construction. In every set and method here, the median
+score of new images is lower with the detector of all images than with those fitted without a fold.
+The price is that the threshold may be too high: PaDiM, whose covariances need many images, rejects
+far fewer normal images than it may, and misses more defects than with CV+.
 """
 WHERE = """\
-Medians of image scores, means of the draws. The detectors without a fold score new images of the
-same source much as they score the held-out ones, so the rates come out as asked for. Brick's test
-images are cut from the other half of its photograph: the same detectors score the normal ones
-higher than held-out images, and no rule can know. Its training images overlap each other, so that a
-threshold from them is too low for images of anywhere else.
+Medians of image scores, means of the draws. The detectors fitted without a fold score new images of
+the same source much like the held-out images, so the observed rates match the requested ones.
+Brick's test images are cut from the other half of its photograph: the same detectors give the
+normal ones higher scores than held-out images, and no rule can know that. Its training images
+overlap each other, so a threshold from them is too low for images from anywhere else.
 """
 KINDS = {"new": "new", "test": "normal test images", "defects": "anomalous test images"}
 
 
 def main() -> None:
-    """Run what is not recorded yet, then write the page."""
+    """Run the trials that are not recorded yet, then write the page."""
     data = command_line(__doc__).parse_args().data
     keep_freed_memory()
     trials = (
@@ -98,12 +99,12 @@ def main() -> None:
 
 
 def measured(name: str, method: str, draw: int, data: Path) -> dict[str, Any]:
-    """The fractions of images that each rule calls anomalous, for one draw of training images."""
+    """The fractions of images that each rule rejects, for one draw of training images."""
     overrides, count = SETS[name]
     job = job_of(at([*overrides, *METHODS[method]], data))
     (task,) = job.benchmark.tasks()
     whole = job.benchmark.split(task)
-    test = [replace(item, mask=None) for item in whole.test]  # of the images alone
+    test = [replace(item, mask=None) for item in whole.test]  # only images are judged
     order = np.random.default_rng(draw).permutation(len(whole.train)).tolist()
     ours = [whole.train[index] for index in sorted(order[:count])]
     new = [whole.train[index] for index in sorted(order[count : count + NEW])]
@@ -124,7 +125,7 @@ def measured(name: str, method: str, draw: int, data: Path) -> dict[str, Any]:
         (own[:, None] >= scores).sum(dim=0)
         for own, scores in zip(held_out, fold_scores, strict=True)
     )
-    # A split holds out as many images as a fold has: its detector is that of the first fold.
+    # A split holds out as many images as a fold, so its detector is that of the first fold.
     split = Calibration.of(held_out[0], held_out[0])
     p_values = {
         "pooled": pooled.p_values(final),
@@ -159,7 +160,7 @@ def redrawn(job: Job, parts: Split) -> Job:
 
 
 def kinds_of(new: int, test: Sequence[Item]) -> dict[str, Tensor]:
-    """Which of the tested images are new training images, normal or anomalous test images."""
+    """Masks of the tested images: new training images, normal and anomalous test images."""
     labels = torch.tensor([0] * new + [2 + item.label for item in test])
     return {kind: labels == value for kind, value in zip(KINDS, (0, 2, 3), strict=True)}
 
@@ -173,8 +174,8 @@ def tested(member: Fitted) -> Tensor:
 def report(results: dict[str, Any]) -> str:
     """The page, as Markdown."""
     asked = [line for rate in RATES for line in rate_lines(results, rate)]
-    default = ["", "## What is the default, and why", "", *summary(results), "", DEFAULT]
-    where = ["## Where the scores are", "", *medians_table(results), "", WHERE]
+    default = ["", "## The default, and why", "", *summary(results), "", DEFAULT]
+    where = ["## The level of the scores", "", *medians_table(results), "", WHERE]
     return "\n".join([RULES_PAGE, *asked, *default, *where])
 
 
@@ -197,7 +198,7 @@ def rate_lines(results: dict[str, Any], rate: float) -> list[str]:
                     values = [each["rates"][rule][str(rate)][kind] for each in draws]
                     row.append(f"{100 * fmean(values):.1f}")
             rows.append(row)
-    return ["", f"## {100 * rate:g} % asked for", "", *table(titles, rows)]
+    return ["", f"## Requested rate {100 * rate:g} %", "", *table(titles, rows)]
 
 
 def summary(results: dict[str, Any]) -> list[str]:
@@ -220,7 +221,7 @@ def summary(results: dict[str, Any]) -> list[str]:
 
 
 def medians_table(results: dict[str, Any]) -> list[str]:
-    """Medians of the scores by detectors without a fold, and by that of all images."""
+    """Medians of scores, by the detectors fitted without a fold and by that of all images."""
     columns = ["held_out", "folds_new", "folds_test", "final_new", "final_test"]
     titles = ["held out", "new, by folds", "normal test, by folds", "new, by all", "test, by all"]
     rows = [

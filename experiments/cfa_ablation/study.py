@@ -1,4 +1,4 @@
-"""Table 5 of CFA: which of its parts does what; ``python -m experiments.cfa_ablation.study``."""
+"""Table 5 of CFA: the effect of its parts; ``python -m experiments.cfa_ablation.study --help``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VARIANTS = {
 
 
 def main() -> None:
-    """Run what is not recorded yet, and write results.json and README.md."""
+    """Run the variants that are not recorded yet, and write results.json and README.md."""
     parser = command_line(__doc__)
     parser.add_argument("--epochs", type=int, default=30, help="default: %(default)s")
     arguments = parser.parse_args()
@@ -30,7 +30,7 @@ def main() -> None:
     dataset = sets(arguments.data)["transistor"]
     for name, overrides in VARIANTS.items():
         if name == "attract only" and not any(results["attract and repel"]["curves"]["repelled"]):
-            continue  # the same run: the second term and its gradient were zero in every step
+            continue  # an identical run: the second term and its gradient were zero in every step
         if name not in results:
             epochs = f"loss.fit.epochs={arguments.epochs}"
             results[name] = trial([*dataset, "loss=cfa", LEVELS_AS_THEY_ARE, epochs, *overrides])
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def report(results: dict[str, Any]) -> str:
-    """The page that shows the ablation and when the second term works."""
+    """The page that shows the ablation and when the second term becomes active."""
     rows = [
         [
             name,
@@ -53,35 +53,36 @@ def report(results: dict[str, Any]) -> str:
     curves = results["attract and repel"]["curves"]
     epochs = len(curves["loss"])
     if "attract only" not in results:
-        rows.append(["attract only", *["the same run"] * 3, "", ""])
-    first = next((i for i, share in enumerate(curves["repelled"], 1) if share > 0), None)
+        rows.append(["attract only", *["identical run"] * 3, "", ""])
+    first = next((i for i, fraction in enumerate(curves["repelled"], 1) if fraction > 0), None)
     above = next((i for i, r in enumerate(curves["radius"], 1) if r**2 > 0.1), None)
     epochs_shown = sorted({1, 2, 5, 10, 20, epochs} & set(range(1, len(curves["radius"]) + 1)))
     return "\n".join(
         [
-            "# What attraction and repulsion do",
+            "# The effect of attraction and repulsion",
             "",
             "Table 5 of Lee et al. 2022 on the transistor category (256 px data), default",
             f"backbone, {epochs} epochs, seed 0, in per cent.",
             "",
             f"Recorded {date.today()} by `python -m experiments.cfa_ablation.study --data DIR "
             f"--epochs {epochs}`,",
-            "one thread, with other work on the machine: seconds are rough.",
+            "one thread, with other work on the machine, so seconds are approximate.",
             "",
             *table(["variant", "image AUROC", "pixel AUROC", "AUPRO", "fit s", "peak MB"], rows),
             "",
-            "Attract only is the same run as both terms where nothing ever repels: the second term",
-            "and its gradient are zero then in every step.",
+            "If nothing ever repels, attract only is identical to the run with both terms, because",
+            "the second term and its gradient are zero in every step.",
             "",
-            "## When the second term begins to work",
+            "## When the second term becomes active",
             "",
-            "It is zero until a centre behind the k nearest lies within r² − α of a feature",
-            "(squared distances, α = 0.1). The learned r starts at 1e-5; r² passes α "
+            "It is zero until one of the centres after the k nearest lies within r² − α of a",
+            "feature",
+            "(squared distances, α = 0.1). The learned r starts at 1e-5; r² exceeds α "
             f"{in_epoch(above)},",
             f"and a distance repels for the first time {in_epoch(first)}.",
             "",
             *table(
-                ["epoch", "loss", "r", "share of distances that repel"],
+                ["epoch", "loss", "r", "fraction of distances that repel"],
                 [
                     [
                         str(epoch),
@@ -98,8 +99,8 @@ def report(results: dict[str, Any]) -> str:
 
 
 def in_epoch(number: int | None) -> str:
-    """When something happens first, in words."""
-    return "in no epoch of these" if number is None else f"in epoch {number}"
+    """The first epoch of an event, in words."""
+    return "in none of these epochs" if number is None else f"in epoch {number}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Table 6 of CFA: what compression costs; ``python -m experiments.cfa_compression.study``."""
+"""Table 6 of CFA: the cost of compression; ``python -m experiments.cfa_compression.study``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FACTORS = (1, 2, 4, 8)
 
 
 def main() -> None:
-    """Run what is not recorded yet, and write results.json and README.md."""
+    """Run the variants that are not recorded yet, and write results.json and README.md."""
     parser = command_line(__doc__)
     parser.add_argument("--epochs", type=int, default=1, help="default: %(default)s")
     arguments = parser.parse_args()
@@ -47,16 +47,16 @@ def main() -> None:
 
 
 def report(results: dict[str, Any]) -> str:
-    """The page with a grid for each figure."""
+    """The page with one table for each figure."""
     grids = {
         "Scoring, images a second": ("images_per_second", 1, 0),
         "Pixel AUROC, per cent": ("pixel_auroc", 100, 1),
         "Image AUROC, per cent": ("image_auroc", 100, 1),
-        "Fit, seconds (the memory bank and its k-means with it)": ("fit_seconds", 1, 1),
+        "Fit, seconds (including the memory bank and its k-means)": ("fit_seconds", 1, 1),
     }
     epochs = results["1 1"]["epochs"]
     lines = [
-        "# What compression costs",
+        "# The cost of compression",
         "",
         "Table 6 of Lee et al. 2022 on the transistor category (256 px data), default backbone,",
         f"{epochs} epoch(s), seed 0: γ_c compresses the memory bank, γ_d the features.",

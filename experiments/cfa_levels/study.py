@@ -1,4 +1,4 @@
-"""CFA on levels as they are and of unit RMS: ``python -m experiments.cfa_levels.study --help``."""
+"""CFA on unscaled levels and on unit RMS: ``python -m experiments.cfa_levels.study --help``."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SETS = {
     **{name: ["dataset=textures", f"dataset.category={name}"] for name in TEXTURES},
     "magnetic_tile": ["dataset=magnetic_tile", "dataset.root=DIR/magnetic_tile"],
 }
-SEEDS = {**dict.fromkeys(SETS, range(5)), "magnetic_tile": range(3)}  # tiles take minutes a run
+SEEDS = {**dict.fromkeys(SETS, range(5)), "magnetic_tile": range(3)}  # tiles take minutes per run
 VARIANTS = {"as they are": "loss.unit_rms=false", "unit RMS": "loss.unit_rms=true"}
 FIGURES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pixel_aupro": "AUPRO"}
 
 
 def main() -> None:
-    """Run what is not recorded yet, then write the page."""
+    """Run the trials that are not recorded yet, then write the page."""
     data = command_line(__doc__).parse_args().data
     keep_freed_memory()
     trials = (
@@ -44,12 +44,12 @@ def main() -> None:
 
 
 def key(name: str, variant: str, seed: int) -> str:
-    """What a trial is called in results.json."""
+    """The key of a trial in results.json."""
     return f"{name} | {variant} | {seed}"
 
 
 def measured(overrides: list[str], data: Path) -> dict[str, float]:
-    """The figures of the one task."""
+    """The figures of the only task."""
     (figures,) = whole_run(overrides, data).values()
     return {figure: figures[figure] for figure in FIGURES}
 
@@ -73,28 +73,29 @@ def report(results: dict[str, Any]) -> str:
         [
             "# The scale of the levels in CFA",
             "",
-            "`loss=cfa` on the levels of the default backbone as they are (`loss.unit_rms=false`),",
-            "and with each level scaled to a root mean square of 1 over the training set",
-            "(`loss.unit_rms=true`); one epoch. Mean ± sample standard deviation over seeds, in",
-            "per cent. A seed draws weights, batches and memory bank, not the data.",
+            "`loss=cfa` on the unscaled levels of the default backbone (*as they are*,",
+            "`loss.unit_rms=false`), and with each level scaled to a root mean square of 1 over",
+            "the training set (`loss.unit_rms=true`); one epoch. Mean ± sample standard deviation",
+            "over seeds, in per cent. A seed determines weights, batches and memory bank, but not",
+            "the data.",
             "",
             f"Recorded until {date.today()} by "
             "`OMP_NUM_THREADS=1 python -m experiments.cfa_levels.study --data DIR`.",
             "",
             *table(["set", "levels", "seeds", *FIGURES.values()], rows),
             "",
-            "What unit RMS adds, in points, over the sets:",
+            "The gain from unit RMS over the sets, in percentage points:",
             "",
             *table(
-                ["", "mean", "least", "most"],
+                ["", "mean", "minimum", "maximum"],
                 [
                     [title, *(f"{pick(gains[figure]):+.1f}" for pick in (fmean, min, max))]
                     for figure, title in FIGURES.items()
                 ],
             ),
             "",
-            "These are figures of labelled test images. They confirm a choice that had been made",
-            "for all sets on the transistor alone.",
+            "These are figures of labelled test images. They confirm a choice that was made for",
+            "all sets on the transistor alone.",
             "",
         ]
     )

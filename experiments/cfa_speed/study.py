@@ -1,10 +1,10 @@
-"""CFA's training against its plain form: ``python -m experiments.cfa_speed.study --help``.
+"""Training of CFA compared with its plain form: ``python -m experiments.cfa_speed.study --help``.
 
-Plain is what the published code does: every step decodes its images, puts them through the
-backbone, joins the levels, projects the joined map, and takes the gradient through the distances to
-all centres. Ours reads cached levels, projects each at its own resolution and takes the gradient
-through the k + j distances alone. Both start from the same weights and bank and see the same
-batches.
+The plain form does what the published code does: every step decodes its images, passes them through
+the backbone, concatenates the levels, projects the result, and computes the gradient through the
+distances to all centres. Our form reads cached levels, projects each at its own resolution and
+computes the gradient only through the k + j distances. Both start from the same weights and bank
+and use the same batches.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VARIANTS = {"ours": [], "ours, bfloat16 selection": ["loss.half_selection=true"]
 
 
 def main() -> None:
-    """Time steps of every variant in turn and write results.json and README.md."""
+    """Time the steps of every variant in turn and write results.json and README.md."""
     parser = command_line(__doc__)
     parser.add_argument("--steps", type=int, default=12, help="default: %(default)s")
     arguments = parser.parse_args()
@@ -70,7 +70,7 @@ def compared(overrides: list[str], steps: int) -> dict[str, Any]:
     }
     optimizers = {name: detector.configure_optimizers() for name, (detector, _) in trained.items()}
     for batch in places:
-        for name, (detector, plain) in trained.items():  # in turn: noise weighs on all alike
+        for name, (detector, plain) in trained.items():  # in turn, so that noise affects all alike
             optimizer: Any = optimizers[name]
             reset_peak()
             started = time.perf_counter()
@@ -133,7 +133,7 @@ def profiled(detector: Detector, data: AnomalyDataModule, places: Any) -> dict[s
 
 
 def report(results: dict[str, Any]) -> str:
-    """The page that shows who is how fast."""
+    """The page that compares the speeds."""
     where = results["where"]
     plain = results["plain"]
     rows = []
@@ -151,24 +151,24 @@ def report(results: dict[str, Any]) -> str:
                 f"{one['peak_memory_mb']:.0f}",
             ]
         )
-    shares = [[name, f"{100 * share:.0f} %"] for name, share in where.items()]
-    titles = ["form", "ms a step, least", "times as fast, by the least", "by the median ratio"]
+    fractions = [[name, f"{100 * fraction:.0f} %"] for name, fraction in where.items()]
+    titles = ["form", "minimum ms a step", "speed-up by the minimum", "by the median ratio"]
     return "\n".join(
         [
-            "# How fast CFA trains",
+            "# The speed of training CFA",
             "",
             "Transistor (256 px data), default backbone, "
             f"{len(plain['seconds'])} steps of 4 images,",
-            "each step by every form in turn, from the same weights and memory bank.",
+            "each step with every form in turn, from the same weights and memory bank.",
             "",
             f"Recorded {date.today()} by `python -m experiments.cfa_speed.study --data DIR`,",
             f"{results['threads']} thread(s).",
             "",
-            *table([*titles, "losses differ by", "peak MB of the process"], rows),
+            *table([*titles, "largest difference of losses", "peak MB of the process"], rows),
             "",
-            "Where our step's time goes (float32 selection, forward and backward):",
+            "The time of our step by operation (float32 selection, forward and backward):",
             "",
-            *table(["operation", "share"], shares),
+            *table(["operation", "fraction"], fractions),
             "",
         ]
     )

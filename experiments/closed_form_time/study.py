@@ -1,7 +1,8 @@
 """Which label-free principle picks t best: ``python experiments/closed_form_time/study.py --help``.
 
-For every set, the closed form is scored on the test set at each t; every principle picks its t from
-the training features alone. A principle loses what its t scores below the best t.
+For every set, the closed form is evaluated on the test set at each t. Every principle picks its t
+from the training features alone. The loss of a principle is the difference between the best AUROC
+and the AUROC at its t.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
-MNIST_TRAIN, MNIST_TEST = 1000, 2000  # the first of each, to keep the study short
+MNIST_TRAIN, MNIST_TEST = 1000, 2000  # the first images of each part, to keep the study short
 
 
 def sets(data: Path) -> Iterator[tuple[str, list[str]]]:
@@ -61,7 +62,7 @@ class Features:
         if cfg.dataset.name == "mnist":
             del self.data.split.train[MNIST_TRAIN:]
             del self.data.split.test[MNIST_TEST:]
-            self.data.set_aside([])  # takes the training images from the split again
+        self.data.set_aside([])  # reads the training images from the split again
         backbone = build(cfg.backbone, "backbone")
         use_features(self.data, cache, backbone, torch.device("cpu"))
         self.channels = backbone.channels
@@ -69,7 +70,7 @@ class Features:
         self.size = (benchmark.crop, benchmark.crop)
 
     def batches(self, part: str) -> Iterator[dict]:
-        """Batches with float32 levels; the training order is shuffled, always alike."""
+        """Batches with float32 levels; the training order is shuffled in a fixed way."""
         torch.manual_seed(0)
         loader = getattr(self.data, f"{part}_dataloader")()
         for batch in loader:
@@ -91,7 +92,7 @@ def test_metrics(features: Features, sigma: torch.Tensor, t: float) -> dict[str,
 
 
 def first(times: Callable[[float], bool]) -> float:
-    """The smallest t that fulfils a condition, else the largest."""
+    """The smallest t that fulfils a condition, otherwise the largest."""
     return next((t for t in TIMES if times(t)), TIMES[-1])
 
 
@@ -158,7 +159,7 @@ def main() -> None:
 
 
 def losses(results: dict, principle: str, metric: str) -> list[float]:
-    """What a principle's t scores below the best t, on each set that has the metric, in points."""
+    """How far a principle's t stays below the best t on each set with the metric, in points."""
     lost = []
     for result in results.values():
         values = {t: m[metric] for t, m in result["metrics"].items() if metric in m}
@@ -173,14 +174,15 @@ def report(results: dict) -> str:
     lines = [
         "# How `loss.time=auto` picks t",
         "",
-        "Every principle picks t from the normal training features alone; what it loses is how",
-        "many points of AUROC its t scores below the best t of the set, which takes test labels.",
+        "Every principle picks t from the normal training features alone. Its loss is the number",
+        "of AUROC points that its t scores below the best t of the set, which requires test",
+        "labels.",
         "Norm 1, default backbone, maximum of the map as image score; MNIST with the first "
         f"{MNIST_TRAIN} training digits of a class and the first {MNIST_TEST} test digits.",
         "",
         f"Recorded {date.today()} by `python experiments/closed_form_time/study.py --data DIR`.",
         "",
-        "| principle | image AUROC lost: mean | structured | semantic | worst set | pixel lost |",
+        "| principle | image AUROC loss: mean | structured | semantic | worst set | pixel loss |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     structured = sum("pixel_auroc" in r["metrics"]["10"] for r in results.values())

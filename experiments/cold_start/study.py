@@ -1,7 +1,8 @@
-"""How few normal images are enough: ``python -m experiments.cold_start.study --help``.
+"""How many normal images are enough: ``python -m experiments.cold_start.study --help``.
 
-A stream of normal images in five random orders. After 1, 2, 4, … images each method is tested: the
-closed form goes on learning from the same stream, the others are fitted again to what has come.
+A stream of normal images arrives in five random orders. After 1, 2, 4, … images each method is
+tested. The closed form continues to learn from the same stream; the other methods are fitted again
+to the images so far.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ METHODS = {
     "PaDiM": ["loss=padim"],
     "CFA": ["loss=cfa", "loss.half_selection=true"],
 }
-ADAPTED = 128  # images that CFA's adaptation goes over, however often each
+ADAPTED = 128  # images in CFA's adaptation, repeated as often as necessary
 SETS = {
     "transistor": ["dataset=mvtec", "dataset.root=DIR/mvtec_256"],
     **{name: ["dataset=textures", f"dataset.category={name}"] for name in TEXTURES},
@@ -69,14 +70,14 @@ SETS = {
     },
 }
 STRUCTURED = ("transistor", *TEXTURES)
-TESTED = 2000  # images at most, evenly taken from the test set
+TESTED = 2000  # the largest number of test images, evenly spaced over the test set
 BATCH = 32
-FEW = 16  # images of the figure that was asked for
+FEW = 16  # images of the target figure
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC"}
 
 
 def main() -> None:
-    """Run what is not recorded yet, then draw and write the page."""
+    """Run the trials that are not recorded yet, then draw and write the page."""
     data = command_line(__doc__).parse_args().data
     keep_freed_memory()
     trials: list[tuple[str, Callable[[], Any]]] = [
@@ -93,11 +94,11 @@ def main() -> None:
 
 @dataclass
 class Task:
-    """A task, the order its normal images come in, and its test images.
+    """A task, the order of its normal images, and its test images.
 
     Attributes:
         job: the method.
-        data: with features in place of images.
+        data: the data module, with features instead of images.
         order: indices of the training images.
         tests: batches of test images, as features.
     """
@@ -121,7 +122,7 @@ class Task:
         if "mask" in batch:
             found["pixel_auroc"] = float(pixel.compute())
         del image, pixel
-        gc.collect()  # a metric refers to itself and would keep its pixels for long
+        gc.collect()  # a metric refers to itself and would keep its pixels alive
         return found
 
 
@@ -172,17 +173,17 @@ def online(task: Task, counts: Sequence[int]) -> Any:
 
 
 def fitted_again(task: Task, count: int, method: str) -> dict[str, float] | None:
-    """Metrics of a method fitted to the first images of the stream; None where it cannot be."""
+    """Metrics of a method fitted to the first images of the stream; None if it cannot be fitted."""
     job = replace(task.job, max_epochs=max(1, ADAPTED // count)) if method == "CFA" else task.job
     try:
         fitted = fit_without(task.order[count:], job, job.benchmark, task.data.task)
-    except InputError:  # one image has no covariance
+    except InputError:  # a single image has no covariance
         return None
     return task.figures(fitted.detector)
 
 
 def kept(results: dict[str, Any], name: str, method: str, metric: str) -> dict[int, list[float]]:
-    """A metric of every order after so many images, where it is known."""
+    """A metric for every order after each number of images, where it is known."""
     trials = [results[f"{name} | {method} | {order}"] for order in ORDERS]
     found: dict[int, list[float]] = {}
     for trial in trials:
@@ -193,19 +194,19 @@ def kept(results: dict[str, Any], name: str, method: str, metric: str) -> dict[i
 
 
 def recorded(results: dict[str, Any]) -> list[str]:
-    """The sets that the norm objective was tested with, in every order."""
+    """The sets that the norm objective was tested on, in every order."""
     last = max(ORDERS)
     return [name for name in SETS if f"{name} | {NORM} | {last}" in results]
 
 
 def shown(results: dict[str, Any], name: str) -> list[str]:
-    """The methods that a set was tested with."""
+    """The methods that were tested on a set."""
     last = max(ORDERS)
     return [method for method in METHODS if f"{name} | {method} | {last}" in results]
 
 
 def draw(results: dict[str, Any]) -> None:
-    """Every set: image AUROC, and pixel AUROC where there are masks; mean and spread of orders."""
+    """Plot image and pixel AUROC of every set: mean and spread over the orders."""
     panels = [(name, "image_auroc") for name in recorded(results)]
     panels += [(name, "pixel_auroc") for name in STRUCTURED]
     figure, axes = plt.subplots(3, 5, figsize=(15, 8.4), layout="constrained")
@@ -231,20 +232,21 @@ def draw(results: dict[str, Any]) -> None:
 
 
 def report(results: dict[str, Any]) -> str:
-    """The page."""
+    """The page that shows the tables."""
     lines = [
         "# Cold start",
         "",
         "Image and pixel AUROC (per cent) after 1, 2, 4, … normal images, mean ± sample standard",
         "deviation over five random orders of the stream. Default backbone and settings. The norm",
-        "objective learns online, image by image, as `occ_lab.stream` does: a projector for each",
-        "cell, its score integrated over time, or one projector whose bias follows the flow to",
-        "t = 10. The others are fitted again each time: nearest neighbours",
-        f"to a bank of 1,000 features; CFA with adaptation over {ADAPTED} images however few there",
-        "are (neighbours picked in bfloat16), at every other count, and for structured sets alone,",
-        f"whose positions its bank is made of. Of more than {TESTED:,} test images so many are",
-        "taken, evenly. A dash: not tested; PaDiM has no covariance of one image. Sets and methods",
-        "without a row are not recorded with the present defaults.",
+        "objective learns online, image by image, as in `occ_lab.stream`: with a projector for",
+        "each cell and a score integrated over time, or with one projector whose bias follows the",
+        "flow to t = 10. The other methods are fitted again each time: nearest neighbours to a",
+        f"bank of 1,000 features; CFA with adaptation over {ADAPTED} images, repeating images if",
+        "there are fewer (neighbours selected in bfloat16), at every other count, and only for",
+        "structured sets, because its bank consists of positions. If there are more than",
+        f"{TESTED:,} test images, this number is taken, evenly spaced. A dash means not tested;",
+        "PaDiM has no covariance of a single image. Sets and methods without a row are not",
+        "recorded with the current defaults.",
         "",
         f"Recorded until {date.today()} by "
         "`OMP_NUM_THREADS=1 python -m experiments.cold_start.study --data DIR`.",
@@ -269,7 +271,7 @@ def report(results: dict[str, Any]) -> str:
 
 
 def asked_text(results: dict[str, Any]) -> list[str]:
-    """AUROC after few images, beside that of all, of the norm objective."""
+    """AUROC of the norm objective after few images, beside that after all images."""
     rows = []
     for name in recorded(results):
         row = [name]
@@ -287,8 +289,8 @@ def asked_text(results: dict[str, Any]) -> list[str]:
     return [
         f"## The norm objective after {FEW} images",
         "",
-        "Means over the orders, and the fraction that they are of the figure of all images; asked",
-        "on transistor: 98.0 / 98.0.",
+        "Means over the orders, and their fraction of the figure for all images. The target on",
+        "transistor was 98.0 / 98.0.",
         "",
         *table(["set", *titles], rows),
         "",

@@ -1,4 +1,4 @@
-"""Try something on many files, in a process whose memory and patience are bounded."""
+"""Try a function on many files, in a process with limited memory and time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any, TypeAlias
 
 from experiments.faults.crashes import Counted, started
 
-SECONDS = 20.0  # that a file may take
-PATIENCE = 90  # seconds without any result: it hangs
-MEMORY = 3 * 2**30  # bytes beyond what the process has
+SECONDS = 20.0  # the time limit per file
+PATIENCE = 90  # seconds without any result, after which the process counts as hung
+MEMORY = 3 * 2**30  # bytes in addition to what the process already uses
 
 Outcome: TypeAlias = Callable[[Path], str]
 
 
 def tried(outcome: Outcome, paths: Sequence[Path], results: Path) -> dict[str, str]:
-    """What comes of each file or folder, by its name.
+    """The outcome of each file or folder, by its name.
 
     Args:
-        outcome: a function of a module that returns it. What it raises is one, too.
-        paths: of different names.
+        outcome: a function of a module that returns the outcome. An exception is an outcome, too.
+        paths: paths with different names.
         results: a file that does not exist yet.
     """
     while left := [path for path in paths if path.name not in noted(results)]:
@@ -36,15 +36,15 @@ def tried(outcome: Outcome, paths: Sequence[Path], results: Path) -> dict[str, s
         if process.exitcode is None:
             process.kill()
             process.join()
-        if process.exitcode:  # the first one that has no outcome was at work
+        if process.exitcode:  # it was working on the first path without an outcome
             at_work = next(path for path in left if path.name not in noted(results))
             note(results, at_work, f"the process hung or died ({process.exitcode})")
     return noted(results)
 
 
 def try_each(outcome: Outcome, paths: Sequence[Path], results: Path) -> None:
-    """Note what comes of each path; the process then ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries warn of what is damaged
+    """Record the outcome of each path; the process then ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries print warnings about damage
     pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
     own = int(pages) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (own + MEMORY, own + MEMORY))
@@ -60,13 +60,13 @@ def try_each(outcome: Outcome, paths: Sequence[Path], results: Path) -> None:
 
 
 def note(results: Path, path: Path, found: str) -> None:
-    """Write down what came of a path."""
+    """Record the outcome of a path."""
     with results.open("a", encoding="utf-8") as file:
         file.write(json.dumps([path.name, found]) + "\n")
 
 
 def noted(results: Path) -> dict[str, str]:
-    """What came of each path so far, by its name."""
+    """The recorded outcomes so far, by the name of the path."""
     if not results.is_file():
         return {}
     lines = results.read_text(encoding="utf-8").splitlines()
@@ -75,7 +75,7 @@ def noted(results: Path) -> dict[str, str]:
 
 
 def counted(found: dict[str, str], good: Sequence[str]) -> tuple[Counted, dict[str, int]]:
-    """Outcomes counted: what is none of the good ones is lost."""
+    """Count the outcomes; all that are not among the good ones count as lost."""
     total = Counted(len(found))
     outcomes = dict.fromkeys(good, 0)
     for name, each in sorted(found.items()):

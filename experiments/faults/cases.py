@@ -51,7 +51,7 @@ def images(folder: Path, count: int, side: int = 64) -> None:
 
 
 def textures(given: Path, names: str, out: Path, how: list[str]) -> None:
-    """Train and test detectors of generated textures; features are kept beside the run."""
+    """Train and test detectors on generated textures; features are cached beside the run."""
     cfg = composed(
         "train",
         [
@@ -71,7 +71,7 @@ def textures(given: Path, names: str, out: Path, how: list[str]) -> None:
 
 
 def make_textures(given: Path, names: str) -> None:
-    """Generate the images, and features of them, so that they are not part of what is killed."""
+    """Generate the images and their features, so that this part is not killed."""
     textures(given, names, given / "once", CLOSED)
 
 
@@ -81,7 +81,7 @@ def train(given: Path, out: Path) -> None:
 
 
 def train_by_gradient(given: Path, out: Path) -> None:
-    """One task by gradient, with a state after each epoch."""
+    """One task by gradient, with a state saved after each epoch."""
     textures(given, "brick", out, GRADIENT)
 
 
@@ -113,7 +113,7 @@ def make_line(given: Path) -> None:
 
 
 def stream_of_a_dataset(given: Path, out: Path) -> None:
-    """The training images of a task, then a test."""
+    """A stream of the training images of a task, followed by a test."""
     cfg = composed(
         "stream",
         [
@@ -133,7 +133,7 @@ def stream_of_a_dataset(given: Path, out: Path) -> None:
 
 
 def two_stages(given: Path, out: Path) -> None:
-    """Two encoders, and a density of each."""
+    """Two encoders, and a density for each."""
     cfg = composed(
         "two_stage",
         [
@@ -156,18 +156,18 @@ def make_classes(given: Path) -> None:
 
 
 def report(given: Path, out: Path) -> None:
-    """One page over two runs."""
+    """One report over two runs."""
     write_report([given / "runs"], Console(), out=out / "report", resamples=50)
 
 
 def make_runs(given: Path) -> None:
-    """Two runs, by two seeds."""
+    """Two runs with different seeds."""
     for seed in (0, 1):
         textures(given, "brick", given / "runs" / str(seed), [*CLOSED, f"seed={seed}"])
 
 
 def export(given: Path, out: Path) -> None:
-    """A file of a detector."""
+    """An exported detector."""
     where = [f"run='{given}/once/run'", "format=torch_export", "input=tensor"]
     perform_export(composed("export", [*where, f"output='{out}/detector.pt2'"]))
 

@@ -1,7 +1,7 @@
 """Kill a command before each change that it makes to the file system, then run it again.
 
-The process ends by ``os._exit``, as by ``kill -9``: no cleaning up, no closing of files. What the
-second attempt leaves must be what an undisturbed run leaves.
+The process ends by ``os._exit``, like with ``kill -9``: nothing is cleaned up and no file is
+closed. The result of the second attempt must equal that of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHANGES = {  # events of `sys.addaudithook`, and which of their arguments are pa
     "os.rmdir": ((0, 1),),
     "os.mkdir": ((0, 2),),
 }
-# What differs from run to run.
+# Values that differ from run to run.
 VARYING = {"seconds", "peak_memory_mb", "milliseconds", "images_per_second", "written", "date"}
 OF_A_CLOCK = (".png", ".html", ".md", ".onnx", ".pt2", ".xml", ".bin", ".lock")
 
@@ -43,10 +43,10 @@ class Case:
     """A command whose results must survive a kill.
 
     Attributes:
-        work: the command; called with a folder for its input and the one that it writes to.
-        prepare: a function of a module that fills the folder for its input, once.
-        begin: fills the one that it writes to, before each attempt that is not a second one.
-        code: the exit code of the command.
+        work: the command; called with a folder for its input and a folder for its output.
+        prepare: a function of a module that fills the input folder, once.
+        begin: fills the output folder before each first attempt.
+        code: the expected exit code of the command.
     """
 
     work: Work
@@ -57,11 +57,11 @@ class Case:
 
 @dataclass
 class Counted:
-    """What came of faults.
+    """The result of injected faults.
 
     Attributes:
-        injected: how many there were.
-        lost: what went wrong with each that did harm.
+        injected: the number of faults.
+        lost: a description of each fault that did harm.
     """
 
     injected: int = 0
@@ -69,16 +69,16 @@ class Counted:
 
     @property
     def survived(self) -> int:
-        """How many did no harm."""
+        """The number of faults that did no harm."""
         return self.injected - len(self.lost)
 
     def as_dict(self) -> dict[str, Any]:
-        """For a file of results."""
+        """The figures for a file of results."""
         return {"injected": self.injected, "survived": self.survived, "lost": self.lost}
 
 
 def changed_paths(event: str, arguments: tuple[Any, ...]) -> Iterator[str]:
-    """The paths that a change of the file system is about; none of any other event."""
+    """The paths that an event changes in the file system; empty for other events."""
     if event == "open":
         path, mode, flags = arguments
         writes = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) if flags else False
@@ -92,7 +92,7 @@ def changed_paths(event: str, arguments: tuple[Any, ...]) -> Iterator[str]:
 
 
 def watch(folder: Path, kill_at: int | None, log: list[str]) -> None:
-    """Note each change below a folder from now on; the process ends before the ``kill_at``-th."""
+    """Log each change below a folder from now on; the process ends before the ``kill_at``-th."""
     top = f"{folder.resolve()}{os.sep}"
     busy = False
 
@@ -114,13 +114,13 @@ def watch(folder: Path, kill_at: int | None, log: list[str]) -> None:
 
 
 def attempt(work: Work, given: Path, out: Path, kill_at: int | None, said: Path) -> None:
-    """Do the work of a case in this process, which then ends; the changes go to a file.
+    """Do the work of a case in this process, which then ends; the changes are written to a file.
 
     Args:
-        work: what is done.
-        given: its input.
-        out: where it writes.
-        kill_at: before which change the process ends; None is never.
+        work: the command.
+        given: its input folder.
+        out: its output folder.
+        kill_at: the change before which the process ends; None never ends it.
         said: a folder for ``output`` and ``changes``.
     """
     output = os.open(said / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -159,7 +159,7 @@ def in_own_process(work: Work, given: Path, out: Path, kill_at: int | None, said
 
 
 def started(work: Callable[..., Any], *arguments: Any) -> Any:
-    """A process that calls a function of a module, with the slow libraries imported."""
+    """Start a process that calls a function of a module, with the slow libraries imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["experiments.faults.cases"])
     process = context.Process(target=work, args=arguments)
@@ -168,7 +168,7 @@ def started(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def prepare(case: Case, given: Path) -> None:
-    """Make the input of a case, in a process of its own: threads do not survive a fork.
+    """Make the input of a case in a separate process, because threads do not survive a fork.
 
     Raises:
         RuntimeError: it cannot be made.
@@ -181,21 +181,21 @@ def prepare(case: Case, given: Path) -> None:
 
 
 def quietly(work: Callable[[Path], object], given: Path) -> None:
-    """Do what prints nothing."""
+    """Do the work without printing anything."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     work(given)
 
 
 class Campaign:
-    """A case, its undisturbed run, and attempts that are killed.
+    """A case, its undisturbed run, and killed attempts.
 
     Args:
-        case: what is done.
-        base: a folder for all of it.
-        given: the input, where it is there already.
+        case: the case.
+        base: a folder for all files.
+        given: the input folder, if it exists already.
 
     Attributes:
-        changes: what the undisturbed run changes, in order.
+        changes: the changes of the undisturbed run, in order.
 
     Raises:
         RuntimeError: the input cannot be made, or the undisturbed run fails.
@@ -221,11 +221,11 @@ class Campaign:
         self.case.begin(self.given, self.out)
 
     def points(self, stride: int = 1, first: int = 1) -> range:
-        """Which changes processes are killed before."""
+        """The changes before which processes are killed."""
         return range(first, len(self.changes) + 1, stride)
 
     def harm(self, point: int) -> str:
-        """What a kill before a change does to the result of the next attempt; empty if nothing."""
+        """The harm of a kill before a change to the result of the next attempt; empty if none."""
         self._afresh()
         before = f"killed before change {point} of {len(self.changes)}"
         code = in_own_process(self.case.work, self.given, self.out, point, self.said)
@@ -265,15 +265,15 @@ class Campaign:
 
 
 def last_line(said: Path) -> str:
-    """The last line of what a process has printed."""
+    """The last line that a process has printed."""
     lines = (said / "output").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1][:200] if lines else "nothing was printed"
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """What is in a folder and below, by path: figures, tables and weights to the last digit.
+    """The content of a folder and its subfolders by path: figures, tables and weights exactly.
 
-    Left out is what no two runs have in common: times, memory, pictures with times in them.
+    Values that differ between any two runs are left out: times, memory, pictures that show times.
     """
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
@@ -296,7 +296,7 @@ def content(folder: Path) -> dict[str, Any]:
 
 
 def steady(value: Any) -> Any:
-    """A value of JSON without what varies, as text, in which NaN equals itself."""
+    """A JSON value without the varying parts, as text, in which NaN equals itself."""
 
     def without(node: Any) -> Any:
         if isinstance(node, dict):
@@ -326,7 +326,7 @@ def tensors(path: Path) -> list[Any]:
 
 
 def digest(state: Mapping[str, torch.Tensor]) -> str:
-    """Of tensors, with their names."""
+    """A digest of tensors and their names."""
     value = hashlib.sha256()
     for name in sorted(state):
         value.update(name.encode())

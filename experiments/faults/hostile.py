@@ -1,4 +1,4 @@
-"""Run directories that somebody else has made: they run no code, and end in a message."""
+"""Hostile run directories: loading them must run no code and end with a clear message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from occ_lab.utils.plain import read_yaml
 MARKER = "code_was_run"
 IMAGE = "image.png"
 REFUSED, HARMLESS = "refused", "read as data, without harm"
-SOUND = "sound"  # the folder of the run directory that nothing was done to
+SOUND = "sound"  # the folder of the unchanged run directory
 KEYS = (("tasks", "seed", "n_test"), ("scores", "peaks"))
 TASK = Path("tasks", "brick")
 PARTS = ("backbone", "objective", "projector", "postprocess", "preprocessing")
@@ -42,7 +42,7 @@ class Payload:
 
 
 def changes() -> Iterator[tuple[str, Callable[[Path], object]]]:
-    """What is done to a sound run directory, by name."""
+    """The changes to a sound run directory, by name."""
     for name, text in texts():
         file, _, kind = name.partition(" ")
         yield f"{file} {kind}", lambda run, file=file, text=text: (run / file).write_text(text)
@@ -74,7 +74,7 @@ def changes() -> Iterator[tuple[str, Callable[[Path], object]]]:
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """Contents of the text files of a run: the name of the file and a word for each."""
+    """Contents for the text files of a run: the name of the file, and a word for each content."""
     bomb = "\n".join(
         ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
         + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
@@ -115,7 +115,7 @@ def checkpoint(run: Path) -> Path:
 
 
 def describe(run: Path, part: str, described: object) -> None:
-    """Change what a checkpoint says of a part of its detector."""
+    """Change the description of a part of the detector in a checkpoint."""
     content = torch.load(checkpoint(run), weights_only=True)
     content["hyper_parameters"][part] = described
     torch.save(content, checkpoint(run))
@@ -129,7 +129,7 @@ def size(run: Path, key: str, value: float) -> None:
 
 
 def zipped(run: Path, protocol: int) -> None:
-    """Put a pickle that runs a command where ``torch.save`` has its own."""
+    """Insert a pickle that runs a command in place of that of ``torch.save``."""
     torch.save({}, checkpoint(run))
     with zipfile.ZipFile(checkpoint(run)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
@@ -146,7 +146,7 @@ def cut(path: Path, fraction: float) -> None:
 
 
 def outcome(run: Path) -> str:
-    """What comes of loading, scoring, reporting and resuming a run directory."""
+    """The outcome of loading, scoring, reporting and resuming a run directory."""
     os.chdir(run)
     refused = False
     try:
@@ -171,10 +171,10 @@ def hostile(given: Path, base: Path, stride: int = 1) -> tuple[Counted, dict[str
     Args:
         given: the input of `experiments.faults.cases.train_by_gradient`, which has a sound run.
         base: a folder for them.
-        stride: 1 tries all, 2 every second one.
+        stride: 1 tries all of them, 2 every second one.
 
     Returns:
-        What came of them, and how many had each outcome.
+        The counts, and the number of directories with each outcome.
     """
     paths = [base / SOUND]
     shutil.copytree(given / "once" / "run", paths[0])

@@ -1,4 +1,4 @@
-"""Damaged image files: each is read or named, by the check and by the read, in bounded time."""
+"""Damaged image files: each must be read, or named by the check and the read, in limited time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from occ_lab.data.images import read_pixels
 from occ_lab.data.validation import image_size
 from occ_lab.utils.errors import ImageError
 
-FORMATS = {  # and the modes that are written
+FORMATS = {  # with the modes that are written
     "PNG": ("RGB", "L", "P", "I;16"),
     "JPEG": ("RGB", "L"),
     "BMP": ("RGB", "L"),
@@ -30,7 +30,7 @@ OUTCOMES = (READ, NAMED, EARLY, LATE)
 
 
 def originals() -> list[tuple[str, bytes]]:
-    """Sound files: a suffix and the content of each."""
+    """Sound files: the suffix and content of each."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8))
     picture = coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
@@ -48,7 +48,7 @@ def originals() -> list[tuple[str, bytes]]:
 
 
 def damaged(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
-    """Damaged files: a name, which says how, and the content of each."""
+    """Damaged files: a name that describes the damage, and the content of each."""
     sound = originals()
     rng = np.random.default_rng(seed)
     for number in range(count):
@@ -65,7 +65,7 @@ def damaged(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
             other = sound[int(rng.integers(len(sound)))][1]
             length = int(rng.integers(4, 64))
             data[:length] = other[:length]
-        elif how == "header":  # sizes, counts and offsets of any value
+        elif how == "header":  # arbitrary sizes, counts and offsets
             start = int(rng.integers(4, 64))
             data[start : start + 4] = rng.bytes(4)
         else:
@@ -74,7 +74,7 @@ def damaged(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
 
 
 def outcome(path: Path) -> str:
-    """How a file is dealt with: one of the outcomes, or what is wrong."""
+    """The outcome for a file: one of the outcomes above, or a description of the fault."""
     checked = read = ""
     try:
         image_size(path)
@@ -96,12 +96,12 @@ def fuzz(count: int, base: Path, seed: int = 0) -> tuple[Counted, dict[str, int]
     """Try damaged files.
 
     Args:
-        count: how many.
+        count: the number of files.
         base: a folder for them.
-        seed: decides how they are damaged.
+        seed: determines how they are damaged.
 
     Returns:
-        What came of them, and how many had each outcome.
+        The counts, and the number of files with each outcome.
     """
     base.mkdir(parents=True)
     paths = []

@@ -1,7 +1,7 @@
-"""A power cut: a copy of the disk, taken while a run writes to it, is what is left.
+"""A power cut: a run continues with a copy of the disk that was taken while it was writing.
 
-The disk is a file with an ext4 file system that is mounted by a loop device. A copy has what has
-reached the disk by then, and nothing that the system still holds in memory.
+The disk is a file with an ext4 file system, mounted by a loop device. A copy contains what has
+reached the disk so far, and nothing that the system still holds in memory.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ PATIENCE = 300  # seconds
 
 
 class NotAllowedError(Exception):
-    """Why no disk can be mounted here."""
+    """The reason why no disk can be mounted here."""
 
 
 @contextmanager
 def mounted(disk: Path, at: Path) -> Iterator[Path]:
-    """A disk image as a folder.
+    """Mount a disk image as a folder.
 
     Raises:
         NotAllowedError: it cannot be mounted here.
@@ -52,7 +52,7 @@ def call(*command: str) -> None:
     """Run a program of the system.
 
     Raises:
-        NotAllowedError: it is not there, or it fails.
+        NotAllowedError: the program does not exist, or it fails.
     """
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -63,7 +63,7 @@ def call(*command: str) -> None:
 
 
 def power_cuts(count: int, base: Path) -> Counted:
-    """Cut the power at moments that are spread over a run; then run it again on what is left.
+    """Cut the power at moments spread over a run; then run it again on what is left.
 
     Raises:
         NotAllowedError: no disk can be mounted here.
@@ -82,12 +82,12 @@ def power_cuts(count: int, base: Path) -> Counted:
         begun = time.monotonic()
         while process.exitcode is None and time.monotonic() < begun + PATIENCE:
             names = " ".join(sorted(str(path) for path in out.rglob("*")))
-            if names != seen and len(copies) < count:  # something has got its name
+            if names != seen and len(copies) < count:  # a new name has appeared
                 seen = names
                 copies.append(base / f"disk{len(copies)}")
                 copied(disk, copies[-1])
             process.join(0.01)
-        copies.append(base / "last")  # at once after the end
+        copies.append(base / "last")  # immediately after the end
         copied(disk, copies[-1])
     counted = Counted()
     for number, copy in enumerate(copies):
@@ -112,6 +112,6 @@ def power_cuts(count: int, base: Path) -> Counted:
 
 
 def copied(disk: Path, copy: Path) -> None:
-    """Copy what is on the disk; what the system holds for the file of the disk itself counts."""
+    """Copy the content of the disk; only what the system has written to the disk's file counts."""
     shutil.copyfile(disk, copy)
     os.sched_yield()

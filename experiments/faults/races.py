@@ -1,4 +1,4 @@
-"""Several processes at once: in one cache, in one run directory."""
+"""Several processes at the same time: with one cache, or in one run directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PATIENCE = 600  # seconds
 
 
 def together(given: Path, outs: list[Path], said: Path) -> list[int | None]:
-    """The exit codes of runs that are started at once, one for each output folder."""
+    """The exit codes of runs that are started at the same time, one for each output folder."""
     processes = []
     for number, out in enumerate(outs):
         own = said / str(number)
@@ -26,7 +26,7 @@ def together(given: Path, outs: list[Path], said: Path) -> list[int | None]:
 
 
 def in_one_cache(count: int, base: Path) -> Counted:
-    """Runs with directories of their own that want the same features, which nobody has yet."""
+    """Runs in different directories that need the same features, which are not cached yet."""
     given = prepared(base)
     for path in sorted((given / "cache").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
@@ -45,7 +45,7 @@ def in_one_cache(count: int, base: Path) -> Counted:
 
 
 def in_one_directory(count: int, base: Path) -> Counted:
-    """Runs of one command in one directory: it ends as with one of them, the others are told."""
+    """Runs of one command in one directory: one run works, and the others exit with a message."""
     given = prepared(base)
     codes = together(given, [base / "out"] * count, base / "said")
     counted = Counted(count)
@@ -62,6 +62,6 @@ def in_one_directory(count: int, base: Path) -> Counted:
 
 
 def prepared(base: Path) -> Path:
-    """The input of the runs, with what an undisturbed run writes in ``once``."""
+    """The input of the runs, and in ``once`` the output of an undisturbed run."""
     prepare(CASES["train"], base / "given")
     return base / "given"

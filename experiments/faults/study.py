@@ -1,4 +1,4 @@
-"""Faults, injected and counted: ``make faults``, or ``python -m experiments.faults.study``."""
+"""Injected faults, counted: ``make faults``, or ``python -m experiments.faults.study``."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ IMAGES, RUNS = "damaged image files", "hostile run directories"
 
 
 def main() -> None:
-    """Run what is not recorded yet, then write the page; the exit code is 1 if anything is lost."""
+    """Run the trials not recorded yet, then write the page; exit with 1 if anything is lost."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=HERE, help="of results.json and README.md")
-    parser.add_argument("--again", action="store_true", help="forget what is recorded")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder for results.json, README.md")
+    parser.add_argument("--again", action="store_true", help="discard what is recorded")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     if asked.again:
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def trials() -> Iterator[tuple[str, Any]]:
-    """What is tried, by its key in the results."""
+    """The trials, by their key in the results."""
     yield IMAGES, fuzzed
     yield RUNS, attacked
     for name in CASES:
@@ -60,7 +60,7 @@ def trials() -> Iterator[tuple[str, Any]]:
 
 
 def killed(name: str) -> dict[str, Any]:
-    """A command killed before each change that it makes."""
+    """A command that is killed before each of its changes."""
     with tempfile.TemporaryDirectory() as folder:
         campaign = Campaign(CASES[name], Path(folder, "kills"))
         found = campaign.run(campaign.points(), partial(print, f"{name}:", flush=True))
@@ -68,7 +68,7 @@ def killed(name: str) -> dict[str, Any]:
 
 
 def fuzzed() -> dict[str, Any]:
-    """Damaged files, checked and read."""
+    """Damaged files that are checked and read."""
     with tempfile.TemporaryDirectory() as folder:
         found, outcomes = fuzz(FILES, Path(folder, "images"))
     return {**found.as_dict(), "outcomes": outcomes}
@@ -83,14 +83,14 @@ def attacked() -> dict[str, Any]:
 
 
 def raced(race: Any) -> dict[str, Any]:
-    """Processes that are started at once."""
+    """Processes that are started at the same time."""
     with tempfile.TemporaryDirectory() as folder:
         found: dict[str, Any] = race(PROCESSES, Path(folder, "race")).as_dict()
     return found
 
 
 def cut() -> dict[str, Any]:
-    """Power cuts, where a disk can be mounted."""
+    """Power cuts, if a disk can be mounted."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             return power_cuts(POWER_CUTS, Path(folder, "power")).as_dict()
@@ -99,7 +99,7 @@ def cut() -> dict[str, Any]:
 
 
 def cost() -> dict[str, Any]:
-    """What syncing costs."""
+    """The cost of syncing."""
     with tempfile.TemporaryDirectory() as folder:
         return sync_cost(Path(folder))
 
@@ -126,30 +126,29 @@ def report(results: dict[str, Any]) -> str:
     }
     return "\n".join(
         [
-            "# Faults, injected and counted",
+            "# Injected faults",
             "",
-            "Kills: each command runs on tiny data and is ended, as by `kill -9`, before each",
-            "change that it makes to its directory: a file opened to be written, a name given,",
-            "removed or changed. Then the same command runs again. It has survived if the exit",
-            "code, every path, figure, score and weight are those of an undisturbed run.",
+            "Kills: each command runs on tiny data and is ended, as by `kill -9`, before each of",
+            "its changes to its directory: opening a file for writing, or creating, removing or",
+            "changing a name. Then the same command runs again. The fault is survived if the exit",
+            "code and every path, figure, score and weight equal those of an undisturbed run.",
             "",
-            "Damaged image files: bytes flipped, added or removed, files cut, headers of other",
-            "files; PNG, JPEG, BMP, TIFF, WebP, GIF. A file has survived if it is read, or named",
-            "by an error of ours, in bounded time and memory:",
-            f"{said[IMAGES]}.",
+            "Damaged image files: bytes flipped, added or removed, files truncated, headers of",
+            "other files; PNG, JPEG, BMP, TIFF, WebP, GIF. The fault is survived if the file is",
+            f"read, or named by one of our errors, in limited time and memory: {said[IMAGES]}.",
             "",
             "Hostile run directories: pickles, classes and commands in a checkpoint or the",
-            "`config.yaml`, YAML that grows, deep or cut JSON, absurd sizes and numbers, damaged",
-            "tables. Each is loaded, scored with, reported and resumed. One has survived if no",
-            "code has run, and it ends in a message of ours or as with plain data, in bounded time",
-            "and memory:",
-            f"{said[RUNS]}.",
+            "`config.yaml`, YAML that expands, deep or truncated JSON, absurd sizes and numbers,",
+            "damaged tables. Each directory is loaded, used for scoring, reported and resumed. The",
+            "fault is survived if no code has run, and it ends with one of our messages or is",
+            f"treated as plain data, in limited time and memory: {said[RUNS]}.",
             "",
-            f"Processes at once: {PROCESSES} runs that want the same features, which nobody has",
-            f"yet, and {PROCESSES} in one directory, of which one works and the others say so.",
+            f"Processes at once: {PROCESSES} runs that need the same features, which are not",
+            f"cached yet, and {PROCESSES} runs in one directory, of which one works while the",
+            "others exit with a message.",
             "",
-            "Power cuts: a disk image is copied whenever a name appears during a run, and the run",
-            "goes on with the copy. Where mounting is not allowed, they are skipped.",
+            "Power cuts: a disk image is copied whenever a new name appears during a run, and the",
+            "run continues with the copy. They are skipped if mounting is not permitted.",
             "",
             f"Recorded until {date.today()} by `OMP_NUM_THREADS=1 make faults`.",
             "",
@@ -162,7 +161,7 @@ def report(results: dict[str, Any]) -> str:
 
 
 def cost_lines(found: dict[str, float] | None) -> list[str]:
-    """The lines on what syncing costs, if it was measured."""
+    """The lines on the cost of syncing, if it was measured."""
     if found is None:
         return []
     ratio = found["seconds"] / found["without"]

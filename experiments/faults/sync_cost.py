@@ -1,4 +1,4 @@
-"""What it costs that names are on the disk before they count: runs with and without ``fsync``."""
+"""The cost of writing names to the disk before they count: runs with and without ``fsync``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from occ_lab.config.composition import composed
 from occ_lab.config.job import perform_run
 
-TURNS = 5  # of each kind, alternately, so that other work on the machine affects both alike
+TURNS = 5  # runs of each kind, in turn, so that other work on the machine affects both alike
 
 
 def sync_cost(folder: Path) -> dict[str, Any]:
     """Seconds of the default run on one texture, from images to heatmaps and back from the cache.
 
     Returns:
-        ``seconds`` and ``without`` for the medians, and ``syncs``, the number of calls in a run.
+        ``seconds`` and ``without``, the medians, and ``syncs``, the number of calls in a run.
     """
     fsync, calls = os.fsync, 0
 

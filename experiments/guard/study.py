@@ -1,7 +1,7 @@
-"""What the default detector is held to: ``python -m experiments.guard.study --help``.
+"""The reference figures of the default detector: ``python -m experiments.guard.study --help``.
 
 `tests/test_defaults.py` repeats the runs of the first seed and fails if one of them is worse than
-recorded by more than the seeds differ.
+recorded by more than the deviation over seeds.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
-SEEDS = range(5)  # each draws other training images
-LEAST = 0.002  # of AUROC: another CPU rounds differently
+SEEDS = range(5)  # each draws different training images
+LEAST = 0.002  # of AUROC, because other CPUs round differently
 SETS = {
     "transistor": [
         *("dataset=mvtec", "dataset.root=DIR/mvtec_256", "dataset.category=transistor"),
@@ -43,12 +43,12 @@ SETS = {
     ],
     "MNIST 8": ["dataset=mnist", "dataset.category='8'", "dataset.train_limit=400"],
 }
-DIGITS = {"train": 6000, "test": 800}  # of MNIST's images, the first
+DIGITS = {"train": 6000, "test": 800}  # the first images of MNIST that are used
 FIGURES = ("image_auroc", "pixel_auroc")
 
 
 def main() -> None:
-    """Run what is not recorded yet, then write the page."""
+    """Run the trials that are not recorded yet, then write the page."""
     data = command_line(__doc__).parse_args().data
     keep_freed_memory()
     trials = (
@@ -70,7 +70,7 @@ def measured(name: str, seed: int, data: Path, overrides: Sequence[str] = ()) ->
 
 
 def write_first_digits(data: Path, folder: Path) -> None:
-    """The first images of MNIST in a folder of their own."""
+    """Write the first images of MNIST to a separate folder."""
     for part, file in FILES.items():
         for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
             values = read_idx(data / "MNIST" / "raw" / f"{file}-{kind}")[: DIGITS[part]]
@@ -81,7 +81,7 @@ def write_first_digits(data: Path, folder: Path) -> None:
 
 
 def least_allowed(results: dict[str, Any], name: str, figure: str) -> float:
-    """What the first seed has to reach again: less the deviation over the seeds."""
+    """The figure that the first seed must reach again: the recorded one minus the deviation."""
     values = [results[f"{name} | {seed}"][figure] for seed in SEEDS]
     return float(values[0] - max(LEAST, stdev(values)))
 
@@ -104,13 +104,13 @@ def report(results: dict[str, Any]) -> str:
     ]
     return "\n".join(
         [
-            "# What the default is held to",
+            "# Reference figures of the default",
             "",
             "`loss=norm` with the default backbone, per cent, on few training images, so that",
             "`tests/test_defaults.py` can repeat it: mean ± sample standard deviation over five",
-            "seeds, which draw the training images (their numbers are in `study.py`; of MNIST the",
-            "first 800 test images are scored). The test repeats seed 0 and fails below its figure",
-            "less the deviation, or less 0.2 points where that is smaller.",
+            "seeds, which determine the training images (their numbers are in `study.py`; the",
+            "first 800 test images of MNIST are scored). The test repeats seed 0 and fails below",
+            "its figure minus the deviation, or minus 0.2 points if the deviation is smaller.",
             "",
             f"Recorded until {date.today()} by "
             "`OMP_NUM_THREADS=1 python -m experiments.guard.study --data DIR`.",

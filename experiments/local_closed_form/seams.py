@@ -1,9 +1,10 @@
-"""Cells as they are against cells that are blended: ``python -m …seams --data DIR``.
+"""Separate cells compared with blended cells: ``python -m …seams --data DIR``.
 
-Each position has one cell, so that the score may jump where two cells meet. Compared with that are
-the scores² of the four nearest cells, weighted bilinearly by the distance from their centres; their
-factors weighted so (symmetric ones, since the rows of others have no order); and covariances that
-were averaged with those of neighbouring cells before, which costs nothing when scoring.
+Each position belongs to one cell, so the score may jump where two cells meet. The alternatives are:
+the squared scores of the four nearest cells, weighted bilinearly by the distance from their
+centres; their factors with the same weights (symmetric factors, because the rows of others have no
+order); and covariances that were averaged with those of neighbouring cells before, which costs
+nothing when scoring.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ Scores = Callable[[Tensor], Tensor]  # of centred features [B, C, H, W], scores�
 
 
 def main() -> None:
-    """Run what is not recorded yet, and print the table."""
+    """Run the trials that are not recorded yet, and print the table."""
     data = command_line(__doc__).parse_args().data
     found = sets(data)
     results = record(
@@ -60,27 +61,28 @@ def section(results: dict[str, Any]) -> list[str]:
     return [
         "## Seams between cells",
         "",
-        "A position belongs to one cell, so that the score may jump where two cells meet.",
-        "Compared with that are: the squared scores of the four nearest cells, weighted bilinearly",
-        "by the distance from their centres; their symmetric factors weighted so; and covariances",
-        "averaged with those of the neighbouring cells (1:2:1 along each axis) before they are",
-        "decomposed. Here t = 1, 3, 10, in units of the covariance. Image / pixel AUROC, per cent:",
+        "A position belongs to one cell, so the score may jump where two cells meet. The",
+        "alternatives are: the squared scores of the four nearest cells, weighted bilinearly by",
+        "the distance from their centres (scores blended); their symmetric factors with the same",
+        "weights (factors blended); and covariances averaged with those of the neighbouring cells",
+        "(1:2:1 along each axis) before they are decomposed. Here t = 1, 3, 10, in units of the",
+        "covariance. Image / pixel AUROC, per cent:",
         "",
         *table(["set", *KINDS], [aurocs(results, name) for name in results]),
         "",
-        "The mean step between neighbouring positions over a border of cells, divided by the mean",
-        "step elsewhere, on normal test images: of the scores / of the full-size maps, which are",
+        "The mean step between neighbouring positions across a border of cells, divided by the",
+        "mean step elsewhere, on normal test images: for scores / for full-size maps, which are",
         "upsampled and smoothed.",
         "",
         *table(["set", *KINDS], [steps(results, name) for name in results]),
         "",
-        f"Blending takes {min(times):.0f} to {max(times):.0f} times as long to score here (four",
-        "products in place of one, of smaller matrices) and changes image AUROC by",
+        f"Blending makes scoring {min(times):.0f} to {max(times):.0f} times slower here (four",
+        "products instead of one, of smaller matrices) and changes image AUROC by",
         f"{change(results, min):+.1f} to {change(results, max):+.1f} points: gains and losses.",
         "Averaged covariances lose on every set. Scores do step at the borders. In the maps, which",
-        "are shown and which image scores are taken from, the step over a border is at most",
-        f"{largest(results, KINDS[0]):.2f} times that elsewhere, with blended scores",
-        f"{largest(results, KINDS[1]):.2f} times: blending removes little. Cells stay as they are.",
+        "are shown and used for image scores, the step across a border is at most",
+        f"{largest(results, KINDS[0]):.2f} times the step elsewhere, and with blended scores",
+        f"{largest(results, KINDS[1]):.2f} times: blending removes little. Cells stay separate.",
         "",
         "![Scores and maps of transistor, with cells as they are and blended](seams.png)",
         "",
@@ -96,13 +98,13 @@ def aurocs(results: dict[str, Any], name: str) -> list[str]:
 
 
 def steps(results: dict[str, Any], name: str) -> list[str]:
-    """The steps over borders of each kind."""
+    """The steps across borders for each kind."""
     found = [results[name][kind] for kind in KINDS]
     return [name, *(f"{x['step']:.2f} / {x['step_of_maps']:.2f}" for x in found)]
 
 
 def change(results: dict[str, Any], extreme: Callable[[list[float]], float]) -> float:
-    """The least or largest change of image AUROC by blending, in points."""
+    """The smallest or largest change of image AUROC by blending, in points."""
     return 100 * extreme(
         [
             each[kind]["image_auroc"] - each[KINDS[0]]["image_auroc"]
@@ -160,7 +162,7 @@ def compared(name: str, overrides: list[str]) -> dict[str, Any]:
 
 
 def kinds(objective: Norm, weight: Tensor, cells: Cells) -> list[Scores]:
-    """A way to score for each of `KINDS`."""
+    """A function that scores, for each of `KINDS`."""
     assert not any(cells._padding), "the quarters of cells are not cells"
     half = (cells.side[0] // 2, cells.side[1] // 2)
     quarters = Cells(cells.height, cells.width, half)
@@ -189,13 +191,13 @@ def kinds(objective: Norm, weight: Tensor, cells: Cells) -> list[Scores]:
 
 
 def projected(factor: Tensor, f: Tensor, cells: Cells) -> Tensor:
-    """``[B, R, H, W]`` of features ``[B, C, H, W]`` and a factor ``[R, C]`` for each cell."""
+    """Project features ``[B, C, H, W]`` by a factor ``[R, C]`` for each cell: ``[B, R, H, W]``."""
     z = cells.split(f).flatten(1, 2) @ factor.mT
     return cells.merge(z.view(cells.count, len(f), cells.area, -1))
 
 
 def quarter(index: Tensor, quarters: Cells) -> Tensor:
-    """The cell of each quarter of a cell, of a map ``[H, W]`` that is constant on quarters."""
+    """The cell of each quarter of a cell, from a map ``[H, W]`` that is constant on quarters."""
     return quarters.split(index[None, None].float())[:, 0, 0, 0].long()
 
 
@@ -237,7 +239,7 @@ def averaged(objective: Norm, cells: Cells) -> Tensor:
 
 
 def figures(maps: Tensor, labels: Tensor, masks: Tensor, size: tuple[int, int]) -> dict[str, float]:
-    """AUROCs, and the step of normal maps over borders of cells by that within cells."""
+    """AUROCs, and the ratio of steps in normal maps across borders of cells to those within."""
     image, pixel = ImageAUROC(), PixelAUROC()
     smooth = []
     for indices in torch.arange(len(labels)).split(32):
@@ -256,7 +258,7 @@ def figures(maps: Tensor, labels: Tensor, masks: Tensor, size: tuple[int, int]) 
 
 
 def over_borders(maps: Tensor, side: int) -> float:
-    """The mean step between neighbours over a border of cells, by the mean of all other steps."""
+    """The mean step between neighbours across a border of cells, divided by the mean other step."""
     across, within = 0.0, 0.0
     for each in (maps, maps.mT):
         steps = each.diff(dim=-1).abs().mean(dim=(0, 1))
@@ -266,7 +268,7 @@ def over_borders(maps: Tensor, side: int) -> float:
 
 
 def draw(path: Path, maps: dict[str, Tensor], labels: Tensor, size: tuple[int, int]) -> None:
-    """Scores and full-size maps of a normal and an anomalous image, two kinds."""
+    """Draw scores and full-size maps of a normal and an anomalous image, for two kinds."""
     shown = [int(torch.nonzero(labels == label)[0]) for label in (0, 1)]
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(figsize=(9, 4.8), layout="constrained")

@@ -1,7 +1,7 @@
 """Grid, shrinkage and times of the local form: ``python -m experiments.local_closed_form.study``.
 
-Each choice is judged without labels, by a detector of one half of the training images and what it
-makes of the other half, beside the AUROC on the test images of a detector of all of them.
+Each choice is judged without labels, by a detector fitted to one half of the training images and
+its output on the other half; the AUROC of a detector fitted to all of them is shown beside it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 BATCH = 16
-HELD_OUT = 48  # images at most that the criteria look at
+HELD_OUT = 48  # the largest number of images for the criteria
 TURNED = "tiles, turned"
 STRUCTURED = [*TEXTURES, "transistor", "magnetic_tile", TURNED]
 SEMANTIC = {
@@ -71,7 +71,7 @@ DEFAULT = ("1, 3, 10, 30", "second moment", 4, 1.0)
 
 
 def main() -> None:
-    """Run what is not recorded yet, then draw and write the page."""
+    """Run the trials that are not recorded yet, then draw and write the page."""
     data = command_line(__doc__).parse_args().data
     keep_freed_memory()
     structured = {**sets(data), TURNED: sets(data)["magnetic_tile"]}
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def choices(structured: bool) -> Iterator[tuple[str, str, int | None, float]]:
-    """Times, unit, cell and κ of what is compared: each varied alone."""
+    """The times, unit, cell and κ to compare, each varied alone."""
     for unit in UNITS:
         for times in TIMES:
             yield times, unit, DEFAULT[2] if structured else None, DEFAULT[3]
@@ -102,10 +102,10 @@ class Features:
 
     Attributes:
         size: height and width of the images in pixels.
-        train: levels ``[N, C_l, H_l, W_l]``.
-        test: of the test images.
-        labels: of the test images.
-        masks: of the test images, ``[N, h, w]``; None without any.
+        train: levels ``[N, C_l, H_l, W_l]`` of the training images.
+        test: levels of the test images.
+        labels: labels of the test images.
+        masks: masks of the test images, ``[N, h, w]``; None if there are none.
     """
 
     def __init__(self, overrides: Sequence[str], turned: bool) -> None:
@@ -134,7 +134,7 @@ def stacked(dataset: Any) -> tuple[list[Tensor], list[dict[str, Any]]]:
 
 
 def turn(maps: Sequence[Tensor], quarters: np.ndarray) -> None:
-    """Turn every image's maps by so many quarters, in place."""
+    """Rotate each image's maps by a number of quarter turns, in place."""
     for of_all in maps:
         for each, count in zip(of_all, quarters, strict=True):
             each.copy_(each.clone().rot90(int(count), (-2, -1)))
@@ -142,7 +142,7 @@ def turn(maps: Sequence[Tensor], quarters: np.ndarray) -> None:
 
 @cache
 def features(overrides: tuple[str, ...], turned: bool) -> Features:
-    """The features of a set; the last one is kept."""
+    """The features of a set; the most recent one is kept."""
     features.cache_clear()
     return Features(overrides, turned)
 
@@ -176,7 +176,7 @@ def judged(
     cell: int | None,
     kappa: float,
 ) -> dict[str, float]:
-    """What the criteria say of a choice, and AUROC on the test images."""
+    """The criteria for a choice, and the AUROC on the test images."""
     turned = name == TURNED
     found = features(overrides, turned)
     half, whole, aside = halves(overrides, turned, cell)
@@ -228,7 +228,7 @@ def scored(projector: LocalProjector, levels: Sequence[Tensor]) -> Tensor:
 
 
 def elsewhere(levels: Sequence[Tensor], random: np.random.Generator) -> list[Tensor]:
-    """The features of all positions, each image shifted by an offset; what leaves enters again."""
+    """The features of all positions, each image shifted cyclically by an offset."""
     height, width = levels[-1].shape[-2:]
     result = [level.clone() for level in levels]
     for index in range(len(levels[0])):
@@ -240,7 +240,7 @@ def elsewhere(levels: Sequence[Tensor], random: np.random.Generator) -> list[Ten
 
 
 def likelihood(moments: LocalMoments, levels: Sequence[Tensor], kappa: float) -> float:
-    """The mean log-likelihood of held-out features, in nats a channel, without its constant."""
+    """The mean log-likelihood of held-out features, in nats per channel, up to a constant."""
     mean, sigma = shrunk(moments, kappa)
     other = LocalMoments(moments.cell, moments.normalize)
     for part in zip(*(level.split(BATCH) for level in levels), strict=True):
@@ -281,7 +281,7 @@ def tested(projector: LocalProjector, found: Features) -> dict[str, float]:
 
 
 def chosen(results: dict[str, Any], name: str, criterion: str, keys: Sequence[str]) -> str:
-    """The key that a criterion takes for a set: the largest value."""
+    """The key that a criterion selects for a set: the largest value."""
     return max(keys, key=lambda key: results[f"{name} | {key}"][criterion])
 
 
@@ -317,7 +317,7 @@ def cells_of(results: dict[str, Any], names: Sequence[str], key: str, what: str)
 def block(
     results: dict[str, Any], names: Sequence[str], keys: dict[str, str], whats: Sequence[str]
 ) -> list[str]:
-    """A table for each figure: a row for each choice, a column for each set."""
+    """A table for each figure: one row for each choice, one column for each set."""
     lines = []
     for what in whats:
         rows = [[title, *cells_of(results, names, key, what)] for title, key in keys.items()]
@@ -336,7 +336,7 @@ def reasons(
     shrinkage: dict[str, str],
     times: dict[str, str],
 ) -> list[str]:
-    """Which choices a criterion supports."""
+    """The choices that a criterion supports."""
     of_structured = {
         what: {title: [f"{name} | {key}" for name in STRUCTURED] for title, key in keys.items()}
         for what, keys in (("cell", cells), ("κ", shrinkage))
@@ -356,24 +356,26 @@ def reasons(
             figures = (means(results, trials, each) for each in (criterion, "image_auroc"))
             rows.append([what, title, criterion, *(f"{figure:.2f}" for figure in figures)])
     return [
-        "One rule for all sets and no label: cells and κ, which say how much a position means, by",
-        "the mean AUROC against features of another position; times, which say in which variances",
-        "a defect lies, by the mean AUROC against cut-and-pasted features, over the structured",
-        "sets (cells of 4) and the semantic ones (one cell). Of choices within 0.1 points of the",
-        "best, the one that costs least; where costs are the same, as for times, the widest range.",
+        "One rule is used for all sets, without labels. Cells and κ, which express how much a",
+        "position means, are chosen by the mean AUROC against features of another position. Times,",
+        "which express in which variances a defect lies, are chosen by the mean AUROC against",
+        "cut-and-pasted features, over the structured sets (cells of 4) and the semantic ones (one",
+        "cell). Among choices within 0.1 points of the best, the cheapest one is taken; if the",
+        "costs are equal, as for times, the widest range.",
         "",
         *table(["choice of", "choice", "criterion", "its mean", "image AUROC"], rows),
         "",
         "So the default has cells of 4 positions (2 take four times the memory and time), κ = 1,",
-        "and the times 1, 3, 10, 30 in units of the second moment. That the widest range decides",
-        "among nearly equal times was laid down after figures of the test images had been seen;",
-        "the strictly best, 1, 3, 10, is better on gravel and worse on magnetic tiles.",
+        "and the times 1, 3, 10, 30 in units of the second moment. The rule that the widest range",
+        "decides among nearly equal times was set after figures of the test images had been seen;",
+        "the strictly best times, 1, 3, 10, are better on gravel and worse on magnetic tiles.",
         "",
-        "Rejected: held-out likelihood, which pools where that costs image AUROC, since directions",
-        "of tiny variance decide it; choosing for each set by any of the criteria, which is no",
-        "better than one default for all (the table above); cut-and-paste for κ, which prefers 16;",
-        "moved features for times, which prefer long ones and the unit of the covariance, at a",
-        "loss of several points on gravel, and which semantic sets do not have.",
+        "Rejected: held-out likelihood, which pools cells where this costs image AUROC, because",
+        "directions of tiny variance dominate it; a choice for each set by any of the criteria,",
+        "which is no better than one default for all (the table above); cut-and-paste for κ, which",
+        "prefers 16; moved features for times, which prefer long times and the unit of the",
+        "covariance, at a loss of several points on gravel, and which do not exist for semantic",
+        "sets.",
     ]
 
 
@@ -381,8 +383,8 @@ TITLES = {
     "likelihood": "Held-out log-likelihood, nats a channel",
     "pasted": "AUROC of held-out features against cut-and-pasted ones",
     "moved": "AUROC of held-out features against those of another position",
-    "image_auroc": "Image AUROC of the test images (labels, not for choosing)",
-    "pixel_auroc": "Pixel AUROC of the test images (labels, not for choosing)",
+    "image_auroc": "Image AUROC of the test images (uses labels, not for choosing)",
+    "pixel_auroc": "Pixel AUROC of the test images (uses labels, not for choosing)",
 }
 
 
@@ -413,11 +415,11 @@ def report(results: dict[str, Any]) -> str:
         [
             "# The local closed form: grid, shrinkage and times",
             "",
-            "What `loss=norm` takes for granted (`occ_lab.objectives.norm.local_form`), each",
-            "varied alone, default backbone, maximum of the map. The criteria see normal training",
-            f"images alone: a detector of those with an even index, and at most {HELD_OUT} others.",
-            f'"{TURNED}" are the features of magnetic tiles turned by random quarter turns, where',
-            "a position says nothing.",
+            "The fixed choices of `loss=norm` (`occ_lab.objectives.norm.local_form`), each varied",
+            "alone, default backbone, maximum of the map. The criteria use only normal training",
+            f"images: a detector fitted to those with an even index, and at most {HELD_OUT}",
+            f'others. "{TURNED}" are the features of magnetic tiles rotated by random quarter',
+            "turns, so that a position carries no information.",
             "",
             f"Recorded until {date.today()} by "
             "`OMP_NUM_THREADS=1 python -m experiments.local_closed_form.study --data DIR`.",
@@ -430,17 +432,17 @@ def report(results: dict[str, Any]) -> str:
             "## Shrinkage towards the mean of all cells",
             "",
             *block(results, structured, shrinkage, list(TITLES)),
-            "## Times, and the unit that they are counted in",
+            "## Times, and their unit",
             "",
             *block(results, structured, times, ["pasted", "moved", "image_auroc", "pixel_auroc"]),
             *block(results, semantic, pooled, ["pasted", "image_auroc"]),
             "## Rules that choose for every set",
             "",
-            "The choice with the largest criterion, and the image AUROC that it has:",
+            "The choice with the largest criterion, and its image AUROC:",
             "",
             *table(["rule", *structured, "mean"], [*rules, ["the default, for all", *default]]),
             "",
-            "## What the default rests on",
+            "## Reasons for the default",
             "",
             *reasons(results, cells, shrinkage, times),
             "",

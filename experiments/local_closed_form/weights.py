@@ -28,7 +28,7 @@ TEXTURE = "brick"
 
 
 def main() -> None:
-    """Draw the picture from the embedded data."""
+    """Draw the plot from the embedded data."""
     rates, portions = rates_of_cells()
     draw(HERE / "weights.png", rates, portions)
 
@@ -48,7 +48,7 @@ def rates_of_cells() -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(path: Path, rates: np.ndarray, portions: np.ndarray) -> None:
-    """Weights above, and below how the variances of the training features are distributed."""
+    """Draw the weights, and below them the distribution of the training features' variances."""
     grid = np.geomspace(1e-4, 30, 400)
     terms = [np.exp(-2 * t * rates) * rates for t in INTEGRATED]
     means = [float(portions @ term.sum(axis=1)) for term in terms]

@@ -1,4 +1,4 @@
-"""What a bound on the memory of the local form costs: ``… local_cost.study --help``."""
+"""The cost of a memory limit for the local form: ``… local_cost.study --help``."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ from occ_lab.utils.memory import MB, peak_mb, reset_peak
 
 HERE = Path(__file__).parent
 CELL = 4
-FRACTIONS = (4, 16)  # the bound is the whole state, divided by these
+FRACTIONS = (4, 16)  # the limit is the whole state, divided by these
 SEEDS = (0, 1, 2)
 BATCH = 32
 BACKBONES = {"ResNet-18": (64, 128, 256), "WideResNet-50-2": (256, 512, 1024)}
-SIDES = (56, 28, 14)  # of their levels at images of 224 px
-NOISE = 16  # images
+SIDES = (56, 28, 14)  # of the levels for images of 224 px
+NOISE = 16  # images of noise
 REPEATS = 3
 WAYS = (
     "random orthonormal projection",
@@ -65,55 +65,56 @@ WAYS = (
 )
 
 HEAD = [
-    "# Bounded cost of the local form",
+    "# Memory limit of the local form",
     "",
     "The sums of `LocalMoments` take 8·G·C² bytes for G cells and C channels: 49 MB for the",
-    "default backbone, 5 GB for WideResNet-50-2. `loss.memory_mb` (512) bounds them.",
+    "default backbone, 5 GB for WideResNet-50-2. `loss.memory_mb` (512) limits them.",
     "",
 ]
 CHOICE = [
-    "## Which way changes scores least",
+    "## The choice of a method",
     "",
-    "Default backbone, cells of 4×4, the bound set to 1/4 and 1/16 of the sums. The form is",
-    "fitted to four fifths of the training images; no label enters this table. The error is the",
-    "standard deviation of log(score / score of the whole form) over the positions of the",
-    "held-out fifth and of features that are cut and pasted from it; the AUROC (per cent) tells",
-    "these two apart. What is drawn is the mean of three draws. Low rank plus diagonal is that",
-    "of the exact covariances, which is the best it could be: no sum leads to it, so that",
-    "images could not be forgotten nor processes merged exactly. Float32 in place of float64",
-    "only halves the memory.",
+    "Default backbone, cells of 4×4, the limit set to 1/4 and 1/16 of the sums. The form is fitted",
+    "to four fifths of the training images; no label enters this table. The error is the standard",
+    "deviation of log(score / score of the whole form) over the positions of the held-out fifth",
+    "and of features that are cut and pasted from it; the AUROC (per cent) separates these two.",
+    "Random methods show the mean of three draws. Low rank plus diagonal approximates the exact",
+    "covariances, which is the best it could do: no sum leads to it, so images could not be",
+    "forgotten, nor processes merged, exactly. Float32 instead of float64 only halves the memory.",
     "",
-    "**Larger cells** have the smallest error of the ways that remain sums, on every set and at",
-    "either bound, and the highest AUROC of pasted features. They keep the mean of every",
-    "position and all channels. They are what `loss.memory_mb` does.",
+    "**Larger cells** have the smallest error among the methods that keep sums, on every set and",
+    "at both limits, and the highest AUROC of pasted features. They keep the mean of every",
+    "position and all channels. `loss.memory_mb` uses this method.",
 ]
 LABELS = [
-    "## What it costs on the test images",
+    "## The cost on the test images",
     "",
-    "Per cent; it did not enter the choice.",
+    "Per cent; these figures did not enter the choice.",
 ]
 LARGE = [
     "## Large backbones",
     "",
-    "Levels of noise in the shapes of the backbone at 224 px, within the default bound. Peaks",
-    "are what the process takes beside the levels, in MB. Larger cells save memory and most of",
-    "the decompositions, not the products with features: at 1792 channels observing and scoring",
-    "take C² multiplications at every position, 10 G an image, as many as the backbone itself.",
+    "Levels of noise in the shapes of the backbone at 224 px, within the default limit. Peaks are",
+    "the memory of the process in addition to the levels, in MB. Larger cells save memory and most",
+    "of the decompositions, but not the products with features: at 1792 channels, observing and",
+    "scoring take C² multiplications at every position, 10 G an image, as many as the backbone",
+    "itself.",
 ]
 SPEED = [
     "## Time",
     "",
-    "Transistor, one process, the least of several turns. A whole run is `occ_lab.train` with",
-    "an empty cache; T₀ is decoding and backbone alone (asked: at most 1.3 times T₀).",
-    "Throughput is that of the detector from images in memory to maps and scores (asked: at",
-    "least 0.9 of the backbone's). Beside it: a whole run of the closed form with one projector.",
+    "Transistor, one process, the minimum of several turns. A whole run is `occ_lab.train` with an",
+    "empty cache; T₀ is decoding and backbone alone (target: at most 1.3 times T₀). Throughput is",
+    "that of the detector from images in memory to maps and scores (target: at least 0.9 of the",
+    "backbone's). A whole run of the closed form with one projector is shown for comparison.",
     "",
-    "Other work kept both cores busy: two threads then wait for each other most of the time, and",
-    "that row says little.",
+    "Other work kept both cores busy. Two threads then wait for each other most of the time, so",
+    "that row is not informative.",
     "",
-    "Both are missed. A score takes C² multiplications at each of the positions of the finest",
-    "level, and no exact form of it that we know avoids them. Tried without a record: triangular",
-    "factors were no faster, and of lower rank plus one residual variance, the scores changed.",
+    "Both targets are missed. A score takes C² multiplications at each position of the finest",
+    "level, and we know no exact form of it that avoids them. Tried without a record: triangular",
+    "factors were no faster, and factors of lower rank plus one residual variance changed the",
+    "scores.",
 ]
 
 Change = Callable[[Tensor], Tensor]
@@ -121,7 +122,7 @@ Change = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Data:
-    """Levels ``[N, C_l, H_l, W_l]`` of images to fit to, held out, pasted, and to test on."""
+    """Levels ``[N, C_l, H_l, W_l]`` of images: for the fit, held out, pasted, and for the test."""
 
     fit: list[Tensor]
     held_out: list[Tensor]
@@ -132,7 +133,7 @@ class Data:
 
 
 def main() -> None:
-    """Run what is not recorded yet, then write the page."""
+    """Run the trials that are not recorded yet, then write the page."""
     data = command_line(__doc__).parse_args().data
     trials: list[tuple[str, Callable[[], Any]]] = [
         (f"memory | {name}", partial(memory, channels)) for name, channels in BACKBONES.items()
@@ -146,7 +147,7 @@ def main() -> None:
 
 
 def measured(overrides: list[str]) -> dict[str, Any]:
-    """Every way on one set: its figures, a list over seeds where it is drawn."""
+    """Every method on one set: its figures, as a list over seeds if it is random."""
     data = features(overrides)
     channels = sum(level.shape[1] for level in data.fit)
     whole, projector = fitted(data.fit, CELL)
@@ -206,7 +207,7 @@ def batches(levels: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 def fitted(
     levels: Sequence[Tensor], cell: int, change: Callable[[list[Tensor]], list[Tensor]] = list
 ) -> tuple[Norm, LocalProjector]:
-    """The local form of levels, each batch of which is changed first."""
+    """Fit the local form to levels, each batch of which is changed first."""
     objective = Norm(solver="closed_form", cell=cell, bias="solved", time="integrated")
     for batch in batches(levels):
         last = change(batch)
@@ -224,7 +225,7 @@ def scored(projector: LocalProjector, levels: Sequence[Tensor]) -> Tensor:
 
 
 def projected(levels: Sequence[Tensor], basis: Tensor) -> Callable[[Sequence[Tensor]], Tensor]:
-    """Scores by the form of the joined levels times a basis ``[C', C]``."""
+    """Score with the form of the concatenated levels times a basis ``[C', C]``."""
 
     def reduced(batch: list[Tensor]) -> list[Tensor]:
         return [torch.einsum("kc,bchw->bkhw", basis, join(batch))]
@@ -257,7 +258,7 @@ def changed(
     change: Change,
     dtype: torch.dtype = torch.float64,
 ) -> Callable[[Sequence[Tensor]], Tensor]:
-    """Scores by the form whose covariances are changed, from sums that were rounded to a dtype."""
+    """Score with the form whose covariances are changed, from sums rounded to a dtype."""
     moments = objective.local
     assert moments is not None
     kept = moments.squares
@@ -274,7 +275,7 @@ def changed(
 
 
 def low_rank_plus_diagonal(sigma: Tensor, rank: int) -> Tensor:
-    """The nearest matrix of this rank, plus the diagonal of what it leaves."""
+    """The nearest matrix of this rank, plus the diagonal of the remainder."""
     values, vectors = spectra(sigma)
     top = vectors[..., -rank:]
     low = (top * values[:, None, -rank:]) @ top.mT
@@ -287,8 +288,8 @@ def judge(
     """The figures of one form.
 
     ``error`` is the standard deviation, over positions of held-out normal images and of pasted
-    features, of the logarithm of the ratio of a score to that of the whole form: a factor that all
-    have is none. ``pasted_auroc`` tells the two apart. Neither uses a label.
+    features, of the logarithm of the ratio of a score to that of the whole form, so a common factor
+    does not count. ``pasted_auroc`` separates the two. Neither uses a label.
     """
     normal, pasted = (score(part) for part in (data.held_out, data.pasted))
     ratios = torch.cat([torch.log(normal / expected[0]), torch.log(pasted / expected[1])])
@@ -312,7 +313,7 @@ def judge(
 
 
 def memory(channels: Sequence[int]) -> dict[str, float]:
-    """Memory and time of the local form of levels of noise, within the default bound."""
+    """Memory and time of the local form of levels of noise, within the default limit."""
     levels = [
         torch.rand(NOISE, count, side, side) for count, side in zip(channels, SIDES, strict=True)
     ]
@@ -351,7 +352,7 @@ def memory(channels: Sequence[int]) -> dict[str, float]:
 
 
 def speed(dataset: list[str], threads: int) -> dict[str, float]:
-    """Whole runs against T₀, and the parts of a detector against its backbone, in turn."""
+    """Whole runs relative to T₀, and parts of a detector relative to its backbone, in turn."""
     torch.set_num_threads(threads)
     keep_freed_memory()
     overrides = [*dataset, *LOCAL]
@@ -402,8 +403,8 @@ def report(results: dict[str, Any]) -> str:
     lines = [
         *HEAD,
         f"Recorded until {date.today()} by",
-        "`OMP_NUM_THREADS=1 python -m experiments.local_cost.study --data DIR`, on a CPU that",
-        "other work shares.",
+        "`OMP_NUM_THREADS=1 python -m experiments.local_cost.study --data DIR`, on a CPU with",
+        "other work.",
         "",
         *CHOICE,
         "",
@@ -421,13 +422,13 @@ def report(results: dict[str, Any]) -> str:
 
 
 def without_labels(drawn: list[dict[str, float]]) -> str:
-    """Error and AUROC of pasted features, the means of some draws."""
+    """Error and AUROC of pasted features, the means over draws."""
     error, apart = (fmean(each[name] for each in drawn) for name in ("error", "pasted_auroc"))
     return f"{error:.3f}; {100 * apart:.2f}"
 
 
 def with_labels(drawn: list[dict[str, float]]) -> str:
-    """Image and pixel AUROC of some draws."""
+    """Image and pixel AUROC, the means over draws."""
     names = ("image_auroc", "pixel_auroc")
     return " / ".join(spread([each[name] for each in drawn], 100) for name in names)
 

@@ -27,13 +27,13 @@ METHODS = {
     "PaDiM": ["loss=padim"],
     "one Gaussian": ["loss=gaussian"],
 }
-DRAWS_NOTHING = ("norm", "one Gaussian")  # no seed changes them
+DRAWS_NOTHING = ("norm", "one Gaussian")  # the seed does not change them
 FRACTIONS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pixel_aupro": "AUPRO"}
 COSTS = ("fit_seconds", "images_per_second", "peak_memory_mb", "trainable_parameters")
 
 
 def main() -> None:
-    """Run what is not recorded yet, then write the page."""
+    """Run the trials that are not recorded yet, then write the page."""
     data = command_line(__doc__).parse_args().data
     keep_freed_memory()
     trials = (
@@ -52,7 +52,7 @@ def runs() -> Iterator[tuple[str, int]]:
 
 
 def key(name: str, method: str, seed: int) -> str:
-    """What a trial is called in results.json."""
+    """The key of a trial in results.json."""
     return f"{name} | {method} | {seed}"
 
 
@@ -63,14 +63,14 @@ def measured(overrides: Sequence[str]) -> dict[str, float]:
 
 
 def of_all_seeds(results: dict[str, Any], name: str, method: str) -> dict[str, list[float]]:
-    """Every figure of the seeds of a method on a set that are recorded."""
+    """Every figure over the recorded seeds of a method on a set."""
     keys = (key(name, each, seed) for each, seed in runs() if each == method)
     found = [results[one] for one in keys if one in results]
     return {figure: [run[figure] for run in found] for figure in found[0]}
 
 
 def overview(results: dict[str, Any]) -> list[str]:
-    """The lines of a table with a row a method: image and pixel AUROC on each set, and costs."""
+    """The lines of a table with one row for each method: image and pixel AUROC, and costs."""
     names = list(sets(Path("DIR")))
     rows = []
     for method in METHODS:
@@ -110,12 +110,12 @@ def report(results: dict[str, Any]) -> str:
             "# The methods side by side",
             "",
             "Default backbone and settings, in per cent: mean ± sample standard deviation over",
-            "seeds (their number stands in the second table), which draw weights, target, batches,",
-            "channels and memory banks, not the data.",
-            f"No seed changes {' and '.join(DRAWS_NOTHING)}. Features come from the cache, so that",
-            "fit s is the fit alone, with the choice of the number of steps where there is one.",
-            "images/s: backbone, projector, objective and maps, from images in memory. Peak MB is",
-            "that of the whole process.",
+            "seeds (their number is in the second table). A seed determines weights, target,",
+            "batches, channels and memory banks, but not the data. The seed does not change",
+            f"{' and '.join(DRAWS_NOTHING)}. Features come from the cache, so fit s is the time of",
+            "the fit alone, including the choice of the number of steps if any. images/s:",
+            "backbone, projector, objective and maps, from images in memory. Peak MB is the peak",
+            "of the whole process.",
             "",
             f"Recorded until {date.today()} by "
             "`OMP_NUM_THREADS=1 python -m experiments.method_table.study --data DIR`, "
@@ -127,7 +127,7 @@ def report(results: dict[str, Any]) -> str:
             "",
             *table([*titles, "trained numbers"], rows),
             "",
-            "What the rows stand for, with `python -m occ_lab.train`:",
+            "The options of `python -m occ_lab.train` for each row:",
             "",
             *commands,
             "",

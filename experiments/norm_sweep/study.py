@@ -47,7 +47,7 @@ PUBLISHED = {  # image AUROC by norm, Gao et al. 2023
 
 
 def main() -> None:
-    """Run what is not recorded yet, then write the page."""
+    """Run the trials that are not recorded yet, then write the page."""
     data = command_line(__doc__).parse_args().data
     keep_freed_memory()
     wanted = (
@@ -72,7 +72,7 @@ def measured(name: str, solver: str, norm: float, seed: int, data: Path) -> dict
 
 
 def trials() -> list[tuple[str, str, float]]:
-    """Set, solver and norm of what is run: by gradient fewer norms on transistor, no tiles."""
+    """Set, solver and norm of each trial: fewer norms by gradient on transistor, and no tiles."""
     semantic = [name for name in SETS if " " in name]
     others = [norm for norm in NORMS if norm not in FEWER]
     wanted = [
@@ -92,7 +92,7 @@ def values(
 
 
 def draw(path: Path, results: dict[str, Any]) -> None:
-    """Image AUROC over log2(norm), a panel a solver, the published curves in both."""
+    """Plot image AUROC over log2(norm), one panel per solver, with the published curves."""
     with matplotlib.rc_context({"font.size": 10, "axes.spines.top": False}):
         figure = Figure(figsize=(11, 4.6), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
@@ -127,8 +127,8 @@ def report(results: dict[str, Any]) -> str:
         "# AUROC over the norm",
         "",
         "Default backbone, mean ± standard deviation over three seeds, per cent. The closed form",
-        "does not depend on the draw of the weights: its seeds differ in nothing but which",
-        "features `time=auto` pastes.",
+        "does not depend on the initial weights, so its seeds differ only in the features that",
+        "`time=auto` pastes.",
         "",
         f"Recorded until {date.today()} by "
         "`OMP_NUM_THREADS=1 python -m experiments.norm_sweep.study --data DIR`.",
@@ -143,7 +143,7 @@ def report(results: dict[str, Any]) -> str:
 
 
 def rows(results: dict[str, Any], solver: str) -> list[list[str]]:
-    """A set a row, its figure at every norm."""
+    """One row for each set, with its figure at every norm."""
     found = {
         name: [values(results, name, solver, norm, "image_auroc") for norm in NORMS]
         for name in SETS
@@ -156,32 +156,32 @@ def rows(results: dict[str, Any], solver: str) -> list[list[str]]:
 
 
 def reading(results: dict[str, Any]) -> list[str]:
-    """What the figures say of the paper's claim, from the figures alone."""
-    lines = ["## Beside the paper", ""]
+    """What the figures say about the paper's claim, derived from the figures alone."""
+    lines = ["## Comparison with the paper", ""]
     for solver in (CLOSED, GRADIENT):
-        told = []
+        known = []
         for name in SETS:
             at_norm = {n: values(results, name, solver, n, "image_auroc") for n in NORMS}
             means = {n: 100 * fmean(found) for n, found in at_norm.items() if found}
             if means:
-                told.append((name, *fall(means)))
-        if told:
-            lines.append(f"- {solver}: " + "; ".join(map(sentence, told)) + ".")
+                known.append((name, *fall(means)))
+        if known:
+            lines.append(f"- {solver}: " + "; ".join(map(sentence, known)) + ".")
     return [
         *lines,
         "",
-        "The paper's curve is flat from norm 1 and falls at the upper end: on CIFAR-10 between 16",
-        "and 32, on MVTec AD from 4 on. By gradient the CIFAR-10 classes do the same: a slight",
-        "rise towards 8 or 16, then the fall. Transistor keeps its AUROC longer than the published",
-        "mean over MVTec AD, with another backbone. The closed form falls later, and hardly at all",
-        "on the classes, whose feature vectors it scales to one length. Below norm 1 nothing",
-        "happens to either.",
+        "The paper's curve is flat from norm 1 on and falls at the upper end: on CIFAR-10 between",
+        "16 and 32, on MVTec AD from 4 on. By gradient, the CIFAR-10 classes behave in the same",
+        "way: a slight rise towards 8 or 16, then the fall. Transistor keeps its AUROC longer than",
+        "the published mean over MVTec AD, which has another backbone. The closed form falls",
+        "later, and hardly at all on the classes, whose feature vectors it scales to one length.",
+        "Below norm 1, neither of them changes.",
         "",
     ]
 
 
 def fall(means: dict[float, float]) -> tuple[float, float, str]:
-    """The best norm, its figure, and what becomes of it at larger ones, in words."""
+    """The best norm, its figure, and the behaviour at larger norms, in words."""
     best = max(means, key=means.__getitem__)
     lost = [norm for norm in means if norm > best and means[norm] < means[best] - 1]
     if lost:
@@ -189,9 +189,9 @@ def fall(means: dict[float, float]) -> tuple[float, float, str]:
     return best, means[best], f"no point lost up to {max(means):g}"
 
 
-def sentence(told: Sequence[Any]) -> str:
-    """One set in words."""
-    name, best, figure, end = told
+def sentence(known: Sequence[Any]) -> str:
+    """The result of one set in words."""
+    name, best, figure, end = known
     return f"{name} is best at norm {best:g} ({figure:.1f}), {end}"
 
 

@@ -1,6 +1,6 @@
-"""How much of a difference is the seed's: ``python -m experiments.seeds.study``.
+"""How much results differ between seeds: ``python -m experiments.seeds.study``.
 
-It runs nothing of its own: the runs are those of the table of methods.
+It does not run anything itself but uses the runs of the table of methods.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Keep the deviations of the table's runs, and write the page."""
+    """Compute the deviations of the table's runs, and write the page."""
     runs = json.loads((METHOD_TABLE / "results.json").read_text(encoding="utf-8"))
     results = {
         f"{name} | {method}": {
@@ -58,9 +58,9 @@ def report(results: dict[str, Any]) -> str:
         [
             "# Seeds",
             "",
-            "Sample standard deviations over seeds, in points of a per cent, of the runs of",
-            "the [table of methods](../method_table/README.md). A seed draws weights, target,",
-            "batches, channels and memory bank, not the data. Nothing is drawn by",
+            "Sample standard deviations over seeds, in percentage points, of the runs in the",
+            "[table of methods](../method_table/README.md). A seed determines weights, target,",
+            "batches, channels and memory bank, but not the data. The seed does not change",
             f"{' and '.join(DRAWS_NOTHING)}.",
             "",
             f"Recorded until {date.today()} by `python -m experiments.seeds.study`.",
@@ -68,11 +68,12 @@ def report(results: dict[str, Any]) -> str:
             *table(["set", "method", "seeds", *FRACTIONS.values()], rows),
             "",
             "Two single runs differ by chance by less than 1.96 · √2 = 2.8 standard deviations in",
-            "95 of 100 cases, if these are normal. By the largest deviation above, a difference of",
-            f"single runs means something from so many points on: {from_on}.",
-            "Between other pairs of methods less is enough, and the mean of n seeds needs √n times",
-            "less. What this does not count is the choice of the test images: for that see the",
-            "bootstrap intervals of `python -m occ_lab.report`.",
+            "95 of 100 cases, if the figures are normally distributed. By the largest deviation",
+            "above, a difference between single runs is significant if it exceeds this number of",
+            f"percentage points: {from_on}. For other pairs of methods a smaller difference",
+            "suffices, and the mean of n seeds needs a difference smaller by a factor √n. This",
+            "does not account for the choice of the test images; see the bootstrap intervals of",
+            "`python -m occ_lab.report` for that.",
             "",
         ]
     )

@@ -1,8 +1,8 @@
 """The threshold of a stream: ``python -m experiments.stream_threshold.study --help``.
 
-The orders of the tiles were not looked at before the rules were settled. These were chosen by
-simulations like those here and by one stream of tiles in another order, whose anomalous tiles
-showed what a threshold that is not scaled costs.
+The orders of the tiles were not examined before the rules were fixed. The rules were chosen with
+simulations like those here and with one stream of tiles in another order, whose anomalous tiles
+showed the cost of a threshold that is not scaled.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from occ_lab.utils.files import write_whole
 HERE = Path(__file__).parent
 RATES = (0.01, 0.05)
 ORDERS = 2
-STARTS = (0, 400)  # normal tiles that come before any anomalous one
+STARTS = (0, 400)  # normal tiles before the first anomalous one
 FALLS = (0.0, 2.0)
 DEFECTS = 50  # anomalous tiles among the normal ones
 DRAWS = 10  # of simulated scores
-SCORES = 5000  # in a draw
+SCORES = 5000  # per draw
 WINDOW = 200
 PARTS = 5
 INTRODUCTION = f"""# The threshold of a stream
@@ -40,44 +40,44 @@ INTRODUCTION = f"""# The threshold of a stream
 `occ_lab.stream` does not learn from an image that it rejects. Which scores should its p-values
 refer to?
 
-- **first**: those of the first images of the stream, whether or not they are accepted, which then
-  stay.
-- **first, scaled**: these, scaled down with the median of accepted scores as the detector learns.
-  It is the rule of `occ_lab.stream` (`occ_lab.engine.reference`).
-- **latest accepted**: the latest {WINDOW} scores of images that were accepted. Until 2026-11-26,
-  this was done with `refuse` above 0.
+- **first**: the scores of the first images of the stream, whether or not they are accepted; they
+  are not changed afterwards.
+- **first, scaled**: the same scores, scaled down with the median of accepted scores as the detector
+  learns. This is the rule of `occ_lab.stream` (`occ_lab.engine.reference`).
+- **latest accepted**: the latest {WINDOW} scores of accepted images. Until 2026-11-26, this was the
+  rule with `refuse` above 0.
 
-## Simulated
+## Simulation
 
-{DRAWS} streams of {SCORES:,} scores of normal images, log-normal with a standard deviation of 0.2,
-which stay alike or fall as those of a detector that learns: the i-th is multiplied by 1 + 2/√i. The
-fraction that is rejected in each fifth of the stream, per cent, mean of all streams:
+{DRAWS} streams of {SCORES:,} scores of normal images, log-normal with a standard deviation of 0.2.
+They are stationary, or fall like those of a detector that learns: the i-th is multiplied by
+1 + 2/√i. The fraction rejected in each fifth of the stream, per cent, mean of all streams:
 """
 WHY = """
-An accepted score is never above the threshold. Where such scores take the place of earlier ones,
-the threshold only falls, and more and more normal images are rejected. Scaling keeps the rate where
-scores fall. Where they do not, it lowers the threshold by chance now and then and never raises it,
+An accepted score is never above the threshold. If accepted scores replace earlier ones, the
+threshold can only fall, and more and more normal images are rejected. Scaling keeps the rate when
+scores fall. When they do not, it occasionally lowers the threshold by chance and never raises it,
 which costs some false positives.
 
 ## Magnetic tiles
 
 """
 TILES = f"""All normal magnetic tiles in {ORDERS} random orders, with {DEFECTS} anomalous ones among
-them, anywhere or after the first {STARTS[-1]} images, which give the threshold; a new default
-detector learns from what it accepts. Of the images with a decision:
+them, anywhere or only after the first {STARTS[-1]} images, which determine the threshold. A new
+default detector learns from the accepted images. For the images with a decision:
 """
 END = """
-Without a run, the first images of a stream have to be normal: where one in twenty is anomalous, a
-threshold at a lower rate lies among the anomalous ones, and so it does with any rule that does not
-know which is which. At 1 %, an image is rejected if at most one of the 200 scores is as high: the
-threshold depends on the oddest two of 200 normal tiles. A run that was calibrated on images known
-to be normal has neither fault: start from one (`run=DIR`), or set the threshold again
+Without a run, the first images of a stream have to be normal. If one in twenty is anomalous, a
+threshold at a lower rate lies among the anomalous ones, as with any rule that does not know the
+labels. At 1 %, an image is rejected if at most one of the 200 scores is as high, so the threshold
+depends on the two most unusual of 200 normal tiles. A run that was calibrated on images known to be
+normal avoids both problems: start from one (`run=DIR`), or set the threshold again
 (`occ_lab.calibrate`).
 """
 
 
 def main() -> None:
-    """Run what is not recorded yet, then write the page."""
+    """Run the trials that are not recorded yet, then write the page."""
     data = command_line(__doc__).parse_args().data
     keep_freed_memory()
     simulated = (
@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def first(scores: Sequence[float], rate: float, scaled: bool = False) -> list[bool]:
-    """Which scores are rejected by those of the first images."""
+    """Which scores are rejected, judged by the scores of the first images."""
     reference = Reference(WINDOW, rate, scaled=scaled)
     rejected = []
     for score in scores:
@@ -110,7 +110,7 @@ def first(scores: Sequence[float], rate: float, scaled: bool = False) -> list[bo
 
 
 def latest_accepted(scores: Sequence[float], rate: float) -> list[bool]:
-    """Which scores are rejected by those of the latest images that were accepted."""
+    """Which scores are rejected, judged by the scores of the latest accepted images."""
     kept: list[float] = []
     rejected = []
     for score in scores:
@@ -130,7 +130,7 @@ RULES = {
 
 
 def simulate(rule: str, rate: float, fall: float) -> list[float]:
-    """The fraction that is rejected in each part of a stream."""
+    """The fraction rejected in each part of a stream."""
     found = []
     for draw in range(DRAWS):
         scores = np.random.default_rng(draw).lognormal(0, 0.2, SCORES)
@@ -141,7 +141,7 @@ def simulate(rule: str, rate: float, fall: float) -> list[float]:
 
 
 def streamed(folder: Path, start: int, order: int, rate: float) -> dict[str, float]:
-    """What is rejected of a stream of tiles."""
+    """The fractions rejected in a stream of tiles."""
     random = np.random.default_rng(order)
     normal = sorted((folder / "MT_Free").glob("*.jpg"))
     anomalous = sorted(path for path in folder.glob("MT_*/*.jpg") if path.parent.name != "MT_Free")
@@ -195,7 +195,7 @@ def report(results: dict[str, Any]) -> str:
     ]
     titles = [
         "normal first",
-        "asked (%)",
+        "requested (%)",
         "order",
         "normal",
         "rejected (%)",
@@ -206,7 +206,7 @@ def report(results: dict[str, Any]) -> str:
     return "\n".join(
         [
             INTRODUCTION,
-            *table(["scores", "asked (%)", "reference", *fifths], simulated),
+            *table(["scores", "requested (%)", "reference", *fifths], simulated),
             WHY + TILES,
             *table(titles, tiles),
             END,

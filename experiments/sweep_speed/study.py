@@ -1,4 +1,4 @@
-"""Twelve jobs by one worker and by two: ``python -m experiments.sweep_speed.study --help``."""
+"""Twelve jobs with one worker and with two: ``python -m experiments.sweep_speed.study --help``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMMAND = "python -m occ_lab.train -m launcher=cores hydra.launcher.n_jobs=N"
 
 
 def main() -> None:
-    """Run what is not recorded yet, then write the page."""
+    """Run the trials that are not recorded yet, then write the page."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         warm = partial(seconds, 1, Path(folder), ["seed=0", "maps=0"])
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def seconds(workers: int, folder: Path, jobs: list[str]) -> float:
-    """Of a whole multirun over the textures, from its command to its table."""
+    """The duration of a whole multirun over the textures, from its command to its table."""
     overrides = [
         *("launcher=cores", f"hydra.launcher.n_jobs={workers}", *jobs),
         *(f"hydra.sweep.dir={folder}/{workers}-{len(jobs)}", f"dataset.root={folder}/data"),
@@ -53,17 +53,17 @@ def report(results: dict[str, Any]) -> str:
     rows = [[str(n), f"{results[f'{n} worker(s)']:.1f}"] for n in WORKERS]
     return "\n".join(
         [
-            "# Jobs side by side",
+            "# Parallel jobs",
             "",
             f"`{COMMAND} {' '.join(JOBS)}`",
             "",
-            "Twelve jobs, each trained by gradient on the three textures, features from a warm",
-            "cache, one thread a job; from command to table.",
+            "Twelve jobs, each trained by gradient on the three textures, with features from a",
+            "warm cache and one thread per job; from command to table.",
             "`python -m experiments.sweep_speed.study` makes this page.",
             "",
             *table(["workers N", "seconds"], rows),
             "",
-            f"Two workers take {two / one:.2f} of the time of one (asked: 0.65).",
+            f"Two workers take {two / one:.2f} of the time of one (target: 0.65).",
             "",
         ]
     )

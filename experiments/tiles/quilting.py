@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-PATCH = 128  # pixels a side of what is copied from the texture
-SHARED = 32  # pixels that neighbours have in common
-TRIED = 40  # random patches, of which the one that fits best is taken
+PATCH = 128  # pixels; the side of a patch copied from the texture
+SHARED = 32  # pixels that neighbours share
+TRIED = 40  # random patches, of which the best-fitting one is used
 
 
 def quilt(texture: np.ndarray, size: tuple[int, int], random: np.random.Generator) -> np.ndarray:
     """A larger image of a texture: random patches, joined where they differ least.
 
     Args:
-        texture: ``[h, w]``, at least a patch a side.
+        texture: ``[h, w]``, each side at least that of a patch.
         size: H and W.
-        random: where patches come from.
+        random: the generator that chooses patches.
 
     Returns:
         float32 ``[H, W]``.
@@ -27,7 +27,7 @@ def quilt(texture: np.ndarray, size: tuple[int, int], random: np.random.Generato
         for left in range(0, columns * step, step):
             there = made[top : top + PATCH, left : left + PATCH]
             patch = best_of(drawn(texture, random), there, top > 0, left > 0)
-            keep = np.zeros(patch.shape, bool)  # what was there before
+            keep = np.zeros(patch.shape, bool)  # pixels of earlier patches
             error = np.square(patch - there)
             if left:
                 keep[:, :SHARED] |= before_cut(error[:, :SHARED])
@@ -45,7 +45,7 @@ def drawn(texture: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def best_of(patches: np.ndarray, there: np.ndarray, above: bool, beside: bool) -> np.ndarray:
-    """The patch that differs least from what is there, above and to the left."""
+    """The patch that differs least from the existing pixels above and to the left."""
     error = np.zeros(len(patches))
     if above:
         error += np.square(patches[:, :SHARED] - there[:SHARED]).sum(axis=(1, 2))
@@ -55,7 +55,7 @@ def best_of(patches: np.ndarray, there: np.ndarray, above: bool, beside: bool) -
 
 
 def before_cut(error: np.ndarray) -> np.ndarray:
-    """What lies left of the path from the first row to the last along which errors are least.
+    """The pixels left of the path of least error from the first row to the last.
 
     Args:
         error: ``[n, SHARED]``.

@@ -1,7 +1,7 @@
 """Small defects in large images: ``python -m experiments.tiles.study --help``.
 
-Photographs are generated: a texture, or crops of magnetic tiles, under uneven
-light and with the noise of a sensor. The bad ones have one disc of 20 pixels on them.
+Photographs are generated: a texture, or crops of magnetic tiles, under uneven light and with the
+noise of a sensor. The anomalous ones show one disc of 20 pixels.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from occ_lab.utils.memory import peak_mb, reset_peak
 
 HERE = Path(__file__).parent
 DISC = 20  # pixels across
-CONTRAST = (40, 90)  # levels between a disc and what is around it
-NOISE = 3  # levels, of a sensor
-CELL = 250  # pixels of a crop of a magnetic tile, before it is enlarged
+CONTRAST = (40, 90)  # grey levels between a disc and its surroundings
+NOISE = 3  # grey levels, of a sensor
+CELL = 250  # pixels; the side of a crop of a magnetic tile before enlargement
 ENLARGED = 4  # times; grains are then larger than the discs
 SURFACES = (*TEXTURES, "magnetic tiles")
 WAYS = {"seen whole": ["dataset.tile=null"], "tile=auto": ["dataset.tile=auto"]}
 METHODS = {f"loss={loss}": ["dataset.tile=auto", f"loss={loss}"] for loss in ("padim", "knn")}
-COMPARED = "grass"  # by these methods too
+COMPARED = "grass"  # also tested with these methods
 SIZES = ((1500, 2000), (3000, 4000), (4500, 6000))  # of the photographs whose cost is measured
 FILLED = {"edge": "border repeated", "symmetric": "reflected"}  # NumPy's names
-SHAPES = ((480, 640), (480, 600), (480, 480), (640, 480))  # trained on, and others
-SEEN = 12  # photographs of a shape
+SHAPES = ((480, 640), (480, 600), (480, 480), (640, 480))  # the training shape, and others
+SEEN = 12  # photographs of each shape
 LAST = 6  # rows of positions at the border
 STEPS = ("decode", "backbone", "learn", "score")
 
@@ -57,14 +57,14 @@ PAGE = """
 # Small defects in large images
 
 Photographs are generated: a surface under uneven light, with the noise of a sensor (standard
-deviation {noise} levels). A bad one has one disc on it, {disc} pixels across and {low} to {high}
-levels lighter or darker than what is around it. The textures of scikit-image have 512 × 512
-pixels; larger surfaces are quilted from them (Efros & Freeman 2001), so that they show no seams.
-Earlier photographs were mirrored at seams, and what the detector found in the good ones were these
-seams: nothing else in them is symmetric. Magnetic tiles are random crops of {cell} × {cell} pixels
-of the images without defects, side by side.
+deviation {noise} levels). An anomalous photograph shows one disc, {disc} pixels across and {low} to
+{high} levels lighter or darker than its surroundings. The textures of scikit-image have 512 × 512
+pixels; larger surfaces are quilted from them (Efros & Freeman 2001), so they show no seams. Earlier
+photographs were mirrored at seams, and the detector found these seams in normal photographs,
+because nothing else in them is symmetric. Magnetic tiles are random crops of {cell} × {cell} pixels
+from the images without defects, side by side.
 
-The default detector and backbone, features computed again, on 10 good photographs to train on and
+The default detector and backbone without cached features, 10 normal photographs to train on and
 others to test; AUROC in per cent. Seen whole: resized to 256 pixels. `tile=auto`: tiles of 256
 pixels that overlap by 32.
 
@@ -73,21 +73,21 @@ Recorded until {day} by `OMP_NUM_THREADS=1 python -m experiments.tiles.study --d
 ## Surfaces whose grains are larger than the defect
 
 Textures and tiles are enlarged {enlarged} times (bicubic) before disc, light and noise are added:
-a stone or a leaf has about 80 pixels, and nearly every disc is plain to see at full size.
-Photographs of 4000 × 3000 pixels, 30 good ones to test and 30 bad ones.
+a stone or a leaf has about 80 pixels, and nearly every disc is clearly visible at full size.
+Photographs of 4000 × 3000 pixels, 30 normal and 30 anomalous ones to test.
 
 {large}
 
 On bricks and magnetic tiles every disc is found. On grass and gravel the map shows the discs, but
-some image scores of good photographs are higher: of the whitest stones, bright blades and edges of
-leaves, as their heatmaps show. The discs that score least lie on a stone or a blade of their own
-level, where they are hard to see as well.
+some normal photographs have higher image scores, at the whitest stones, bright blades and edges of
+leaves, as their heatmaps show. The discs with the lowest scores lie on a stone or a blade of their
+own grey level, where they are hard to see as well.
 
-## Surfaces whose grains are like the defect
+## Surfaces whose grains are as small as the defect
 
-The same surfaces as they are stored: stones and leaves have about 20 pixels, as the disc has, and
+The same surfaces at their stored size: stones and leaves have about 20 pixels, like the disc, and
 the image score is that of the most unusual of 190 000 positions. Photographs of 2000 × 1500
-pixels, 10 good ones to test and 10 bad ones.
+pixels, 10 normal and 10 anomalous ones to test.
 
 {fine}
 
@@ -95,32 +95,32 @@ By other objectives:
 
 {methods}
 
-## Past the border
+## Beyond the border
 
-3000 is no multiple of 16, so that the last tile is not full. Its scores do not count where the
-image has ended, but what is there is seen by the positions beside it. The mean score of the last
-{last} rows of positions on the image, over that inside: enlarged grass, by how many pixels of a
-tile are left.
+3000 is not a multiple of 16, so the last tile is not full. Scores beyond the end of the image do
+not count, but the pixels there influence neighbouring positions. The mean score of the last {last}
+rows of positions on the image, divided by the mean score inside, for enlarged grass, by the number
+of pixels left in a tile:
 
 {borders}
 
-A border that is repeated is a texture that no image has. Earlier versions filled tiles so, and the
-most unusual positions of good photographs were there; now they are filled by reflection.
+A repeated border is a texture that no real image has. Earlier versions filled tiles in this way,
+and the most unusual positions of normal photographs were there; now tiles are filled by reflection.
 
-So is the frame of an image that is seen whole and has another shape than those that were trained
-on. The median score of good photographs of other shapes, over that of good ones of 640 × 480
-pixels, which fill the frame and were trained on:
+The frame of a whole image with another shape than the training images is also filled by reflection.
+The median score of normal photographs of other shapes, divided by that of normal photographs of
+640 × 480 pixels, the training shape, which fill the frame:
 
 {shapes}
 
 ## Cost
 
-Seconds of one core for a megapixel of one photograph of enlarged gravel: to decode the file, and
-for its tiles to go through the backbone and nothing else, to be learned from, and to be scored,
-with map and image score. The last two include the backbone. Tiles have more pixels than the image
-where they overlap. Memory is what scoring adds to a process that holds the image: a few tiles in
-the network, and a map with a position for every 4 × 4 pixels. Each size is measured in a process
-of its own.
+Seconds of one core for each megapixel of a photograph of enlarged gravel: for decoding the file,
+for passing its tiles through the backbone alone, for learning from them, and for scoring them with
+map and image score. The last two include the backbone. Tiles have more pixels than the image,
+because they overlap. Memory is the amount that scoring adds to a process that holds the image: a
+few tiles in the network, and a map with a position for every 4 × 4 pixels. Each size is measured in
+a process of its own.
 
 {costs}
 """
@@ -128,14 +128,14 @@ of its own.
 
 @dataclass(frozen=True)
 class Photographs:
-    """A set that is generated.
+    """A generated set.
 
     Attributes:
         surface: a texture, or ``magnetic tiles``.
-        enlarged: how many times it is.
+        enlarged: the factor of enlargement.
         size: height and width in pixels.
-        trained: good images to train on.
-        tested: good images to test, and as many bad ones.
+        trained: the number of normal images to train on.
+        tested: the number of normal test images, and of anomalous ones.
     """
 
     surface: str
@@ -151,7 +151,7 @@ SETS = {**LARGE, **FINE}
 
 
 def main() -> None:
-    """Run what is not recorded yet, then write the page."""
+    """Run the trials that are not recorded yet, then write the page."""
     data = command_line(__doc__).parse_args().data
     keep_freed_memory()
     trials = [(name, partial(measured, name, WAYS, data)) for name in LARGE]
@@ -165,12 +165,12 @@ def main() -> None:
 
 
 def measured(name: str, ways: Mapping[str, list[str]], data: Path) -> dict[str, dict[str, Any]]:
-    """The figures of detectors on a generated set, by what is asked for."""
+    """The figures of detectors on a generated set, for each set of options."""
     with tempfile.TemporaryDirectory() as folder:
         write_set(Path(folder), name, data)
-        share = SETS[name].trained / (SETS[name].trained + SETS[name].tested)
+        fraction = SETS[name].trained / (SETS[name].trained + SETS[name].tested)
         return {
-            way: figures(Path(folder), [f"dataset.train_share={share}", *asked])
+            way: figures(Path(folder), [f"dataset.train_share={fraction}", *asked])
             for way, asked in ways.items()
         }
 
@@ -190,7 +190,7 @@ def figures(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def write_set(folder: Path, name: str, data: Path) -> None:
-    """Write the good and bad images of a set, and the masks of the bad ones."""
+    """Write the normal and anomalous images of a set, and the masks of the anomalous ones."""
     random = np.random.default_rng([*name.encode()])
     drawn = SETS[name]
     draw = partial(background, drawn, random, data)
@@ -236,14 +236,14 @@ def enlarged_by(factor: int, values: np.ndarray) -> np.ndarray:
 
 
 def with_disc(surface: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Draw a disc that is lighter or darker than what is around it; returns its mask, 0 or 255."""
+    """Draw a disc that is lighter or darker than its surroundings; returns its mask, 0 or 255."""
     row, column = (random.integers(DISC, side - DISC) for side in surface.shape)
     part = surface[row - DISC : row + DISC, column - DISC : column + DISC]
     step = random.uniform(*CONTRAST) * random.choice([-1, 1])
     if not 0 <= part.mean() + step <= 255:
         step = -step
     distance = np.hypot(*np.mgrid[-DISC:DISC, -DISC:DISC])
-    inside = np.clip(DISC / 2 + 0.5 - distance, 0, 1)  # the edge is as soft as a pixel
+    inside = np.clip(DISC / 2 + 0.5 - distance, 0, 1)  # with an edge of one pixel
     part[:] = (1 - inside) * part + inside * (part.mean() + step)
     mask = np.zeros(surface.shape, np.uint8)
     mask[row - DISC : row + DISC, column - DISC : column + DISC] = 255 * (inside >= 0.5)
@@ -260,18 +260,18 @@ def photograph(surface: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
-    """Write an image, and make its folder."""
+    """Write an image, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, quality=95)
 
 
 def cost(height: int, width: int) -> dict[str, float | None]:
-    """What a photograph costs in tiles, in seconds of one core, and the memory that it takes.
+    """The cost of a photograph in tiles: seconds of one core, and memory.
 
     Returns:
-        Its megapixels and tiles; the seconds to decode it, and for its tiles to go through the
-        backbone alone, to be learned from and to be scored, once each; the MB that scoring adds
-        to the process, which holds the image already.
+        Its megapixels and tiles; the seconds for decoding it, for passing its tiles through the
+        backbone alone, for learning from them and for scoring them, once each; and the MB that
+        scoring adds to the process, which already holds the image.
     """
     frame = occ_lab.data.Tiles(256, 32)
     detector = occ_lab.Detector(preprocessing=frame).eval()
@@ -310,17 +310,17 @@ def cost(height: int, width: int) -> dict[str, float | None]:
 
 
 def alone(step: Callable[..., T], *arguments: Any) -> T:
-    """What a step returns in a process of its own, whose memory no other step has held before."""
+    """The result of a step in a separate process, whose memory no other step has used."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(step, *arguments).result()
 
 
 def past_the_border() -> dict[str, dict[str, float]]:
-    """How high positions at the lower border of an image score that ends within a tile.
+    """The scores of positions at the lower border of an image that ends within a tile.
 
     Returns:
-        The mean score of the last rows over that inside, by the pixels that the image leaves of
-        the tile and how they are filled; and of images that fill it, by 0.
+        The mean score of the last rows divided by that inside, by the number of pixels that the
+        image leaves free in the tile and by the kind of filling; 0 for images that fill it.
     """
     frame = occ_lab.data.Tiles(256, 0)
     detector = occ_lab.Detector(preprocessing=frame).eval()
@@ -348,11 +348,11 @@ def past_the_border() -> dict[str, dict[str, float]]:
 
 
 def other_shapes(surface: str) -> dict[str, float]:
-    """How high good photographs score that are seen whole and leave a part of the frame free.
+    """The scores of normal photographs that are used whole and do not fill the frame.
 
     Returns:
-        By their size, the median of their image scores over that of photographs of 640 × 480, of
-        which others were trained on.
+        By their size, the median of their image scores divided by that of photographs of 640 × 480,
+        the shape of the training images.
     """
     random = np.random.default_rng(0)
 
@@ -374,7 +374,7 @@ def other_shapes(surface: str) -> dict[str, float]:
 
 
 def timed(step: Callable[[], T]) -> tuple[float, T]:
-    """The seconds of one core that a step takes, and what it returns."""
+    """The seconds of one core for a step, and its result."""
     started = time.process_time()
     result = step()
     return time.process_time() - started, result
@@ -422,7 +422,7 @@ def report(results: Mapping[str, Any]) -> str:
 
 
 def sets_of(sets: Mapping[str, Photographs], results: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each set that is recorded."""
+    """One row for each recorded set."""
     return [
         [name, *(figure for way in WAYS for figure in aurocs(results[name][way]))]
         for name in sets

@@ -1,4 +1,4 @@
-"""How long to train: ``python -m experiments.training_steps.study --help``."""
+"""The length of a training: ``python -m experiments.training_steps.study --help``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOSSES = {
     "CFA": ["loss=cfa"],
 }
 LENGTHS = {"auto": [], "10 epochs": ["loss.fit.epochs=10"]}
-RUNS = {  # how many seeds; a training of CFA takes minutes
+RUNS = {  # the number of seeds; a training of CFA takes minutes
     ("norm", "auto"): 3,
     ("Deep SVDD", "auto"): 3,
     ("norm", "10 epochs"): 1,
@@ -40,14 +40,14 @@ RATIO = "time"
 
 
 def main() -> None:
-    """Run what is not recorded yet, then write the page."""
+    """Run the trials that are not recorded yet, then write the page."""
     data = command_line(__doc__).parse_args().data
     keep_freed_memory()
     write_whole(HERE / "README.md", report(record(HERE / "results.json", trials(data))))
 
 
 def trials(data: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """What is measured, by its key."""
+    """The trials, by key."""
     for (loss, length), seeds in RUNS.items():
         for name, dataset in SETS.items():
             for seed in range(seeds):
@@ -58,13 +58,13 @@ def trials(data: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def tested(overrides: list[str], data: Path) -> dict[str, float]:
-    """The figures of the one task, and the steps that the detector was trained for."""
+    """The figures of the only task, and the number of training steps of the detector."""
     (figures,) = whole_run(overrides, data).values()
     return {name: figures[name] for name in (*FIGURES, "steps")}
 
 
 def timed(overrides: list[str], data: Path) -> dict[str, float]:
-    """The seconds of a fit that chooses its steps, and how many of them the choice takes."""
+    """The seconds of a fit that chooses its steps, and the part spent on the choice."""
     job = job_of(at([*overrides, "+trainer.profiler=simple"], data))
     member = fit_without([], job, job.benchmark, job.benchmark.tasks()[0])
     profiler = member.trainer.profiler  # type: ignore[attr-defined]
@@ -98,20 +98,20 @@ def report(results: dict[str, Any]) -> str:
         [
             "# Training steps",
             "",
-            "`loss.fit.steps=auto` (the default over frozen features) beside the ten epochs that",
-            "were the default before, default backbone, mean ± deviation over seeds, per cent. The",
-            "steps are chosen by held-out normal images ([how](../../docs/training.md)); no label",
-            "takes part.",
+            "`loss.fit.steps=auto` (the default for frozen features) compared with ten epochs, the",
+            "earlier default; default backbone, mean ± deviation over seeds, per cent. The steps",
+            "are chosen with held-out normal images ([how](../../docs/training.md)); no label is",
+            "used.",
             "",
             f"Recorded until {date.today()} by "
             "`OMP_NUM_THREADS=1 python -m experiments.training_steps.study --data DIR`.",
             "",
             *table(["set", "loss", "length", "steps by seed", *FIGURES.values()], rows),
             "",
-            "Seconds of a fit on transistor with `auto`, on one thread, and how many of them the",
-            "choice takes; the ratio is that of the fit to the training alone.",
+            "Seconds of a fit on transistor with `auto`, on one thread, and the part spent on the",
+            "choice; the ratio is that of the fit to the training alone.",
             "",
-            *table(["loss", "steps in all", "fit", "choosing", "ratio"], times),
+            *table(["loss", "total steps", "fit", "choosing", "ratio"], times),
             "",
         ]
     )

@@ -1,8 +1,9 @@
 """Two stages from scratch: ``python -m experiments.two_stage.study --help``.
 
-Stage 1 learns from the normal images of one class; stage 2 is every density on what it has learned.
-While it learns, two things are watched that choose nothing: how well a kernel density of its
-features does on the test images, and how evenly the features of normal images fill the sphere.
+Stage 1 learns from the normal images of one class; stage 2 fits every density to the learned
+features. During stage 1, two quantities are observed without influencing any choice: the AUROC of a
+kernel density of the features on the test images, and how evenly the features of normal images fill
+the sphere.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ HERE = Path(__file__).parent
 FAST = ["trainer.precision=bf16-mixed", "precision=bfloat16", "maps=0"]
 BOTH = "features=[pooled,head]"
 DENSITIES = 'density=[kde,gde,ocsvm_rbf,ocsvm_linear,knn,"norm loss.solver=closed_form"]'
-# As many steps as ten minutes a digit and fifteen a class allow.
+# The number of steps that ten minutes per digit and fifteen minutes per class allow.
 DIGITS = {
     "rotation": ["representation.fit.batch_size=16", "representation.fit.epochs=3"],
     "contrastive_da": ["representation.fit.epochs=6"],
 }
 MNIST = ["dataset=mnist", "dataset.root=DIR", "dataset.train_limit=3200"]
-# A mirrored digit is none; and a 3 that is mirrored and turned by 180 degrees is a 3 again, so that
-# with flips its turns cannot be told: the training loss stays near ln 2.
+# A mirrored digit is not a digit, and a 3 that is mirrored and rotated by 180 degrees is a 3 again.
+# With flips its rotations are therefore ambiguous: the training loss stays near ln 2.
 UNFLIPPED = "representation.augment.flip=0"
 FIGURES = (3, 4, 7)
 FLIPPED = "mnist | 3 | rotation, with flips"
@@ -62,15 +63,15 @@ SPHERES = ("contrastive", "contrastive_da")
 SPHERE_FIT = ["representation.fit.epochs=30"]
 FORMS = ("length 1", "as they are")  # of raw pixels
 BRIGHTNESS = "dark images are anomalous"
-LOOKS = 8  # at the test images and the sphere while a class is learned
-STEPS = 8  # that are timed
+LOOKS = 8  # evaluations on the test images and the sphere during the training on a class
+STEPS = 8  # timed steps
 PAPER_EPOCHS = 2048
 CLASS_IMAGES = 5000  # of CIFAR-10
-GPU_RATES = (10, 40)  # TFLOP/s that a step may reach
+GPU_RATES = (10, 40)  # TFLOP/s that a step may sustain
 
 
 def main() -> None:
-    """Run what is not recorded yet, then draw and write the page."""
+    """Run the trials that are not recorded yet, then draw and write the page."""
     data = command_line(__doc__).parse_args().data
     keep_freed_memory()
     trials: list[tuple[str, Callable[[], Any]]] = [
@@ -97,13 +98,13 @@ def main() -> None:
 
 
 def digit(figure: int, name: str, settings: list[str], data: Path) -> dict[str, Any]:
-    """Both stages on a digit of MNIST, by a representation."""
+    """Both stages on one digit of MNIST, with one representation."""
     chosen = [f"dataset.category={figure}", f"representation={name}", *DIGITS[name], *settings]
     return trained([*MNIST, *chosen, BOTH, DENSITIES], data)
 
 
 def trained(overrides: list[str], data: Path) -> dict[str, Any]:
-    """Both stages on one task: the figures of every density, and what was watched."""
+    """Both stages on one task: the figures of every density, and the observed quantities."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -131,18 +132,18 @@ def trained(overrides: list[str], data: Path) -> dict[str, Any]:
 
 
 class Watch(Callback):
-    """Looks at the encoder now and then while it is trained.
+    """Evaluates the encoder at intervals during its training.
 
     Args:
         data: the task.
-        epochs: of the whole training.
+        epochs: the number of epochs of the whole training.
     """
 
     def __init__(self, data: AnomalyDataModule, epochs: int) -> None:
-        self.epochs = {round(epochs * share / LOOKS) for share in range(1, LOOKS + 1)}
+        self.epochs = {round(epochs * fraction / LOOKS) for fraction in range(1, LOOKS + 1)}
         cpu = torch.device("cpu")
         self.train = torch.cat(list(image_batches(data.train_images, cpu, 512)))
-        # A thousand test images, evenly taken, are enough to see it grow.
+        # A thousand test images, evenly spaced, are enough to see the trend.
         count = len(data.test_images)
         self.places = torch.linspace(0, count - 1, min(1000, count)).round().long().tolist()
         held_images = in_memory(data.test_images)
@@ -152,18 +153,18 @@ class Watch(Callback):
         self.seconds = 0.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Look, after some epochs."""
+        """Evaluate the encoder after some epochs."""
         epoch = trainer.current_epoch + 1
         if epoch in self.epochs:
             self.look(epoch, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Look at the untrained encoder."""
+        """Evaluate the untrained encoder."""
         self.look(0, pl_module)
 
     @torch.no_grad()
     def look(self, epoch: int, module: Any) -> None:
-        """Note AUROC of a kernel density and uniformity."""
+        """Record the AUROC of a kernel density and the uniformity."""
         started = time.perf_counter()
         encoder = module.encoder.eval()
         with torch.autocast("cpu", torch.bfloat16):
@@ -193,7 +194,7 @@ def kde_auroc(train: Tensor, test: Tensor, labels: list[int]) -> float:
 
 
 def uniformity(features: Tensor) -> float:
-    """``−log mean_{i≠j} exp(−2 ‖zᵢ − zⱼ‖²)`` of unit vectors: 0 is a point, 4 about even.
+    """``−log mean_{i≠j} exp(−2 ‖zᵢ − zⱼ‖²)`` of unit vectors: 0 for a point, 4 for nearly even.
 
     (Wang & Isola 2020, arXiv 2005.10242, equation 7, with the sign turned.)
     """
@@ -222,7 +223,7 @@ def raw_pixels(overrides: list[str], data: Path) -> dict[str, float]:
 
 
 def step(name: str, data: Path) -> dict[str, Any]:
-    """What one step of the published batch size takes: arithmetic, and seconds here."""
+    """The cost of one step at the published batch size: arithmetic, and seconds here."""
     chosen = [*CIFAR, f"dataset.category={CLASSES[0]}", f"representation={name}"]
     plan = representation_plan(composed("two_stage", at(chosen, data)))
     torch.manual_seed(0)
@@ -247,18 +248,18 @@ def step(name: str, data: Path) -> dict[str, Any]:
 
 
 def draw(results: dict[str, Any]) -> None:
-    """Losses against chance, growth with epochs, uniformity with and without augmentation."""
+    """Plot losses relative to chance, growth with epochs, and uniformity."""
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.6), layout="constrained")
     for key, one in results.items():
         if "curve" not in one:
             continue
         chance = one["stage1"]["chance"]
-        share = np.linspace(0, 1, len(one["curve"]) + 1)[1:]
+        fraction = np.linspace(0, 1, len(one["curve"]) + 1)[1:]
         style = "-" if key.startswith("mnist") else "--" if key.startswith("cifar") else ":"
         label = key.replace(" | ", " ")
-        axes[0].plot(share, np.array(one["curve"]) / chance, style, label=label, lw=1.2)
+        axes[0].plot(fraction, np.array(one["curve"]) / chance, style, label=label, lw=1.2)
     axes[0].axhline(1, color="0.5", lw=0.8)
-    axes[0].set(title="loss over its chance level", xlabel="share of the epochs", ylabel="")
+    axes[0].set(title="loss over its chance level", xlabel="fraction of the epochs", ylabel="")
     axes[0].legend(fontsize=6, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18))
     for name in CLASSES:
         one = results[f"cifar10 | {name} | rotation"]
@@ -290,19 +291,19 @@ def draw(results: dict[str, Any]) -> None:
 
 
 def report(results: dict[str, Any]) -> str:
-    """The page."""
+    """The page that shows the tables."""
     return "\n".join(
         [
-            "# Two stages, from scratch",
+            "# Two stages from scratch",
             "",
-            "A representation learned from the normal images of one class alone, then a density",
-            "of it (Sohn et al. 2021). No pretrained weights. Image AUROC in per cent, one seed;",
+            "A representation learned only from the normal images of one class, then a density of",
+            "it (Sohn et al. 2021). No pretrained weights. Image AUROC in per cent, one seed;",
             "stage 1 and features in bfloat16, everything else in float32.",
             "",
             f"Recorded until {date.today()} by `python -m experiments.two_stage.study --data DIR`",
-            "on 2 CPU cores, by two threads (contrastive learning on digit 7, airplane: by one).",
-            "Other work shared the cores during most of automobile, part of airplane and bird,",
-            "rotation on digit 4 and contrastive learning: these minutes are longer than need be.",
+            "on 2 CPU cores, with two threads (contrastive learning on digit 7 and airplane: one).",
+            "Other work used the cores during most of automobile, parts of airplane and bird,",
+            "rotation on digit 4, and contrastive learning, so their minutes are too long.",
             "",
             "![Losses, growth with epochs, uniformity](two_stage.png)",
             "",
@@ -333,9 +334,10 @@ def digits_text(results: dict[str, Any]) -> list[str]:
     lines = [
         "## MNIST, digits 3, 4 and 7",
         "",
-        "Without the published random flip: a mirrored digit is none, and a 3 that is mirrored and",
-        "turned by 180 degrees is a 3 again, so that its turns cannot be told. With flips the",
-        "loss of rotation prediction on digit 3 stays at "
+        "The published random flip is left out. A mirrored digit is not a digit, and a 3 that is",
+        "mirrored and rotated by 180 degrees is a 3 again, so its rotations would be ambiguous.",
+        "With",
+        "flips, the loss of rotation prediction on digit 3 stays at "
         f"{flipped['stage1']['loss']:.2f} (ln 2 = 0.69),",
         f"and KDE on pooled features at {100 * flipped['image_auroc']['kde_pooled']:.1f}.",
         "",
@@ -382,10 +384,10 @@ def classes_text(results: dict[str, Any]) -> list[str]:
         "",
         *table(["", *CLASSES], raws),
         "",
-        "KDE on pooled features less the better of the two on raw pixels: "
+        "KDE on pooled features minus the better of the two on raw pixels: "
         + ", ".join(f"{name} {gain:+.1f}" for name, gain in gains.items())
         + ".",
-        "The middle plot shows how it grows, by the mean of all classes from "
+        "The middle plot shows the growth; the mean over all classes is "
         + growth_text([one["watched"] for one in trials.values()])
         + ".",
         "",
@@ -395,11 +397,11 @@ def classes_text(results: dict[str, Any]) -> list[str]:
 
 def growth_text(watched: list[list[dict[str, float]]]) -> str:
     """The mean AUROC of the untrained encoder, half way, and at the end."""
-    places = (0, len(watched[0]) // 2, -1)
+    indices = (0, len(watched[0]) // 2, -1)
     return ", ".join(
-        f"{100 * fmean(seen[place]['kde_auroc'] for seen in watched):.1f} "
-        f"(epoch {watched[0][place]['epoch']:.0f})"
-        for place in places
+        f"{100 * fmean(seen[index]['kde_auroc'] for seen in watched):.1f} "
+        f"(epoch {watched[0][index]['epoch']:.0f})"
+        for index in indices
     )
 
 
@@ -409,7 +411,7 @@ def best_raw(raw: dict[str, float]) -> float:
 
 
 def airplane_text(results: dict[str, Any]) -> list[str]:
-    """Where raw pixels do better."""
+    """The classes on which raw pixels do better."""
     lost = [
         name
         for name in CLASSES
@@ -418,14 +420,13 @@ def airplane_text(results: dict[str, Any]) -> list[str]:
     ]
     if not lost:
         return []
-    told = [
+    named = [
         f"{name} ({100 * results[f'cifar10 | {name} | raw'][BRIGHTNESS]:.1f} by brightness alone)"
         for name in lost
     ]
     return [
-        f"Raw pixels stay ahead on {', '.join(told)}.",
-        "The sky behind airplanes is bright and even; and where the loss stays near chance, turns",
-        "have hardly been learned at all.",
+        f"Raw pixels stay ahead on {', '.join(named)}. The sky behind airplanes is bright and",
+        "even. If the loss stays near chance, rotations have hardly been learned at all.",
         "",
     ]
 
@@ -444,21 +445,21 @@ def sphere_text(results: dict[str, Any]) -> list[str]:
         auroc = [f"{100 * one['image_auroc'][f'kde_{part}']:.1f}" for part in ("head", "pooled")]
         facts = one["stage1"]
         rows.append([name, f"{facts['loss']:.2f} of {facts['chance']:.2f}", *parts, *auroc])
-    titles = ["head, at first", "head, at last", "pooled, at first", "pooled, at last"]
+    titles = ["head, start", "head, end", "pooled, start", "pooled, end"]
     return [
         "## Uniformity",
         "",
         f"Contrastive learning on {CLASSES[0]}, the same steps with and without distribution",
-        "augmentation. Uniformity is that of Wang & Isola (2020) with the sign turned, on the",
-        "normal training images as they are: 0 is one point, about 4 is even over the sphere.",
+        "augmentation. Uniformity is that of Wang & Isola (2020) with the opposite sign, on the",
+        "unaugmented normal training images: 0 is a single point, about 4 is even on the sphere.",
         "",
-        *table(["representation", "loss of chance", *titles, "KDE head", "KDE pooled"], rows),
+        *table(["representation", "loss / chance", *titles, "KDE head", "KDE pooled"], rows),
         "",
     ]
 
 
 def cost_text(results: dict[str, Any]) -> list[str]:
-    """What the published 2,048 epochs of CIFAR-10 would take."""
+    """The cost of the published 2,048 epochs on CIFAR-10."""
     rows = []
     for name in ("rotation", *SPHERES):
         one = results[f"step | {name}"]
@@ -484,10 +485,10 @@ def cost_text(results: dict[str, Any]) -> list[str]:
         "",
         f"{PAPER_EPOCHS:,} epochs of a CIFAR-10 class ({CLASS_IMAGES:,} images, four times as many",
         "instances under distribution augmentation) at the published batch size. The arithmetic of",
-        "a step is counted (forward and backward), its seconds are the least of "
-        f"{STEPS} on {results['step | rotation']['threads']} thread(s)",
-        "of this CPU in bfloat16. No GPU was at hand: the hours follow from a rate that a GPU",
-        "would have to sustain.",
+        "a step is counted (forward and backward), and its seconds are the minimum of "
+        f"{STEPS} steps on {results['step | rotation']['threads']} thread(s) of this CPU in",
+        "bfloat16. No GPU was available, so the hours assume a rate that a GPU would have to",
+        "sustain.",
         "",
         *table([*titles, "days a class here", *rates], rows),
         "",

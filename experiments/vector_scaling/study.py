@@ -1,6 +1,6 @@
 """Scores of feature vectors scaled or not: ``python -m experiments.vector_scaling.study --help``.
 
-The closed form sees each feature vector as it is, or scaled to length √C; each with the t that
+The closed form uses unscaled feature vectors, or vectors scaled to length √C, each with the t that
 `time=auto` picks. Their score maps, standardised by those of the training set, are also combined.
 """
 
@@ -32,15 +32,15 @@ INTRODUCTION = """\
 # Does the length of feature vectors belong in the score?
 
 Closed form, norm 1, default backbone: image AUROC by the maximum and by the top 1 % of the map,
-and pixel AUROC, in per cent. Each feature vector as it is, or scaled to length √C; then both maps
-together, each standardised by its own training set's.
+and pixel AUROC, in per cent. Feature vectors are used *as they are*, or *scaled* to length √C. Both
+maps are also combined, each standardised by the scores of its own training set.
 
 Scaling alone raises the image AUROC on transistor and lowers everything elsewhere. The maximum of
-both maps, with the top 1 %, keeps most of that gain and loses little on the other sets; its price
-is pixel AUROC, on magnetic tiles above all. No rule was found that brings transistor over 98.5 in
-images with over 97 in pixels, so that `loss.normalize` stays off for structured tasks.
+both maps, with the top 1 %, keeps most of that gain and loses little on the other sets; its cost is
+pixel AUROC, above all on magnetic tiles. No rule was found that raises transistor above 98.5 for
+images while keeping 97 for pixels, so `loss.normalize` stays off for structured tasks.
 """
-COMBINED = {  # of the standardised maps: as they are (a), and scaled (b)
+COMBINED = {  # of the standardised maps: unscaled (a), and scaled (b)
     "as they are": lambda a, b: a,
     "scaled": lambda a, b: b,
     "mean": lambda a, b: (a + b) / 2,
@@ -134,7 +134,7 @@ def report(results: dict[str, Any]) -> str:
             "",
             *table(["vectors", *results], rows),
             "",
-            "t that `time=auto` picks:",
+            "The t that `time=auto` picks:",
             "",
             *table(["vectors", *results], picked),
             "",

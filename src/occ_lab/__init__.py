@@ -8,7 +8,7 @@
     trainer.fit(detector, datamodule=data)
     trainer.test(detector, datamodule=data)
 
-Everything is imported when it is first used: torch takes seconds.
+Everything is imported on first use, because importing torch takes seconds.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for."""
+    """Import a name of the public API on first use."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in _ROOMS:

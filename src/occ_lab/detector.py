@@ -1,4 +1,4 @@
-"""The LightningModule of every method: backbone, projector, objective and postprocessing."""
+"""The LightningModule of all methods: backbone, projector, objective and postprocessing."""
 
 from __future__ import annotations
 
@@ -51,31 +51,32 @@ from occ_lab.utils.specs import made_of, spec_or_reason
 class Detector(LightningModule):
     """A backbone, a projector over its levels and an objective over the projected map.
 
-    A batch is a dictionary with ``image`` ``[B, 3, h, w]`` in 0..1 or the cached ``levels`` of a
-    frozen backbone, to test also ``label`` ``[B]``, and maybe ``mask`` ``[B, h, w]``, ``path``,
-    ``index`` and ``box`` ``[B, 4]``, the part of h × w that is the image, if not all of it (what
-    lies around it takes no part in anything); or a pair of images and labels; or images alone.
-    Training batches hold normal images.
+    A batch is a dictionary, a pair of images and labels, or a tensor of images. A dictionary has
+    ``image`` ``[B, 3, h, w]`` in 0..1 or the cached ``levels`` of a frozen backbone; for tests also
+    ``label`` ``[B]``; and optionally ``mask`` ``[B, h, w]``, ``path``, ``index`` and ``box``
+    ``[B, 4]``. The box is the part of h × w that the image fills, if not all of it; its
+    surroundings have no effect on anything. Training batches contain normal images only.
 
-    A checkpoint is enough to build the detector again: ``Detector.load_from_checkpoint(path)``. It
-    holds what was learned and the name and identity of a frozen backbone, not its weights.
+    A checkpoint is sufficient to rebuild the detector: ``Detector.load_from_checkpoint(path)``. It
+    contains what was learned, and the name and identity of a frozen backbone, but not its weights.
 
     Args:
-        backbone: images to levels; or the name of a preset, see `occ_lab.backbones.create`.
-        objective: feature maps to a loss and to scores; by default the norm-space objective in
-            closed form.
-        projector: levels to a feature map, or what makes one for the channels of the levels; by
-            default the objective's own choice.
-        optimizer: makes an optimizer of the parameters to train; by default the objective's.
-        scheduler: makes a schedule of the learning rate, one step an epoch.
-        postprocess: scores to image scores and anomaly maps.
-        preprocessing: how `score` resizes and crops images; by default as the data module of the
-            fit does.
-        trust: packages whose classes a checkpoint may name, beside those of OCC Lab.
+        backbone: computes levels from images; or the name of a preset, see
+            `occ_lab.backbones.create`.
+        objective: computes a loss and scores from feature maps; by default the norm-space objective
+            in closed form.
+        projector: computes a feature map from levels, or makes a projector for the channels of the
+            levels; by default the one that suits the objective.
+        optimizer: makes an optimizer of the trained parameters; by default that of the objective.
+        scheduler: makes a learning-rate schedule with one step per epoch.
+        postprocess: computes image scores and anomaly maps from scores.
+        preprocessing: resizes and crops images in `score`; by default that of the data module used
+            in the fit.
+        trust: packages whose classes a checkpoint may name, in addition to those of OCC Lab.
 
     Raises:
-        InputError: an unknown preset, weights that cannot be had, or a class in a checkpoint that
-            is neither ours nor trusted.
+        InputError: a preset is unknown, weights are not available, or a class in a checkpoint is
+            neither ours nor trusted.
 
     Example:
         >>> from occ_lab.backbones import TimmBackbone
@@ -118,15 +119,15 @@ class Detector(LightningModule):
         self.scheduler: MakeScheduler | None = part(scheduler)
         self.postprocess: PostProcess = part(postprocess) or PostProcess()
         if isinstance(preprocessing, Mapping):
-            # Earlier versions have not stored the range: it was that of 16 bits.
+            # Earlier versions did not store the range; it was always that of 16 bits.
             preprocessing = frame_of({"range": SIXTEEN_BITS, **preprocessing})
         self.preprocessing: Frame | None = preprocessing
         if isinstance(preprocessing, Tiles):
             self.objective.see_tiles(self.projector)
         self.automatic_optimization = not self.objective.one_pass
         if self.objective.one_pass:
-            # Of several processes each steps as often as its part of the images has batches. DDP
-            # wants something to train, and would wait for all at every step to send its buffers.
+            # Each process takes as many steps as its part of the images has batches. DDP requires
+            # a trained parameter, and would synchronise all buffers at every step.
             self.untrained = nn.Parameter(torch.zeros(()))
             self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
         self.evaluation = Evaluation()
@@ -136,7 +137,7 @@ class Detector(LightningModule):
         self.save_hyperparameters(self._description(), logger=False)
 
     def _description(self) -> dict[str, Any]:
-        """The arguments of the constructor as plain data, for a checkpoint."""
+        """The arguments of the constructor as plain data, to be stored in a checkpoint."""
         parts = {
             "backbone": self.backbone,
             "objective": self.objective,
@@ -151,7 +152,7 @@ class Detector(LightningModule):
 
     @property
     def trainable(self) -> int:
-        """How many numbers are learned by gradient."""
+        """The number of values that are learned by gradient."""
         if self.objective.one_pass:
             return 0
         return sum(each.numel() for each in self.parameters() if each.requires_grad)
@@ -181,7 +182,7 @@ class Detector(LightningModule):
         return torch.cat(scores)
 
     def stitched(self, batches: Iterable[Batch], size: tuple[int, int]) -> Tensor:
-        """The scores ``[H, W]`` of an image in tiles, of which only a few are in memory at once.
+        """The scores ``[H, W]`` of an image in tiles; only a few tiles are in memory at a time.
 
         Args:
             batches: its tiles in the order of `Tiles.origins`, a few at a time.
@@ -206,7 +207,7 @@ class Detector(LightningModule):
         Args:
             patch_scores: ``[B, H, W]``.
             size: height and width of the maps; by default those of preprocessed images.
-            boxes: the parts of the maps that are the images, ``[B, 4]``; None where they are all.
+            boxes: the parts of the maps that the images fill, ``[B, 4]``; None if they fill them.
 
         Returns:
             Maps ``[B, h, w]`` or None, and scores ``[B]``; see `PostProcess.framed`.
@@ -215,30 +216,30 @@ class Detector(LightningModule):
 
     @property
     def frame(self) -> Frame:
-        """How images are brought to one size: as in the fit, else to 256 and 224 pixels."""
+        """The preprocessing of the fit; by default, a resize to 256 and a crop to 224 pixels."""
         return self.preprocessing or Preprocessing()
 
     @torch.inference_mode()
     def score(
         self, images: AnyImage | Iterable[AnyImage], batch_size: int = 32, maps: bool = True
     ) -> Scores:
-        """Score images of any size, in the form in which a program has them.
+        """Score images of any size and form.
 
         Args:
             images: one or many: paths of files, PIL images, arrays uint8 ``[h, w]`` or
                 ``[h, w, 3]``, tensors ``[3, h, w]`` (uint8, or floats in 0..1), a batch of these,
                 or any iterable of them, such as a generator or ``Path("parts").glob("*.png")``.
-            batch_size: images that go through the network at once.
-            maps: whether anomaly maps are kept: each takes four bytes a pixel of the image.
+            batch_size: the number of images that pass through the network at once.
+            maps: whether to return anomaly maps, which take four bytes per pixel of an image.
 
         Returns:
             Scores ``[N]`` and the maps of the images at their full size, on the CPU: one tensor
-            ``[N, h, w]`` if all images have one size, else a list of ``[h, w]``. Pixels that the
-            detector does not see, since images are cropped, are zero.
+            ``[N, h, w]`` if all images have the same size, otherwise a list of ``[h, w]``. Pixels
+            that the detector does not see, because images are cropped, are zero.
 
         Raises:
             OSError: a file cannot be read.
-            ValueError: an array or tensor is no image, or there is none.
+            ValueError: an array or tensor is not an image, or there is no image.
 
         Example:
             >>> from occ_lab.backbones import TimmBackbone
@@ -256,7 +257,7 @@ class Detector(LightningModule):
         kept: list[Tensor] = []
         remaining = iter(as_images(images))
         if isinstance(self.frame, Tiles):
-            batch_size = 1  # images of any size, and large ones
+            batch_size = 1  # images differ in size and may be large
         while batch := list(islice(remaining, batch_size)):
             full = [as_rgb(image, self.frame.range) for image in batch]
             sizes = [(pixels.shape[0], pixels.shape[1]) for pixels in full]
@@ -281,11 +282,11 @@ class Detector(LightningModule):
 
         Args:
             pixels: uint8 ``[N, h, w, 3]``.
-            sizes: height and width of each image before it was preprocessed; None where all of the
-                pixels are of the image.
+            sizes: height and width of each image before preprocessing; None if the images fill
+                their frame.
 
         Returns:
-            Scores ``[N]`` and maps ``[N, h, w]`` of what the network sees.
+            Scores ``[N]`` and maps ``[N, h, w]`` of the preprocessed images.
         """
         if isinstance(self.frame, Tiles):
             found = [self._score_in_tiles(each, self.frame) for each in pixels]
@@ -306,10 +307,10 @@ class Detector(LightningModule):
     def scores_of(
         self, batches: Iterable[Batch], size: tuple[int, int]
     ) -> tuple[Tensor | None, Tensor]:
-        """Map and score of an image, of which the levels are there.
+        """Map and score of an image whose levels are available.
 
         Args:
-            batches: one batch of the one image, or those of its tiles.
+            batches: one batch with a single image, or the batches of its tiles.
             size: height and width of the image.
 
         Returns:
@@ -321,15 +322,15 @@ class Detector(LightningModule):
         return self.maps_and_scores(self.score_levels(batch["levels"]), None, batch["box"])
 
     def full_map(self, seen: Tensor, size: tuple[int, int]) -> Tensor:
-        """A map of what the network sees, ``[h, w]``, as one of the image of a size."""
+        """Resize a map of preprocessed pixels, ``[h, w]``, to the full size of the image."""
         return at_full_size(seen, self.frame.box(*size), self.frame.shown(*size), size)
 
     # Training
 
     def setup(self, stage: str) -> None:
-        """Take from the data what must be known before there is an optimizer.
+        """Read from the data what is needed to create the optimizer.
 
-        It is the preprocessing of the data module and, for some projectors, the size of the maps.
+        These are the preprocessing of the data module and, for some projectors, the size of maps.
         """
         frame = getattr(self._data, "preprocessing", None)
         if frame is not None and (stage == "fit" or self.preprocessing is None):
@@ -341,7 +342,7 @@ class Detector(LightningModule):
             self.train()
 
     def see(self, frame: Frame) -> None:
-        """Bring images to one size in this frame from now on; nothing may have been learned yet."""
+        """Use this preprocessing from now on; call it before anything is learned."""
         self.preprocessing = frame
         if isinstance(frame, Tiles):
             self.objective.see_tiles(self.projector)
@@ -353,15 +354,15 @@ class Detector(LightningModule):
         return getattr(self._trainer, "datamodule", None)
 
     def on_fit_start(self) -> None:
-        """Let backbone, projector and objective each see the training set once, if they must."""
-        if self._resumed is not None:  # what they have seen is in the checkpoint
+        """Pass the training set once to the backbone, projector and objective that require it."""
+        if self._resumed is not None:  # the checkpoint already contains the results
             torch.set_rng_state(self._resumed["random_state"])
             self._resumed = None
             return
         self.prepare_backbone(self._training_batches)
         if self.projector.needs_setup or self.objective.needs_setup:
             self.eval()
-            # First the projector, on which the maps depend that the objective sees.
+            # The projector comes first, because the objective's maps depend on it.
             if self.projector.needs_setup:
                 self.projector.setup(self._training_levels())
             if self.objective.needs_setup:
@@ -369,7 +370,7 @@ class Detector(LightningModule):
             self.train()
 
     def prepare_backbone(self, batches: Callable[[], Iterable[AnyBatch]]) -> None:
-        """Let a backbone that is trained see the training images once, before anything else.
+        """Pass the training images once to a trained backbone, before anything else.
 
         Args:
             batches: returns the training batches; it is called once, and only for such a backbone.
@@ -383,7 +384,7 @@ class Detector(LightningModule):
         if hasattr(self._data, "setup_dataloader"):
             ours: Iterable[AnyBatch] = self._data.setup_dataloader()
             return ours
-        _ = self.trainer.estimated_stepping_batches  # lets Lightning make the loader
+        _ = self.trainer.estimated_stepping_batches  # makes Lightning create the loader
         given: Any = self.trainer.train_dataloader
         if not hasattr(given.dataset, "__getitem__"):
             streamed: Iterable[AnyBatch] = given
@@ -402,7 +403,7 @@ class Detector(LightningModule):
 
     @torch.no_grad()
     def _training_features(self) -> Iterator[tuple[list[Tensor], Tensor | None]]:
-        """Levels, and which positions are of the image, see `valid`."""
+        """Levels, and the positions that belong to the image, see `valid`."""
         for batch in self._training_batches():
             moved = self.transfer_batch_to_device(as_batch(batch), self.device, 0)
             levels = self.levels(moved)
@@ -415,7 +416,7 @@ class Detector(LightningModule):
             yield from [z] if valid is None else contents([z], valid)
 
     def on_train_epoch_start(self) -> None:
-        """Tell the objective which epoch begins."""
+        """Inform the objective that a new epoch starts."""
         self.objective.start_epoch(self.current_epoch)
 
     def levels(self, batch: Batch) -> list[Tensor]:
@@ -425,7 +426,7 @@ class Detector(LightningModule):
         return framed_levels(self.backbone, batch["image"].to(self.dtype), batch.get("box"))
 
     def valid(self, batch: Batch, like: Tensor) -> Tensor | None:
-        """Which positions of maps ``[B, C, H, W]`` are of the image; None if all of them are.
+        """The positions of maps ``[B, C, H, W]`` that belong to the image; None if all do.
 
         Returns:
             bool ``[B, H, W]``, a rectangle for each image.
@@ -441,7 +442,7 @@ class Detector(LightningModule):
         return projected
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer of all that learns by gradient."""
+        """The optimizer of all parameters that are learned by gradient."""
         if self.objective.one_pass:
             return None
         make = self.optimizer or self.objective.configure_optimizer
@@ -459,7 +460,7 @@ class Detector(LightningModule):
         return loss
 
     def _observe(self, batch: Batch) -> None:
-        """Let an objective that learns in one pass see the positions that are of the image."""
+        """Pass the positions that belong to the images to an objective that learns in one pass."""
         levels = self.levels(batch)
         valid = self.valid(batch, levels[0])
         if valid is None:
@@ -471,7 +472,7 @@ class Detector(LightningModule):
                 self.objective.observe([part])
 
     def validation_step(self, batch: AnyBatch, batch_index: int) -> None:
-        """Log ``val_loss``, the loss on normal images that are held out."""
+        """Log ``val_loss``, the loss on held-out normal images."""
         if not self.objective.one_pass:
             self._log_loss("val_loss", as_batch(batch))
 
@@ -480,7 +481,7 @@ class Detector(LightningModule):
         valid = self.valid(batch, z)
         loss = self.objective.loss(z if valid is None else listed(z, valid))
         size = batch_size_of(batch)
-        together = name != "loss"  # processes agree on when to stop early
+        together = name != "loss"  # all processes must agree on early stopping
         self.log(
             name,
             loss,
@@ -493,23 +494,23 @@ class Detector(LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """After its one pass, let the objective conclude."""
+        """Finish an objective that learns in one pass."""
         if self.objective.one_pass:
             self.objective.finish(self.projector)
 
     def on_train_end(self) -> None:
-        """After the last step, let the objective report what is worth knowing."""
+        """Let the objective log what the user should know after the last step."""
         if not self.objective.one_pass:
             self.objective.conclude()
 
     # Test and prediction
 
     def on_test_epoch_start(self) -> None:
-        """Begin without the images of an earlier test."""
+        """Discard the images of an earlier test."""
         self.evaluation.reset()
         self._test_scores = []
 
-    def test_step(  # type: ignore[override]  # Lightning hands what is returned to callbacks
+    def test_step(  # type: ignore[override]  # Lightning passes the result to callbacks
         self, batch: AnyBatch, batch_index: int
     ) -> Prediction:
         """Score a batch and add it to the metrics.
@@ -551,7 +552,7 @@ class Detector(LightningModule):
     def batch_scores(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
         """Patch scores ``[B, H, W]``, maps ``[B, h, w]`` if any, and scores ``[B]`` of a batch.
 
-        Of an image in tiles, see `TiledImages`, maps have a pixel for each position.
+        For an image in tiles, see `TiledImages`, maps have one pixel for each position.
         """
         if "tiles" in batch:
             tiles: TilesOfImage = batch["tiles"]
@@ -562,7 +563,7 @@ class Detector(LightningModule):
         return patch_scores, maps, scores
 
     def _size(self, batch: Batch) -> tuple[int, int] | None:
-        """Height and width of the images of a batch, as far as it or its data module knows."""
+        """Height and width of the images of a batch, if it or its data module provides them."""
         shown = batch.get("image", batch.get("mask"))
         if shown is not None:
             return (shown.shape[-2], shown.shape[-1])
@@ -575,9 +576,9 @@ class Detector(LightningModule):
     def load_from_checkpoint(
         cls, checkpoint_path: Any, *arguments: Any, trust: Sequence[str] = (), **given: Any
     ) -> Detector:
-        """Build the detector in a checkpoint, see Lightning's method of this name.
+        """Rebuild the detector from a checkpoint, see Lightning's method of this name.
 
-        Which packages are trusted is never read from the checkpoint, which may be anybody's.
+        The trusted packages are never read from the checkpoint, because it may come from anybody.
         """
         return super().load_from_checkpoint(checkpoint_path, *arguments, trust=trust, **given)
 
@@ -589,7 +590,7 @@ class Detector(LightningModule):
                 name: value for name, value in state.items() if not name.startswith("backbone.")
             }
             checkpoint["backbone"] = self.backbone.identity
-        if "optimizer_states" in checkpoint:  # training may go on from here, in the same order
+        if "optimizer_states" in checkpoint:  # training can resume from here, in the same order
             checkpoint["random_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Projectors: from the levels of a backbone to one feature map."""
+"""Projectors, which compute one feature map from the levels of a backbone."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ MakeProjector: TypeAlias = Callable[[Sequence[int]], nn.Module]
 
 
 class Projector(Recorded, nn.Module, ABC):
-    """A module that turns the levels of a backbone into the feature map of an objective.
+    """A module that computes the feature map of an objective from the levels of a backbone.
 
-    A subclass takes the channels of the levels as its first argument; all its arguments are plain
-    values, so that a checkpoint can hold them.
+    A subclass takes the channels of the levels as its first argument. All its arguments must be
+    plain values, so that a checkpoint can store them.
 
     Attributes:
-        channels: the channels C_l of each level.
-        out_channels: the channels C of the feature map.
-        needs_size: whether what is trained depends on the size of the map, see `build`.
-        needs_setup: whether `setup` must see the training set before anything is projected.
+        channels: the number of channels C_l of each level.
+        out_channels: the number of channels C of the feature map.
+        needs_size: whether trained parameters depend on the size of the map, see `build`.
+        needs_setup: whether it needs a pass over the training set in `setup` before it is used.
     """
 
     channels: list[int]
@@ -39,26 +39,26 @@ class Projector(Recorded, nn.Module, ABC):
     @property
     @abstractmethod
     def out_channels(self) -> int:
-        """The channels C of the feature map."""
+        """The number of channels C of the feature map."""
 
     @abstractmethod
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """The feature map ``[B, C, H, W]`` of levels ``[B, C_l, H_l, W_l]``, finest first."""
 
     def build(self, size: Sequence[int]) -> None:
-        """Create what depends on the size of the map, H and W, for a training by gradient."""
+        """Create the trained parameters that depend on the size of the map, H and W."""
 
     def setup(self, batches: Iterable[Sequence[Tensor]]) -> None:
         """Learn from one pass over the levels ``[B, C_l, H_l, W_l]`` of the training images."""
 
     def assign(self, factor: Tensor) -> None:
-        """Set the weights so that the output is ``L [f; 1]`` of the joined levels f.
+        """Set the weights so that the output is ``L [f; 1]`` for concatenated levels f.
 
         Args:
-            factor: L, ``[R, ΣC_l + 1]``; the output has R channels from now on.
+            factor: L, ``[R, ΣC_l + 1]``; the output then has R channels.
 
         Raises:
-            InputError: the projector cannot be set so.
+            InputError: the weights of this projector cannot be set.
         """
         raise InputError(
             f"a closed form sets the weights of a Conv1x1 projector, not of {type(self).__name__}",
@@ -79,19 +79,19 @@ class Projector(Recorded, nn.Module, ABC):
 
 
 class Conv1x1(Projector):
-    """A 1×1 convolution with bias over the joined levels, applied before they are joined.
+    """A 1×1 convolution with bias over the concatenated levels, applied before the concatenation.
 
-    To join levels is to upsample each to the finest grid and to concatenate channels. Both are
-    linear and act on positions and channels separately, so that the convolution commutes with
-    them: each level is projected at its own resolution by its part of the weight, upsampled and
-    added. The result is the same for about a quarter of the arithmetic.
+    Levels are upsampled to the finest grid and concatenated. Both operations are linear and act on
+    positions and channels separately, so the convolution commutes with them: each level is
+    projected at its own resolution by its part of the weights, upsampled and added. The result is
+    the same for about a quarter of the arithmetic.
 
     Args:
-        channels: the channels of each level.
+        channels: the number of channels of each level.
         compression: the output has ``sum(channels) // compression`` channels; at least 1 and at
             most ``sum(channels)``.
-        normalize: whether the joined feature vector of each position is scaled to length √C first.
-            One scale for each position commutes with the convolution too, except for the bias.
+        normalize: whether to scale the concatenated feature vector of each position to length √C
+            first. Such a scale commutes with the convolution too, except for the bias.
 
     Raises:
         ValueError: ``compression`` is out of range.
@@ -115,7 +115,7 @@ class Conv1x1(Projector):
 
     @property
     def out_channels(self) -> int:
-        """The channels C of the feature map."""
+        """The number of channels C of the feature map."""
         return self.conv.out_channels
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
@@ -130,10 +130,10 @@ class Conv1x1(Projector):
         return z * unit_scale(levels) + self.conv.bias[:, None, None] if self.normalize else z
 
     def assign(self, factor: Tensor) -> None:
-        """Set the weights so that the output is ``L [f; 1]`` of the joined levels f.
+        """Set the weights so that the output is ``L [f; 1]`` for concatenated levels f.
 
         Args:
-            factor: L, ``[R, ΣC_l + 1]``; the output has R channels from now on.
+            factor: L, ``[R, ΣC_l + 1]``; the output then has R channels.
         """
         here = self.conv.weight
         self.conv = nn.Conv2d(factor.shape[1] - 1, factor.shape[0], 1).to(here)
@@ -145,27 +145,27 @@ class Conv1x1(Projector):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         rows = state_dict.get(f"{prefix}conv.bias", self.conv.bias)
         assert rows is not None
-        if len(rows) != self.conv.out_channels:  # a closed form has set it
+        if len(rows) != self.conv.out_channels:  # set by a closed form
             self.conv = nn.Conv2d(self.conv.in_channels, len(rows), 1).to(self.conv.weight)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class CoordConv1x1(Conv1x1):
-    """A 1×1 CoordConv over the joined levels, the patch descriptor of CFA.
+    """A 1×1 CoordConv over the concatenated levels, the patch descriptor of CFA.
 
-    (Liu et al. 2018, arXiv 1807.03247.) Two channels are appended to the joined levels: the
+    (Liu et al. 2018, arXiv 1807.03247.) Two channels are appended to the concatenated levels: the
     coordinates along the first and the second spatial axis, each from −1 to 1. Their part of the
-    convolution is linear and the same for every image: it is computed once for a batch and added.
+    convolution is linear and the same for every image, so it is computed once per batch and added.
 
     Args:
-        channels: the channels of each level.
+        channels: the number of channels of each level.
         compression: γ_d; the output has ``sum(channels) // compression`` channels; at least 1 and
             at most ``sum(channels)``.
-        normalize: whether the joined feature vector of each position, without its coordinates, is
-            scaled to length √C first.
-        unit_rms: whether each level is scaled to a root mean square of 1 over the training set
-            first, by one factor for all its channels, which `setup` measures. What CFA learns
-            depends on how large the levels of a backbone are, and on how much they differ in that.
+        normalize: whether to scale the concatenated feature vector of each position, without its
+            coordinates, to length √C first.
+        unit_rms: whether to scale each level to a root mean square of 1 over the training set
+            first, by one factor for all its channels, which `setup` measures. The training of CFA
+            depends on the size of the levels and on how much they differ in size.
 
     Attributes:
         scale: with ``unit_rms``, the factor of each level ``[L]``; 1 before `setup`.
@@ -197,12 +197,12 @@ class CoordConv1x1(Conv1x1):
         if unit_rms:
             self.register_buffer("scale", torch.ones(len(channels)))
         self.coordinates = nn.Linear(2, self.out_channels, bias=False)
-        # PyTorch's default for the one convolution that the two parts make up.
+        # PyTorch's default for a single convolution that consists of the two parts.
         bound = (sum(channels) + 2) ** -0.5
         nn.init.uniform_(self.coordinates.weight, -bound, bound)
 
     def setup(self, batches: Iterable[Sequence[Tensor]]) -> None:
-        """Measure the scale of each level ``[B, C_l, H_l, W_l]`` of the training images.
+        """Measure the scale of the levels ``[B, C_l, H_l, W_l]`` of the training images.
 
         Raises:
             InputError: there are no images.
@@ -225,7 +225,7 @@ class CoordConv1x1(Conv1x1):
         return super().forward(levels) + positions.permute(2, 0, 1)
 
     def assign(self, factor: Tensor) -> None:
-        """Refuse: a closed form does not solve for the weights of the coordinates.
+        """Raise an error: a closed form does not solve for the weights of the coordinates.
 
         Raises:
             InputError: always.
@@ -234,12 +234,12 @@ class CoordConv1x1(Conv1x1):
 
 
 class Identity(Projector):
-    """No projection: the joined levels themselves.
+    """No projection: the concatenated levels themselves.
 
-    It serves objectives that compare features as they are, and backbones that are trained.
+    It serves objectives that compare unprojected features, and backbones that are trained.
 
     Args:
-        channels: the channels of each level.
+        channels: the number of channels of each level.
 
     Example:
         >>> projector = Identity([16, 32])
@@ -253,7 +253,7 @@ class Identity(Projector):
 
     @property
     def out_channels(self) -> int:
-        """The channels C of the feature map, those of all levels together."""
+        """The number of channels C of the feature map, the sum over all levels."""
         return sum(self.channels)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
@@ -264,22 +264,23 @@ class Identity(Projector):
 class LocalProjector(SizedByData, Projector):
     """A projector for every cell of a grid: a locally connected 1×1 convolution.
 
-    At a position x of cell c, ``z = W_c (f − μ_x) + b_c``, f the joined levels. The closed form of
-    the norm objective sets its weights, or they are trained by gradient: all cells then begin with
-    the same convolution, and μ is zero. W takes G·C² numbers, 24 MB in float32 for 196 cells and
-    176 channels; an optimizer keeps two or three times as many beside it.
+    At a position x of cell c, ``z = W_c (f − μ_x) + b_c``, where f are the concatenated levels. The
+    weights are set by the closed form of the norm objective, or trained by gradient; in the latter
+    case, all cells start with the same convolution, and μ is zero. W has G·C² numbers, 24 MB in
+    float32 for 196 cells and 176 channels; an optimizer keeps two or three times as many in
+    addition.
 
     Args:
-        channels: the channels of each level, C in all.
-        cell: positions along a side of a cell, at least 1, see `Cells`; None is one cell for all
-            positions. Cells are larger where weights of fewer cells are set.
-        normalize: whether each f is scaled to length √C first.
+        channels: the number of channels of each level, C in total.
+        cell: the number of positions along a side of a cell, at least 1, see `Cells`; None makes
+            all positions one cell. Cells are enlarged if weights for fewer cells are set.
+        normalize: whether to scale each f to length √C first.
 
     Attributes:
-        weight: W, ``[G, R, C]`` for G cells; empty before `build` or `assign_cells`, as are the
-            others.
+        weight: W, ``[G, R, C]`` for G cells; empty before `build` or `assign_cells`, like the
+            other attributes.
         bias: b, ``[G, R]``.
-        mean: μ, ``[G, P, C]`` for the P positions of a cell; or ``[1, P, 1]``, if it is zero.
+        mean: μ, ``[G, P, C]`` for the P positions of a cell; or ``[1, P, 1]`` if it is zero.
 
     Raises:
         ValueError: ``cell`` is out of range.
@@ -311,7 +312,7 @@ class LocalProjector(SizedByData, Projector):
 
     @property
     def out_channels(self) -> int:
-        """The channels of the feature map: R, or C before the weights are set."""
+        """The number of channels of the feature map: R, or C before the weights are set."""
         return self.weight.shape[1] or sum(self.channels)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
@@ -319,7 +320,7 @@ class LocalProjector(SizedByData, Projector):
 
         Raises:
             RuntimeError: the weights are not set.
-            InputError: they are those of another grid.
+            InputError: the weights belong to another grid.
         """
         if not len(self.weight):
             raise RuntimeError(
@@ -339,11 +340,11 @@ class LocalProjector(SizedByData, Projector):
         return cells.merge(z.view(*x.shape[:3], -1))
 
     def cells(self, size: Sequence[int]) -> Cells:
-        """The cells over maps of H × W positions, as many as there are weights for."""
+        """The cells of maps of H × W positions, with the same number of cells as weights."""
         return Cells.of(self.cell, size, len(self.weight))
 
     def build(self, size: Sequence[int]) -> None:
-        """Draw the weights of one convolution for all cells, unless weights are set.
+        """Draw the weights of one convolution for all cells, unless weights are already set.
 
         Args:
             size: H and W of the map.
@@ -362,11 +363,11 @@ class LocalProjector(SizedByData, Projector):
         """Set the weights of every cell.
 
         Args:
-            weight: W, ``[G, R, C]``; the output has R channels from now on.
+            weight: W, ``[G, R, C]``; the output then has R channels.
             bias: b, ``[G, R]``.
             mean: μ, ``[G, P, C]``, or ``[1, P, 1]``.
         """
-        # In the order in memory in which the product with features is fastest.
+        # In the memory layout that makes the product with features fastest.
         self.weight = nn.Parameter(weight.detach().to(self.weight).mT.contiguous().mT)
         self.bias = nn.Parameter(bias.detach().to(self.bias).contiguous())
         self.mean = mean.detach().to(self.mean).contiguous()

@@ -1,4 +1,4 @@
-"""What a user's own backbone gets from the base classes, and that the digests stay the same."""
+"""The base classes provide what a user's own backbone needs, and the digests stay the same."""
 
 from __future__ import annotations
 

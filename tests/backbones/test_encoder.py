@@ -1,4 +1,4 @@
-"""The network that stage 1 trains: its stem, its head, what it gives."""
+"""The network that stage 1 trains: its stem, its head, its outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def images(count: int, side: int) -> Tensor:
 
 
 def stage_sizes(encoder: Encoder, side: int) -> list[int]:
-    """Positions a side of the levels that timm tells of."""
+    """The number of positions along a side of the levels that timm reports."""
     levels = encoder.eval().net.forward_intermediates(images(1, side), intermediates_only=True)
     return [level.shape[-1] for level in levels]
 
@@ -43,7 +43,7 @@ def test_the_small_stem_keeps_the_resolution() -> None:
     assert not any(isinstance(module, nn.MaxPool2d) for module in encoder.modules())
     assert [level["reduction"] for level in encoder.net.feature_info] == [1, 1, 2, 4, 8]
     assert stage_sizes(encoder, 16) == [16, 16, 8, 4, 2]
-    # drawn as timm draws the others: a standard deviation of √(2 / (9 · 64)), to four errors
+    # drawn like timm's other layers: a standard deviation of √(2 / (9 · 64)), to four errors
     assert float(conv.weight.detach().std()) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.07)
 
 

@@ -34,7 +34,7 @@ def images(count: int, height: int, width: int) -> Tensor:
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    """One whose batch-norms have seen data, as trained ones have; it can tell rotations."""
+    """An encoder whose batch-norms have seen data, like trained ones; it can predict rotations."""
     torch.manual_seed(0)
     made = Encoder(TINY, SIDE, head=[10, 6], classes=4)
     for module in made.modules():
@@ -48,7 +48,7 @@ def encoder() -> Encoder:
 
 @pytest.fixture(scope="module")
 def whole(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its file, as learned from whole images."""
+    """The file of an encoder that was trained on whole images."""
     path = tmp_path_factory.mktemp("learned") / "ring.safetensors"
     save_encoder(encoder, 0, path)
     return path
@@ -56,14 +56,14 @@ def whole(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def patchy(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its file, as learned from patches."""
+    """The file of an encoder that was trained on patches."""
     path = tmp_path_factory.mktemp("patchy") / "bolt.safetensors"
     save_encoder(encoder, 4, path)
     return path
 
 
 def assert_same(found: Tensor, wanted: Tensor) -> None:
-    """To what folding batch-norms rounds."""
+    """Equal up to the rounding of folded batch-norms."""
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
 
 
@@ -161,7 +161,7 @@ def test_the_grid_is_the_encoder_at_every_position(
     stride: int,
     features: Any,
 ) -> None:
-    monkeypatch.setattr(learned, "PATCHES", 7)  # in several goes, the last one smaller
+    monkeypatch.setattr(learned, "PATCHES", 7)  # in several batches, the last one smaller
     backbone = LearnedBackbone(patchy, "levels", features, stride=stride)
     image = images(2, 16, 24)
     (found,) = backbone(image)
@@ -285,7 +285,7 @@ def test_a_folder_has_a_backbone_for_each_task(whole: Path, patchy: Path, tmp_pa
 
 
 class Bomb:
-    """Unpickled, it leaves a trace."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace

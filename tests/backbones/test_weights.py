@@ -23,7 +23,7 @@ CATS = range(281, 288)  # ImageNet-1k classes: tabby, tiger cat, Persian, … , 
 
 @pytest.fixture(scope="module")
 def trained() -> torch.nn.Module:
-    """Stands for the trained network whose weights are kept in a file."""
+    """Represents a trained network whose weights are stored in a file."""
     torch.manual_seed(1)
     return timm.create_model(SMALL)
 
@@ -36,7 +36,7 @@ def net() -> torch.nn.Module:
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """No network and an empty hub cache; the hosts that were asked for all the same."""
+    """No network and an empty hub cache; returns the hosts that were contacted nevertheless."""
     hosts: list[str] = []
 
     def unreachable(host: str, *_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""The command of the benchmark with tiny counts: what it writes, not how fast things are."""
+"""The benchmark command with tiny counts: its output is checked, not the speed."""
 
 from __future__ import annotations
 

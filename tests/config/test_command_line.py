@@ -1,4 +1,4 @@
-"""What is wrong with a command line is said in one message, before Hydra reads it."""
+"""Errors in a command line are reported in one message, before Hydra reads it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TRAIN = [
     ("--seed=1", "--seed=1: there is no such option; a setting is typed without dashes"),
     ("--config-dir=/nowhere/x", "--config-dir: no folder /nowhere/x"),
     ("dataset.name=../../x", "dataset.name: '../../x' cannot be the name of a folder"),
-    ("dataset.name=a/b", "dataset.name: 'a/b' cannot be the name of a folder: it holds a slash"),
+    ("dataset.name=a/b", "dataset.name: 'a/b' cannot be the name of a folder: it contains a slash"),
     ("loss.name=..", "loss.name: '..' cannot be the name of a folder"),
     ("hydra.run.dir=${nope}", "hydra.run.dir: Interpolation key 'nope' not found"),
     ("dataset.root=\udce9", "this is not UTF-8"),

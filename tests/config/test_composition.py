@@ -47,7 +47,7 @@ NEEDED = {"backbone=file": "backbone.path=learned.safetensors"}  # what has no d
 
 
 def open_values(cfg: DictConfig) -> bool:
-    """Whether what is left open is the task, and what refers to it."""
+    """Whether only the task, and references to it, are still open."""
     content = OmegaConf.to_container(cfg)
     assert isinstance(content, dict)
     assert content.pop("task") == {"name": "???", "folder": "???"}

@@ -1,4 +1,4 @@
-"""One GPU a process."""
+"""Each process gets one GPU."""
 
 from __future__ import annotations
 

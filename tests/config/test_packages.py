@@ -1,4 +1,4 @@
-"""Configuration and classes of the user's own: a folder, an installed package."""
+"""A user's own configuration and classes, from a folder or an installed package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``occ-lab data`` tells of benchmarks."""
+"""The output of ``occ-lab data``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data module: samples, batches, and what training sees."""
+"""The data module: samples, batches, and the training images."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_test_set_drawn_once_is_the_same_for_all_runs(tmp_path: Path) -> None:
         return AnomalyDataModule(MVTec("m", tmp_path, test_seed=seed, **settings), "bolt", 2)  # type: ignore[arg-type]
 
     first, again, other = test_set(0), test_set(0), test_set(1)
-    torch.manual_seed(5)  # has no say in it
+    torch.manual_seed(5)  # has no effect on it
     for index in range(6):
         assert torch.equal(first.test_images[index]["image"], again.test_images[index]["image"])
         assert torch.equal(first.test_images[index]["mask"], again.test_images[index]["mask"])
@@ -114,7 +114,7 @@ def test_image_and_mask_are_drawn_alike(tmp_path: Path) -> None:
         bright = sample["image"][0] > 0.5
         assert bright.any()
         agree = (bright == sample["mask"]).float().mean()
-        assert agree > 0.98  # edges are interpolated in the one and not in the other
+        assert agree > 0.98  # edges are interpolated in one of them only
 
 
 def order_of(task: AnomalyDataModule, seed: int, epoch: int) -> list[list[int]]:
@@ -154,11 +154,11 @@ def test_resumable_batches_of_few_images_and_of_shares(tmp_path: Path) -> None:
     assert {index for share in shares for index in share} == set(range(5))
 
 
-# Shares of processes
+# Distribution over processes
 
 
 def process(rank: int, processes: int = 2, gradients: bool = True) -> Any:
-    """What a data module reads of a trainer."""
+    """The attributes of a trainer that a data module reads."""
     module = SimpleNamespace(automatic_optimization=gradients)
     return SimpleNamespace(world_size=processes, global_rank=rank, lightning_module=module)
 
@@ -201,7 +201,7 @@ def test_more_processes_than_images_are_refused(tmp_path: Path) -> None:
     assert error.value.part == "trainer"
 
 
-# What is held out
+# Held-out images
 
 
 def test_no_image_is_in_two_sets(tmp_path: Path) -> None:

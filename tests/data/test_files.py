@@ -46,7 +46,7 @@ def test_hidden_and_system_folders_are_not_entered(tmp_path: Path) -> None:
     assert names(images_below(tmp_path), tmp_path) == ["a/1.png"]
     assert names(visible_folders(tmp_path), tmp_path) == ["a"]
     assert names(matching_images(tmp_path / "**" / "*.png"), tmp_path) == ["a/1.png"]
-    # But a folder that the user names is looked into, whatever it is called.
+    # But a folder that the user names is searched, whatever its name is.
     assert names(images_below(tmp_path / "@eaDir"), tmp_path) == ["@eaDir/x.png"]
 
 
@@ -74,7 +74,7 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
     found = ["a_link/camera/1.png", "a_link/camera/2.png", "z_real/3.png"]
     assert names(images_below(tmp_path / "in"), tmp_path / "in") == found
     assert len(matching_images(tmp_path / "in" / "**" / "*.png")) == 3
-    # What is really there keeps its own path.
+    # A file that is found itself keeps its own path.
     assert tmp_path / "in" / "z_real" / "3.png" in images_below(tmp_path / "in")
 
 

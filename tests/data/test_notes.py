@@ -1,4 +1,4 @@
-"""What a run says of the files before it begins."""
+"""The notes of a run about its files, before it starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_images_without_variation_are_reported(tmp_path: Path) -> None:
     for number in range(5):
         save(tmp_path / f"{number}.png", np.full((16, 16, 3), number, np.uint8))
     assert said(tmp_path) == [
-        "4 of 4 training images that were looked at have one colour in all pixels: "
+        "4 of the 4 training images checked have one colour in all pixels: "
         f"{Folder('parts', tmp_path).split('parts').train[0]}"
     ]
 

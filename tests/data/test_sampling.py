@@ -50,7 +50,7 @@ def test_contamination_moves_anomalous_images_out_of_the_test_set() -> None:
     assert contaminated(SPLIT, "t", 0.1, seed=0) == dirty
     assert contaminated(SPLIT, "t", 0.1, seed=1) != dirty
     assert contaminated(SPLIT, "t", 0.001, seed=0) == SPLIT
-    with pytest.raises(InputError, match=r"takes 10 anomalous ones, but t has 10"):
+    with pytest.raises(InputError, match=r"takes 10 anomalous images, but t has 10"):
         contaminated(SPLIT, "t", 0.2, seed=0)
 
 

@@ -127,7 +127,7 @@ def test_skipped_files_and_pages_are_logged(
     (tmp_path / "n" / "film.mp4").touch()
     Folder(tmp_path / "n").prepare_data()
     assert f"1 file is not an image and is skipped: {tmp_path}/n/film.mp4" in caplog.text
-    assert f"pages or frames the first one is used: {tmp_path}/n/2.tif" in caplog.text
+    assert f"pages or frames: only the first one is used: {tmp_path}/n/2.tif" in caplog.text
 
 
 def test_given_range_of_a_benchmark_reaches_every_image(tmp_path: Path) -> None:

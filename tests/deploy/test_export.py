@@ -1,4 +1,4 @@
-"""Exported detectors against the detectors themselves."""
+"""Exported detectors compared with the detectors themselves."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def opened(path: Path) -> Run:
 
 
 def check(directory: Path, path: Path, raw: bool, count: int) -> None:
-    """Compare the file with the detector on images that the export has not looked at."""
+    """Compare the file with the detector on images that the export has not used."""
     detector, file = occ_lab.load(directory), opened(path)
     side = detector.detector.frame.resize
     for number, size in enumerate([(side, side), (side + 9, side - 5), (3 * side, 2 * side)]):
@@ -184,7 +184,7 @@ def test_the_file_is_one_and_names_what_it_takes(file: Path) -> None:
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """The metadata, read as the documentation has it."""
+    """Read the metadata as the documentation describes."""
     if path.suffix == ".onnx":
         return onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     if path.suffix == ".pt2":

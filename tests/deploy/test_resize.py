@@ -1,4 +1,4 @@
-"""The resize inside exported graphs against Pillow's."""
+"""The resize inside exported graphs compared with Pillow's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def assert_pillows(graph: nn.Module, image: np.ndarray) -> None:
 
 
 def hard(seed: int, height: int, width: int) -> np.ndarray:
-    """Black and white noise, whose overshoot shows in which order Pillow goes along the axes."""
+    """Black and white noise, whose overshoot reveals the order in which Pillow resizes the axes."""
     return np.random.default_rng(seed).integers(0, 2, (height, width, 3), dtype=np.uint8) * 255
 
 

@@ -1,4 +1,4 @@
-"""Whole images in a graph: the arithmetic of tensors does what the detector does."""
+"""Whole images in a graph: the tensor operations give the same results as the detector."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def page_text(page: str) -> str:
 
 
 def blocks(page: str, language: str | None = None) -> list[Block]:
-    """The blocks of a page, maybe of one language alone."""
+    """The blocks of a page, optionally of one language only."""
     found = re.findall(r"^```(\w*)\n(.*?)^```$", page_text(page), re.MULTILINE | re.DOTALL)
     return [Block(*each) for each in found if language in (None, each[0])]
 

@@ -1,4 +1,4 @@
-"""Every numbered formula of docs/norm_objective.md: plain NumPy and SciPy against the package."""
+"""Every numbered formula of docs/norm_objective.md: NumPy and SciPy compared with the package."""
 
 from __future__ import annotations
 
@@ -312,7 +312,7 @@ def test_17_the_fraction_of_a_deviation_that_is_kept() -> None:
 
 
 def test_18_padim_is_the_limit() -> None:
-    """Two positions, a cell for each, so many images that nothing is borrowed any more."""
+    """Two positions, a cell for each, and so many images that nothing is shrunk any more."""
     images = np.stack([features(20_000, seed=5), 2 * features(20_000, seed=6) + 1], axis=2)
     moments = LocalMoments(cell=1)
     moments.update([torch.from_numpy(images)[:, :, None]])

@@ -25,7 +25,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def outcome(page: str) -> dict[str, Any]:
-    """Run all Python blocks of a page; what they define."""
+    """Run all Python blocks of a page, and return the names that they define."""
     names: dict[str, Any] = {}
     programs = [each for each in blocks(page, "python") if not each.file]
     for number, block in enumerate(programs, start=1):

@@ -1,4 +1,4 @@
-"""Which normal images a threshold comes from."""
+"""The choice of normal images for a threshold."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def test_moments_are_kept_of_the_closed_form_alone() -> None:
 
 
 def test_rejecting_does_not_move_the_threshold() -> None:
-    """Were each accepted image to take the place of an earlier one, it would fall and fall."""
+    """If each accepted image replaced an earlier one, the threshold would fall and fall."""
     random = np.random.default_rng(0)
     reference = Reference(window=100, rate=0.05, scaled=True)
     rejected = 0  # 3,500 by such a rule

@@ -1,4 +1,4 @@
-"""The norm study without a configuration, and parts of it that no run shows."""
+"""The norm study without a configuration, and parts of it that a run does not show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning image by image against the batch fit and a plain float64 computation."""
+"""Learning image by image compared with the batch fit and with a plain float64 computation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHANNELS = [4, 6]
 
 
 def images(count: int, seed: int = 0) -> list[list[Tensor]]:
-    """Levels of ``count`` images that are alike, each ``[1, C_l, H_l, W_l]``."""
+    """Levels of ``count`` similar images, each ``[1, C_l, H_l, W_l]``."""
     generator = torch.Generator().manual_seed(seed)
     mix = torch.randn(10, 3, generator=generator)
     found = []

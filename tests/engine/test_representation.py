@@ -1,4 +1,4 @@
-"""Stage 1 of a task: a training that is stopped and resumed ends as if it had not been."""
+"""Stage 1 of a task: a stopped and resumed training ends like one without interruption."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.engine.plans import plan
 
 
 class CtrlC(Callback):
-    """What a user does in the middle of an epoch, or when all epochs are over."""
+    """Simulates a user who stops in the middle of an epoch, or after all epochs."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
@@ -39,7 +39,7 @@ class CtrlC(Callback):
 
 @pytest.fixture(autouse=True)
 def answers_ctrl_c() -> Iterator[None]:
-    """Lightning makes the process deaf to it for good."""
+    """Restores the handler, because Lightning makes the process ignore the signal for good."""
     handler = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, handler)

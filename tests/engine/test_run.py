@@ -1,4 +1,4 @@
-"""A run that was stopped in the middle of a task."""
+"""A run that is stopped in the middle of a task."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZES = {"train": 8, "normal": 4, "defective": 5, "resize": 64, "crop": 64}
 
 
 class StoppedError(Exception):
-    """What ends a run in the middle."""
+    """Ends a run in the middle."""
 
 
 class StopAt(Callback):

@@ -1,4 +1,4 @@
-"""A training that is counted in steps, and one that chooses them."""
+"""A training that is limited by steps, and one that chooses their number."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def state(found: Fitted) -> dict[str, torch.Tensor]:
 
 
 class Seen(Callback):
-    """The images that a training takes its steps on."""
+    """The images that a training uses in its steps."""
 
     def __init__(self) -> None:
         self.paths: set[str] = set()
@@ -141,7 +141,7 @@ def test_a_single_image_leaves_none_to_hold_out(
     with caplog.at_level("INFO", logger="occ_lab"):
         found = member(job(tmp_path, sizes={"train": 1}))
     assert (found.steps, found.curve) == (3, ())
-    assert "no image to hold out" in caplog.text
+    assert "no image can be held out" in caplog.text
 
 
 def test_a_score_that_is_not_a_number_is_never_chosen(
@@ -162,7 +162,7 @@ def test_a_score_that_is_not_a_number_is_never_chosen(
 
 
 class StoppedError(Exception):
-    """What ends a run in the middle."""
+    """Ends a run in the middle."""
 
 
 class StopAt(Callback):

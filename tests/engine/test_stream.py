@@ -1,4 +1,4 @@
-"""Streams without a configuration: stopped and resumed, split and merged, images refused."""
+"""Streams without a configuration: stopped and resumed, split and merged, unreadable images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.data.trees import noise, save
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Images that are alike, in order."""
+    """Similar images, in order."""
     folder = tmp_path_factory.mktemp("line")
     return [save(folder / f"{number:03d}.png", noise(number)) for number in range(30)]
 
@@ -59,7 +59,7 @@ def state(directory: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image like those of the line, with a defect."""
+    """An image like the others of the stream, with a defect."""
     pixels = noise(400).copy()
     pixels[8:50, 8:50] = np.random.default_rng(0).integers(0, 256, (42, 42, 3), dtype=np.uint8)
     return save(tmp_path_factory.mktemp("odd") / "odd.png", pixels)
@@ -91,7 +91,7 @@ def test_an_odd_image_is_rejected_and_not_learned_from(
 def test_what_is_learned_from_can_be_chosen_apart_from_the_decision(
     line: list[Path], odd: Path, tmp_path: Path, refuse: float, learned: tuple[str, str]
 ) -> None:
-    """0 learns from what is rejected as well, and a high value not from all that is accepted."""
+    """0 also learns from rejected images; a high value does not learn from all accepted ones."""
     plan = StreamPlan(overkill=0.1, refuse=refuse)
     followed([*line[:14], odd, line[14]], tmp_path, plan)
     *_, rejected, accepted = rows(tmp_path)
@@ -105,7 +105,7 @@ def test_a_stopped_stream_goes_on_to_the_same_end(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It is interrupted in the middle of an image, so that the last state that was saved counts."""
+    """The stream is interrupted in the middle of an image, so the last saved state counts."""
     plan = StreamPlan(half_life=6, refresh=0.3, overkill=0.1)
     (tmp_path / "no.png").write_bytes(b"no picture")
     paths = [*line[:3], tmp_path / "no.png", *line[3:19]]

@@ -1,4 +1,4 @@
-"""Large images in tiles: every pixel is seen once, small defects are found, sizes do not matter."""
+"""Large images in tiles: every pixel counts once, small defects are found, any size works."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Colours(FrozenBackbone):
 
 
 def folders(folder: Path, count: int = 8) -> dict[str, Path]:
-    """Textured images of two sizes; the bad ones have a disc of 6 pixels, and masks."""
+    """Textured images of two sizes; the anomalous ones have a disc of 6 pixels, and masks."""
     random = np.random.default_rng(0)
     for kind, number in ((kind, number) for kind in ("good", "bad") for number in range(count)):
         height, width = SIZES[number % 2]
@@ -79,7 +79,7 @@ def fit_tiles(
 def test_stitched_scores_are_those_of_the_whole_image(
     tile: int, overlap: float, size: tuple[int, int], stride: int
 ) -> None:
-    """Where a score depends on its patch alone, no seam and no tile can be seen in the map."""
+    """If a score depends on its patch alone, the map shows neither seams nor tiles."""
     frame = Tiles(tile, int(overlap * tile))
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     stitching = Stitching(frame, size)
@@ -95,7 +95,7 @@ def test_stitched_scores_are_those_of_the_whole_image(
 
 
 def test_an_image_is_continued_by_reflection() -> None:
-    """A repeated border would be texture that no image has, and score high."""
+    """A repeated border would be a texture that no real image has, and would score high."""
     image = np.random.default_rng(0).integers(0, 256, (40, 70, 3), dtype=np.uint8)
     (_, origin) = Tiles(48, 16).origins(40, 70)
     cut = Tiles(48, 16).cut(image, origin)
@@ -136,7 +136,7 @@ def test_the_cache_and_a_detector_from_a_run_give_the_same_scores(tmp_path: Path
 
 @pytest.mark.parametrize(("asked", "found"), [("auto", None), (2, 2)])
 def test_a_position_of_a_tile_means_nothing(asked: Any, found: int | None) -> None:
-    """A whole image has a projector for each cell; tiles have one, unless a cell is asked for."""
+    """A whole image has a projector for each cell; tiles have one, unless a cell is given."""
     backbone = TimmBackbone("resnet10t", weights="random", strides=[4, 8])
     detector = Detector(backbone, Norm(cell=asked), preprocessing=Tiles(TILE, OVERLAP))
     assert (detector.objective.cell, detector.projector.cell) == (found, found)

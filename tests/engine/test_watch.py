@@ -1,4 +1,4 @@
-"""Files that come into a folder: whole, in halves, renamed into place, damaged, hidden."""
+"""Files that arrive in a folder: complete, in halves, renamed, damaged, hidden."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from occ_lab.engine.watch import Arrival, Arrivals
 from occ_lab.utils.errors import InputError, MissingError
 from tests.data.trees import noise, save
 
-LONG = 120  # seconds after which a test gives up waiting for what should come
+LONG = 120  # seconds after which a test stops waiting
 
 
 def put(path: Path, pixels: np.ndarray) -> Path:
-    """An image that is whole as soon as it has its name."""
+    """Write an image that is complete as soon as it has its name."""
     return save(path.parent / f".{path.name}", pixels).rename(path)
 
 
 class Followed:
-    """A folder that is followed in a thread, as long as the block lasts."""
+    """Follow a folder in a thread while the block runs."""
 
     def __init__(self, folder: Path, **arguments: object) -> None:
         self.stop = Event()

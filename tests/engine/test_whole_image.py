@@ -1,4 +1,4 @@
-"""A user's own images are seen whole, whatever their shapes, and what is around them counts not."""
+"""A user's own images are used whole, whatever their shapes; their surroundings do not count."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def write(path: Path, pixels: np.ndarray) -> None:
 
 
 def parts(folder: Path, sizes: list[tuple[int, int]], bad: int = 10) -> Folder:
-    """Good parts of several sizes, and bad ones: a block at a border of each, with its mask."""
+    """Normal parts of several sizes, and anomalous ones: a block at a border, with its mask."""
     random = np.random.default_rng(0)
     for number in range(24):
         write(folder / f"good/{number}.png", part(random, *sizes[number % len(sizes)]))
@@ -129,7 +129,7 @@ def test_what_a_crop_cuts_off_is_zero_in_the_map() -> None:
 
 @pytest.mark.parametrize("size", [(30, 64), (64, 30), (50, 64)])
 def test_what_is_around_an_image_changes_neither_score_nor_map(size: tuple[int, int]) -> None:
-    """The features around the image are set to anything; score and map stay the same."""
+    """The features around the image may have any value; score and map stay the same."""
     detector = Detector(backbone(), Norm(solver="gradient"), preprocessing=WholeImage(64, 64))
     box = torch.tensor([detector.frame.box(*size)])
     patches = torch.rand(1, 16, 16)
@@ -171,7 +171,7 @@ def test_what_is_around_images_changes_no_fit(name: str) -> None:
 
 
 class Flat(TimmBackbone):
-    """Stands for the network whose levels a batch holds."""
+    """Represents the network whose levels a batch holds."""
 
     def __init__(self) -> None:
         super().__init__("resnet10t", weights="random", strides=[4, 8])
@@ -179,7 +179,7 @@ class Flat(TimmBackbone):
 
 
 def trained_once(detector: Detector, batch: dict[str, object]) -> None:
-    """A step of what the detector learns by, without a trainer."""
+    """One step of the detector's learning, without a trainer."""
     features = detector.levels(batch)
     valid = detector.valid(batch, features[0])
     detector._training_features = lambda: iter([(features, valid)])  # type: ignore[method-assign]
@@ -242,7 +242,7 @@ def test_nothing_is_cut_off_and_the_aspect_ratio_is_kept(size: tuple[int, int]) 
 
 
 def test_a_frame_is_filled_by_reflection() -> None:
-    """A repeated border would be texture that no image has, and score high."""
+    """A repeated border would be a texture that no real image has, and would score high."""
     image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     framed = WholeImage(48, 80)(image)
     np.testing.assert_array_equal(framed[:, 16:64], image)

@@ -1,4 +1,4 @@
-"""Attributions against what can be worked out by hand."""
+"""Attributions compared with results that can be worked out by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nearest image against a plain search."""
+"""The nearest image compared with a plain search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fault campaign in short: ``make faults`` is the long one."""
+"""The fault campaign in a short form; ``make faults`` runs the long one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The feature cache: whole entries, made once, never stale."""
+"""The feature cache: entries are complete, computed once, and never stale."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_damaged_entry_is_made_again(
         os.truncate(level, size if how == "zeros" else size // 2)
     again = get(FeatureCache(tmp_path))
     np.testing.assert_array_equal(again[0], levels()[0].astype(np.float16))
-    assert "a damaged entry is made again" in caplog.text
+    assert "a damaged entry is computed again" in caplog.text
     assert [each.problems() for each in FeatureCache(tmp_path).entries()] == [[]]
 
 
@@ -144,7 +144,7 @@ def test_a_process_that_does_nothing_is_not_waited_for(
             get(FeatureCache(tmp_path))
         assert "waiting for process" in caplog.text
         FeatureCache(tmp_path).clear()
-        assert entry.problems() == []  # left alone, since it is in use
+        assert entry.problems() == []  # not removed, because it is in use
     FeatureCache(tmp_path).clear()
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Datasets of cached features and of pixels in memory give what the images give."""
+"""Datasets of cached features and of pixels in memory return the same as the images."""
 
 from __future__ import annotations
 

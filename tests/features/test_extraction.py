@@ -1,4 +1,4 @@
-"""Extraction through the cache: every cause of other features is a miss, results agree."""
+"""Extraction through the cache: every cause of different features is a miss, results agree."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_held_out_images_have_features_too(tmp_path: Path) -> None:
 
 
 class Darker(MVTec):
-    """A user's benchmark that reads the same files otherwise."""
+    """A user's benchmark that reads the same files in another way."""
 
     def read(self, item: Item) -> np.ndarray:
         return super().read(item) // 2

@@ -15,7 +15,7 @@ SHAPES = [(3, 6, 4), (2, 3, 2)]  # channels, height, width
 
 
 def numbered(images: int, shapes: Sequence[tuple[int, int, int]] = SHAPES) -> list[Tensor]:
-    """Levels of which each entry says where it is: channel, image, row and column in digits."""
+    """Levels whose entries encode their origin: channel, image, row and column in digits."""
     digits = [1000, 100, 10, 1]
     made = []
     for channels, height, width in shapes:

@@ -1,4 +1,4 @@
-"""Small runs, trained on generated parts, for the tests of what is done with a run directory."""
+"""Small runs, trained on generated parts, for tests that use a run directory."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def written(directory: Path, task: str) -> tuple[list[str], torch.Tensor]:
 
 
 def change_checkpoint(directory: Path, task: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change what the checkpoint of a task says."""
+    """Change the content of a task's checkpoint."""
     path = directory / "tasks" / task / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
     change(content)

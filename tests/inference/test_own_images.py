@@ -1,4 +1,4 @@
-"""A run on images of one's own: its threshold, its decisions, and life without the images."""
+"""A run on a user's own images: its threshold, its decisions, and its use without the images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def dented(seed: int, size: int = 24) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with 30 good and 3 bad parts, and a run on them, ``run``."""
+    """A folder with 30 normal and 3 anomalous parts, and a run on them, ``run``."""
     folder = tmp_path_factory.mktemp("parts")
     for index in range(30):
         save(folder / "good" / f"{index:02}.png", noise(index))

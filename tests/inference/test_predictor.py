@@ -1,4 +1,4 @@
-"""A detector out of a run directory."""
+"""A detector loaded from a run directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of earlier versions, and run directories that somebody hostile has written."""
+"""Runs of earlier versions, and run directories written by an attacker."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_moved_class_is_known() -> None:
     assert not set(MOVED) & TRUSTED
 
 
-# Names that lead to what runs commands, and the arguments that would make them do so.
+# Names that lead to functions that run commands, and the arguments for it.
 HOSTILE = {
     "system": ("os.system", {"command": "touch MARK"}),
     "popen": ("subprocess.Popen", {"args": ["touch", "MARK"]}),
@@ -81,13 +81,13 @@ PARTS = ("objective", "backbone", "projector", "postprocess", "optimizer", "sche
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run of before the move, whose classes are named by ``config.yaml``."""
+    """A run from before the move, whose ``config.yaml`` names the classes."""
     return Path(shutil.copytree(RUNS / "lenet", tmp_path / "run"))
 
 
 @pytest.fixture
 def described_run(run: Path) -> Path:
-    """A run whose classes are named by its checkpoint."""
+    """A run whose checkpoint names the classes."""
     parts = dict(occ_lab.load(run).detector.hparams)
     change_checkpoint(run, TASK, lambda content: content.update(hyper_parameters=parts))
     assert occ_lab.load(run).score(images()).image.isfinite().all()
@@ -96,7 +96,7 @@ def described_run(run: Path) -> Path:
 
 @pytest.fixture
 def mark(tmp_path: Path) -> Iterator[Path]:
-    """A file that hostile code would make."""
+    """A file that hostile code would create."""
     path = tmp_path / "mark"
     yield path
     assert not path.exists(), "what the run directory says has been executed"
@@ -204,7 +204,7 @@ def test_what_describes_no_detector_is_an_input_error(described_run: Path, value
 
 
 class Touch:
-    """What makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -248,7 +248,7 @@ def function(**arguments):
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A module of one's own."""
+    """A user's own module."""
     (tmp_path / "own_module.py").write_text(MINE, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield

@@ -1,4 +1,4 @@
-"""What every metric promises: it depends on the order alone, over batches and processes."""
+"""Properties of every metric: it depends only on the order, over batches and processes."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_half_precision_and_reset(metric: type[Metric]) -> None:
 def test_refuses_nan_and_other_shapes(metric: type[Metric]) -> None:
     shape = (3,) if metric in IMAGE_METRICS else (3, 2, 2)
     truth = torch.zeros(shape, dtype=torch.bool)
-    with pytest.raises(InputError, match="hold NaN"):
+    with pytest.raises(InputError, match="contain NaN"):
         metric().update(torch.full(shape, torch.nan), truth)
     with pytest.raises(ValueError, match=r"^(labels|masks) must be \(3,.* got \(2,"):
         metric().update(torch.zeros(shape), truth[:2])

@@ -1,4 +1,4 @@
-"""The paired bootstrap: against loops, scikit-learn and known truth."""
+"""The paired bootstrap compared with loops, scikit-learn and known results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores that tell no image from another."""
+"""Scores that do not distinguish images."""
 
 from __future__ import annotations
 

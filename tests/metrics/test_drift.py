@@ -1,4 +1,4 @@
-"""Whether drift is noticed, and how often the alarm is false."""
+"""The detection of drift, and the rate of false alarms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packed floats are the same floats."""
+"""Packing and unpacking returns the same floats."""
 
 from __future__ import annotations
 

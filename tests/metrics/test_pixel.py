@@ -1,4 +1,4 @@
-"""Pixel metrics against plain references, official values, and themselves in pieces."""
+"""Pixel metrics compared with plain references, official values, and themselves in pieces."""
 
 from __future__ import annotations
 

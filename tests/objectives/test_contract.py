@@ -1,4 +1,4 @@
-"""What holds for every objective."""
+"""Properties of every objective."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def levels(seed: int, images: int = 12) -> list[torch.Tensor]:
 
 
 def fitted(objective: Objective, seed: int = 0) -> tuple[Objective, Projector]:
-    """A copy of the objective that has learned as a detector would let it, and its projector."""
+    """A fitted copy of the objective, as in a detector, and its projector."""
     objective = copy.deepcopy(objective)
     torch.manual_seed(seed)
     projector = objective.default_projector(CHANNELS)

@@ -160,7 +160,7 @@ def test_features_of_one_value_are_the_users_to_mend(lengths: torch.Tensor, chan
 def test_another_projector_is_refused() -> None:
     objective = KDE()
     objective.observe(some_levels(0))
-    with pytest.raises(InputError, match="take the projector Identity"):
+    with pytest.raises(InputError, match="use the projector Identity"):
         objective.finish(Conv1x1(CHANNELS))
 
 

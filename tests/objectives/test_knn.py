@@ -129,7 +129,7 @@ def test_too_few_vectors_are_the_users_to_mend() -> None:
 def test_another_projector_is_refused() -> None:
     objective = KNN()
     objective.observe(some_levels(0))
-    with pytest.raises(InputError, match="take the projector Identity"):
+    with pytest.raises(InputError, match="use the projector Identity"):
         objective.finish(Conv1x1(CHANNELS))
 
 

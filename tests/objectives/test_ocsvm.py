@@ -1,4 +1,4 @@
-"""The one-class support vector machine against scikit-learn's own scores."""
+"""The one-class support vector machine compared with scikit-learn's own scores."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_features_of_one_value_are_the_users_to_mend() -> None:
 def test_another_projector_is_refused() -> None:
     objective = OCSVM()
     objective.observe(some_levels(0))
-    with pytest.raises(InputError, match="take the projector Identity"):
+    with pytest.raises(InputError, match="use the projector Identity"):
         objective.finish(Conv1x1(CHANNELS))
 
 

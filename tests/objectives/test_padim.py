@@ -138,7 +138,7 @@ def test_state_dict_round_trip() -> None:
 def test_another_projector_is_refused() -> None:
     objective = PaDiM()
     objective.observe(some_levels(0))
-    with pytest.raises(InputError, match="take the projector Identity"):
+    with pytest.raises(InputError, match="use the projector Identity"):
         objective.finish(Conv1x1(CHANNELS))
 
 

@@ -26,12 +26,12 @@ def encoder(classes: int = 0, head: Sequence[int] = (16, 8), seed: int = 0) -> E
 
 
 def settings(net: nn.Module, augment: nn.Module | None = None, **changes: Any) -> dict[str, Any]:
-    """The arguments of a representation; nothing is augmented unless it is said how."""
+    """The arguments of a representation; images are not augmented unless requested."""
     return {"encoder": net, "augment": augment or Still(), "optimizer": SGD, **changes}
 
 
 class Still(nn.Module):
-    """An augmentation that draws nothing."""
+    """An augmentation without random numbers."""
 
     flip = 0.0
 
@@ -40,7 +40,7 @@ class Still(nn.Module):
 
 
 class Seen(nn.Module):
-    """An encoder that keeps what it is shown and answers by a function of it."""
+    """An encoder that keeps its inputs and returns a function of them."""
 
     def __init__(self, answer: Callable[[Tensor], Tensor], classes: int = 0) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Seen(nn.Module):
 
 
 def bright_above(count: int, side: int = 8) -> Tensor:
-    """Images that are brighter at the top, each in a colour of its own: their turns are told."""
+    """Images that are brighter at the top, each in its own colour; rotations can be predicted."""
     generator = torch.Generator().manual_seed(0)
     colour = 0.3 + 0.7 * torch.rand(count, 3, 1, 1, generator=generator)
     ramp = torch.linspace(1, 0, side)[:, None]

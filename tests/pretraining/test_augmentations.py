@@ -1,4 +1,4 @@
-"""What is drawn of an image: augmentations, patches, instances."""
+"""Random augmentations, patches and instances of images."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_crop_is_a_square_of_its_share(scale: float) -> None:
     plane = torch.stack([ramp.expand(33, 33), ramp[:, None].expand(33, 33), torch.zeros(33, 33)])
     torch.manual_seed(0)
     made = Augment(33, **{**OFF, "scale": scale})(plane.expand(64, 3, 33, 33))
-    wide = made[:, 0, 16, -1] - made[:, 0, 16, 0]  # the share of the ramp that it shows
+    wide = made[:, 0, 16, -1] - made[:, 0, 16, 0]  # the fraction of the ramp that is visible
     high = made[:, 1, -1, 16] - made[:, 1, 0, 16]
     torch.testing.assert_close(wide, high, rtol=0, atol=0.07)  # sides are whole pixels
     assert float(wide.min()) > scale - 0.07

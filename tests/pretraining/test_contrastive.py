@@ -1,4 +1,4 @@
-"""Contrastive learning against its formula, in one process and in two."""
+"""Contrastive learning compared with its formula, in one process and in two."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def units(count: int, channels: int, seed: int) -> Tensor:
 
 
 def by_hand(queries: np.ndarray, keys: np.ndarray, temperature: float) -> float:
-    """Equation 2 of Sohn et al. 2021, a query after the other."""
+    """Equation 2 of Sohn et al. 2021, one query after another."""
     terms = []
     for place, query in enumerate(queries):
         closeness = np.array([query @ key for key in keys]) / temperature
@@ -149,7 +149,7 @@ def network() -> nn.Sequential:
 
 
 def loss_and_gradient(image: Tensor) -> dict[str, Any]:
-    """What a process has to tell of its share; its views are the image and its mirror image."""
+    """The result of a process for its part; its views are the image and its mirror image."""
 
     class Mirrored(Still):
         calls = 0

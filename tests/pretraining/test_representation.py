@@ -1,4 +1,4 @@
-"""What all trainings of stage 1 share: patches, the schedule, the decay, what is drawn."""
+"""Common parts of all trainings of stage 1: patches, schedule, decay, random numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.pretraining.representations import bright_above, encoder, losses, set
 
 
 class Told(Representation):
-    """Its loss is the mean of the head's output; it keeps what it is given, step by step."""
+    """Its loss is the mean of the head's output; it keeps its inputs, step by step."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)

@@ -1,4 +1,4 @@
-"""Pictures of images whose names are long, equal, or no text at all."""
+"""Pictures of images whose names are long, equal, or not valid text."""
 
 from __future__ import annotations
 

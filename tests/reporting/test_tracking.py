@@ -1,4 +1,4 @@
-"""The W&B run of a run."""
+"""The W&B run that belongs to a run."""
 
 from __future__ import annotations
 

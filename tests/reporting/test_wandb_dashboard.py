@@ -1,4 +1,4 @@
-"""The dashboard's definition, as W&B would get it."""
+"""The definition of the dashboard, as sent to W&B."""
 
 from __future__ import annotations
 

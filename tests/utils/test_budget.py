@@ -1,4 +1,4 @@
-"""Threads together never hold more than a budget, and all of them come to their end."""
+"""Threads together never hold more than a budget, and all of them finish."""
 
 from __future__ import annotations
 

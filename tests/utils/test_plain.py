@@ -1,4 +1,4 @@
-"""Files that anybody may have written end in their data or in one message, within a moment."""
+"""Files from untrusted sources give their data or one message, within a moment."""
 
 from __future__ import annotations
 

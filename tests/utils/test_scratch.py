@@ -1,4 +1,4 @@
-"""What killed processes have left behind is found, never taken for real, and removed."""
+"""Leftovers of killed processes are found, never used as results, and removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects as plain data, and which of them are made of it again."""
+"""Objects as plain data, and which of them are rebuilt from it."""
 
 from __future__ import annotations
 

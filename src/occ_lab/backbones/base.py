@@ -1,4 +1,4 @@
-"""What every network offers whose features a detector uses, whether it is trained or frozen."""
+"""The interface of the networks that provide features, trained or frozen."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ class Backbone(Recorded, nn.Module, ABC):
     """A network that turns images into one or more levels of features.
 
     A subclass sets ``channels`` in its constructor and implements ``forward``. It is trained
-    together with the objective unless it is a `FrozenBackbone`. Its constructor's arguments must be
-    plain (numbers, strings, lists, paths), since a checkpoint keeps them to rebuild it.
+    together with the objective unless it is a `FrozenBackbone`. The arguments of its constructor
+    must be plain data (numbers, strings, lists, paths), because a checkpoint stores them to rebuild
+    it.
 
     Args:
-        name: what it is called in results.
+        name: its name in results.
 
     Attributes:
-        name: what it is called in results.
+        name: its name in results.
         channels: the number of channels of each level.
-        multiple: the sides of images that are kept whole are multiples of this many pixels.
+        multiple: if images are kept whole, their sides are multiples of this number of pixels.
         trained: whether the detector trains it.
 
     Example:
@@ -68,33 +69,33 @@ class Backbone(Recorded, nn.Module, ABC):
             image: float ``[B, 3, h, w]`` in 0..1, RGB.
 
         Returns:
-            The levels, finest first, each ``[B, C_l, H_l, W_l]``; an embedding of the whole image
-            is one level of ``[B, C, 1, 1]``.
+            The levels, finest first, each ``[B, C_l, H_l, W_l]``. An embedding of the whole image
+            is a single level of ``[B, C, 1, 1]``.
 
         Raises:
-            InputError: the network cannot take images of this size.
+            InputError: the network cannot process images of this size.
         """
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise an ``InputError`` if the network cannot take images of this size in pixels."""
+        """Raise an ``InputError`` if the network cannot process images of this size in pixels."""
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
         """Raise an ``InputError`` if the network of one of these tasks is missing."""
 
     def for_task(self, task: str) -> Backbone:
-        """The backbone of a task: this one, unless each task has a network of its own."""
+        """The backbone for a task: this one, unless each task has a network of its own."""
         return self
 
     def prepare(self, images: Iterable[Tensor]) -> None:
-        """Look at the training images once, before the first step.
+        """Read the training images once, before the first step.
 
         Args:
-            images: batches ``[B, 3, h, w]`` in 0..1 of all training images.
+            images: all training images, in batches ``[B, 3, h, w]`` in 0..1.
         """
 
 
 class _FrozenAfterInit(ABCMeta):
-    """Freezes an object when its constructor, including those of subclasses, has finished."""
+    """Freezes an object after its constructor and those of its subclasses have finished."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         made = super().__call__(*args, **kwargs)
@@ -106,13 +107,13 @@ class _FrozenAfterInit(ABCMeta):
 class FrozenBackbone(Backbone, metaclass=_FrozenAfterInit):
     """A backbone that is not trained, so that its features can be cached.
 
-    A subclass sets ``channels`` in its constructor and implements ``levels``. Once it is made, its
-    parameters need no gradient, and it stays in eval mode whatever ``train`` is given.
+    A subclass sets ``channels`` in its constructor and implements ``levels``. After construction,
+    its parameters require no gradient, and it stays in eval mode whatever ``train`` is given.
 
     Args:
-        name: what it is called in results.
-        precision: what the network computes in: ``float32``, or by autocast ``bfloat16`` or
-            ``float16``, which are faster on GPUs; features then differ by about 1e-2 or 1e-3.
+        name: its name in results.
+        precision: the precision of the network: ``float32``; or ``bfloat16`` or ``float16`` by
+            autocast, which are faster on GPUs and change features by about 1e-2 or 1e-3.
 
     Raises:
         ValueError: the precision is unknown.
@@ -143,7 +144,7 @@ class FrozenBackbone(Backbone, metaclass=_FrozenAfterInit):
         super().__init__(name)
         self.precision = precision
         self._identity: str | None = None
-        self._known: type = FrozenBackbone  # the class whose facts `_network_digest` covers
+        self._known: type = FrozenBackbone  # the class whose code `_network_digest` covers
         self._network = ""  # the attribute whose weights it covers
         self._network_digest = ""
 
@@ -157,7 +158,7 @@ class FrozenBackbone(Backbone, metaclass=_FrozenAfterInit):
 
     @abstractmethod
     def levels(self, image: Tensor) -> list[Tensor]:
-        """Compute what ``forward`` returns, for images of a size that has been checked.
+        """Compute the result of ``forward``, for images whose size has been checked.
 
         Args:
             image: float ``[B, 3, h, w]`` in 0..1, RGB.
@@ -168,12 +169,12 @@ class FrozenBackbone(Backbone, metaclass=_FrozenAfterInit):
 
     @property
     def identity(self) -> str:
-        """A hex digest of the weights, the code and the arguments: what decides the features.
+        """A hex digest of everything that determines the features: weights, code and arguments.
 
-        Two backbones of one identity have the same features: the feature cache relies on it, and a
-        checkpoint stores it in place of the weights. It is computed when it is first asked for;
-        weights loaded after that do not change it. The code is the source of the class, without
-        comments; a class that depends on further code or files should override this property.
+        Two backbones with the same identity have the same features. The feature cache relies on
+        this, and a checkpoint stores the identity instead of the weights. It is computed on first
+        use; weights loaded afterwards do not change it. The code is the source of the class without
+        comments. A class that depends on other code or files should override this property.
         """
         if self._identity is None:
             own = list(
@@ -186,16 +187,16 @@ class FrozenBackbone(Backbone, metaclass=_FrozenAfterInit):
         """Digest the network of one of our own classes before its weights are rearranged.
 
         Args:
-            known: the class that calls this: ``facts`` cover its arguments and code.
+            known: the class that calls this method; ``facts`` cover its arguments and code.
             network: the name of the attribute that holds the network.
-            facts: whatever decides the features beside the weights.
+            facts: everything besides the weights that determines the features.
         """
         self._known = known
         self._network = network
         self._network_digest = digest(getattr(self, network).state_dict(), repr(facts))
 
     def _digest_beyond(self, classes: Sequence[type]) -> str:
-        """A digest that also covers what a user's own ``classes`` add."""
+        """A digest that also covers the additions of a user's own ``classes``."""
         tensors = {
             name: tensor
             for name, tensor in {**self.state_dict(), **dict(self.named_buffers())}.items()
@@ -212,7 +213,7 @@ class FrozenBackbone(Backbone, metaclass=_FrozenAfterInit):
         return digest(tensors, json.dumps(facts, sort_keys=True, default=described))
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode."""
+        """Stay in eval mode, whatever ``mode`` is."""
         return super().train(False)
 
 
@@ -220,8 +221,8 @@ def digest(tensors: Mapping[str, Tensor], facts: str) -> str:
     """SHA-256 of ``facts`` and of every tensor: its name, dtype, shape and bytes.
 
     Args:
-        tensors: by name, on any device.
-        facts: whatever else counts.
+        tensors: the tensors by name, on any device.
+        facts: everything else that the digest should cover.
 
     Returns:
         64 hex digits.
@@ -234,13 +235,13 @@ def digest(tensors: Mapping[str, Tensor], facts: str) -> str:
 
 
 def described(value: Any) -> Any:
-    """What stands for an argument that JSON cannot hold.
+    """A replacement for an argument that JSON cannot represent.
 
     Raises:
-        TypeError: nothing can, so that the class has to override ``identity``.
+        TypeError: there is none, so the class has to override ``identity``.
     """
     if isinstance(value, nn.Module) and not isinstance(value, Recorded):
-        return str(value)  # its structure; its weights are among the backbone's own
+        return str(value)  # its structure; its weights are part of the backbone's state
     if isinstance(value, Sequence):
         return list(value)
     return str(value) if isinstance(value, Path) else spec_of(value)

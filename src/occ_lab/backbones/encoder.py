@@ -1,4 +1,4 @@
-"""The network that stage 1 of two-stage one-class classification trains from scratch."""
+"""The network that is trained from scratch in stage 1 of two-stage one-class classification."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from torch import Tensor, nn
 
 from occ_lab.utils.errors import check_number
 
-DEEPEST, WIDEST, LARGEST_SIDE = 64, 2**16, 10_000  # of a file that anybody may have written
-SMALL = 64  # side in pixels up to which the stem keeps the resolution
+DEEPEST, WIDEST, LARGEST_SIDE = 64, 2**16, 10_000  # limits for files from untrusted sources
+SMALL = 64  # pixels; up to this side the stem keeps the resolution
 
 
 class Encoder(nn.Module):
     """A ResNet with a multilayer perceptron (the head) on its pooled features.
 
-    As in the code of Sohn et al. 2021 (arXiv 2011.02578), for images of up to 64 pixels a side the
-    first convolution is 3 × 3 with stride 1 and there is no max-pooling. Every layer of the head
-    but the last is linear without bias, batch-norm, ReLU. Torch's global generator draws the
-    weights.
+    As in the code of Sohn et al. 2021 (arXiv 2011.02578), the first convolution for images of up to
+    64 pixels a side is 3 × 3 with stride 1, and there is no max-pooling. Each layer of the head
+    except the last is a linear layer without bias, batch-norm and ReLU. The weights are drawn from
+    torch's global generator.
 
     Args:
         model: the name of a ResNet in timm.
         side: height and width of the images or patches in pixels, at least 8.
-        head: width of each layer of the head; the last one is linear.
-        classes: number of classes of a linear classifier on the head's output; 0 means none.
+        head: the width of each layer of the head; the last layer is linear.
+        classes: the number of classes of a linear classifier on the head's output; 0 for none.
 
     Attributes:
         side: height and width of the images or patches in pixels.
-        width: channels of the pooled features.
+        width: the number of channels of the pooled features.
 
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
@@ -95,14 +95,14 @@ class Encoder(nn.Module):
         return embedding
 
     def classify(self, image: Tensor) -> Tensor:
-        """Logits ``[B, classes]`` of images ``[B, 3, h, w]`` in 0..1, if there are classes."""
+        """Logits ``[B, classes]`` of images ``[B, 3, h, w]`` in 0..1; needs a classifier."""
         assert self.classifier is not None
         logits: Tensor = self.classifier(self(image))
         return logits
 
 
 def turned(image: Tensor, turns: int) -> Tensor:
-    """Images ``[B, 3, h, w]`` after so many quarter turns, as a rotation classifier sees them."""
+    """Images ``[B, 3, h, w]`` after a number of quarter turns, for a rotation classifier."""
     return torch.rot90(image, turns, dims=(-2, -1))
 
 
@@ -111,7 +111,7 @@ def residual_network(model: str, small: bool) -> Any:
 
     Args:
         model: its name in timm.
-        small: whether it has a stem that keeps the resolution.
+        small: whether its stem keeps the resolution.
 
     Raises:
         ValueError: timm has no such ResNet.
@@ -129,7 +129,7 @@ def residual_network(model: str, small: bool) -> Any:
 
 
 def with_small_stem(net: Any) -> Any:
-    """Give a ResNet a first convolution that keeps the resolution, and no max-pooling."""
+    """Replace a ResNet's stem by a convolution that keeps the resolution, without max-pooling."""
     net.conv1 = nn.Conv2d(3, net.conv1.out_channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
     net.maxpool = nn.Identity()

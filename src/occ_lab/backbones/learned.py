@@ -25,32 +25,33 @@ Features = Literal["pooled", "head", "turns"]
 
 SUFFIX = ".safetensors"
 FORMAT = "occ_lab.encoder.1"
-PATCHES = 256  # that go through the network at once
+PATCHES = 256  # patches that pass through the network at once
 
 
 class LearnedBackbone(FrozenBackbone):
-    """An encoder from a file of `save_encoder`, frozen.
+    """A frozen encoder, loaded from a file of `save_encoder`.
 
-    With ``output="levels"``, an encoder trained on patches has one level: the features of a patch
-    around every position of a grid; the image is mirrored at its border. An encoder trained on
-    whole images has the stages of its network as levels, like any ResNet.
+    With ``output="levels"``, an encoder trained on patches provides one level: the features of the
+    patch around every position of a grid; the image is mirrored at its border. An encoder trained
+    on whole images provides the stages of its network as levels, like any ResNet.
 
     Args:
         path: the file, or a folder with a file ``TASK.safetensors`` for each task.
-        output: ``levels`` (structured tasks) or ``pooled`` (semantic tasks): one embedding.
-        features: what an embedding or a patch gives: the ``pooled`` features of the network, the
-            output of the ``head``, or ``turns``. The latter needs an encoder trained to predict
-            rotations: each quarter turn is applied to the image, and the log-probability of that
-            turn is taken.
-        stride: step of the grid of patches in pixels, at most the side of a patch.
-        strides: strides of the stages, if the encoder was trained on whole images.
-        pool: side of the window, in positions, that stages are averaged over; 1 is off.
+        output: ``levels`` (structured tasks), or ``pooled`` (semantic tasks), which is one
+            embedding.
+        features: the features of an image or patch: the ``pooled`` features of the network, the
+            output of the ``head``, or ``turns``, which requires an encoder trained to predict
+            rotations. Each quarter turn is then applied to the image, and the features are the
+            log-probabilities of the correct turns.
+        stride: the step of the grid of patches in pixels, at most the side of a patch.
+        strides: the strides of the stages, if the encoder was trained on whole images.
+        pool: the side of the averaging window over stages, in positions; 1 turns it off.
         precision: see `FrozenBackbone`.
-        name: what it is called in results.
+        name: its name in results.
 
     Attributes:
         by_patch: whether the level is a grid of patches.
-        size: height and width that images must have; None if it is free.
+        size: the height and width that images must have; None for any size.
 
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
@@ -112,7 +113,7 @@ class LearnedBackbone(FrozenBackbone):
                 f"stride must be at most the {encoder.side} px of a patch and differ from it by an "
                 f"even number, got {stride}"
             )
-        self.margin = (encoder.side - stride) // 2  # of a patch around its cell
+        self.margin = (encoder.side - stride) // 2  # of a patch around its grid cell
         self.encoder = encoder
         self._identify(LearnedBackbone, "encoder", FORMAT, facts, self.settings)
         fold_batch_norm(encoder.net)
@@ -127,7 +128,7 @@ class LearnedBackbone(FrozenBackbone):
             )
 
     def for_task(self, task: str) -> LearnedBackbone:
-        """The backbone of a task: from its own file, if ``path`` is a folder."""
+        """The backbone for a task: loaded from the task's own file if ``path`` is a folder."""
         if not self.path.is_dir():
             return self
         return LearnedBackbone(self._file(task), *self.settings, name=self.name)
@@ -136,7 +137,7 @@ class LearnedBackbone(FrozenBackbone):
         return self.path / f"{task}{SUFFIX}" if self.path.is_dir() else self.path
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise an ``InputError`` if images have no grid of patches, or not the encoder's size."""
+        """Raise an ``InputError`` if the size does not fit the grid of patches or the encoder."""
         if self.by_patch:
             if height % self.stride or width % self.stride:
                 raise InputError(
@@ -169,7 +170,7 @@ class LearnedBackbone(FrozenBackbone):
         return [self._embedding(image)[:, :, None, None]]
 
     def _grid(self, image: Tensor) -> Tensor:
-        """Features ``[B, C, h / stride, w / stride]``, each of the patch around its cell."""
+        """Features ``[B, C, h / stride, w / stride]`` of the patches around the grid cells."""
         padded = F.pad(image, [self.margin] * 4, mode="reflect")
         cells = padded.unfold(2, self.encoder.side, self.stride)
         cells = cells.unfold(3, self.encoder.side, self.stride)
@@ -179,7 +180,7 @@ class LearnedBackbone(FrozenBackbone):
         return found.view(len(image), *grid, -1).permute(0, 3, 1, 2)
 
     def _embedding(self, image: Tensor) -> Tensor:
-        """The ``features`` of images ``[B, 3, s, s]``, ``[B, C]``."""
+        """The ``features`` ``[B, C]`` of images ``[B, 3, s, s]``."""
         if self.features == "turns":
             turns = range(self.channels[0])
             logits = [self.encoder.classify(turned(image, turn)) for turn in turns]
@@ -190,11 +191,12 @@ class LearnedBackbone(FrozenBackbone):
 
 
 def save_encoder(encoder: Encoder, patches: int, path: Path) -> None:
-    """Write an encoder to a file, whole or not at all.
+    """Write an encoder to a file, completely or not at all.
 
     Args:
         encoder: the trained encoder.
-        patches: on how many random patches of an image it was trained; 0 means whole images.
+        patches: the number of random patches of an image that it was trained on; 0 for whole
+            images.
         path: the ``.safetensors`` file to write.
     """
     facts = json.dumps({**encoder.facts, "patches": patches})
@@ -213,7 +215,7 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
         The encoder, and its arguments together with ``patches``.
 
     Raises:
-        InputError: it is not such a file.
+        InputError: the file was not written by `save_encoder`.
     """
     try:
         with safe_open(path, "pt") as stream:
@@ -235,10 +237,10 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
 
 
 def any_file(path: Path) -> Path:
-    """The file, or the first one of a folder.
+    """The file itself, or the first file of a folder.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no file.
     """
     files = [path] if path.is_file() else visible(path, f"*{SUFFIX}")
     if not files:

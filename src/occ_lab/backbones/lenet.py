@@ -18,20 +18,20 @@ from occ_lab.utils.errors import InputError, check_number
 
 Variant = Literal["mnist", "cifar10"]
 
-PATCHED_IMAGES, PATCHES = 500, 10_000  # from which the first filters are learned
+PATCHED_IMAGES, PATCHES = 500, 10_000  # for the dictionary that initialises the first layer
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The layers of a LeNet and of the decoder that it is pre-trained with.
+    """The layers of a LeNet and of the decoder for its pre-training.
 
     Attributes:
         side: height and width of the image in pixels.
-        colours: channels of the image; 1 is grey.
-        widths: channels of the convolutions.
-        dim: length of the embedding.
-        decoder: the decoder's padding and output channels, a pair for each layer.
-        decoder_scale: the factor by which the embedding, as a map of 4 × 4, is enlarged first.
+        colours: the number of channels of the image; 1 for grey.
+        widths: the numbers of channels of the convolutions.
+        dim: the length of the embedding.
+        decoder: the decoder's padding and output channels, one pair for each layer.
+        decoder_scale: the upsampling factor of the embedding, a 4 × 4 map, before the first layer.
     """
 
     side: int
@@ -51,8 +51,8 @@ SHAPES: dict[str, Shape] = {
 class LeNet(Backbone):
     """The network of Deep SVDD (Ruff et al. 2018, section 4.2), as in its authors' code.
 
-    It has 5 × 5 convolutions, batch-norm without an affine part, leaky ReLU and max-pooling, then
-    one linear layer. There is no bias term anywhere, since a bias could map every image to the
+    It has 5 × 5 convolutions, batch-norm without an affine part, leaky ReLU and max-pooling, and
+    then one linear layer. There are no bias terms, because a bias could map every image to the
     centre (proposition 2 of the paper).
 
     An image is normalised to zero mean and mean absolute value one (global contrast normalisation),
@@ -63,12 +63,12 @@ class LeNet(Backbone):
     Args:
         variant: ``mnist`` (28 × 28 pixels, grey, embedding of 32) or ``cifar10`` (32 × 32 pixels,
             colour, embedding of 128).
-        seed: seed of the initial weights; torch's global generator is not used.
-        name: what it is called in results.
+        seed: the seed of the initial weights; torch's global generator is not used.
+        name: its name in results.
 
     Attributes:
         shape: its layers.
-        channels: length of the embedding, which is the only level.
+        channels: the length of the embedding, which is the only level.
 
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
@@ -130,7 +130,7 @@ class LeNet(Backbone):
         return embedding
 
     def normalized(self, image: Tensor) -> Tensor:
-        """Images ``[B, 3, h, w]`` as the network sees them, ``[B, colours, h, w]``."""
+        """Normalise images ``[B, 3, h, w]`` to the network's input ``[B, colours, h, w]``."""
         return (self._contrast(image) - self.low) / (self.high - self.low)
 
     def _contrast(self, image: Tensor) -> Tensor:
@@ -142,10 +142,10 @@ class LeNet(Backbone):
 
     @torch.no_grad()
     def prepare(self, images: Iterable[Tensor]) -> None:
-        """Find the extremes and the first filters of the training set.
+        """Compute the extremes and the first filters from the training set.
 
         Args:
-            images: batches ``[B, 3, h, w]`` in 0..1 of all training images.
+            images: all training images, in batches ``[B, 3, h, w]`` in 0..1.
         """
         training = torch.cat([self._contrast(x) for x in images])
         self.low, self.high = training.aminmax()
@@ -165,18 +165,18 @@ class LeNet(Backbone):
 
 
 def glorot(layers: nn.ModuleList) -> None:
-    """Initialise layers before a leaky ReLU uniformly (Glorot and Bengio 2010)."""
+    """Initialise layers that precede a leaky ReLU uniformly (Glorot and Bengio 2010)."""
     for weight in layers.parameters():
         nn.init.xavier_uniform_(weight, nn.init.calculate_gain("leaky_relu", 0.01))
 
 
 def patch_atoms(images: Tensor, shape: torch.Size, seed: int) -> Tensor:
-    """The atoms of a sparse dictionary of training patches (Mairal et al. 2009), of length one.
+    """The unit-length atoms of a sparse dictionary of training patches (Mairal et al. 2009).
 
     Args:
         images: ``[N, colours, h, w]``.
-        shape: shape of the filters, ``[F, colours, side, side]``.
-        seed: of the choice of images and patches, and of the dictionary.
+        shape: the shape of the filters, ``[F, colours, side, side]``.
+        seed: the seed of the choice of images and patches, and of the dictionary.
 
     Returns:
         float64 of ``shape``.
@@ -193,10 +193,10 @@ def patch_atoms(images: Tensor, shape: torch.Size, seed: int) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """From the embedding of a LeNet back to the image, for its pre-training.
+    """Decodes the embedding of a LeNet to an image, for its pre-training.
 
     Args:
-        shape: that of the LeNet.
+        shape: the shape of the LeNet.
     """
 
     def __init__(self, shape: Shape) -> None:

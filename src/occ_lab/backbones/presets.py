@@ -19,16 +19,16 @@ def create(name: str, **overrides: Any) -> Backbone:
     """Make a backbone from a preset.
 
     Args:
-        name: of the preset: see `preset_files`.
-        overrides: arguments of the backbone's class in place of the preset's, such as ``weights``,
-            ``output`` or ``precision``.
+        name: the name of the preset, see `preset_files`.
+        overrides: arguments of the backbone's class that replace those of the preset, such as
+            ``weights``, ``output`` or ``precision``.
 
     Returns:
         A `TimmBackbone`, `LearnedBackbone` or `LeNet`.
 
     Raises:
-        InputError: there is no such preset, an argument is missing or unknown, or the weights
-            cannot be had.
+        InputError: the preset does not exist, an argument is missing or unknown, or the weights
+            are not available.
         ValueError: an argument is out of range; the message begins with its name.
 
     Example:
@@ -83,5 +83,5 @@ def preset_files() -> Mapping[str, Path]:
 
 
 def composed(value: object) -> bool:
-    """Whether Hydra takes the value from elsewhere: the class's own default applies here."""
+    """Whether Hydra would insert the value; the class's own default is used instead."""
     return isinstance(value, str) and value.startswith("${")

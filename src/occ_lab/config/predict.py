@@ -75,7 +75,7 @@ def report(cfg: DictConfig, predictor: Predictor, found: Predicted, images: int)
         for line in drift_lines(found.drift, decided, cfg.drift.alarm):
             console.print(line)
         console.print(
-            "Look at some of these images. If they are defective, nothing needs to be done. If "
+            "Look at some of these images. If they are anomalous, nothing needs to be done. If "
             "they are normal, the camera, the light or the parts have changed: calibrate again on "
             f"normal images like them, which keeps the model: {again}"
         )

@@ -1,6 +1,6 @@
-"""Benchmarks, and data modules over them: which images a task has, and how they are read.
+"""Benchmarks and the data modules over them: which images a task has, and how they are read.
 
-The data modules are imported when they are used, since they import torch, which takes seconds.
+The data modules are imported on first use, because they import torch, which takes seconds.
 """
 
 from __future__ import annotations

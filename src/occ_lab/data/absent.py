@@ -1,4 +1,4 @@
-"""Why a path holds no images."""
+"""Reasons why a path contains no images."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 from occ_lab.data.files import image_suffixes, skipped_line
 
-IN_WORDS = (".png", ".jpg", ".tif", ".bmp", ".webp")  # of all suffixes, those that most images have
+IN_WORDS = (".png", ".jpg", ".tif", ".bmp", ".webp")  # the most common image suffixes
 
 
 def no_images(path: Path, skipped: Sequence[Path] = ()) -> str:
-    """Why there are no images in what should be a folder of them, in one line.
+    """The reason, in one line, why a path that should be a folder of images contains none.
 
     Args:
-        path: the folder, which may be no folder or absent.
-        skipped: the files in it, of which none is read as an image.
+        path: the path; it may not exist, or be a file.
+        skipped: the files in it, none of which is read as an image.
 
     Example:
         >>> no_images(Path("/nowhere"))

@@ -1,4 +1,4 @@
-"""Images in whatever form a program has them, as arrays."""
+"""Images in any form that a program may hold them in, converted to arrays."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ AnyImage: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 
 
 def as_images(images: AnyImage | Iterable[AnyImage]) -> Iterable[AnyImage]:
-    """One image or many as an iterable of images.
+    """Wrap one image, or pass on many, as an iterable of images.
 
     Args:
         images: a path, PIL image, array or tensor; a batch of arrays or tensors with the images
-            along the first of four axes; or any iterable of images, generators and
-            ``Path.glob(...)`` among them.
+            along the first of four axes; or any iterable of images, including generators and
+            ``Path.glob(...)``.
 
     Raises:
-        ValueError: a batch without images.
+        ValueError: the batch is empty.
 
     Example:
         >>> len(list(as_images(np.zeros((2, 8, 8, 3), np.uint8))))
@@ -41,17 +41,17 @@ def as_images(images: AnyImage | Iterable[AnyImage]) -> Iterable[AnyImage]:
 
 
 def as_rgb(image: AnyImage, range: Range | None = None) -> np.ndarray:
-    """Any image as uint8 ``[h, w, 3]``.
+    """Convert any image to uint8 ``[h, w, 3]``.
 
     Args:
-        image: the path of a file, a PIL image, an array ``[h, w]`` or ``[h, w, 3]`` or a tensor
-            ``[3, h, w]`` of uint8, of floats in 0..1, or of larger integers.
-        range: the stored values of files and of larger integers that become 0 and 255; None refuses
-            those of more than 8 bits.
+        image: the path of a file, a PIL image, an array ``[h, w]`` or ``[h, w, 3]``, or a tensor
+            ``[3, h, w]``. Values are uint8, floats in 0..1, or larger integers.
+        range: the stored values that become 0 and 255 in files of more than 8 bits and in larger
+            integers; with None such images are refused.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: an array or tensor is no image, or a range is needed.
+        ValueError: an array or tensor is not an image, or a range is needed.
 
     Example:
         >>> as_rgb(np.zeros((8, 6), np.uint8)).shape
@@ -81,6 +81,6 @@ def as_rgb(image: AnyImage, range: Range | None = None) -> np.ndarray:
 
 
 def describe(image: Any) -> str:
-    """Type and shape of what should have been an image."""
+    """The type and shape of an object, for an error message."""
     shape = list(getattr(image, "shape", ()))
     return f"{type(image).__name__} {getattr(image, 'dtype', '')} {shape}"

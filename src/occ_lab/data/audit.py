@@ -1,4 +1,4 @@
-"""Checks of a whole benchmark: counts, files, masks, and test images that are training images."""
+"""Checks of a whole benchmark: counts, files, masks, and test images among the training images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def counts(split: Split) -> Counts:
 
 
 def problems(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
-    """Every problem of the data as a line that begins with the path, as it is found.
+    """Every problem of the data, as a line that begins with the path; yielded when it is found.
 
     Args:
         benchmark: reads the images and knows the published counts.
@@ -43,7 +43,7 @@ def problems(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
                 )
     seen: set[tuple[Path, int | None]] = set()
     for split in shown(splits.values(), "files and masks"):
-        # Tasks made of classes share their images; each is checked once.
+        # Tasks made of classes share their images, and each image is checked once.
         new = Split(*([item for item in part if item.key not in seen] for part in halves(split)))
         seen |= {item.key for part in halves(new) for item in part}
         yield from file_problems(new)
@@ -65,7 +65,7 @@ def halves(split: Split) -> tuple[list[Item], list[Item]]:
 
 
 def black_masks(split: Split) -> Iterator[str]:
-    """Masks that mark no pixel; `file_problems` reports those that cannot be read."""
+    """Masks that mark no pixel. `file_problems` reports the unreadable ones."""
     for item in split.test:
         if item.mask is not None:
             try:
@@ -76,7 +76,7 @@ def black_masks(split: Split) -> Iterator[str]:
 
 
 def duplicates(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
-    """Test images with the content of a training image, and packed images that cannot be read."""
+    """Test images that equal a training image, and packed images that cannot be read."""
     trained = {item.key: item for split in splits.values() for item in split.train}
     tested = {item.key: item for split in splits.values() for item in split.test}
 

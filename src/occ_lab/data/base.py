@@ -1,6 +1,6 @@
-"""The contract of a benchmark: its one-class tasks and the images of each.
+"""The contract of a benchmark: its one-class tasks and the images of each task.
 
-Nothing here imports torch, so that a missing dataset is reported at once.
+This module does not import torch, so that a missing dataset is reported at once.
 """
 
 from __future__ import annotations
@@ -29,61 +29,62 @@ if TYPE_CHECKING:
 
 Kind = Literal["structured", "semantic"]
 Crop = int | Literal["whole"]
-LARGEST_SIDE = 10_000  # pixels of what a network gets, so that a wrong size ends in a message
-MULTIPLE = 16  # of the sides of a frame in pixels: the stride of the coarsest usual level
-WORD = re.compile(r"(?<=[a-z])(?=[A-Z]{2}|[A-Z][a-z])")  # where the next word of a name begins
+LARGEST_SIDE = 10_000  # pixels of a network's input, so that a typing error ends in a message
+MULTIPLE = 16  # pixels; the sides of a frame are multiples of the stride of the coarsest level
+WORD = re.compile(r"(?<=[a-z])(?=[A-Z]{2}|[A-Z][a-z])")  # where a new word of a class name begins
 
 
 def check_size(resize: int, crop: Crop) -> None:
-    """Raise a ``ValueError`` unless ``1 <= crop <= resize <= 10,000`` pixels, or crop is whole."""
+    """Raise a ``ValueError`` unless ``1 <= crop <= resize <= 10,000`` or crop is ``whole``."""
     check_number("resize", resize, at_least=1, at_most=LARGEST_SIDE, integer=True)
     if crop != "whole" and (isinstance(crop, str) or not 1 <= crop <= resize):
         raise ValueError(f"crop must be whole, or between 1 and resize={resize}, got {crop}")
 
 
 class Benchmark(ABC):
-    """A dataset seen as a set of one-class tasks.
+    """A dataset as a set of one-class tasks.
 
     A subclass implements `available`, which names the tasks found under ``root``, and
-    `published_split`, which lists the images of one of them. All else has defaults, which class
-    attributes may replace.
+    `published_split`, which lists the images of one task. Everything else has defaults, which
+    class attributes can replace.
 
     Args:
-        name: what the benchmark is called in results; by default the name of the class in small
-            letters, such as ``magnetic_tile`` for ``MagneticTile``.
+        name: the name of the benchmark in results; by default the name of the class in lower case,
+            such as ``magnetic_tile`` for ``MagneticTile``.
         root: the folder that holds the data; by default ``home``.
         category: the name of a task, a list of names, or ``all``.
-        kind: ``structured`` (local defects, scored by patch) or ``semantic`` (another class,
-            scored by image).
-        resize: images are resized to this many pixels a side; with ``crop="whole"``, their longer
-            side is.
-        crop: then cropped at the centre to this many pixels a side; or ``whole``: nothing is cut
-            off and the aspect ratio is kept, see `preprocessing`.
-        rotate: images are rotated at random by up to this many degrees, in 0..180.
-        random_crop: they are cropped at random instead of at the centre.
-        tile: images are not resized, but seen in tiles of this many pixels a side, a multiple of
-            16, see `occ_lab.data.tiling.Tiles`; ``auto`` takes 256 where whole images would be
-            reduced more than four times, and else none; None takes none.
-        overlap: pixels that neighbouring tiles share; None is an eighth of a tile.
-        test_seed: seed of the rotation and crop of each test image; None leaves test images as
-            they are. Those of training images are drawn again each epoch.
-        range: the lowest and the highest stored value of images of more than 8 bits, which become
-            0 and 255; None learns them from the training images, see `value_range`.
-        train_limit: how many of a task's training images are used; None uses all of them.
-        contamination: fraction of the training images that is replaced by anomalous images, which
-            are removed from the test set; in 0..0.99.
-        sample_seed: seed of the choice of both.
+        kind: ``structured`` (local defects, scored by patch) or ``semantic`` (images of another
+            class, scored by image).
+        resize: the height and width in pixels that images are resized to; with ``crop="whole"``,
+            the length of their longer side.
+        crop: the height and width in pixels of the centre crop after resizing; or ``whole``, which
+            cuts nothing off and keeps the aspect ratio, see `preprocessing`.
+        rotate: the largest angle in degrees of a random rotation, in 0..180.
+        random_crop: whether images are cropped at a random position instead of at the centre.
+        tile: the side in pixels of square tiles, a multiple of 16. Images are then not resized but
+            cut into tiles, see `occ_lab.data.tiling.Tiles`. ``auto`` uses tiles of 256 pixels if
+            whole images would be reduced more than four times, and otherwise no tiles; None uses
+            no tiles.
+        overlap: the number of pixels that neighbouring tiles share; None is an eighth of a tile.
+        test_seed: the seed of the rotation and crop of each test image; None leaves test images
+            unchanged. The rotation and crop of training images are drawn again in each epoch.
+        range: the lowest and the highest stored value of images of more than 8 bits; they become 0
+            and 255. None takes them from the training images, see `value_range`.
+        train_limit: the number of training images of a task that are used; None uses all of them.
+        contamination: the fraction of the training images that is replaced by anomalous images,
+            which are removed from the test set; in 0..0.99.
+        sample_seed: the seed of the choice of images for ``train_limit`` and ``contamination``.
 
     Attributes:
-        kind: the default of ``kind`` if set on the class; likewise ``resize`` and ``crop``.
-        home: the default of ``root``; empty stands for ``data/`` and the name.
-        layout: the files that are looked for, for people to read where the data is absent.
-        source: where the data can be had, for people.
-        licence: of the data, for people.
-        size: of the download, for people.
-        task_count: how many tasks there are, for people.
-        published: the counts of every task, where they are fixed.
-        multiple: the sides of the frame of whole images are multiples of this many pixels.
+        kind: set on a class, the default of the argument ``kind``; likewise ``resize``, ``crop``.
+        home: the default of ``root``; if empty, ``data/`` followed by the name.
+        layout: the files that are looked for; shown to the user if the data is missing.
+        source: where to get the data; shown to the user.
+        licence: the licence of the data; shown to the user.
+        size: the size of the download; shown to the user.
+        task_count: the number of tasks; shown to the user.
+        published: the published counts of every task, if they are fixed.
+        multiple: the sides of the frame of whole images are multiples of this number of pixels.
 
     Example:
         >>> class Bolts(Benchmark):
@@ -135,7 +136,7 @@ class Benchmark(ABC):
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind must be structured or semantic, got {kind!r}")
         check_size(self.resize, self.crop)
-        # A digit, as MNIST's classes are, comes as a number from the command line.
+        # On a command line, a digit (such as a class of MNIST) arrives as a number.
         names = [category] if isinstance(category, str | int) else list(category)
         if not names or "" in names:
             raise ValueError("category is empty: give a name, a list of names, or all")
@@ -170,13 +171,13 @@ class Benchmark(ABC):
 
     @property
     def own(self) -> bool:
-        """Whether the images are the user's own, and not those of a published benchmark."""
+        """Whether the images are the user's own rather than those of a published benchmark."""
         return self.licence == Benchmark.licence
 
     def _check_tiles(self, tile: int | Literal["auto"], random: bool) -> None:
-        """Raise a ``ValueError`` unless images can be seen in such tiles."""
+        """Raise a ``ValueError`` unless images can be cut into such tiles."""
         if tile != "auto":
-            self._tiled(tile)  # which checks the numbers
+            self._tiled(tile)  # checks the numbers
         if self.kind != "structured":
             raise ValueError(f"tile must be null with kind={self.kind}, which scores whole images")
         if random:
@@ -197,7 +198,7 @@ class Benchmark(ABC):
         """The images of ``task`` after ``train_limit`` and ``contamination``.
 
         Raises:
-            InputError: these ask for more images than there are.
+            InputError: more images are requested than there are.
         """
         split = self.published_split(task)
         if self.train_limit is not None:
@@ -207,12 +208,12 @@ class Benchmark(ABC):
         return split
 
     def expected(self, task: str) -> Counts | None:
-        """The published counts of a task; None where there are none."""
+        """The published counts of a task; None if there are none."""
         return self.published.get(task)
 
     @abstractmethod
     def available(self) -> list[str]:
-        """Names of the tasks found under ``root``, sorted; empty where the data is absent."""
+        """Names of the tasks found under ``root``, sorted; empty if the data is missing."""
 
     @abstractmethod
     def published_split(self, task: str) -> Split:
@@ -221,9 +222,9 @@ class Benchmark(ABC):
     def preprocessing(self, task: str) -> Frame:
         """How the images of a task are brought to one size.
 
-        With ``crop="whole"`` the frame follows from the sizes of the training images: those of the
-        most usual shape fill it, and others are padded, see `WholeImage`. What becomes of values of
-        more than 8 bits belongs to it, see `value_range`.
+        With ``crop="whole"`` the frame follows from the sizes of the training images: images of the
+        most common shape fill it, and others are padded, see `WholeImage`. The frame also holds the
+        range of values that becomes 8 bits, see `value_range`.
         """
         from occ_lab.data.tiling import chosen_tile
         from occ_lab.data.transforms import Preprocessing, WholeImage
@@ -242,19 +243,19 @@ class Benchmark(ABC):
         return replace(frame, range=self.value_range(task))
 
     def frame_items(self, task: str) -> Sequence[Item]:
-        """The images whose sizes decide the frame of a task: those it is trained on."""
+        """The images whose sizes determine the frame of a task: its training images."""
         return self.split(task).train
 
     def frame_sizes(self, task: str) -> list[tuple[int, int]]:
-        """Height and width of these images, as far as they can be read."""
+        """Height and width of these images; unreadable ones are left out."""
         sizes = []
         for item in self.frame_items(task):
-            with suppress(OSError):  # a check of all files names those that cannot be read
+            with suppress(OSError):  # the check of all files reports those that cannot be read
                 sizes.append(self.image_size(item))
         return sizes
 
     def image_size(self, item: Item) -> tuple[int, int]:
-        """Height and width of an image, of which no more is read than needed.
+        """Height and width of an image; reads only its header if possible.
 
         Raises:
             OSError: it cannot be read.
@@ -272,42 +273,42 @@ class Benchmark(ABC):
     def read(self, item: Item) -> np.ndarray:
         """The pixels of an image, uint8 RGB ``[h, w, 3]``.
 
-        If its values have more than 8 bits, they are returned as stored, ``[h, w]`` or
-        ``[h, w, 3]`` of another type of number; `value_range` says how they become 8 bits.
+        Values of more than 8 bits are returned as stored, ``[h, w]`` or ``[h, w, 3]`` of another
+        dtype; `value_range` says how they are converted to 8 bits.
 
         Raises:
             OSError: it cannot be read.
         """
-        from occ_lab.data.images import read_pixels  # with its libraries, only when one is read
+        from occ_lab.data.images import read_pixels  # imported late, with its libraries
 
         return read_pixels(item.path)
 
     def value_range(self, task: str) -> Range | None:
-        """The stored values of images of more than 8 bits that become 0 and 255.
+        """The stored values that become 0 and 255, for images of more than 8 bits.
 
-        They are given as ``range``, or else those of the training images, see
-        `occ_lab.data.value_range.range_of`; None if these have 8 bits, which stay as they are.
+        They are the argument ``range`` or, by default, the range of the training images, see
+        `occ_lab.data.value_range.range_of`. None if these have 8 bits, which stay unchanged.
         """
         from occ_lab.data.deep import learned_range
 
         return learned_range(self.frame_items(task)) if self.range is None else self.range
 
     def skipped(self, task: str) -> list[Path]:
-        """The files beside the images of a task that are not read as images."""
+        """The files in the folders of a task that are not read as images."""
         split = self.split(task)
         files = [item.path for item in (*split.train, *split.test) if item.index is None]
         folders = sorted({path.parent for path in files if path.parent.is_dir()})
         return [path for folder in folders for path in listed(folder).skipped]
 
     def notes(self, task: str) -> list[str]:
-        """Further lines about the files of a task that are worth knowing."""
+        """Further notes for the user about the files of a task, one a line."""
         return []
 
     def tasks(self) -> list[str]:
-        """Names of the tasks that ``category`` selects, each of them present.
+        """Names of the tasks that ``category`` selects; all of them are present.
 
         Raises:
-            InputError: no data under ``root``, or an unknown category.
+            InputError: there is no data under ``root``, or a category is unknown.
         """
         available = self.available()
         if not available:

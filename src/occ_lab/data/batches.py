@@ -1,4 +1,4 @@
-"""Batches in whatever form a loader gives them."""
+"""Batches in any form that a loader may return."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ AnyBatch: TypeAlias = Batch | Sequence[Tensor] | Tensor
 
 
 def as_batch(batch: AnyBatch) -> Batch:
-    """A batch of any of the accepted forms as a dictionary.
+    """Convert a batch of any accepted form to a dictionary.
 
     Raises:
-        InputError: it is none of them.
+        InputError: it has none of these forms.
 
     Example:
         >>> import torch
@@ -37,5 +37,5 @@ def as_batch(batch: AnyBatch) -> Batch:
 
 
 def batch_size_of(batch: Batch) -> int:
-    """How many images a batch has."""
+    """The number of images in a batch."""
     return len(batch["levels"][0] if "levels" in batch else batch["image"])

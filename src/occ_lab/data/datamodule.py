@@ -28,37 +28,37 @@ Loader = DataLoader[dict[str, Any]]
 
 
 class AnomalyDataModule(LightningDataModule):
-    """Loaders over one task of a benchmark: batches of normal images to train on, then the test.
+    """The data loaders of one task: batches of normal training images, and the test images.
 
     A batch holds ``image`` (float32 ``[B, 3, h, w]`` in 0..1), ``label`` (int ``[B]``: 0 normal,
-    1 anomalous), ``index`` (int ``[B]``, in the dataset), ``path`` and, in tests of a task that
-    has masks, ``mask`` (bool ``[B, h, w]``). Where images of several shapes are kept whole, it also
-    holds ``box`` (int ``[B, 4]``): top, left, height and width of each image in h × w. Of images in
-    tiles a training batch holds tiles, and a test batch one image, see `TiledImages`.
+    1 anomalous), ``index`` (int ``[B]``, in the dataset), ``path`` and, for the test images of a
+    task with masks, ``mask`` (bool ``[B, h, w]``). If whole images of several shapes are used, it
+    also holds ``box`` (int ``[B, 4]``): the top, left, height and width of each image in h × w.
+    With tiles, a training batch holds tiles, and a test batch holds one image, see `TiledImages`.
 
-    The processes of a `lightning.Trainer` share the images. No test image is seen twice.
+    The processes of a `lightning.Trainer` share the images. Each test image is read exactly once.
 
     Args:
-        benchmark: where the images come from and how they are resized and cropped.
-        task: one of the benchmark's tasks; None is the one that its ``category`` selects.
-        batch_size: images in a training batch of a process.
-        eval_batch_size: images in a batch of any pass without gradients.
-        workers: processes that read images; 0 reads them in the main process.
-        validation: fraction of the normal training images that is held out for validation, at
-            least 0 and below 1. They are chosen by the benchmark's ``sample_seed``.
+        benchmark: provides the images and says how they are resized and cropped.
+        task: one of the benchmark's tasks; None is the task that its ``category`` selects.
+        batch_size: the number of images in a training batch of one process.
+        eval_batch_size: the number of images in a batch of any pass without gradients.
+        workers: the number of processes that read images; 0 reads them in the main process.
+        validation: the fraction of the normal training images that is held out for validation, at
+            least 0 and below 1. The benchmark's ``sample_seed`` decides which.
 
     Attributes:
-        preprocessing: how test images are brought to the size of a batch.
-        split: the images to train and to test on, those held out excepted.
+        preprocessing: brings test images to the size of a batch.
+        split: the training and test images, without the held-out ones.
         train_images: the training images as a dataset; likewise ``validation_images``,
             ``calibration_images`` and ``test_images``.
-        train_set: what the training batches are made of: ``train_images`` or their tiles, or a
-            dataset of the same length put in their place, such as one of cached features; likewise
-            ``validation_set``. Of ``calibration_set`` and ``test_set`` a sample is always an image,
-            see `TiledImages`.
+        train_set: the samples of the training batches: ``train_images``, their tiles, or a dataset
+            of the same length that replaces them, such as one of cached features; likewise
+            ``validation_set``. A sample of ``calibration_set`` and ``test_set`` is always an
+            image, see `TiledImages`.
 
     Raises:
-        InputError: the data is absent, or there are several tasks and none is named.
+        InputError: the data is missing, or there are several tasks and none is named.
         ValueError: a value is out of range.
 
     Example:
@@ -96,7 +96,7 @@ class AnomalyDataModule(LightningDataModule):
         self.validation = validation
         self._whole: Split = benchmark.split(self.task)
         self._checked = False
-        self._drawn: Drawn = (  # the rotation and crop of images that are not trained on
+        self._drawn: Drawn = (  # the rotation and crop of images that are not training images
             "once" if benchmark.random and benchmark.test_seed is not None else "never"
         )
         self.preprocessing: Frame = benchmark.preprocessing(self.task)
@@ -113,13 +113,13 @@ class AnomalyDataModule(LightningDataModule):
         return TaskImages(self.benchmark, items, masks, drawn, self.preprocessing)
 
     def set_aside(self, indices: Collection[int]) -> None:
-        """Keep some images out of training and validation, to calibrate on them.
+        """Keep some images out of training and validation, in order to calibrate on them.
 
-        They are preprocessed as test images are. A later call replaces an earlier one. Call it
-        before features take the place of images.
+        They are preprocessed like test images. A later call replaces an earlier one. Call this
+        method before cached features replace the images.
 
         Args:
-            indices: of these images in ``benchmark.split(task).train``.
+            indices: the indices of these images in ``benchmark.split(task).train``.
 
         Raises:
             InputError: no image would be left to train on.
@@ -149,7 +149,7 @@ class AnomalyDataModule(LightningDataModule):
 
     @property
     def processes(self) -> int:
-        """How many processes share the images: those of the trainer, or one without a trainer."""
+        """The number of processes that share the images: those of the trainer, or 1 without one."""
         return self.trainer.world_size if self.trainer else 1
 
     @property
@@ -159,21 +159,21 @@ class AnomalyDataModule(LightningDataModule):
 
     @property
     def equal(self) -> bool:
-        """Whether each process must have as many training images, as gradient steps require."""
+        """Whether each process needs the same number of training images, as gradient steps do."""
         module = self.trainer.lightning_module if self.trainer else None
         return module is None or module.automatic_optimization
 
     def prepare_data(self) -> None:
-        """Check every file before any work, see `check_split` and `notes`, which are logged.
+        """Check every file before any work, see `check_split`, and log the `notes`.
 
-        Another call does nothing.
+        A second call does nothing.
 
         Raises:
             InputError: some files cannot be used.
         """
         if not self._checked:
             check_split(self.task, self._whole)
-            said = self.benchmark.said  # by other data modules of the same run, such as folds
+            said = self.benchmark.said  # by other data modules of the same run, e.g. for folds
             for note in notes(self.benchmark, self.task, self._whole, self.preprocessing.range):
                 if (self.task, note) not in said:
                     said.add((self.task, note))
@@ -181,7 +181,7 @@ class AnomalyDataModule(LightningDataModule):
             self._checked = True
 
     def setup(self, stage: str) -> None:
-        """Check that every process has images.
+        """Check that every process gets images.
 
         Raises:
             InputError: there are fewer images than processes.
@@ -194,8 +194,8 @@ class AnomalyDataModule(LightningDataModule):
     def train_dataloader(self) -> Loader:
         """Shuffled batches of the training images, which the processes share.
 
-        A gradient step has ``batch_size`` images in all, or as near to that as the number of
-        processes allows.
+        All processes together have ``batch_size`` images in a gradient step, or as near to that
+        number as the number of processes allows.
         """
         if self.processes == 1:
             samples = self.train_set
@@ -215,16 +215,16 @@ class AnomalyDataModule(LightningDataModule):
         return self._loader(self.train_set, own, sampler)
 
     def resumable_dataloader(self, seed: int) -> Loader:
-        """Shuffled batches of one size, the same ones whenever an epoch is started again.
+        """Shuffled batches of equal size that are the same whenever an epoch is started again.
 
-        Lightning sets the epoch of the sampler, which together with ``seed`` decides the order. If
-        there are fewer images than a batch has, all are in one batch. The start of a pass draws
-        nothing from torch's global generator: Lightning starts the first one of a training,
-        resumed or not, at another time than those after it. (What worker processes draw of images
-        that are drawn at random each epoch does differ.)
+        Lightning sets the epoch of the sampler, which together with ``seed`` determines the order.
+        If there are fewer images than ``batch_size``, one batch holds all of them. The start of a
+        pass draws nothing from torch's global generator, because Lightning starts the first pass of
+        a training, resumed or not, at another time than the later ones. (Random rotations and crops
+        that worker processes draw in each epoch do differ.)
 
         Args:
-            seed: of the order of the images.
+            seed: the seed of the order of the images.
         """
         sampler: DistributedSampler[Any] = DistributedSampler(
             self.train_set, self.processes, self.rank, shuffle=True, seed=seed
@@ -234,17 +234,17 @@ class AnomalyDataModule(LightningDataModule):
         return self._loader(self.train_set, size, sampler, drop_last=True, generator=generator)
 
     def val_dataloader(self) -> Loader | list[Loader]:
-        """The held-out normal images in order, which the processes share; an empty list if none."""
+        """The held-out normal images in order, shared by the processes; an empty list if none."""
         if not len(self.validation_images):
             return []
         return self._quiet_loader(self.validation_set, self._share(sized(self.validation_set)))
 
     def test_dataloader(self) -> Loader:
-        """The test images in order, which the processes share."""
+        """The test images in order, shared by the processes."""
         return self._quiet_loader(self.test_set, self._share(len(self.test_images)))
 
     def predict_dataloader(self) -> Loader:
-        """The same as `test_dataloader`."""
+        """The same loader as `test_dataloader`."""
         return self.test_dataloader()
 
     def setup_dataloader(self) -> Loader:
@@ -253,7 +253,7 @@ class AnomalyDataModule(LightningDataModule):
         return self._loader(self.train_set, self.eval_batch_size, sampler)
 
     def calibration_dataloader(self) -> Loader:
-        """One pass over all images that were set aside, in order, in every process."""
+        """One pass over all images that are set aside, in order, in every process."""
         return self._quiet_loader(self.calibration_set, EveryNth(len(self.calibration_images)))
 
     def _share(self, count: int) -> EveryNth:
@@ -262,7 +262,7 @@ class AnomalyDataModule(LightningDataModule):
     def _quiet_loader(self, images: Dataset[Any], sampler: EveryNth) -> Loader:
         """Batches in order; a pass draws nothing from torch's global generator.
 
-        Otherwise the training batches would depend on whether other images are looked at.
+        Otherwise the training batches would depend on whether other images are read.
         """
         return self._loader(images, self.eval_batch_size, sampler, generator=torch.Generator())
 
@@ -289,7 +289,7 @@ class AnomalyDataModule(LightningDataModule):
 
 
 def sized(samples: Dataset[Any]) -> int:
-    """How many samples a dataset has."""
+    """The number of samples of a dataset."""
     return len(samples)  # type: ignore[arg-type]  # all of ours have a length
 
 
@@ -297,7 +297,7 @@ def only_task(benchmark: Benchmark) -> str:
     """The task that the benchmark's ``category`` selects.
 
     Raises:
-        InputError: the data is absent, or ``category`` selects several tasks.
+        InputError: the data is missing, or ``category`` selects several tasks.
     """
     tasks = benchmark.tasks()
     if len(tasks) > 1:
@@ -310,12 +310,13 @@ def only_task(benchmark: Benchmark) -> str:
 
 
 def held_out(items: list[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
-    """Images to train on, and a random fraction to validate on, normal ones; both in order.
+    """Split images into those to train on and a random fraction of normal ones to validate on.
 
     Args:
-        items: the images to choose from.
-        fraction: of all images, rounded to whole ones; unless it is 0, one is held out at least.
-        seed: of the choice.
+        items: the images to choose from; both parts keep their order.
+        fraction: the fraction of all images to hold out, rounded to whole images; at least one
+            image is held out unless it is 0.
+        seed: the seed of the choice.
 
     Raises:
         InputError: no normal image would be left to train on.

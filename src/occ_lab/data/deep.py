@@ -17,9 +17,9 @@ from occ_lab.utils.errors import ImageError
 
 
 def deep_files(items: Iterable[Item]) -> Iterator[Path]:
-    """Those of the image files whose values have more than 8 bits, by their headers.
+    """The image files whose values have more than 8 bits, according to their headers.
 
-    Files that hold many images are left out, and those that cannot be read.
+    Files that hold many images and files that cannot be read are left out.
     """
     for item in items:
         if item.index is None:
@@ -31,7 +31,7 @@ def deep_files(items: Iterable[Item]) -> Iterator[Path]:
 def learned_range(items: Iterable[Item]) -> Range | None:
     """The range of the stored values of all images, see `range_of`; None if they have 8 bits.
 
-    Files that cannot be read are left out; `check_split` names them.
+    Files that cannot be read are left out; `check_split` reports them.
     """
     with ThreadPoolExecutor() as pool:
         found = [each for each in pool.map(known, deep_files(items)) if each is not None]
@@ -46,7 +46,7 @@ def known(path: Path) -> Extremes | None:
 
 
 def extremes(path: Path) -> Extremes:
-    """The extreme values of an image file; one that has not changed is not read again.
+    """The extreme values of an image file; an unchanged file is not read again.
 
     Raises:
         ImageError: it cannot be read, or some values are not finite.
@@ -60,7 +60,7 @@ def extremes(path: Path) -> Extremes:
 
 @lru_cache(maxsize=2**17)
 def known_extremes(path: Path, length: int, changed: int) -> Extremes:
-    """As `extremes`, of the content that a file has at a time."""
+    """As `extremes`; length and time of change identify the content of the file in the cache."""
     found = extremes_of(read_pixels(path))
     if not np.isfinite(found[:2]).all():
         raise ImageError(f"{path}: unreadable (some values are not finite)")

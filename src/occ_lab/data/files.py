@@ -1,4 +1,4 @@
-"""Which files of a folder are images."""
+"""Which files in a folder are images."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from occ_lab.utils.errors import InputError
 
-# Formats that Pillow knows by suffix, but does not read as a picture by itself: pages, drawings,
-# films and containers of other data.
+# Formats that Pillow recognises by their suffix but does not read as a single picture: pages,
+# drawings, films and containers of other data.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
-# Folders of the system or of a file server, beside those whose names begin with a dot.
+# Folders of the system or of a file server, in addition to names that begin with a dot.
 SYSTEM_FOLDERS = {
     *("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"),
     *("lost+found", "__pycache__"),
@@ -25,7 +25,7 @@ SYSTEM_FILES = {"desktop.ini", "thumbs.db"}
 HEIC = {".heic", ".heif", ".hif"}
 SHOWN = 3
 
-Identity = tuple[int, int]  # device and inode: two paths of one file or folder have the same
+Identity = tuple[int, int]  # device and inode, equal for all paths of one file or folder
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Found:
     """The files below a folder.
 
     Attributes:
-        images: those that are read as images.
-        skipped: the others, such as texts, films, and what is no regular file.
+        images: the files that are read as images.
+        skipped: the other files, such as texts and films, and anything that is not a regular file.
     """
 
     images: list[Path]
@@ -43,9 +43,9 @@ class Found:
 
 @lru_cache(maxsize=1)
 def image_suffixes() -> frozenset[str]:
-    """The suffixes of image files in small letters: all that Pillow reads, and HEIC if it can.
+    """The suffixes of image files in lower case: all that Pillow reads, and HEIC if supported.
 
-    HEIC files need the package ``pillow-heif``.
+    Reading HEIC files needs the package ``pillow-heif``.
 
     Example:
         >>> {".png", ".jpg", ".tif", ".webp", ".bmp"} <= image_suffixes()
@@ -86,13 +86,14 @@ def images_below(folder: Path) -> list[Path]:
 def files_below(folder: Path, leave_out: Collection[Path] = ()) -> Found:
     """The files in a folder and its subfolders, folder by folder in the order of their paths.
 
-    What is hidden is left out: names that begin with a dot, and folders that a system keeps for
-    itself. Symbolic links are followed. A folder to which several paths lead is entered once, so
-    that a link to a folder above does no harm, and a link to a file that is there itself adds none.
+    Hidden files and folders are left out: names that begin with a dot, and folders that a system
+    uses internally. Symbolic links are followed. A folder that several paths lead to is entered
+    once, so a link to a parent folder does no harm. A link to a file that is found itself adds
+    nothing.
 
     Args:
         folder: where to look.
-        leave_out: folders and files that do not count, whatever path leads to them.
+        leave_out: folders and files to leave out, whatever path leads to them.
 
     Raises:
         InputError: a folder cannot be listed.
@@ -117,9 +118,9 @@ def files_below(folder: Path, leave_out: Collection[Path] = ()) -> Found:
 
 
 def counts(path: Path, linked: bool, here: set[Identity | None], out: Collection[Identity]) -> bool:
-    """Whether a file is another one than those that are here or left out; adds a link to these."""
+    """Whether a file is neither found already nor left out; a link is added to the found ones."""
     own = identity(path)
-    if own is None:  # a broken link: an image that is missing
+    if own is None:  # a broken link counts as a missing image
         return True
     if not linked:
         return own not in out
@@ -130,14 +131,14 @@ def counts(path: Path, linked: bool, here: set[Identity | None], out: Collection
 
 @dataclass(frozen=True)
 class Listed:
-    """What is directly in a folder, each part sorted by name, without what is hidden.
+    """The direct content of a folder, without hidden names; each part is sorted by name.
 
     Attributes:
         folder: the folder.
-        images: image files; a broken link is one, which is missing.
-        skipped: the other files, and what is no regular file, such as a named pipe.
+        images: the image files, including broken links, which count as missing images.
+        skipped: the other files, and anything that is not a regular file, such as a named pipe.
         folders: the subfolders.
-        linked: those of the images and the folders that are links.
+        linked: the images and folders that are symbolic links.
     """
 
     folder: Path
@@ -148,7 +149,7 @@ class Listed:
 
 
 def listed(folder: Path) -> Listed:
-    """What is directly in a folder.
+    """List the direct content of a folder.
 
     Raises:
         InputError: it cannot be listed.
@@ -180,11 +181,11 @@ def listed(folder: Path) -> Listed:
 
 
 def folders_below(top: Path, entered: Collection[Identity] = ()) -> Iterator[Listed]:
-    """A folder and those below, each once; links come last, so that real paths are preferred.
+    """A folder and all folders below it, each once; links come last, so real paths are preferred.
 
     Args:
         top: where to look.
-        entered: folders that are not entered.
+        entered: folders to skip.
     """
     seen = set(entered)
     waiting: list[Path] = [top]
@@ -202,11 +203,12 @@ def folders_below(top: Path, entered: Collection[Identity] = ()) -> Iterator[Lis
 
 
 def matching(top: Path, parts: Sequence[str]) -> Iterator[Path]:
-    """The images below a folder that a pattern names, in the order of their paths.
+    """The images below a folder that match a pattern, in the order of their paths.
 
     Args:
         top: the folder.
-        parts: of the pattern, such as ``("**", "*.png")``; ``**`` is any number of folders.
+        parts: the parts of the pattern, such as ``("**", "*.png")``; ``**`` matches any number of
+            folders.
     """
     part, rest = parts[0], parts[1:]
     if part == "**":
@@ -221,9 +223,9 @@ def matching(top: Path, parts: Sequence[str]) -> Iterator[Path]:
 
 
 def matching_images(pattern: Path) -> list[Path]:
-    """The images that a pattern such as ``parts/**/*.png`` names, sorted.
+    """The images that match a pattern such as ``parts/**/*.png``, sorted.
 
-    Links and hidden names are treated as by `files_below`.
+    Links and hidden names are treated as in `files_below`.
     """
     parts = pattern.parts
     fixed = next((at for at, part in enumerate(parts) if re.search(r"[*?[]", part)), len(parts) - 1)
@@ -231,7 +233,7 @@ def matching_images(pattern: Path) -> list[Path]:
 
 
 def identity(path: Path) -> Identity | None:
-    """What all paths of one file or folder have in common; None where there is nothing."""
+    """A value that all paths of one file or folder share; None if the path does not exist."""
     try:
         status = path.stat()
     except OSError:

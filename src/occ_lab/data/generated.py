@@ -1,4 +1,4 @@
-"""Generated images for checks and measurements that need no data."""
+"""Generated images for checks and measurements that do not need real data."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def made_image(
     """Smooth shapes and fine grain, uint8 ``[height, width, 3]``.
 
     Args:
-        seed: of the random numbers, or their generator.
-        height: in pixels.
-        width: in pixels.
-        cells: shapes along a side.
-        levels: the lowest grey level of the shapes, and one above the highest, in 0..256.
-        grain: standard deviation of the grain in grey levels.
+        seed: the seed of the random numbers, or their generator.
+        height: the height in pixels.
+        width: the width in pixels.
+        cells: the number of shapes along a side.
+        levels: the lowest grey level of the shapes, and the highest plus one, in 0..256.
+        grain: the standard deviation of the grain in grey levels.
 
     Example:
         >>> made_image(0, height=32, width=48).shape

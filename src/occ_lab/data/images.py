@@ -16,25 +16,25 @@ from occ_lab.data.value_range import Range, eight_bits, extremes_of, range_of
 from occ_lab.utils.errors import ImageError
 
 ORIENTATION = ExifTags.Base.Orientation
-TIFF_SIZE = (256, 257)  # the tags of width and height
-TIFF_BITS = 258  # the tag of the bits of each colour
-TIFF_FORMAT = 339  # the tag of the kind of number
+TIFF_SIZE = (256, 257)  # the tags for width and height
+TIFF_BITS = 258  # the tag for the number of bits of each colour
+TIFF_FORMAT = 339  # the tag for the number format
 UNSIGNED, SIGNED = 1, 2
-WIDE = {"PNG", "TIFF", "JPEG2000"}  # with 16 bits a colour, which Pillow reduces to 8
-# Whose values are not those that were saved.
+WIDE = {"PNG", "TIFF", "JPEG2000"}  # formats with 16 bits a colour, which Pillow reduces to 8
+# Formats whose decoded values may differ from the values that were saved.
 LOSSY = {"JPEG", "MPO", "AVIF", "HEIF"}
-LATE = 2**17  # bytes at the end of a PNG in which EXIF is looked for
+LATE = 2**17  # bytes at the end of a PNG that are searched for EXIF data
 
 
 class Header(NamedTuple):
-    """What an image file says of itself.
+    """The information in the header of an image file.
 
     Attributes:
-        height: in pixels, as the image is shown.
+        height: the height in pixels of the image as displayed.
         width: likewise.
-        format: as Pillow calls it.
+        format: the format, as Pillow names it.
         deep: whether its values have more than 8 bits.
-        pages: how many pages, frames or layers it has; the first one is read.
+        pages: the number of pages, frames or layers; the first one is read.
     """
 
     height: int
@@ -45,16 +45,16 @@ class Header(NamedTuple):
 
 
 def read_image(path: Path, range: Range | None = None) -> np.ndarray:
-    """An image file as 8-bit RGB, as it is shown.
+    """Read an image file as 8-bit RGB, oriented for display.
 
     Grey and palette images become RGB, an alpha channel is dropped, and the orientation that a
-    camera has noted is applied. Of several pages or frames the first one is read.
+    camera has stored is applied. If there are several pages or frames, the first one is read.
 
     Args:
         path: the file.
-        range: the stored values that become 0 and 255 where they have more than 8 bits; None takes
-            them from this image, see `occ_lab.data.value_range.range_of`. Images that are to be
-            compared must have one range.
+        range: the stored values that become 0 and 255 if the values have more than 8 bits. None
+            takes them from this image, see `occ_lab.data.value_range.range_of`; images that are to
+            be compared need a common range.
 
     Returns:
         uint8 ``[h, w, 3]``.
@@ -69,11 +69,11 @@ def read_image(path: Path, range: Range | None = None) -> np.ndarray:
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """An image file as it is shown, with the values that are stored.
+    """Read an image file, oriented for display, with the values as stored.
 
     Returns:
-        uint8 ``[h, w, 3]``, RGB; or, where the values have more than 8 bits, ``[h, w]`` or
-        ``[h, w, 3]`` of another type of number.
+        uint8 ``[h, w, 3]``, RGB; if the values have more than 8 bits, ``[h, w]`` or ``[h, w, 3]``
+        of another dtype.
 
     Raises:
         ImageError: the file is missing, truncated, too large or not an image.
@@ -86,10 +86,10 @@ def read_pixels(path: Path) -> np.ndarray:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask file: pixels with any stored value but zero are anomalous.
+    """Read a mask file: pixels with any non-zero stored value are anomalous.
 
-    In JPEG and other lossy files, these are the pixels above half of the highest value. The alpha
-    channel is the mask if the colours alone mark everything or nothing.
+    In JPEG and other lossy formats, these are the pixels above half of the highest value. The alpha
+    channel is used as the mask if the colours alone mark everything or nothing.
 
     Returns:
         bool ``[h, w]``.
@@ -129,7 +129,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def header(path: Path) -> Header:
-    """What an image file says of itself; a file that has not changed is not opened again.
+    """The header of an image file; an unchanged file is not opened again.
 
     Raises:
         ImageError: the file is missing, too large or not an image.
@@ -143,7 +143,7 @@ def header(path: Path) -> Header:
 
 @lru_cache(maxsize=2**17)
 def known_header(path: Path, length: int, changed: int) -> Header:
-    """As `header`, of the content that a file has at a time."""
+    """As `header`; length and time of change identify the content of the file in the cache."""
     with opened(path) as file:
         if isinstance(file, np.ndarray):
             height, width = file.shape[:2]
@@ -151,7 +151,7 @@ def known_header(path: Path, length: int, changed: int) -> Header:
         deep = numbers(file) or wide(file)
         turned = (header_orientation(path, file) or 1) >= 5
         tags: Any = getattr(file, "tag_v2", {})
-        # Whether Pillow gives the size of a TIFF as stored or as shown depends on its version.
+        # It depends on Pillow's version whether it returns the stored or the displayed size.
         width, height = (
             tags.get(tag, side) for tag, side in zip(TIFF_SIZE, file.size, strict=True)
         )
@@ -160,23 +160,23 @@ def known_header(path: Path, length: int, changed: int) -> Header:
 
 
 def page_count(file: Image.Image) -> int:
-    """How many pages, frames or layers an image has, as far as they can be counted."""
-    if file.format == "MPO":  # the further pictures are previews, or what makes it brighter
+    """The number of pages, frames or layers of an image, as far as they can be counted."""
+    if file.format == "MPO":  # the additional pictures are previews or gain maps
         return 1
     try:
         return int(getattr(file, "n_frames", None) or 1)
-    except Exception:  # the first one may be sound
+    except Exception:  # the first page may be intact
         return 1
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image | np.ndarray]:
-    """An image file, opened by Pillow, or the values of a TIFF that Pillow does not know.
+    """Open an image file with Pillow; return the values of a TIFF that Pillow does not support.
 
     Raises:
-        ImageError: anything has gone wrong; the message begins with the path.
+        ImageError: the file cannot be read; the message begins with the path.
     """
-    image_suffixes()  # lets Pillow know HEIC
+    image_suffixes()  # registers HEIC with Pillow
     try:
         try:
             with Image.open(path) as file:
@@ -194,13 +194,13 @@ def opened(path: Path) -> Iterator[Image.Image | np.ndarray]:
         ) from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: unreadable (not an image)") from error
-    except Exception as error:  # Pillow raises errors of every kind where a file is damaged
+    except Exception as error:  # Pillow raises errors of many kinds if a file is damaged
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(f"{path}: unreadable ({said.splitlines()[0]})") from error
 
 
 def shown(file: Image.Image) -> np.ndarray:
-    """The values of an image that Pillow has opened, as `read_pixels` returns them.
+    """The values of an opened image, in the form that `read_pixels` returns.
 
     Raises:
         ImageError: 16 bits a colour in a format other than PNG, TIFF and JPEG 2000.
@@ -212,14 +212,14 @@ def shown(file: Image.Image) -> np.ndarray:
         values = plain_numbers(file)
     else:
         file.load()
-        values = np.array(rgb(file))  # a copy, since torch warns about arrays that are read-only
+        values = np.array(rgb(file))  # a copy, because torch warns about read-only arrays
     return np.ascontiguousarray(oriented(values, orientation(file)))
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """An image of 8 bits as RGB."""
+    """Convert an image of 8 bits to RGB."""
     if image.mode == "P":
-        image = image.convert("RGBA")  # a palette may hold transparent entries
+        image = image.convert("RGBA")  # a palette may have transparent entries
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -236,9 +236,9 @@ def plain_numbers(file: Image.Image) -> np.ndarray:
 
 
 def stored_as(file: Image.Image) -> tuple[int, int]:
-    """Bits and kind of the numbers of a grey TIFF; zeros of anything else.
+    """Bits and number format of a grey TIFF; zeros for anything else.
 
-    Pillow reads 32 bits as signed and 8 bits as unsigned numbers, whatever they are.
+    Pillow always reads 32 bits as signed and 8 bits as unsigned numbers.
     """
     tags: Any = getattr(file, "tag_v2", {})
     bits, kinds = tags.get(TIFF_BITS, ()), tags.get(TIFF_FORMAT, (UNSIGNED,))
@@ -246,7 +246,7 @@ def stored_as(file: Image.Image) -> tuple[int, int]:
 
 
 def wide(file: Image.Image) -> bool:
-    """Whether an image has 16 bits a colour, of which Pillow would keep 8."""
+    """Whether an image has 16 bits a colour, of which Pillow would keep only 8."""
     if numbers(file):
         return False
     if file.format == "TIFF":
@@ -260,14 +260,14 @@ def wide(file: Image.Image) -> bool:
 
 
 def jpeg2000_bits(file: Image.Image) -> int:
-    """The bits of the first colour of a JPEG 2000 file, from the header of its codestream."""
+    """The number of bits of the first colour of a JPEG 2000 file, from its codestream header."""
     content = beginning(file)
     start = content.find(b"\xff\x4f\xff\x51")
     return 0 if start < 0 else (content[start + 42] & 0x7F) + 1
 
 
 def beginning(file: Image.Image, length: int | None = 1 << 16) -> bytes:
-    """The first bytes of the file of an image, or all of them."""
+    """The first bytes of an image file, or all of them."""
     stream: Any = file.fp  # type: ignore[attr-defined]
     position = stream.tell()
     stream.seek(0)
@@ -279,7 +279,8 @@ def beginning(file: Image.Image, length: int | None = 1 << 16) -> bytes:
 def wide_values(file: Image.Image) -> np.ndarray:
     """The values of an image with 16 bits a colour, uint16 ``[h, w, 3]`` or ``[h, w, 4]``.
 
-    They are as stored; only of a TIFF OpenCV has followed the orientation, which then is dropped.
+    They are oriented as stored. Only for TIFF does OpenCV apply the orientation, which is removed
+    from ``file`` in this case.
 
     Raises:
         ImageError: OpenCV cannot read it.
@@ -305,9 +306,9 @@ def wide_values(file: Image.Image) -> np.ndarray:
 
 
 def tiff_values(path: Path) -> np.ndarray:
-    """The first page of a TIFF whose type of number Pillow does not know, ``[h, w(, 3)]``.
+    """The first page of a TIFF whose dtype Pillow does not support, ``[h, w(, 3)]``.
 
-    They are floats of 16 or 64 bits, integers of 64 bits, and colours of floats.
+    These are floats of 16 or 64 bits, integers of 64 bits, and colour images of floats.
     """
     import tifffile
 
@@ -325,36 +326,36 @@ def tiff_values(path: Path) -> np.ndarray:
 
 
 def orientation(file: Image.Image) -> int | None:
-    """How an image that has been decoded is to be turned, 1 to 8 as in EXIF; None if unknown."""
+    """The EXIF orientation of a decoded image, 1 to 8; None if unknown."""
     try:
         return int(file.getexif().get(ORIENTATION, 1))
-    except Exception:  # damaged, which does no harm to the pixels
+    except Exception:  # damaged EXIF data does not affect the pixels
         return None
 
 
 def header_orientation(path: Path, file: Image.Image) -> int | None:
-    """As `orientation`, of a file that is not decoded."""
+    """As `orientation`, for a file that is not decoded."""
     if file.format != "PNG":
         return orientation(file)
     if "exif" not in file.info and late_exif(path):
         file.load()
         return orientation(file)
     try:
-        # Not Pillow's own for PNG, which decodes the image to find what comes after it.
+        # Pillow's own method would decode a PNG to find the data that comes after the pixels.
         return int(Image.Image.getexif(file).get(ORIENTATION, 1))
     except Exception:
         return None
 
 
 def late_exif(path: Path) -> bool:
-    """Whether EXIF comes after the pixels of a PNG."""
+    """Whether the EXIF data of a PNG comes after its pixels."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LATE))
         return b"eXIf" in file.read()
 
 
 def oriented(pixels: np.ndarray, turn: int | None) -> np.ndarray:
-    """Pixels ``[h, w]`` or ``[h, w, C]``, turned as the orientation of EXIF says.
+    """Turn pixels ``[h, w]`` or ``[h, w, C]`` as an EXIF orientation requires.
 
     Example:
         >>> oriented(np.array([[1, 2], [3, 4]]), 6).tolist()  # the camera stood on its side
@@ -368,14 +369,14 @@ def oriented(pixels: np.ndarray, turn: int | None) -> np.ndarray:
 
 
 def values_and_alpha(file: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """The stored values of a mask ``[h, w(, C)]``, and of its alpha channel, empty without one."""
+    """The stored values ``[h, w(, C)]`` of a mask, and its alpha channel, empty without one."""
     none = np.empty(0)
     if file.mode == "P":
         index = np.asarray(file)
         colours = np.array(file.getpalette("RGB")).reshape(-1, 3)
         used = np.unique(index)
         black = used[~colours[np.minimum(used, len(colours) - 1)].any(axis=1)]
-        # The palette of a picture in black and white may begin with white.
+        # The first entry of the palette of a black-and-white picture may be white.
         return (~np.isin(index, black) if len(black) and 0 not in black else index), none
     if file.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         straight = np.asarray(file)
@@ -386,12 +387,12 @@ def values_and_alpha(file: Image.Image) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_lossy(file: Image.Image) -> bool:
-    """Whether the values of an image may differ from those that were saved."""
+    """Whether the decoded values of an image may differ from those that were saved."""
     if file.format == "WEBP":
         return b"VP8L" not in beginning(file)
     return file.format in LOSSY or file.info.get("compression") == "jpeg"
 
 
 def anywhere(marked: np.ndarray) -> np.ndarray:
-    """Which pixels are marked in any channel, bool ``[h, w]``, of bool ``[h, w(, C)]``."""
+    """The pixels that are marked in any channel: bool ``[h, w]`` from bool ``[h, w(, C)]``."""
     return np.asarray(marked if marked.ndim == 2 else marked.any(axis=-1))

@@ -36,18 +36,18 @@ class TaskImages(Dataset[dict[str, Any]]):
 
     A sample holds ``image`` (float32 ``[3, h, w]`` in 0..1), ``label`` (0 normal, 1 anomalous),
     ``index`` (its index in this dataset), ``path`` and, if ``masks``, ``mask`` (bool ``[h, w]``).
-    Where some image leaves a part of the frame free, samples also hold ``box``, int64 ``[4]``: top,
-    left, height and width of the image in the frame, in pixels.
+    If some images do not fill the frame, samples also hold ``box``, int64 ``[4]``: the top, left,
+    height and width of the image in the frame, in pixels.
 
     Args:
         benchmark: reads the images.
         items: the images, in order.
-        masks: whether samples hold a mask; it is all false for images that have none.
+        masks: whether samples hold a mask; it is all false for images without a mask file.
         drawn: when the benchmark's random rotation and crop are drawn: ``always``, from torch's
-            generator each time an image is read; ``once`` for each image by the benchmark's
-            ``test_seed``; or ``never``.
-        frame: how images are brought to one size, see `Benchmark.preprocessing`; None resizes and
-            crops them as the benchmark says.
+            global generator each time an image is read; ``once`` for each image, by the
+            benchmark's ``test_seed``; or ``never``.
+        frame: brings images to one size, see `Benchmark.preprocessing`; None resizes and crops
+            them as the benchmark says.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class TaskImages(Dataset[dict[str, Any]]):
 
     @property
     def drawing(self) -> list[float] | None:
-        """Everything that decides what is drawn once; None if nothing is."""
+        """All values that determine what is drawn once; None if nothing is drawn."""
         given = self.benchmark
         seed = float(given.test_seed or 0)
         return [given.rotate, float(given.random_crop), seed] if self.drawn == "once" else None
 
     @cached_property
     def boxes(self) -> Tensor | None:
-        """Where each image lies in the frame, int64 ``[N, 4]``; None where all images fill it."""
+        """The position of each image in the frame, int64 ``[N, 4]``; None if all images fill it."""
         frame = self.frame
         sizes = [(item, self.benchmark.image_size) for item in self.items]
         if isinstance(frame, Tiles):
@@ -93,7 +93,7 @@ class TaskImages(Dataset[dict[str, Any]]):
         return None if bool((boxes == full).all()) else boxes
 
     def box_of(self, indices: Sequence[int] | Tensor) -> Tensor | None:
-        """Where images lie in the frame, int64 ``[B, 4]``; None where all images fill it."""
+        """The positions of images in the frame, int64 ``[B, 4]``; None if all images fill it."""
         return None if self.boxes is None else self.boxes[torch.as_tensor(indices)]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -105,9 +105,9 @@ class TaskImages(Dataset[dict[str, Any]]):
         return self.seen(index).pixels
 
     def image(self, index: int) -> np.ndarray:
-        """The image as it is read, uint8 ``[h, w, 3]``."""
+        """The image as read, before preprocessing, uint8 ``[h, w, 3]``."""
         item = self.items[index]
-        last = self._last  # the tiles of an image come one after another
+        last = self._last  # the tiles of an image are read one after another
         if item.tile is not None and last is not None and last[0] == item.key:
             return last[1]
         pixels = eight_bits(self.benchmark.read(item), self.frame.range, item)
@@ -116,7 +116,7 @@ class TaskImages(Dataset[dict[str, Any]]):
         return pixels
 
     def tiles(self) -> TaskImages:
-        """The tiles of all images as samples, in order; the images themselves without tiles."""
+        """The tiles of all images as samples, in order; without tiles, the images themselves."""
         frame = self.frame
         if not isinstance(frame, Tiles):
             return self
@@ -128,7 +128,7 @@ class TaskImages(Dataset[dict[str, Any]]):
         return TaskImages(self.benchmark, items, drawn=self.drawn, frame=frame)
 
     def seen(self, index: int) -> Seen:
-        """The preprocessed image, and the size that it had before."""
+        """The preprocessed image, and its size before preprocessing."""
         image, tile = self.image(index), self.items[index].tile
         size = (image.shape[0], image.shape[1])
         if tile is not None and isinstance(self.frame, Tiles):
@@ -136,7 +136,7 @@ class TaskImages(Dataset[dict[str, Any]]):
         return Seen(self._preprocessing(index)(image), size)
 
     def whole(self, index: int, largest: int) -> dict[str, Any]:
-        """The sample at the size of its file, or smaller: at most ``largest`` pixels a side."""
+        """The sample at the size of its file, reduced to at most ``largest`` pixels a side."""
         item, image = self.items[index], self.image(index)
         size = (image.shape[0], image.shape[1])
         if max(size) > largest:
@@ -152,7 +152,7 @@ class TaskImages(Dataset[dict[str, Any]]):
         return sample
 
     def _preprocessing(self, index: int) -> Frame:
-        """How an image is preprocessed; a random one is made for it, since threads read images."""
+        """The preprocessing of an image; a random one is a new object, because threads use it."""
         given = self.benchmark
         if self.drawn == "never":
             return self.frame
@@ -160,14 +160,14 @@ class TaskImages(Dataset[dict[str, Any]]):
         if self.drawn == "always":
             seeds = torch.randint(2**31, (1,)).tolist()
         seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
-        assert not isinstance(self.frame, Tiles)  # of which nothing is drawn
+        assert not isinstance(self.frame, Tiles)  # they have no random rotation or crop
         if isinstance(self.frame, WholeImage):
             return WholeImage(*self.frame.size, given.rotate, seed)
         sides = (self.frame.resize, self.frame.crop)
         return RandomPreprocessing(*sides, given.rotate, given.random_crop, seed)
 
     def facts(self, index: int) -> dict[str, Any]:
-        """The sample without its image."""
+        """The sample without the image."""
         item = self.items[index]
         facts: dict[str, Any] = {"label": item.label, "index": index, "path": str(item)}
         if self.boxes is not None:
@@ -184,10 +184,10 @@ class TaskImages(Dataset[dict[str, Any]]):
 
 
 def frame_without_images(benchmark: Benchmark) -> Frame:
-    """The frame of a benchmark that takes no image's size to know it.
+    """The frame of a benchmark, if it can be known without reading any image.
 
     Raises:
-        ValueError: whole images are asked for, whose frame depends on the training images.
+        ValueError: whole images are used, so the frame depends on the training images.
     """
     if benchmark.crop == "whole":
         raise ValueError("crop='whole' needs a frame: see Benchmark.preprocessing")

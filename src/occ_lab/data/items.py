@@ -14,10 +14,11 @@ class Item:
     Attributes:
         path: the image file, or the file that holds many images.
         label: 0 normal, 1 anomalous.
-        mask: the file of the pixel mask, in which non-zero pixels are anomalous; None if the image
-            has none. A normal image needs none: its mask is all zero.
-        index: which image of a file that holds many, from 0; None if the file is one image.
-        tile: the top left corner of the part of the image that is meant, in pixels; None is all.
+        mask: the file of the pixel mask, in which non-zero pixels are anomalous; None if there is
+            none. A normal image needs no file: its mask is all zero.
+        index: the index of the image in a file that holds many, from 0; None if the file is a
+            single image.
+        tile: the top left corner of a tile of the image, in pixels; None for the whole image.
 
     Example:
         >>> str(Item(Path("digits.idx"), label=0, index=7))
@@ -32,7 +33,7 @@ class Item:
 
     @property
     def key(self) -> tuple[Path, int | None]:
-        """Equal for two items that are the same image, whatever their labels are."""
+        """A key that is equal for items of the same image, whatever their labels are."""
         return self.path, self.index
 
     def __str__(self) -> str:
@@ -44,10 +45,11 @@ class Split:
     """The images of one task: normal ones to train on, and normal and anomalous ones to test on.
 
     Attributes:
-        train: normal images, and anomalous ones only if contamination is asked for.
+        train: normal images, and anomalous ones only if contamination is requested.
         test: normal and anomalous images.
-        pool: images that several tasks, or several parts of one task, draw their training images
-            from; their features are extracted once for all of them. None if there are no others.
+        pool: images from which several tasks, or several parts of one task, take their training
+            images; their features are extracted once for all of them. None if there is no such
+            set.
     """
 
     train: list[Item]

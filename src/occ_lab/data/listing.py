@@ -1,4 +1,4 @@
-"""What the command ``occ-lab data`` prints: lists, downloads and checks of benchmarks."""
+"""The output of ``occ-lab data``: lists, downloads and checks of benchmarks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from occ_lab.utils.files import typed_path
 
 @dataclass(frozen=True)
 class Listed:
-    """A benchmark by the name of its configuration.
+    """A benchmark with a configuration.
 
     Attributes:
-        name: as in ``dataset=NAME``.
+        name: its name in ``dataset=NAME``.
         benchmark: its class.
-        root: where its data is looked for; None where the user names the folders of each product.
+        root: where its data is looked for; None if the user names the folders of each product.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Listed:
 
 
 def configured(folder: Path) -> dict[str, Listed]:
-    """Every benchmark that has a configuration in ``folder``, by its name, sorted."""
+    """Every benchmark that has a configuration in ``folder``, by name, sorted."""
     found = {}
     for path in sorted(folder.glob("*.yaml")):
         own = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -51,7 +51,7 @@ def command_line(names: Collection[str]) -> argparse.ArgumentParser:
     """The parser of the command's arguments.
 
     Args:
-        names: of the benchmarks.
+        names: the names of the benchmarks.
     """
     parser = argparse.ArgumentParser(
         prog="occ-lab data",
@@ -90,7 +90,7 @@ def command_line(names: Collection[str]) -> argparse.ArgumentParser:
 
 
 def show(benchmarks: Iterable[Listed], data: Path | None, console: Console) -> None:
-    """Print two lines for each benchmark: what it is, and where it comes from."""
+    """Print two lines for each benchmark: its size and whether it is present, then its source."""
     line = "{:<15}{:<11}{:<10}{}"
     console.print(line.format("dataset=", "tasks", "size", "here"))
     for listed in benchmarks:
@@ -107,7 +107,7 @@ def download(listed: Listed, root: Path | None, console: Console) -> bool:
     """Download a benchmark into ``root``, or print how to get it.
 
     Returns:
-        Whether the data is there now.
+        Whether the data is present afterwards.
 
     Raises:
         InputError: the download failed.
@@ -135,13 +135,13 @@ def download(listed: Listed, root: Path | None, console: Console) -> bool:
 
 
 def check(benchmark: Benchmark, console: Console) -> bool:
-    """Print counts beside the published ones, then each problem on a line with its path.
+    """Print the counts beside the published ones, then one line for each problem with its path.
 
     Returns:
         Whether there is no problem.
 
     Raises:
-        InputError: the data is absent.
+        InputError: the data is missing.
     """
     from occ_lab.data.audit import problems
     from occ_lab.data.notes import notes
@@ -160,7 +160,7 @@ def check(benchmark: Benchmark, console: Console) -> bool:
 
 
 def counted(benchmark: Benchmark, splits: dict[str, Split]) -> Table:
-    """A table of how many images each task has, and how many are published."""
+    """A table of the number of images of each task, beside the published number."""
     from occ_lab.data.audit import counts
 
     table = Table(box=SIMPLE_HEAD)

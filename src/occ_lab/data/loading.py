@@ -12,15 +12,15 @@ from occ_lab.utils.processes import of_first_process
 
 
 class EveryNth(DistributedSampler[int]):
-    """The indices of one process: no index is left out, and no two processes have the same one.
+    """The indices of one process; each index belongs to exactly one process.
 
-    (`torch.utils.data.DistributedSampler` itself repeats indices to give every process as many.
-    Lightning replaces any sampler that is no subclass of it.)
+    (`torch.utils.data.DistributedSampler` itself repeats indices so that all processes get the same
+    number. Lightning replaces any sampler that is not a subclass of it.)
 
     Args:
         count: the number of indices that the processes share.
-        rank: of this process, from 0; its first index.
-        processes: how many processes there are.
+        rank: the rank of this process, from 0; it is also its first index.
+        processes: the number of processes.
 
     Example:
         >>> list(EveryNth(5, rank=1, processes=2))
@@ -39,17 +39,17 @@ class EveryNth(DistributedSampler[int]):
 
 
 class Shuffled(DistributedSampler[int]):
-    """Shuffled indices of one of several processes, which see together what one would see alone.
+    """Shuffled indices for one of several processes, so that a step has the images of one process.
 
-    The order is that of `torch.utils.data.RandomSampler` in the first process, drawn from torch's
-    global generator. Each process has every n-th index of it, so that the batches of all processes
-    in a step are a batch of one process. The last ones repeat indices if not all processes would
-    have as many.
+    The order is that of `torch.utils.data.RandomSampler` on rank 0, drawn from torch's global
+    generator. With n processes, each takes every n-th index, so that their batches in a step
+    together are the batch of a single process. Some indices are repeated at the end if the number
+    of indices is not divisible by the number of processes.
 
     Args:
         count: the number of indices that the processes share.
-        rank: of this process, from 0.
-        processes: how many processes there are.
+        rank: the rank of this process, from 0.
+        processes: the number of processes.
 
     Example:
         >>> def order(sampler: Sampler[int]) -> list[int]:
@@ -75,10 +75,10 @@ class Shuffled(DistributedSampler[int]):
 class ImageByImage(Sampler[int]):
     """Shuffled indices of the tiles of images, one image after another.
 
-    Files are read for each tile unless features are cached; so each is read once.
+    Without cached features a file is read for its tiles, so this order reads each file once.
 
     Args:
-        edges: where the tiles of each image begin, and where the last ones end, rising from 0.
+        edges: the index of the first tile of each image, and the end of the last one, from 0.
 
     Example:
         >>> sorted(ImageByImage([0, 3, 5]))
@@ -98,9 +98,9 @@ class ImageByImage(Sampler[int]):
 
 
 def collate(samples: list[dict[str, Any]] | dict[str, Any]) -> dict[str, Any]:
-    """A batch of samples; a dataset that reads whole batches has made it already.
+    """A batch of samples; a dataset that reads whole batches already returns one.
 
-    ``tiles``, of a batch of one, stays the object that it is.
+    In a batch of one image, the object ``tiles`` stays as it is.
     """
     if isinstance(samples, dict):
         return samples

@@ -1,4 +1,4 @@
-"""Which mask belongs to which image, by their names."""
+"""Assigns masks to images by their names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from occ_lab.utils.errors import InputError
 
 
 class Below(NamedTuple):
-    """Files and the folder that they lie below.
+    """A folder and files below it.
 
     Attributes:
         path: the folder.
@@ -26,16 +26,16 @@ def masks_of(images: Below, masks: Below, others: Below | None = None) -> dict[P
     """The mask of each image that has one.
 
     A mask lies in the same subfolder as its image and has its name, with or without ``_mask``. If
-    images differ in their suffix alone, a mask has the suffix of its image or its whole name:
+    If images differ only in their suffix, a mask has the suffix of its image or its whole name:
     ``0.png`` has ``0.png``, ``0_mask.png`` or ``0.png_mask.tif``.
 
     Args:
         images: anomalous images.
         masks: their masks.
-        others: normal images, whose masks do not matter.
+        others: normal images; their masks are ignored.
 
     Raises:
-        InputError: a mask belongs to no image or to several ones, or an image has several masks.
+        InputError: a mask belongs to no image or to several, or an image has several masks.
 
     Example:
         >>> bad, masks = Path("bad"), Path("masks")
@@ -48,7 +48,7 @@ def masks_of(images: Below, masks: Below, others: Below | None = None) -> dict[P
         _, left = matched(others, Below(masks.path, left))
     if left:
         without = [image for image in images.files if image not in found]
-        image = f"{without[0]} has no mask" if without else "all anomalous images have others"
+        image = f"{without[0]} has no mask" if without else "all anomalous images have other masks"
         raise InputError(
             f"masks: {len(left)} of {len(masks.files)} belong to no image: {left[0]} does not, and "
             f"{image}. A mask lies in the same subfolder as its image and has the same name, with "
@@ -59,10 +59,10 @@ def masks_of(images: Below, masks: Below, others: Below | None = None) -> dict[P
 
 
 def matched(images: Below, masks: Below) -> tuple[dict[Path, Path], list[Path]]:
-    """The masks of images, and those that are left; the surest names come first.
+    """The masks of images, and the masks left over; the most specific names are matched first.
 
     Raises:
-        InputError: a mask fits several images, or an image several masks.
+        InputError: a mask fits several images, or several masks fit an image.
     """
     found: dict[Path, Path] = {}
     left = list(masks.files)
@@ -86,16 +86,16 @@ def matched(images: Below, masks: Below) -> tuple[dict[Path, Path], list[Path]]:
 
 
 def mask_names(image: Path) -> list[list[str]]:
-    """What the mask of an image may be called, the surest first; in the middle with its suffix."""
+    """The possible names of an image's mask, the most specific first; the middle has its suffix."""
     name, stem = image.name, image.stem
     return [[name, f"{name}_mask"], [name], [f"{stem}_mask{image.suffix}"], [stem, f"{stem}_mask"]]
 
 
 def check_single(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Raise unless every image has one mask and every mask one image.
+    """Raise an error unless every image has one mask and every mask one image.
 
     Raises:
-        InputError: an image or a mask is there twice.
+        InputError: an image or a mask occurs twice.
     """
     for own, other in ((0, 1), (1, 0)):
         seen: dict[Path, Path] = {}

@@ -1,8 +1,9 @@
 """A LightningDataModule for each benchmark, by its name.
 
-Each of them holds one task: ``trainer.fit(detector, datamodule=MVTecAD("data/mvtec", "bottle"))``.
-The benchmarks' classes in `occ_lab.data.datasets` and ``occ-lab data list`` say what the
-folders must hold, and where the data can be had under which licence.
+Each data module holds one task: ``trainer.fit(detector, datamodule=MVTecAD("data/mvtec",
+"bottle"))``. The benchmarks' classes in `occ_lab.data.datasets` and the command
+``occ-lab data list`` say what the folders must hold, and where to get the data under
+which licence.
 """
 
 from __future__ import annotations
@@ -36,16 +37,16 @@ class NamedDataModule(AnomalyDataModule):
     Args:
         root: the folder that holds the data; by default the benchmark's ``home``.
         category: the task; it may be left out if there is only one.
-        batch_size: images in a training batch of a process.
-        eval_batch_size: images in a batch of any pass without gradients.
-        workers: processes that read images; 0 reads them in the main process.
-        validation: fraction of the training images that is held out for validation.
+        batch_size: the number of images in a training batch of one process.
+        eval_batch_size: the number of images in a batch of any pass without gradients.
+        workers: the number of processes that read images; 0 reads them in the main process.
+        validation: the fraction of the training images that is held out for validation.
         benchmark: further arguments of the benchmark, such as ``resize``, ``crop``,
             ``train_limit`` or ``protocol``; see `Benchmark` and the class of this benchmark.
 
     Attributes:
         of: the class of the benchmark.
-        preset: values of its arguments, which those of the caller replace.
+        preset: default values of its arguments, which the caller can replace.
 
     Raises:
         InputError: the data is missing, or ``category`` does not select exactly one task.
@@ -190,10 +191,11 @@ class Folder(NamedDataModule):
 
 
 class ClassFolder(NamedDataModule):
-    """A class of any classification data with its images in folders ``{train,test}/<class>/``.
+    """A class of any classification dataset with images in folders ``{train,test}/<class>/``.
 
-    Images of the class are normal, those of the other classes anomalous; with
-    ``protocol="leave_one_out"`` it is the other way round. So it is for all benchmarks of classes.
+    Images of the class are normal and those of the other classes anomalous. With
+    ``protocol="leave_one_out"`` it is the other way round. The same holds for all benchmarks that
+    are made of classes.
 
     Example:
         >>> from tempfile import TemporaryDirectory

@@ -1,4 +1,4 @@
-"""What is worth knowing about the files of a task, a line each."""
+"""Notes for the user about the files of a task, one line each."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from occ_lab.data.items import Item, Split
 from occ_lab.data.value_range import Range, range_line
 from occ_lab.utils.errors import ImageError, InputError
 
-LOOKED_AT = 8  # training images of which the pixels are looked at
+LOOKED_AT = 8  # the number of training images whose pixels are checked
 
 
 def notes(benchmark: Benchmark, task: str, split: Split, range: Range | None) -> Iterator[str]:
-    """Lines about files that are skipped, of which a part is read, or whose values are scaled.
+    """Lines about files that are skipped, read in part, or whose values are scaled.
 
     Args:
         benchmark: lists the files.
@@ -27,8 +27,8 @@ def notes(benchmark: Benchmark, task: str, split: Split, range: Range | None) ->
         range: see `Benchmark.value_range`.
 
     Raises:
-        InputError: a test image has more than 8 bits, the training images have 8, and no range is
-            given.
+        InputError: a test image has more than 8 bits but the training images have 8, and no range
+            is given.
     """
     skipped = benchmark.skipped(task)
     if skipped:
@@ -38,15 +38,15 @@ def notes(benchmark: Benchmark, task: str, split: Split, range: Range | None) ->
     blank = blanks(benchmark, split.train)
     if blank:
         yield (
-            f"{len(blank)} of {min(LOOKED_AT, len(split.train))} training images that were looked "
-            f"at have one colour in all pixels: {blank[0]}"
+            f"{len(blank)} of the {min(LOOKED_AT, len(split.train))} training images checked have "
+            f"one colour in all pixels: {blank[0]}"
         )
     yield from benchmark.notes(task)
     several = paged([*split.train, *split.test])
     if several:
         named = ", ".join(map(str, several[:SHOWN]))
         more = f" and {len(several) - SHOWN} more" if len(several) > SHOWN else ""
-        yield f"of images with several pages or frames the first one is used: {named}{more}"
+        yield f"images with several pages or frames: only the first one is used: {named}{more}"
     deep = next(deep_files([*split.train, *split.test]), None)
     if deep is not None and range is None:
         raise InputError(
@@ -57,11 +57,11 @@ def notes(benchmark: Benchmark, task: str, split: Split, range: Range | None) ->
     if deep is not None and range is not None:
         yield range_line(range, benchmark.range is not None)
     elif benchmark.range is not None:
-        yield "range: has no effect, since no image has values of more than 8 bits"
+        yield "range: has no effect, because no image has values of more than 8 bits"
 
 
 def blanks(benchmark: Benchmark, items: Sequence[Item]) -> list[Item]:
-    """Those of a few images, evenly taken from all, that have one colour in all pixels."""
+    """The images, among an evenly spaced sample, that have one colour in all pixels."""
     found = []
     for item in items[:: max(1, len(items) // LOOKED_AT)][:LOOKED_AT]:
         with suppress(ImageError):

@@ -1,4 +1,4 @@
-"""Seeded choices of images: those held out, few training images, anomalous ones among them."""
+"""Seeded choices of images: hold-out, few training images, contamination."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from occ_lab.utils.errors import InputError, check_number
 
 
 def check_hold_out(train_share: float, split_seed: int) -> None:
-    """Raise a ``ValueError`` unless these are a fraction above 0 and below 1, and a seed."""
+    """Raise a ``ValueError`` unless the fraction is above 0 and below 1, and the seed is valid."""
     check_number("train_share", train_share, above=0)
     if train_share >= 1:
         raise ValueError(f"train_share must be below 1, got {train_share}")
@@ -19,12 +19,12 @@ def check_hold_out(train_share: float, split_seed: int) -> None:
 
 
 def hold_out(normal: list[Item], train_share: float, seed: int) -> tuple[list[Item], list[Item]]:
-    """A random fraction of the normal images to train on, and the rest; both in order.
+    """Split the normal images at random into those to train on and the rest; both keep the order.
 
     Args:
         normal: the images.
-        train_share: fraction of them to train on, above 0 and below 1, rounded to whole images.
-        seed: of the choice.
+        train_share: the fraction to train on, above 0 and below 1, rounded to whole images.
+        seed: the seed of the choice.
     """
     order = np.random.default_rng(seed).permutation(len(normal))
     trained = set(order[: round(train_share * len(normal))].tolist())
@@ -37,13 +37,13 @@ def hold_out(normal: list[Item], train_share: float, seed: int) -> tuple[list[It
 def few(split: Split, task: str, limit: int, seed: int) -> Split:
     """The split with ``limit`` of its training images.
 
-    With the same seed, the images of a smaller limit are among those of a larger one.
+    For a given seed, the images of a smaller limit are among those of a larger one.
 
     Args:
         split: the images of a task.
         task: its name, for the message.
         limit: the number of training images to keep.
-        seed: of the choice.
+        seed: the seed of the choice.
 
     Raises:
         InputError: there are fewer training images.
@@ -60,16 +60,16 @@ def few(split: Split, task: str, limit: int, seed: int) -> Split:
 def contaminated(split: Split, task: str, fraction: float, seed: int) -> Split:
     """The split with a fraction of its training images replaced by anomalous test images.
 
-    These are removed from the test set.
+    The inserted images are removed from the test set.
 
     Args:
         split: the images of a task.
         task: its name, for the message.
-        fraction: of the training images, rounded to whole images.
-        seed: of the choice.
+        fraction: the fraction of the training images to replace, rounded to whole images.
+        seed: the seed of the choice.
 
     Raises:
-        InputError: no anomalous image would be left to test on.
+        InputError: no anomalous image would be left for the test.
     """
     random = np.random.default_rng(seed)
     anomalous = [index for index, item in enumerate(split.test) if item.label == 1]
@@ -77,7 +77,7 @@ def contaminated(split: Split, task: str, fraction: float, seed: int) -> Split:
     if count >= len(anomalous) > 0 or count > len(anomalous):
         raise InputError(
             f"contamination: {fraction:g} of {len(split.train)} training images takes "
-            f"{count} anomalous ones, but {task} has {len(anomalous)} and must test on some",
+            f"{count} anomalous images, but {task} has {len(anomalous)} and needs some to test on",
             part="dataset",
         )
     moved = random.choice(anomalous, count, replace=False).tolist() if count else []

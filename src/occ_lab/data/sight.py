@@ -1,4 +1,4 @@
-"""How much of its images a run sees, in a line."""
+"""One line about how much of its images a run uses."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from occ_lab.data.transforms import Frame, Preprocessing
 
 
 def sight(benchmark: Benchmark, task: str, frame: Frame) -> str | None:
-    """What is worth knowing of how the images of a task are seen; None if they are seen as usual.
+    """A note on how the images of a task are cropped, reduced or tiled; None if not worth noting.
 
     Args:
         benchmark: the images.
         task: one of its tasks.
-        frame: how they are brought to one size.
+        frame: brings the images to one size.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -39,11 +39,11 @@ def sight(benchmark: Benchmark, task: str, frame: Frame) -> str | None:
     if isinstance(frame, Tiles):
         tiles = len(frame.origins(height, width))
         return (
-            f"{about} are seen in {tiles} tiles of {frame.tile} px that overlap by {frame.overlap}"
+            f"{about} are cut into {tiles} tiles of {frame.tile} px that overlap by {frame.overlap}"
         )
     times = max(height / frame.height, width / frame.width)
     if times > REDUCED and benchmark.tile is None and benchmark.kind == "structured":
         return f"{about} are reduced {times:.0f} times; tile=auto also finds small defects in them"
     if benchmark.tile == "auto":
-        return f"{about} are seen whole, since they are small enough (tile=auto)"
+        return f"{about} are used whole, because they are small enough (tile=auto)"
     return None

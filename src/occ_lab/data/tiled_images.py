@@ -1,4 +1,4 @@
-"""Images that are tested in tiles: a sample is an image; its tiles are read as they are scored."""
+"""Images that are tested in tiles: a sample is an image, and its tiles are read when needed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.loading import collate
 from occ_lab.data.tiling import Tiles
 
-PIXELS = 32 * 224**2  # of tiles that go through a network at once
+PIXELS = 32 * 224**2  # pixels of the tiles that pass through a network at once
 
 
 class TilesOfImage:
-    """The tiles of an image, a few at a time; no dataclass, which Lightning would take apart.
+    """The tiles of an image, a few at a time.
+
+    It is not a dataclass, because Lightning would take one apart to move it to a device.
 
     Args:
-        samples: holds them among others: a dataset of tiles, or of their cached features.
-        indices: those of the image.
+        samples: a dataset of tiles, or of their cached features, that contains those of the image.
+        indices: the indices of the image's tiles in it.
         size: height and width of the image.
-        at_once: how many tiles are a batch.
+        at_once: the number of tiles in a batch.
     """
 
     def __init__(
@@ -37,7 +39,7 @@ class TilesOfImage:
         self.at_once = at_once
 
     def batches(self) -> Iterator[dict[str, Any]]:
-        """Batches of tiles in order, as training batches are."""
+        """Batches of tiles in order, in the form of training batches."""
         for first in range(0, len(self.indices), self.at_once):
             few = list(self.indices[first : first + self.at_once])
             if hasattr(self.samples, "__getitems__"):
@@ -51,7 +53,7 @@ class TiledImages(Dataset[dict[str, Any]]):
 
     Args:
         images: the images, whose frame is `Tiles`.
-        samples: their tiles in order, as `TaskImages.tiles` gives them, or what takes their place.
+        samples: their tiles in order, as `TaskImages.tiles` returns them, or a replacement.
     """
 
     def __init__(self, images: TaskImages, samples: Dataset[Any]) -> None:
@@ -72,7 +74,7 @@ class TiledImages(Dataset[dict[str, Any]]):
 
 
 def tile_edges(images: TaskImages) -> list[int]:
-    """Where the tiles of each image begin among those of all, and where the last ones end."""
+    """The index of the first tile of each image, and the number of all tiles at the end."""
     frame, size = images.frame, images.benchmark.image_size
     assert isinstance(frame, Tiles)
     counts = (len(frame.origins(*size(item))) for item in images.items)
@@ -80,12 +82,12 @@ def tile_edges(images: TaskImages) -> list[int]:
 
 
 def tiles_at_once(frame: Tiles) -> int:
-    """How many tiles go through a network at once."""
+    """The number of tiles that pass through a network at once."""
     return max(1, PIXELS // frame.tile**2)
 
 
 def tile_batches(pixels: np.ndarray, frame: Tiles) -> Iterator[Batch]:
-    """The tiles of an image, uint8 ``[h, w, 3]``, a few at a time, as training batches are."""
+    """The tiles of an image, uint8 ``[h, w, 3]``, a few at a time, as in training batches."""
     size = (pixels.shape[0], pixels.shape[1])
     origins = frame.origins(*size)
     for first in range(0, len(origins), tiles_at_once(frame)):
@@ -98,11 +100,11 @@ def tile_batches(pixels: np.ndarray, frame: Tiles) -> Iterator[Batch]:
 
 
 def image_samples(images: TaskImages, samples: Dataset[Any] | None = None) -> Dataset[Any]:
-    """The images as samples to test: in tiles, if their frame is tiles, else as they are.
+    """The images as samples for the test: in tiles if their frame is `Tiles`, otherwise unchanged.
 
     Args:
         images: the images.
-        samples: what takes the place of their tiles; None reads these.
+        samples: a dataset that replaces their tiles; None reads the tiles from the images.
     """
     if isinstance(images.frame, Tiles):
         return TiledImages(images, images.tiles() if samples is None else samples)

@@ -1,4 +1,4 @@
-"""Large images in tiles at their own resolution, so that small defects keep their pixels."""
+"""Tiles of large images at full resolution, so that small defects keep their pixels."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from occ_lab.data.boxes import Box
 from occ_lab.data.value_range import Range
 from occ_lab.utils.errors import InputError, check_number
 
-AUTO = 256  # pixels a side of the tiles that `auto` chooses
-REDUCED = 4  # `auto` chooses tiles where a whole image would be reduced by more than this
+AUTO = 256  # pixels; the side of the tiles that `auto` chooses
+REDUCED = 4  # `auto` chooses tiles if a whole image would be reduced by more than this factor
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """An image is seen in overlapping square tiles, of which each is what a network takes.
+    """Cuts an image into overlapping square tiles, each of which is one input of a network.
 
     Nothing is resized. Tiles begin at multiples of 16 pixels, so that the positions of all tiles
-    form one grid over the image. The last tile of a row or column ends with the image; where an
-    image is smaller than a tile, or ends between two multiples, it is continued by reflection:
-    repeated borders would score twice as high as the image does (experiments/tiles). These
-    pixels take no part in fit, scores and maps.
+    form one grid over the image. The last tile of a row or column ends with the image. If an image
+    is smaller than a tile, or its size is not a multiple of 16, it is extended by reflection; a
+    repeated border would score twice as high as the image (experiments/tiles). The added pixels
+    take no part in fit, scores and maps.
 
     Args:
-        tile: pixels a side, a multiple of 16.
-        overlap: pixels that neighbours share, at least; from 0 to half a tile. Scores are blended
-            over them.
+        tile: the side of a tile in pixels, a multiple of 16.
+        overlap: the smallest number of pixels that neighbours share, from 0 to half a tile. Scores
+            are blended there.
         range: see `Preprocessing`.
 
     Raises:
@@ -53,11 +53,11 @@ class Tiles:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of what a network takes."""
+        """Height and width of the network's input."""
         return self.tile, self.tile
 
     def starts(self, length: int) -> list[int]:
-        """Where tiles begin along a side of an image, in pixels."""
+        """The offsets of the tiles along a side of an image, in pixels."""
         step = (self.tile - self.overlap) // MULTIPLE * MULTIPLE
         last = max(0, -(-(length - self.tile) // MULTIPLE) * MULTIPLE)
         return [*range(0, last, step), last]
@@ -67,33 +67,33 @@ class Tiles:
         return [(top, left) for top in self.starts(height) for left in self.starts(width)]
 
     def box_in(self, origin: tuple[int, int], size: tuple[int, int]) -> Box:
-        """The part of a tile that is the image: all of it, unless the image ends in it."""
+        """The part of a tile that lies in the image: all of it, unless the image ends in it."""
         height, width = (
             min(self.tile, side - start) for side, start in zip(size, origin, strict=True)
         )
         return Box(0, 0, height, width)
 
     def cut(self, image: np.ndarray, origin: tuple[int, int]) -> np.ndarray:
-        """A tile of an image ``[h, w, 3]``, uint8 ``[tile, tile, 3]``."""
+        """Cut a tile out of an image ``[h, w, 3]``; returns uint8 ``[tile, tile, 3]``."""
         (top, left), side = origin, self.tile
         part = image[top : top + side, left : left + side]
         margins = [(0, side - part.shape[0]), (0, side - part.shape[1]), (0, 0)]
         return np.pad(part, margins, mode="symmetric")
 
     def box(self, height: int, width: int) -> Box:
-        """The image as a whole lies nowhere else than where it is."""
+        """The whole image, because images are neither resized nor cropped."""
         return Box(0, 0, height, width)
 
     def shown(self, height: int, width: int) -> Box:
-        """The part of an image that is seen: all of it."""
+        """The part of an image that is used: all of it."""
         return Box(0, 0, height, width)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """The image itself, which is cut as it is scored."""
+        """Return the image unchanged; it is cut into tiles when it is scored."""
         return image
 
     def of_mask(self, mask: np.ndarray) -> np.ndarray:
-        """The mask itself."""
+        """Return the mask unchanged."""
         return mask
 
     def grid(self, size: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -102,15 +102,15 @@ class Tiles:
         return height, width
 
     def weights(self, length: int, positions: int) -> Iterator[tuple[int, np.ndarray]]:
-        """How much the positions of each tile along a side count where tiles overlap.
+        """The weights of the positions of each tile along a side, for blending where tiles overlap.
 
         Args:
-            length: of the side of the image, in pixels.
-            positions: of a tile along its side.
+            length: the length of the side of the image, in pixels.
+            positions: the number of positions of a tile along its side.
 
         Yields:
-            The index of its first position in the stitched grid, and float32 ``[positions]``: 1,
-            falling linearly towards a neighbour over what they share.
+            The index of the tile's first position in the stitched grid, and float32
+            ``[positions]``: 1, falling linearly towards a neighbour within the overlap.
         """
         starts, stride = self.starts(length), self.tile // positions
         centres = (np.arange(positions) + 0.5) * stride
@@ -124,14 +124,15 @@ class Tiles:
 
 
 def chosen_tile(sizes: Sequence[tuple[int, int]], longer: int) -> int | None:
-    """What ``tile=auto`` stands for: tiles where whole images would lose most of their pixels.
+    """The size of tiles for ``tile=auto``: tiles are used if whole images would lose most pixels.
 
     Args:
         sizes: height and width of the images.
-        longer: the longer side that whole images are resized to.
+        longer: the length that the longer side of whole images is resized to.
 
     Returns:
-        256 if half of the images would be reduced more than four times along a side, else None.
+        256 if half of the images would be reduced more than four times along a side; otherwise
+        None.
 
     Example:
         >>> chosen_tile([(3000, 4000)], longer=256), chosen_tile([(480, 640)], longer=256)
@@ -143,7 +144,7 @@ def chosen_tile(sizes: Sequence[tuple[int, int]], longer: int) -> int | None:
 
 
 class Stitching:
-    """The scores of the tiles of an image, blended into one map as they come.
+    """Blends the scores of the tiles of an image into one map, batch by batch.
 
     Args:
         frame: the tiles.
@@ -168,7 +169,7 @@ class Stitching:
         """Add the scores of the next tiles, ``[n, H, W]``, in the order of `Tiles.origins`.
 
         Raises:
-            InputError: their positions form no common grid.
+            InputError: the positions of the tiles do not form a common grid.
         """
         tall, wide = scores.shape[-2:]
         if self._sums is None:
@@ -197,7 +198,7 @@ class Stitching:
 
     @property
     def map(self) -> Tensor:
-        """The scores ``[H, W]`` of the image, after those of all tiles were added."""
+        """The scores ``[H, W]`` of the image; call it after the scores of all tiles are added."""
         assert self._sums is not None
         full, totals = self._sums, []
         for length, parts in zip(full.shape, (self._rows, self._columns), strict=True):

@@ -1,4 +1,4 @@
-"""How images and masks are brought to the size that a network takes."""
+"""Bring images and masks to the size of a network's input."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from occ_lab.data.tiling import Tiles
 from occ_lab.data.value_range import Range, as_range
 from occ_lab.utils.errors import check_number
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look online for a newer release
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # do not look for a newer release online
 
 import albumentations as A
 
 REFLECT = 4  # OpenCV's BORDER_REFLECT_101
-ALIGNED = 16  # pixels: content begins where a position of every usual level begins
-MOST = 0.95  # of the training images have their longer side as large as it is asked for
+ALIGNED = 16  # pixels; images begin at multiples, where a position of every level begins
+MOST = 0.95  # the fraction of the training images whose longer side gets the requested length
 
 
 class Seen(NamedTuple):
-    """An image as a network sees it.
+    """A preprocessed image.
 
     Attributes:
         pixels: uint8 ``[h, w, 3]``.
@@ -45,13 +45,13 @@ class Seen(NamedTuple):
 class Preprocessing:
     """Resize to a square by Lanczos with antialiasing, then crop at the centre.
 
-    These are the inputs of the papers' protocols; a network's own normalisation comes after it.
+    This is the preprocessing of the papers' protocols. The network's own normalisation follows it.
 
     Args:
         resize: height and width in pixels after resizing, at least 1.
         crop: height and width in pixels of the result, at most ``resize``.
-        range: the stored values that become 0 and 255 in images of more than 8 bits, before
-            anything else, see `occ_lab.data.value_range.eight_bits`; None if there are none.
+        range: the stored values that become 0 and 255 in images of more than 8 bits; applied
+            first, see `occ_lab.data.value_range.eight_bits`. None if there are no such images.
 
     Raises:
         ValueError: a size is out of range.
@@ -74,7 +74,7 @@ class Preprocessing:
         return self.crop, self.crop
 
     def box(self, height: int, width: int) -> Box:
-        """Where the pixels of an image of this size lie in the result: all of it."""
+        """The part of the result that an image of this size fills: all of it."""
         return Box(0, 0, self.crop, self.crop)
 
     def shown(self, height: int, width: int) -> Box:
@@ -87,12 +87,12 @@ class Preprocessing:
         return Box(top, left, max(1, bottom - top), max(1, right - left))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """A uint8 RGB image ``[h, w, 3]`` as uint8 ``[crop, crop, 3]``."""
+        """Transform a uint8 RGB image ``[h, w, 3]`` to uint8 ``[crop, crop, 3]``."""
         pixels: np.ndarray = self._steps()(image=image)["image"]
         return pixels
 
     def of_mask(self, mask: np.ndarray) -> np.ndarray:
-        """A bool mask ``[h, w]`` as bool ``[crop, crop]``, resized by nearest neighbour."""
+        """Transform a bool mask ``[h, w]`` to ``[crop, crop]`` by nearest neighbour."""
         pixels = mask.astype(np.uint8)
         return np.asarray(self._steps()(image=pixels, mask=pixels)["mask"], bool)
 
@@ -109,15 +109,16 @@ def _resize_and_crop(resize: int, crop: int) -> A.Compose:
 class RandomPreprocessing(Preprocessing):
     """As `Preprocessing`, after a random rotation; the crop may be random as well.
 
-    An image and its mask are rotated and cropped alike by one seed. Objects are cheap: make one
-    for each image, since the same object transforms every image alike.
+    The seed determines the rotation and the crop, so an image and its mask are transformed alike.
+    One object transforms every image in the same way, so make one object for each image; they are
+    cheap.
 
     Args:
         resize: height and width in pixels after resizing, at least 1.
         crop: height and width in pixels of the result, at most ``resize``.
         rotate: the largest angle in degrees, in 0..180; borders are reflected.
-        random_crop: whether the crop is at a random position in place of the centre.
-        seed: of angle and position.
+        random_crop: whether to crop at a random position instead of at the centre.
+        seed: the seed of the angle and the position.
 
     Example:
         >>> image = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
@@ -141,16 +142,16 @@ class RandomPreprocessing(Preprocessing):
 class WholeImage:
     """Resize an image to fit into a frame: nothing is cut off, and the aspect ratio is kept.
 
-    What the image leaves free of the frame is filled by its reflection, so that features near the
-    border are those of an image that goes on; a border that is repeated is a texture that no image
-    has, and good images of another shape than the others would score high. These pixels take no
+    The rest of the frame is filled with a reflection of the image, so that features near the border
+    look like those of an image that continues. Repeated border pixels would be a texture that no
+    real image has, and good images of an unusual shape would score high. The added pixels take no
     part in fit, scores and maps.
 
     Args:
-        height: of the frame in pixels, at least 1.
+        height: the height of the frame in pixels, at least 1.
         width: likewise.
-        rotate: images are first rotated at random by up to this many degrees, in 0..180.
-        seed: of the angle.
+        rotate: the largest angle in degrees of a random rotation that comes first, in 0..180.
+        seed: the seed of the angle.
         range: see `Preprocessing`.
 
     Raises:
@@ -180,15 +181,15 @@ class WholeImage:
     def of(
         cls, sizes: Sequence[tuple[int, int]], longer: int, multiple: int = MULTIPLE
     ) -> WholeImage:
-        """The frame into which nearly all of a set of images fit with their longer side as asked.
+        """The frame that nearly all images fit into with their longer side as requested.
 
-        Images of one aspect ratio fill it. One of twenty may be of another shape than the frame
-        allows for; it is resized a little more. Sides are rounded up to a multiple.
+        Images of one aspect ratio fill it. Up to one image in twenty may have a shape that does not
+        fit; such an image is reduced a little more. Sides are rounded up to a multiple.
 
         Args:
             sizes: height and width of the images.
-            longer: their longer side after resizing, in pixels.
-            multiple: of the sides of the frame, in pixels.
+            longer: the length of their longer side after resizing, in pixels.
+            multiple: the sides of the frame are multiples of this number of pixels.
 
         Example:
             >>> WholeImage.of([(480, 640)] * 9, longer=256)
@@ -207,7 +208,7 @@ class WholeImage:
         return self.height, self.width
 
     def box(self, height: int, width: int) -> Box:
-        """Where an image of this size lies in the frame: as near to the centre as levels allow."""
+        """The position of an image of this size in the frame: as near to the centre as possible."""
         inside = contained((height, width), self.size)
         top, left = (
             (full - side) // 2 // ALIGNED * ALIGNED
@@ -220,14 +221,14 @@ class WholeImage:
         return Box(0, 0, height, width)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """A uint8 RGB image ``[h, w, 3]`` as uint8 ``[height, width, 3]``."""
+        """Transform a uint8 RGB image ``[h, w, 3]`` to uint8 ``[height, width, 3]``."""
         image, _ = self._rotated(image)
         box = self.box(*image.shape[:2])
         pixels = resized(image, (box.height, box.width), Image.Resampling.LANCZOS)
         return np.pad(pixels, (*self._margins(box), (0, 0)), mode="symmetric")
 
     def of_mask(self, mask: np.ndarray) -> np.ndarray:
-        """A bool mask ``[h, w]`` as bool ``[height, width]``; false around the image."""
+        """Transform a bool mask ``[h, w]`` to ``[height, width]``; false around the image."""
         _, pixels = self._rotated(mask.astype(np.uint8))
         box = self.box(*pixels.shape)
         inside = resized(pixels, (box.height, box.width), Image.Resampling.NEAREST)
@@ -240,7 +241,7 @@ class WholeImage:
         )
 
     def _rotated(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """An image, or a mask as both results, rotated by the angle that the seed draws."""
+        """Rotate an image by an angle drawn with the seed; a mask is returned twice."""
         if not self.rotate:
             return pixels, pixels
         rotation = A.Rotate(limit=self.rotate, border_mode=REFLECT, p=1.0)
@@ -252,7 +253,7 @@ Frame: TypeAlias = Preprocessing | WholeImage | Tiles
 
 
 def frame_of(described: Mapping[str, Any]) -> Frame:
-    """What `describe_frame` has described.
+    """The frame that a result of `describe_frame` describes.
 
     Example:
         >>> frame_of({"resize": 256, "crop": 224})
@@ -282,16 +283,16 @@ def contained(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
 
 
 def at_full_size(maps: Tensor, box: Box, shown: Box, size: tuple[int, int]) -> Tensor:
-    """A map of what a network has seen, as a map of the whole image.
+    """Resize a map of preprocessed pixels to a map of the whole image.
 
     Args:
-        maps: ``[h, w]``, of preprocessed pixels.
-        box: the part of these pixels that is the image, see `Preprocessing.box`.
+        maps: ``[h, w]``, over preprocessed pixels.
+        box: the part of these pixels that the image fills, see `Preprocessing.box`.
         shown: the part of the image that they show, see `Preprocessing.shown`.
         size: height and width of the image.
 
     Returns:
-        ``[*size]``; pixels that the network has not seen are zero.
+        ``[*size]``; zero at pixels that the network has not seen.
 
     Example:
         >>> import torch
@@ -314,7 +315,7 @@ def at_full_size(maps: Tensor, box: Box, shown: Box, size: tuple[int, int]) -> T
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int], how: Image.Resampling) -> np.ndarray:
-    """Uint8 pixels ``[h, w]`` or ``[h, w, 3]`` at another size, by Pillow."""
+    """Resize uint8 pixels ``[h, w]`` or ``[h, w, 3]`` with Pillow."""
     if pixels.shape[:2] == size:
         return pixels
     return np.array(Image.fromarray(pixels).resize(size[::-1], how))
@@ -323,7 +324,7 @@ def resized(pixels: np.ndarray, size: tuple[int, int], how: Image.Resampling) ->
 class LanczosResize(A.DualTransform):  # type: ignore[misc]  # albumentations is not typed
     """Resize to a square: images by Lanczos with antialiasing, masks by nearest neighbour.
 
-    Pillow does it, since OpenCV's Lanczos does not antialias when it shrinks.
+    Pillow is used because OpenCV's Lanczos does not antialias when it reduces an image.
 
     Args:
         side: height and width of the result in pixels.

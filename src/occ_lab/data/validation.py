@@ -1,4 +1,4 @@
-"""Checks every file of a task before any work and reports all problems at once."""
+"""Check every file of a task before any work and report all problems at once."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from occ_lab.utils.budget import Budget
 from occ_lab.utils.errors import ImageError, InputError
 
 SHOWN = 20
-BYTES = 4  # of a pixel that is decoded
+BYTES = 4  # per decoded pixel
 DECODED = Budget(2**31)  # bytes that all threads together decode at once
-END = 2**16  # bytes at the end of a file in which its end marker is looked for
+END = 2**16  # bytes at the end of a file that are searched for its end marker
 
 
 def check_split(task: str, split: Split) -> None:
-    """Raise one error for all files of ``split`` that cannot be used.
+    """Raise one error that reports all files of ``split`` that cannot be used.
 
     Args:
         task: its name, for the message.
         split: the images to check.
 
     Raises:
-        InputError: there are no training or no test images; images or masks are unreadable; a mask
-            has another size than its image; an anomalous image has no mask although others have
-            one. The message lists the paths.
+        InputError: there are no training or no test images; images or masks are unreadable; the
+            size of a mask differs from that of its image; or an anomalous image has no mask
+            although others have one. The message lists the paths.
     """
     for part in ("train", "test"):
         if not getattr(split, part):
@@ -45,7 +45,7 @@ def check_split(task: str, split: Split) -> None:
 
 
 def file_problems(split: Split) -> list[str]:
-    """The problems of the image and mask files of a split, a line each."""
+    """The problems of the image and mask files of a split, one a line."""
     files = [item for item in (*split.train, *split.test) if item.index is None]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda item: _problems(item, split.has_masks), files)
@@ -53,7 +53,7 @@ def file_problems(split: Split) -> list[str]:
 
 
 def _problems(item: Item, masks_expected: bool) -> list[str]:
-    """The problems of one image and its mask, a line each."""
+    """The problems of one image and its mask, one a line."""
     problems = []
     sizes = {}
     for path in filter(None, (item.path, item.mask)):
@@ -71,7 +71,7 @@ def _problems(item: Item, masks_expected: bool) -> list[str]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width in pixels, as it is shown, of an image file that can be read.
+    """Height and width in pixels of an image file as displayed, after checking that it is readable.
 
     Raises:
         ImageError: the file is missing, truncated, corrupt, too large or not an image.
@@ -85,13 +85,13 @@ def image_size(path: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=2**17)
 def check_whole(path: Path, found: Header, length: int, changed: int) -> None:
-    """Raise unless a file can be read, once per content: tasks made of classes share images.
+    """Raise an error unless a file can be read; once per content, as tasks may share images.
 
-    Decoding is slow; it is left out where a PNG's checksums or a JPEG's end marker show that the
-    file is complete.
+    Decoding is slow. It is skipped if the checksums of a PNG or the end marker of a JPEG show that
+    the file is complete.
 
     Raises:
-        ImageError: it cannot be read.
+        ImageError: the file cannot be read.
     """
     with path.open("rb") as file:
         file.seek(max(0, length - END))

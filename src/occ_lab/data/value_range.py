@@ -11,15 +11,15 @@ from occ_lab.utils.errors import ImageError
 
 Range = tuple[float, float]
 
-BITS = (8, 10, 12, 14, 16, 20, 24, 32, 64)  # of a camera's values, whatever the file has
-SIXTEEN_BITS: Range = (0, 65535)  # the range of all runs before there was a choice
+BITS = (8, 10, 12, 14, 16, 20, 24, 32, 64)  # of a camera's values, whatever the file format uses
+SIXTEEN_BITS: Range = (0, 65535)  # the range of all runs before it could be chosen
 
 
 def as_range(given: Sequence[Any] | None) -> Range | None:
-    """The lowest and the highest stored value, as a user gives them.
+    """The lowest and the highest stored value, as given by a user.
 
     Raises:
-        ValueError: these are not two finite numbers in order; the message begins with ``range``.
+        ValueError: they are not two finite numbers in order; the message begins with ``range``.
 
     Example:
         >>> as_range([0, 4095])
@@ -40,7 +40,7 @@ class Extremes(NamedTuple):
     Attributes:
         low: its lowest value.
         high: its highest value.
-        whole: whether its values are integers by their type.
+        whole: whether its dtype is an integer type.
     """
 
     low: float
@@ -49,20 +49,20 @@ class Extremes(NamedTuple):
 
 
 def extremes_of(values: np.ndarray) -> Extremes:
-    """The extreme values of an array of any shape and type of number."""
+    """The extreme values of an array of any shape and dtype."""
     whole = not np.issubdtype(values.dtype, np.floating)
     return Extremes(values.min().item(), values.max().item(), whole)
 
 
 def range_of(images: Iterable[Extremes]) -> Range:
-    """The range that holds all values of some images of more than 8 bits.
+    """The range that contains all values of images of more than 8 bits.
 
-    Of integers it begins with 0 and ends with the highest value of the smallest usual number of
-    bits, 8, 10, 12, 14 or 16, that holds their maximum: a camera of 12 bits has 0 to 4095, although
-    its files have 16. Of floats, and of negative integers, it is their minimum and maximum.
+    For integers it begins with 0 and ends with the highest value of the smallest usual number of
+    bits, 8, 10, 12, 14 or 16, that can hold their maximum: a 12-bit camera has 0 to 4095, although
+    its files have 16 bits. For floats and negative integers it is their minimum and maximum.
 
     Args:
-        images: the extremes of each; at least one.
+        images: the extreme values of each image; at least one.
 
     Example:
         >>> range_of([Extremes(7, 900, whole=True), Extremes(30, 2700, whole=True)])
@@ -78,18 +78,18 @@ def range_of(images: Iterable[Extremes]) -> Range:
 
 
 def eight_bits(values: np.ndarray, range: Range | None, name: object = "image") -> np.ndarray:
-    """Stored values as 8-bit RGB; what lies outside of the range becomes 0 or 255.
+    """Convert stored values to 8-bit RGB; values outside of the range become 0 or 255.
 
     Args:
-        values: ``[h, w]`` or ``[h, w, 3]`` of any type of number.
-        range: the values that become 0 and 255; may be None for uint8, which stays as it is.
-        name: of the image, for the message.
+        values: ``[h, w]`` or ``[h, w, 3]`` of any dtype.
+        range: the values that become 0 and 255; may be None for uint8, which is not changed.
+        name: the name of the image, for the message.
 
     Returns:
         uint8 ``[h, w, 3]``.
 
     Raises:
-        ImageError: there is no range, or a value is not finite.
+        ImageError: a range is needed but not given, or a value is not finite.
 
     Example:
         >>> eight_bits(np.array([[0, 2048, 4095]], np.uint16), (0, 4095))[0, :, 0].tolist()
@@ -109,9 +109,9 @@ def eight_bits(values: np.ndarray, range: Range | None, name: object = "image") 
 
 
 def scaled(values: np.ndarray, range: Range, name: object) -> np.ndarray:
-    """The values with a range stretched to 0..255, uint8 of the same shape."""
+    """Stretch a range of the values to 0..255; uint8 of the same shape."""
     low, high = range
-    if values.dtype == np.uint16:  # a table is faster
+    if values.dtype == np.uint16:  # a lookup table is faster
         table = scaled(np.arange(2**16, dtype=np.int32), range, name)
         return np.asarray(table[values])
     if not np.isfinite(values).all():
@@ -121,7 +121,7 @@ def scaled(values: np.ndarray, range: Range, name: object) -> np.ndarray:
 
 
 def range_line(range: Range, given: bool) -> str:
-    """One line about what a range does.
+    """One line that describes the effect of a range.
 
     Example:
         >>> range_line((0, 4095), given=False)

@@ -1,1 +1,1 @@
-"""Detectors as files that other runtimes score images with."""
+"""Export of detectors to files that other runtimes can run."""

@@ -1,4 +1,4 @@
-"""A trained detector in one file that other runtimes score images with."""
+"""Export of a trained detector to a single file that other runtimes can run."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from occ_lab.utils.files import whole_files
 log = logging.getLogger(__name__)
 
 INPUTS = ("raw", "tensor")
-# The largest differences from the detector that a file may have: of scores, relative to their
-# size; of maps, relative to their highest value. OpenVINO resizes in float32 and may be a level off
-# in a pixel, which moves a map by more than a score.
+# The largest allowed differences from the detector: of scores, relative to their size; of maps,
+# relative to their highest value. OpenVINO resizes in float32 and may differ by one level in a
+# pixel, which changes a map more than a score.
 TOLERANCE = {"score": 1e-3, "map": 1e-2}
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` returns.
+    """The result of `export`.
 
     Attributes:
         path: the file.
-        megabytes: its size, with that of the weights beside it, if there are any.
-        differences: the largest from the detector, relative: of ``score`` and, where the detector
-            has maps, of ``map``.
+        megabytes: its size, including a separate file of weights if there is one.
+        differences: the largest relative differences from the detector: of ``score`` and, if the
+            detector has maps, of ``map``.
     """
 
     path: Path
@@ -60,21 +60,21 @@ def export(
     about: Mapping[str, object] | None = None,
     say: Callable[[str], object] = log.info,
 ) -> Exported:
-    """Write a detector as one file and check that the file scores as the detector does.
+    """Write a detector to a file and check that the file computes the same scores.
 
     Args:
-        predictor: on the CPU, see `occ_lab.load`.
-        path: the file; its suffix is that of the format.
+        predictor: the detector, on the CPU, see `occ_lab.load`.
+        path: the file; its suffix must match the format.
         format: ``onnx``, ``torch_export`` or ``openvino``.
-        input: what the file takes: ``raw``, decoded images of any size, or ``tensor``, resized and
-            cropped ones in 0..1.
-        batch_size: the number of images that each call takes.
-        about: further facts for the metadata of the file, such as the name of the dataset.
-        say: is called with what is being done, which takes a while.
+        input: the input of the file: ``raw``, decoded images of any size; or ``tensor``, resized
+            and cropped images in 0..1.
+        batch_size: the number of images in each call.
+        about: further entries for the metadata of the file, such as the name of the dataset.
+        say: is called with a description of each step, because export takes a while.
 
     Raises:
-        InputError: an unknown format or input, a package that is not installed, a detector that
-            cannot be exported, or a file that scores differently, which is not kept.
+        InputError: the format or input is unknown, a package is not installed, the detector cannot
+            be exported, or the file computes different scores (it is then deleted).
 
     Example:
         >>> import occ_lab
@@ -93,12 +93,12 @@ def export(
         say(f"writing {format}")
         try:
             form.write(program, metadata(predictor, input, batch_size, about or {}), file)
-        except Exception as error:  # a translator fails in any way
+        except Exception as error:  # an exporter may raise anything
             detector = predictor.detector
             raise InputError(
                 f"format: {type(detector.objective).__name__} on {detector.backbone.name} cannot "
                 f"be written as {format} ({type(error).__name__}: {first_line(error)}); "
-                "torch_export takes any detector"
+                "torch_export supports any detector"
             ) from error
         say("comparing the file with the detector")
         found = differences(predictor, form.run(file, torch.get_num_threads()), raw, batch_size)
@@ -108,12 +108,12 @@ def export(
 
 
 def check_arguments(format: str, input: str, batch_size: int, path: Path | None) -> None:
-    """Check what can be checked without a detector.
+    """Check the arguments as far as possible without a detector.
 
     Raises:
-        InputError: an unknown format or input, a package that is not installed, or a file name that
-            does not end as those of the format do.
-        ValueError: the number of images is out of range.
+        InputError: the format or input is unknown, a package is not installed, or the suffix of the
+            file does not match the format.
+        ValueError: the batch size is out of range.
     """
     suffix = required(format).suffix
     if input not in INPUTS:
@@ -124,7 +124,7 @@ def check_arguments(format: str, input: str, batch_size: int, path: Path | None)
 
 
 def default_name(task: str, format: str, input: str, batch_size: int) -> str:
-    """A file name that says what a call takes.
+    """A file name that states the input of the file.
 
     Example:
         >>> default_name("bottle", "onnx", "raw", 8)
@@ -138,7 +138,7 @@ def check_precision(predictor: Predictor) -> None:
     """Refuse a backbone in half precision.
 
     Raises:
-        InputError: it is one.
+        InputError: the backbone computes in half precision.
     """
     backbone = predictor.detector.backbone
     if isinstance(backbone, FrozenBackbone) and backbone.precision != "float32":
@@ -153,8 +153,8 @@ def check_precision(predictor: Predictor) -> None:
 def traced(predictor: Predictor, raw: bool, count: int) -> ExportedProgram:
     """The graph of the detector, for batches of ``count`` images; see `Deployed`.
 
-    The number is fixed, since what bounds the memory of an objective depends on it. Raw images may
-    have any size of at least 2 pixels a side.
+    The batch size is fixed, because it determines the memory limits inside an objective. Raw images
+    may have any size of at least 2 pixels a side.
     """
     module = Deployed(predictor.detector, raw).eval()
     if raw and isinstance(module.frame, Tiles):
@@ -162,7 +162,7 @@ def traced(predictor: Predictor, raw: bool, count: int) -> ExportedProgram:
         return torch.export.export(module, (tiles,))
     if raw:
         height, width = Dim("height", min=2), Dim("width", min=2)
-        # A size that cannot be mistaken for another one: not square, and to be resized.
+        # A size that cannot be confused with another one: not square, and not the final size.
         side = longer_side(module.frame)
         example = torch.zeros(count, side + 12, side + 7, 3, dtype=torch.uint8)
         return torch.export.export(
@@ -172,14 +172,14 @@ def traced(predictor: Predictor, raw: bool, count: int) -> ExportedProgram:
 
 
 def longer_side(frame: Frame) -> int:
-    """Pixels of the longer side of an image after the resize, or of a tile."""
+    """The longer side of an image after the resize, or of a tile, in pixels."""
     return frame.resize if isinstance(frame, Preprocessing) else max(frame.size)
 
 
 def metadata(
     predictor: Predictor, input: str, count: int, about: Mapping[str, object]
 ) -> dict[str, str]:
-    """What the file says of itself, as text."""
+    """The metadata of the file, as text."""
     backbone, frame = predictor.detector.backbone, predictor.detector.frame
     facts: dict[str, Any] = {
         "task": predictor.task,
@@ -204,24 +204,25 @@ def metadata(
 
 
 def differences(predictor: Predictor, run: Run, raw: bool, count: int) -> dict[str, float]:
-    """The largest differences of a file from the detector, on generated images of several sizes.
+    """The largest differences between a file and the detector, on generated images of many sizes.
 
     Args:
         predictor: the detector.
-        run: the file, opened.
+        run: the opened file.
         raw: whether it takes raw images.
-        count: the number of images that each call takes.
+        count: the number of images in each call.
 
     Returns:
-        Of ``score`` the largest difference over the median size of the scores, since one score may
-        happen to be zero; of ``map``, where there is one, over the highest value.
+        For ``score``, the largest difference divided by the median size of the scores, because a
+        single score may happen to be zero; for ``map``, if there is one, divided by its highest
+        value.
     """
     frame = predictor.detector.frame
     if isinstance(frame, Tiles):
         return differences_of_tiles(predictor.detector, run, raw, count)
     side = longer_side(frame)
     sizes = [(side, side), (side // 2 + 3, side), (side, 2 * side + 1), (3 * side + 5, side + 2)]
-    if isinstance(frame, WholeImage) and not raw:  # images that fill the frame
+    if isinstance(frame, WholeImage) and not raw:  # such images must fill the frame
         sizes = [(times * frame.height, times * frame.width) for times in range(1, len(sizes) + 1)]
     ours: list[np.ndarray] = []
     theirs: list[np.ndarray] = []
@@ -245,7 +246,7 @@ def differences(predictor: Predictor, run: Run, raw: bool, count: int) -> dict[s
 
 
 def differences_of_tiles(detector: Detector, run: Run, raw: bool, count: int) -> dict[str, float]:
-    """As `differences`, of a file that takes tiles and gives the scores that are stitched."""
+    """As `differences`, for a file that takes tiles and returns the scores to be stitched."""
     ours, theirs = [], []
     for number in range(4):
         tiles = [made_image(10 * number + index, *detector.frame.size) for index in range(count)]
@@ -257,32 +258,32 @@ def differences_of_tiles(detector: Detector, run: Run, raw: bool, count: int) ->
 
 
 def largest(ours: list[np.ndarray], theirs: list[np.ndarray], scale: float) -> float:
-    """The largest difference over ``scale``."""
+    """The largest difference, divided by ``scale``."""
     return float(np.abs(np.concatenate(theirs) - np.concatenate(ours)).max() / scale)
 
 
 def check_differences(found: Mapping[str, float]) -> None:
-    """Compare with `TOLERANCE`.
+    """Compare differences with `TOLERANCE`.
 
     Raises:
-        InputError: some difference is larger, or is not a number.
+        InputError: a difference is larger, or is not a number.
     """
     beyond = [name for name, value in found.items() if not value <= TOLERANCE[name]]
     if beyond:
         by = ", ".join(f"{name} by {found[name]:.1e}" for name in beyond)
         raise InputError(
             f"format: the file differs from the detector: {by} (at most {TOLERANCE[beyond[0]]:g}); "
-            "it is not kept. Choose another format, or resized images as input (tensor)"
+            "it was deleted. Choose another format, or resized images as input (tensor)"
         )
 
 
 def as_tensor(pixels: np.ndarray) -> np.ndarray:
-    """Resized images uint8 ``[N, h, w, 3]`` as networks take them, float32 ``[N, 3, h, w]``."""
+    """Resized images uint8 ``[N, h, w, 3]`` as a network's input, float32 ``[N, 3, h, w]``."""
     planes = pixels.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(planes, dtype=np.float32) / np.float32(255)
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message that is not empty."""
+    """The first non-empty line of an error's message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:200] if lines else ""

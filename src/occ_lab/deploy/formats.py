@@ -1,4 +1,4 @@
-"""The formats that a detector is exported to: how each is written, and how it is run."""
+"""The export formats: how a file of each format is written and run."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Format:
     """A file format.
 
     Attributes:
-        suffix: of the file.
-        needs: the packages that write it, run it and check it.
+        suffix: the suffix of the file.
+        needs: the packages for writing, running and checking it.
         write: writes a program and metadata to a path.
-        run: opens a file, to compute with a number of threads.
-        metadata: how a program reads the metadata of a file.
+        run: opens a file for computation with a number of threads.
+        metadata: code that reads the metadata of a file, shown to the user.
     """
 
     suffix: str
@@ -40,15 +40,15 @@ class Format:
 
     @property
     def installed(self) -> bool:
-        """Whether all packages that it needs are installed."""
+        """Whether all required packages are installed."""
         return all(find_spec(name) for name in self.needs)
 
 
 def required(name: str) -> Format:
-    """The format of that name.
+    """The format with the given name.
 
     Raises:
-        InputError: there is none, or a package that it needs is not installed.
+        InputError: it does not exist, or a required package is not installed.
     """
     if name not in FORMATS:
         raise InputError(f"format: must be one of {', '.join(FORMATS)}, got {name!r}")
@@ -61,9 +61,9 @@ def required(name: str) -> Format:
 
 
 def write_onnx(program: ExportedProgram, metadata: dict[str, str], path: Path) -> None:
-    """Write one file that holds the weights, too."""
+    """Write a single file that includes the weights."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about what its own dependencies deprecate
+        warnings.simplefilter("ignore")  # deprecation warnings of its own dependencies
         exported = torch.onnx.export(
             program,
             dynamo=True,
@@ -74,7 +74,7 @@ def write_onnx(program: ExportedProgram, metadata: dict[str, str], path: Path) -
     assert exported is not None
     shape = exported.model.graph.inputs[0].shape
     assert shape is not None
-    if not shape.is_static():  # its sizes have the names of PyTorch's symbols
+    if not shape.is_static():  # its sizes are named after PyTorch's symbols
         shape[1], shape[2] = "height", "width"
     exported.model.metadata_props.update(metadata)
     exported.save(path, external_data=False)
@@ -86,7 +86,7 @@ def run_onnx(path: Path, threads: int) -> Run:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Its idle threads must not take the processor from what is timed in turn with it.
+    # Idle threads that spin would take the processor from the programs timed in turn with it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
@@ -96,12 +96,12 @@ def run_onnx(path: Path, threads: int) -> Run:
 def write_torch(program: ExportedProgram, metadata: dict[str, str], path: Path) -> None:
     """Write one file that `torch.export.load` reads."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about weights that are views of others
+        warnings.simplefilter("ignore")  # about weights that are views of other weights
         torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
 
 
 def run_torch(path: Path, threads: int) -> Run:
-    """Open a file with PyTorch, which uses the number of threads it is set to."""
+    """Open a file with PyTorch, which uses its globally set number of threads."""
     module = torch.export.load(path).module()
 
     @torch.inference_mode()
@@ -112,10 +112,10 @@ def run_torch(path: Path, threads: int) -> Run:
 
 
 def write_openvino(program: ExportedProgram, metadata: dict[str, str], path: Path) -> None:
-    """Write the graph, and beside it the weights under the same name with ``.bin``.
+    """Write the graph, and beside it a file ``.bin`` of the same name with the weights.
 
-    It goes by way of ONNX: OpenVINO's reader of PyTorch's programs gave other scores for images of
-    some sizes (2026.4).
+    The export goes through ONNX, because OpenVINO's reader of PyTorch programs gave wrong scores
+    for some image sizes (2026.4).
     """
     import openvino
 
@@ -129,7 +129,7 @@ def write_openvino(program: ExportedProgram, metadata: dict[str, str], path: Pat
 
 
 def run_openvino(path: Path, threads: int) -> Run:
-    """Open a file with OpenVINO, on the CPU, in float32 on every processor."""
+    """Open a file with OpenVINO on the CPU, with float32 on every processor."""
     import openvino
 
     hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
@@ -144,7 +144,7 @@ def run_openvino(path: Path, threads: int) -> Run:
 
 
 def output_names(program: ExportedProgram) -> list[str]:
-    """The keys of what the program returns, in order."""
+    """The keys of the program's outputs, in order."""
     return list(program.call_spec.out_spec.context)
 
 

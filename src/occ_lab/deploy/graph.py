@@ -1,4 +1,4 @@
-"""A trained detector as one module without training: images in, scores and maps out."""
+"""A trained detector as one inference module: images in, scores and maps out."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from occ_lab.utils.errors import InputError
 
 
 class Deployed(nn.Module):
-    """What is exported: every step from an image to its score, in operations of a graph.
+    """The module that is exported: every step from an image to its score as graph operations.
 
     Args:
-        detector: trained, on the CPU.
-        raw: whether it takes images as they are decoded, and resizes them itself.
+        detector: the trained detector, on the CPU.
+        raw: whether it takes decoded images and resizes them itself.
 
     Attributes:
-        frame: how images are brought to one size.
-        size: height and width that the network takes.
+        frame: brings images to one size.
+        size: height and width of the network's input.
         has_maps: whether there are anomaly maps; otherwise whole images are scored.
         grid: H and W of the score maps.
-        rows: upsampling and smoothing along the columns of the maps, ``[h, H]``, if there are any.
-        columns: the same along their rows, ``[w, W]``.
+        rows: the matrix ``[h, H]`` that upsamples and smooths columns, if there are maps.
+        columns: the same for their rows, ``[w, W]``.
 
     Raises:
-        InputError: it takes images as they are decoded, keeps them whole, and scores embeddings:
-            the network would have to take images of any size.
+        InputError: it would take decoded images, keep them whole, and score embeddings; this would
+            require a network for images of any size.
     """
 
     rows: Tensor
@@ -50,12 +50,12 @@ class Deployed(nn.Module):
         self.whole = raw and isinstance(self.frame, WholeImage)
         if self.whole and not self.has_maps:
             raise InputError(
-                "input: a raw file of a detector that scores whole images of any shape would hold "
+                "input: a raw file of a detector that scores whole images of any shape would need "
                 "a network for every size; export tensor, and resize images as the detector does"
             )
         self.tiled = isinstance(self.frame, Tiles)
         if self.has_maps and not self.tiled:
-            # Computed once, here: NumPy, which does it, cannot be traced.
+            # These are computed here, with NumPy, which cannot be traced.
             matrices = axis_matrices(self.grid, self.size, detector.postprocess.sigma)
             for name, matrix in zip(("rows", "columns"), matrices, strict=True):
                 self.register_buffer(name, matrix.float())
@@ -64,14 +64,14 @@ class Deployed(nn.Module):
         """Score a batch of images.
 
         Args:
-            image: raw: uint8 ``[N, h, w, 3]``, RGB, of any size, or tiles; else float32
-                ``[N, 3, *size]`` in 0..1, resized as the detector does and filling the frame.
+            image: raw: uint8 ``[N, h, w, 3]``, RGB, of any size, or tiles; otherwise float32
+                ``[N, 3, *size]`` in 0..1, resized as by the detector and filling the frame.
 
         Returns:
-            ``score``, float32 ``[N]``; ``map``, float32 ``[N, *size]``, where there are maps; and
-            of raw images that are kept whole ``box``, int64 ``[4]``: top, left, height and width of
-            the images in the map, which is zero around them. Of tiles only ``map``, float32
-            ``[N, H, W]``: the scores that are stitched to those of an image.
+            ``score``, float32 ``[N]``; if there are maps, ``map``, float32 ``[N, *size]``; and for
+            raw images that are kept whole ``box``, int64 ``[4]``: top, left, height and width of
+            the images in the map, which is zero around them. For tiles there is only ``map``,
+            float32 ``[N, H, W]``: scores to be stitched to those of an image.
         """
         if self.tiled:
             if self.raw:
@@ -88,7 +88,7 @@ class Deployed(nn.Module):
         return {"score": found} if maps is None else {"score": found, "map": maps}
 
     def _whole(self, image: Tensor) -> dict[str, Tensor]:
-        """Score raw images of one size, which are kept whole."""
+        """Score raw images of one size that are kept whole."""
         pixels, box = fitted(image, self.size)
         scores = self.detector.patch_scores(pixels / 255)
         post = self.detector.postprocess

@@ -1,7 +1,7 @@
-"""Images that are kept whole, as arithmetic of tensors: the resize into a frame, and the maps.
+"""Whole images in tensor operations: the resize into a frame, and the maps.
 
-Of an image of any size, a graph computes where it lies in the frame, and all that follows from it:
-it does what `WholeImage` and `PostProcess.framed` do with one image.
+For an image of any size, the graph computes its position in the frame and everything that depends
+on it. It does the same as `WholeImage` and `PostProcess.framed` for a single image.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def fitted(image: Tensor, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Resize images to fit into a frame, as `WholeImage` does.
 
     Args:
-        image: uint8 ``[N, h, w, 3]``, of any size, also while a graph is traced.
+        image: uint8 ``[N, h, w, 3]``, of any size; may be traced.
         frame: height and width of the result.
 
     Returns:
@@ -36,7 +36,7 @@ def fitted(image: Tensor, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
     starts = [
         (side - own) // 2 // ALIGNED * ALIGNED for side, own in zip(frame, inside, strict=True)
     ]
-    # How many pixels become one, at most: rounding to whole pixels may add half as much again.
+    # The largest number of pixels that become one; rounding may add half as much again.
     least = sizes[0] // frame[0] + sizes[1] // frame[1] + 2
     least = least + least // 2
     axes, reflected = [], []
@@ -51,14 +51,14 @@ def fitted(image: Tensor, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def axis(count: int, side: int, sigma: float, start: Tensor, length: Tensor) -> Tensor:
-    """Upsampling and smoothing along an axis of which an image fills a part.
+    """Upsampling and smoothing along an axis, for an image that fills a part of it.
 
-    It is `occ_lab.postprocessing.maps.axis_matrix` of that part, with zeros around it.
+    It is the matrix `occ_lab.postprocessing.maps.axis_matrix` of that part, with zeros around it.
 
     Args:
-        count: positions of the scores along the axis.
-        side: pixels of the frame along it.
-        sigma: of the Gaussian in pixels.
+        count: the number of positions of the scores along the axis.
+        side: the number of pixels of the frame along it.
+        sigma: the standard deviation of the Gaussian in pixels.
         start: the first pixel of the image, an integer ``[]``.
         length: its number of pixels, an integer ``[]``.
 
@@ -77,7 +77,7 @@ def axis(count: int, side: int, sigma: float, start: Tensor, length: Tensor) -> 
     inside = ((pixels >= start) & (pixels < start + length)).to(matrix)[:, None]
     if sigma > 0:
         kernel = torch.from_numpy(gaussian(sigma)).to(matrix)  # by distance
-        # An image of length 1 is mirrored as often as the Gaussian reaches.
+        # The image is mirrored as often as the Gaussian reaches, even an image of length 1.
         turns = torch.arange(-(len(kernel) // 2), len(kernel) // 2 + 1, device=start.device)
         copies = torch.stack([pixels, 2 * start - 1 - pixels])[:, None]
         mirrored = copies + 2 * length * turns[:, None]  # [2, turns, side]
@@ -88,7 +88,7 @@ def axis(count: int, side: int, sigma: float, start: Tensor, length: Tensor) -> 
 
 
 def gaussian(sigma: float) -> np.ndarray:
-    """SciPy's Gaussian by distance, float32: from the centre on, and a zero at the end."""
+    """SciPy's Gaussian by distance from the centre, float32, followed by a zero."""
     radius = int(4 * sigma + 0.5)
     unit = np.zeros(2 * radius + 3)
     unit[radius + 1] = 1
@@ -97,7 +97,7 @@ def gaussian(sigma: float) -> np.ndarray:
 
 
 def inside_scores(maps: Tensor, box: Tensor, how: str, top: float) -> Tensor:
-    """Image scores ``[N]`` of maps ``[N, h, w]`` by the pixels of a box alone."""
+    """Image scores ``[N]`` of maps ``[N, h, w]``, from the pixels inside a box only."""
     rows, columns = (
         (torch.arange(side, device=box.device) >= box[axis])
         & (torch.arange(side, device=box.device) < box[axis] + box[axis + 2])

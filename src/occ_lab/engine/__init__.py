@@ -1,1 +1,1 @@
-"""What the commands do, one file a flow."""
+"""The workflows behind the commands, one file for each."""

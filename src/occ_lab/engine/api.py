@@ -1,4 +1,4 @@
-"""The whole job from Python: features, fit, calibration, test and, if wanted, the record."""
+"""The whole workflow from Python: features, fit, calibration, test and, if requested, a record."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from occ_lab.utils.specs import spec_or_reason
 
 @dataclass(frozen=True)
 class FitResult:
-    """What `fit` returns.
+    """The result of `fit`.
 
     Attributes:
-        predictor: scores and, with a calibration, judges new images.
-        metrics: of the test, in 0..1, such as ``image_auroc``.
-        scores: of the test images, larger is more anomalous, float ``[N]``.
-        labels: of the test images, int ``[N]``: 0 normal, 1 anomalous.
-        paths: of the test images.
-        seconds: of each stage.
-        steps: optimizer steps that the detector was trained for; None without any.
-        directory: the run directory, or None where nothing was recorded.
+        predictor: scores new images and, with a calibration, judges them.
+        metrics: the test metrics, in 0..1, such as ``image_auroc``.
+        scores: the scores of the test images, larger is more anomalous, float ``[N]``.
+        labels: the labels of the test images, int ``[N]``: 0 normal, 1 anomalous.
+        paths: the paths of the test images.
+        seconds: the duration of each stage.
+        steps: the number of optimizer steps; None if there were none.
+        directory: the run directory, or None if nothing was recorded.
     """
 
     predictor: Predictor
@@ -57,7 +57,7 @@ class FitResult:
 
     @property
     def detector(self) -> Detector:
-        """The fitted module."""
+        """The fitted detector."""
         return self.predictor.detector
 
 
@@ -80,33 +80,34 @@ def fit(
 ) -> FitResult:
     """Fit a detector to the normal images of a task and test it.
 
-    It is what `Detector` and a `lightning.Trainer` do, through the cache of features, with seeds
-    set, and with the results of ``occ-lab train`` for the same arguments.
+    It does the same as `Detector` with a `lightning.Trainer`, but uses the feature cache and sets
+    seeds. For the same arguments, the results equal those of ``occ-lab train``.
 
     Args:
-        data: the task; batch sizes and workers are taken from it.
-        objective: as it is before training; by default the norm-space objective in closed form.
+        data: the task; it also determines batch sizes and workers.
+        objective: an untrained objective; by default the norm-space objective in closed form.
         backbone: an object, or the name of a preset, see `occ_lab.backbones.create`.
-        projector: makes a projector for the channels of the levels; by default the objective's
-            choice.
-        optimizer: makes an optimizer of parameters; by default the objective's.
-        scheduler: makes a schedule of the learning rate; None keeps it.
-        postprocess: scores to image scores and maps.
-        max_epochs: of an objective that is trained by gradient; None counts it in steps.
-        steps: optimizer steps of such an objective, or ``auto``, which chooses them by held-out
-            normal images. Without ``max_epochs`` it is ``auto`` over a frozen backbone, and
-            a backbone that is trained gets 10 epochs.
-        calibration: which normal images a threshold comes from; by default five folds of images
-            of your own, and none of a published benchmark.
-        cache: of features; True is the folder that the commands use, False computes them for
-            every batch.
+        projector: makes a projector for the channels of the levels; by default the one that suits
+            the objective.
+        optimizer: makes an optimizer of parameters; by default that of the objective.
+        scheduler: makes a learning-rate schedule; None keeps the rate constant.
+        postprocess: computes image scores and maps from scores.
+        max_epochs: the number of epochs for an objective that is trained by gradient; None measures
+            the length of the training in steps.
+        steps: the number of optimizer steps for such an objective, or ``auto``, which chooses it on
+            held-out normal images. Without ``max_epochs``, the default is ``auto`` for a frozen
+            backbone and 10 epochs for a trained one.
+        calibration: the normal images for the threshold; by default five folds for your own images,
+            and none for a published benchmark.
+        cache: the feature cache; True is the folder that the commands use, False computes features
+            for every batch.
         trainer: makes a Trainer from loggers, callbacks and a number of epochs.
-        directory: a run directory to write, which `occ_lab.load` and the commands read; None
+        directory: a run directory to write, which `occ_lab.load` and the commands can read; None
             writes nothing.
-        seed: of initial weights and the order of batches.
+        seed: the seed of initial weights and of the order of batches.
 
     Raises:
-        InputError: absent data, unreadable files, or parts that do not fit each other.
+        InputError: data is missing, files are unreadable, or the parts do not fit each other.
 
     Example:
         >>> import occ_lab
@@ -162,7 +163,7 @@ def recorded(job: Job, data: AnomalyDataModule, directory: Path) -> FitResult:
 
 
 def header(job: Job, data: AnomalyDataModule) -> dict[str, Any]:
-    """What stands above the tasks in ``metrics.json``."""
+    """The header of ``metrics.json``, above the tasks."""
     return {
         "dataset": data.benchmark.name,
         "loss": type(job.objective()).__name__.lower(),
@@ -175,7 +176,7 @@ def header(job: Job, data: AnomalyDataModule) -> dict[str, Any]:
 
 
 def settings(job: Job, data: AnomalyDataModule) -> dict[str, Any]:
-    """What ``config.yaml`` of a run says that no command has made."""
+    """The content of ``config.yaml`` for a run that was not started by a command."""
     benchmark = data.benchmark
     return {
         "dataset": {
@@ -194,13 +195,13 @@ def settings(job: Job, data: AnomalyDataModule) -> dict[str, Any]:
 
 
 def parts_of(job: Job) -> dict[str, dict[str, Any]]:
-    """Objective and backbone as plain data."""
+    """The objective and the backbone as plain data."""
     parts = {"objective": job.objective(), "backbone": job.backbone}
     return {name: spec_or_reason(part) or {} for name, part in parts.items()}
 
 
 def result_of(member: Fitted, job: Job, directory: Path | None) -> FitResult:
-    """What is returned of a fitted and tested detector."""
+    """The result for a fitted and tested detector."""
     predictor = Predictor(member.detector, member.data.task, member.calibration, member.overkill)
     recorder = member.recorder
     return FitResult(
@@ -216,7 +217,7 @@ def result_of(member: Fitted, job: Job, directory: Path | None) -> FitResult:
 
 
 def cache_of(given: FeatureCache | bool) -> FeatureCache | None:
-    """The cache that is asked for, or none."""
+    """The requested cache, or None."""
     if isinstance(given, FeatureCache):
         return given
     return FeatureCache(os.environ.get("OCC_LAB_CACHE", "~/.cache/occ_lab")) if given else None

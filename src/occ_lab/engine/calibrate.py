@@ -1,4 +1,4 @@
-"""A detector's threshold, from normal images that it was not trained on."""
+"""The threshold of a detector, from normal images that it was not trained on."""
 
 from __future__ import annotations
 
@@ -24,28 +24,29 @@ from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.plain import read_json
 
-FOLDS = 5  # of a user's own images
+FOLDS = 5  # the default for a user's own images
 CALIBRATION = "calibration.json"  # in the folder of a task
-MOST = 0.9  # of the training images that can be held out
-ALARM = 0.01  # false-alarm rate of the test whether normal test images look like the calibration's
+MOST = 0.9  # the largest fraction of the training images that can be held out
+ALARM = 0.01  # false-alarm rate of the test that compares normal test and calibration images
 
 
 @dataclass(frozen=True)
 class CalibrationPlan:
-    """Which normal images a threshold comes from.
+    """The choice of normal images for the threshold.
 
     Args:
-        share: fraction of the training images that is held out for it (split-conformal), in
-            0..0.9; 0 is off.
-        folds: into how many folds all training images are divided, each held out in turn
-            (cross-fitted); 0 is off. ``auto`` is five folds for a user's own images, unless
+        share: the fraction of the training images that is held out (split-conformal), in 0..0.9; 0
+            turns it off.
+        folds: the number of folds that the training images are divided into, each held out in turn
+            (cross-fitted); 0 turns it off. ``auto`` is five folds for a user's own images, unless
             ``share`` is given, and off for a published benchmark.
-        overkill: the false-positive rate that the threshold is to keep, above 0 and at most 0.5.
-            None is 1 %, or the smallest rate that so many images can guarantee.
-        seed: of the choice of images.
+        overkill: the false-positive rate that the threshold should keep, above 0 and at most 0.5.
+            None is 1 %, or the smallest rate that the number of images can guarantee.
+        seed: the seed of the choice of images.
 
     Raises:
-        ValueError: a value out of range, or two ways at once; the message begins with its name.
+        ValueError: a value is out of range, or both ways are chosen; the message begins with the
+            name of the argument.
 
     Example:
         >>> CalibrationPlan(folds=3, overkill=0.25).held_out(6)
@@ -74,15 +75,15 @@ class CalibrationPlan:
 
     @property
     def wanted(self) -> bool:
-        """Whether there is anything to do, for any images."""
+        """Whether a calibration is requested for any kind of images."""
         return bool(self.share or self.folds not in (0, "auto"))
 
     def settled(self, images: int, own: bool) -> CalibrationPlan:
-        """The plan for so many training images, with a number of folds and a rate.
+        """The plan for a given number of training images, with folds and rate filled in.
 
         Args:
-            images: how many training images there are.
-            own: whether they are a user's own, which are calibrated without being asked to.
+            images: the number of training images.
+            own: whether they are a user's own images, which are calibrated by default.
         """
         folds = self.folds
         if folds == "auto":
@@ -93,13 +94,14 @@ class CalibrationPlan:
         return replace(plan, overkill=max(RATE, smallest_rate(max(1, plan._count(images)))))
 
     def held_out(self, images: int) -> list[list[int]]:
-        """Indices of the training images that are held out: one part, or one for each fold.
+        """Indices of the training images to hold out: one part, or one part for each fold.
 
         Args:
-            images: how many training images there are.
+            images: the number of training images.
 
         Raises:
-            InputError: too few would be left, or too few held out for the false-positive rate.
+            InputError: too few images would be left to train on, or too few would be held out for
+                the false-positive rate.
         """
         if not self.wanted:
             return []
@@ -124,38 +126,38 @@ class CalibrationPlan:
         return [part.tolist() for part in parts]
 
     def _count(self, images: int) -> int:
-        """How many images the threshold comes from."""
+        """The number of images that the threshold is based on."""
         return images if self.folds not in (0, "auto") else round(self.share * images)
 
     def _advice(self, images: int, needed: int) -> str:
-        """What a user can do where there are too few images for the rate."""
+        """Advice for a user with too few images for the rate."""
         folds = min(FOLDS, images)
         if folds < 2:
             return "Give more training images"
         if needed > images:
             rate = rounded_up(smallest_rate(images))
-            return f"So many images can keep a rate of {rate:g} or higher, with folds={folds}"
+            return f"{images} images can keep a rate of {rate:g} or higher, with folds={folds}"
         larger = math.ceil(100 * needed / images) / 100
         by_share = f"Hold out share={larger:g}, or use" if larger <= MOST else "Use"
-        return f"{by_share} folds={folds}, by which all of them count"
+        return f"{by_share} folds={folds}, which makes all of them count"
 
 
 def figures_of(
     calibration: Calibration, overkill: float, scores: Tensor, labels: Tensor
 ) -> dict[str, Any]:
-    """What the threshold does on the test images.
+    """The effect of the threshold on the test images.
 
     Args:
-        calibration: of the detector.
-        overkill: the false-positive rate asked for.
+        calibration: the calibration of the detector.
+        overkill: the requested false-positive rate.
         scores: image scores ``[N]``.
         labels: ``[N]``, 1 anomalous.
 
     Returns:
-        ``images``, how many it was calibrated on; ``threshold``; ``asked`` and ``overkill``, the
-        fraction of normal test images above it; ``escape``, that of anomalous ones not above it;
-        ``drift``, the p-value of the normal test images scoring no higher than those of the
-        calibration.
+        ``images``, the number of calibration images; ``threshold``; ``asked``, the requested rate;
+        ``overkill``, the fraction of normal test images above the threshold; ``escape``, the
+        fraction of anomalous test images not above it; ``drift``, the p-value of the test that the
+        normal test images score no higher than the calibration images.
     """
     above = calibration.anomalous(scores, overkill)
     normal = labels == 0
@@ -174,7 +176,7 @@ def figures_of(
 
 
 def write_calibration(path: Path, calibration: Calibration, overkill: float) -> None:
-    """Write what `read_calibration` reads."""
+    """Write a calibration that `read_calibration` can read."""
     content = {
         "overkill": overkill,
         "scores": calibration.scores.tolist(),
@@ -184,7 +186,7 @@ def write_calibration(path: Path, calibration: Calibration, overkill: float) -> 
 
 
 def read_calibration(path: Path) -> tuple[Calibration | None, float | None]:
-    """The calibration in a file and its false-positive rate, as far as there are any.
+    """The calibration in a file and its false-positive rate, each None if missing.
 
     Raises:
         InputError: the file is damaged.
@@ -194,7 +196,7 @@ def read_calibration(path: Path) -> tuple[Calibration | None, float | None]:
     content = read_json(path, "run")
     try:
         scores, peaks = (torch.tensor(content[name]).double() for name in ("scores", "peaks"))
-        rate = content.get("overkill")  # earlier versions have it in the settings alone
+        rate = content.get("overkill")  # earlier versions store it only in the settings
         if scores.ndim != 1 or scores.shape != peaks.shape or not len(scores):
             shapes = f"{list(scores.shape)} and {list(peaks.shape)}"
             raise ValueError(f"scores and peaks must be as many numbers, at least 1, got {shapes}")

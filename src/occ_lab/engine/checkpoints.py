@@ -1,4 +1,4 @@
-"""The state of a training that may be stopped: written whole, and used only if it is whole."""
+"""Checkpoints of a training in progress: written completely, and used only if complete."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ log = logging.getLogger(__name__)
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes a checkpoint beside its name first, so that the earlier one stays until then.
+    """Writes a checkpoint to a temporary file first, so that the earlier one stays until the end.
 
-    Lightning's own writes it to the folder of temporary files and moves it, which is a copy if that
-    is on another disk.
+    Lightning's own class writes it to the system's folder for temporary files and moves it; if that
+    is on another disk, the move is a copy.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Write it by one rename."""
+        """Write the checkpoint and rename it to its final name."""
         with whole_file(Path(path)) as scratch:
             torch.save(checkpoint, scratch)
 
 
 class Saving(ModelCheckpoint):
-    """Keeps the state of a training in one file, written every so many epochs.
+    """Keeps the state of a training in one file, written at intervals of some epochs.
 
     Args:
         state: the file.
-        epochs: at least 1.
+        epochs: the number of epochs between two writes, at least 1.
     """
 
     def __init__(self, state: Path, epochs: int) -> None:
@@ -50,18 +50,18 @@ class Saving(ModelCheckpoint):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write whole files, unless the trainer has a way of its own to write them."""
+        """Use `WholeFiles`, unless the trainer has its own way to write checkpoints."""
         super().setup(trainer, pl_module, stage)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeFiles()
 
 
 def resumed_from(state: Path | None) -> Path | None:
-    """The state, if there is one and it is whole; a damaged one is named and removed."""
+    """The saved state, if it exists and is complete; a damaged one is logged and removed."""
     if state is None or not state.exists():
         return None
     if is_whole(state):
         return state
-    log.warning("%s is cut or damaged; the training starts again", state)
+    log.warning("%s is incomplete or damaged; the training starts again", state)
     state.unlink()
     return None

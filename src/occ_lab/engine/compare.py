@@ -1,4 +1,4 @@
-"""Several methods over the same features: each an ordinary run, and one table of all."""
+"""Comparison of several methods over the same features: one run for each, and one table."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ from occ_lab.utils.files import write_whole
 from occ_lab.utils.plain import read_json
 
 METHODS = "methods"  # folder of the run directories, one for each method
-MEASURED = "measured.json"  # in the folder of a task: what a comparison adds to its metrics
+MEASURED = "measured.json"  # in the folder of a task: additional figures of a comparison
 COMPARED = "compare.json"
-IMAGES = 8  # scored at once to measure the throughput
-SECONDS = 1.0  # for which it is measured, after one pass to warm up
+IMAGES = 8  # scored at a time to measure the throughput
+SECONDS = 1.0  # duration of the measurement, after one warm-up pass
 
 Perform: TypeAlias = Callable[[str, Path, Console], RunRecord]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of a comparison.
+    """The result of a comparison.
 
     Attributes:
-        rows: of the methods in their order; empty on non-zero ranks.
-        failed: why a method could not be run on these images, by its name.
+        rows: the rows of the methods in order; empty on non-zero ranks.
+        failed: for each method that could not be run on these images, by name, the reason.
     """
 
     rows: list[Row]
@@ -61,20 +61,21 @@ class Comparison:
 def compare(
     methods: Mapping[str, Perform], directory: Path, header: Mapping[str, Any]
 ) -> Comparison:
-    """Run every method that is not finished, then print and write one table of all.
+    """Run every method that is not finished, then print and write one table of all methods.
 
-    A method that cannot be run on these images, such as one that needs more of them, is left out.
+    A method that cannot be run on these images, for example because it needs more of them, is left
+    out.
 
     Args:
-        methods: by name, what runs a method: called with the title of its tasks, its run directory
-            and the console, it returns the record. Its tasks are fitted by `measured`.
-        directory: of the comparison. Runs are in ``methods/NAME``; the table is ``compare.json``
-            and ``compare.csv``.
+        methods: by name, a function that runs a method. It gets the title of its tasks, its run
+            directory and the console, and returns the record. Its tasks are fitted by `measured`.
+        directory: the directory of the comparison. Runs are in ``methods/NAME``; the table is in
+            ``compare.json`` and ``compare.csv``.
         header: ``dataset``, ``backbone``, ``seed`` and ``version``.
 
     Raises:
-        SystemExit: Ctrl-C; what is finished stays.
-        InputError: no method could be run, or they have not been tested on the same images.
+        SystemExit: Ctrl-C; finished methods are kept.
+        InputError: no method could be run, or they were not tested on the same images.
     """
     console = Console(quiet=not leads(), highlight=False)
     records: dict[str, RunRecord] = {}
@@ -118,7 +119,7 @@ def print_comparison(
     images: Mapping[str, int],
     console: Console,
 ) -> None:
-    """The closing table and what to make of it."""
+    """Print the final table and where to find the results."""
     title = f"{header['dataset']}, {header['backbone']}, seed {header['seed']} (per cent)"
     console.print(compare_table(title, rows))
     thresholds = calibration_table(thresholds_of(rows), "method")
@@ -138,10 +139,10 @@ def print_comparison(
 
 
 def rows_of(records: Mapping[str, RunRecord]) -> list[Row]:
-    """What the table says of each method.
+    """The row of each method in the table.
 
     Raises:
-        InputError: the methods have not been tested on the same images.
+        InputError: the methods were not tested on the same images.
     """
     values, drawn = image_aurocs(records)
     best = int(np.argmax(values)) if len(values) else 0
@@ -178,10 +179,10 @@ def rows_of(records: Mapping[str, RunRecord]) -> list[Row]:
 def image_aurocs(records: Mapping[str, RunRecord]) -> tuple[np.ndarray, np.ndarray]:
     """The image AUROC of each method ``[M]`` and of each resample ``[M, R]``.
 
-    They are means over the tasks with anomalous images; without any, both are empty.
+    These are means over the tasks with anomalous images; without such tasks, both are empty.
 
     Raises:
-        InputError: the methods have not been tested on the same images.
+        InputError: the methods were not tested on the same images.
     """
     tasks = []
     for task in next(iter(records.values())).finished:
@@ -200,7 +201,7 @@ def image_aurocs(records: Mapping[str, RunRecord]) -> tuple[np.ndarray, np.ndarr
 
 
 def test_images(records: Mapping[str, RunRecord]) -> dict[str, int]:
-    """How many ``normal`` and ``anomalous`` images the methods are tested on, in all tasks."""
+    """The numbers of ``normal`` and ``anomalous`` test images, over all tasks."""
     record = next(iter(records.values()))
     labels = [row["label"] for task in record.finished for row in record.scores(task)]
     return {"normal": labels.count("0"), "anomalous": labels.count("1")}
@@ -215,9 +216,9 @@ def measured(
     checkpoint: Path,
     state: Path | None = None,
 ) -> Fitted:
-    """As `fitted`; ``measured.json`` beside the checkpoints has what a comparison needs as well.
+    """As `fitted`; also writes ``measured.json`` beside the checkpoints for the comparison.
 
-    It holds ``images_per_second``, from decoded images in memory to maps and scores, and
+    It contains ``images_per_second``, from decoded images in memory to maps and scores, and
     ``pasted_auroc``, see `pasted_auroc`.
     """
     member = fitted(job, benchmark, task, loggers, callbacks, checkpoint, state)
@@ -237,7 +238,7 @@ def measured(
 
 @torch.inference_mode()
 def images_per_second(member: Fitted) -> float:
-    """How many test images a detector scores in a second, the best of several passes."""
+    """The number of test images that a detector scores in a second, the best of several passes."""
     images, frame = member.data.test_images, member.detector.frame
     count = 1 if isinstance(frame, Tiles) else min(IMAGES, len(images))
     seen = [images.seen(index) for index in range(count)]

@@ -1,4 +1,4 @@
-"""Explanations of image scores: where in a test image its score comes from."""
+"""Explanations of the scores of test images."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from occ_lab.features.extraction import image_batches
 from occ_lab.reporting.explanations import explanation
 from occ_lab.reporting.pictures import pixels_of, subject, worst_first
 
-CANDIDATES = 1000  # training images among which the nearest is sought
-TOGETHER = 64  # images it is sought for in one pass over them
+CANDIDATES = 1000  # training images among which the nearest one is searched
+TOGETHER = 64  # test images that share one pass over the candidates
 
 
 def write_explanations(
@@ -31,19 +31,20 @@ def write_explanations(
     scores: np.ndarray,
     labels: np.ndarray,
 ) -> None:
-    """Explain the scores of the worst misses, a picture each.
+    """Explain the scores of the worst misses, one picture for each.
 
-    An image is held against the training image nearest to it. A grey or blurred one, or the mean
-    of all, is no image of the kind: of MVTec AD's transistors the mean scores 10, blurred ones 13,
-    defects 5 to 7. The difference explained would be that between two anomalies, and a defect
-    hidden by one would make another. From a black image to one on black nothing changes at all for
-    a network that normalises contrast.
+    An image is compared with the training image nearest to it. A grey or blurred image, or the mean
+    of all images, would not do, because it is an anomaly itself: for MVTec AD's transistors the
+    mean scores 10, blurred images 13, and defects 5 to 7. The explained difference would be the one
+    between two anomalies, and hiding a defect with such an image would make another defect. And a
+    network that normalises contrast sees no difference at all between a black image and an object
+    on black ground.
 
     Args:
-        folder: where to; it is made.
-        wanted: the method, and of how many images.
+        folder: the folder for the pictures; it is created.
+        wanted: the method, and the number of images.
         member: the detector and its task.
-        scores: of the test images, float ``[N]``.
+        scores: the scores of the test images, float ``[N]``.
         labels: ``[N]``, 1 anomalous.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,18 +56,18 @@ def write_explanations(
         found: Tensor = detector(image.to(detector.dtype)).score.float()
         return found
 
-    places = worst_first(scores, labels)[: wanted.count].tolist()
-    pairs = with_nearest(member.data, places, device)
-    listed = list(enumerate(places, start=1))
-    for (rank, place), (image, nearest) in zip(
+    indices = worst_first(scores, labels)[: wanted.count].tolist()
+    pairs = with_nearest(member.data, indices, device)
+    listed = list(enumerate(indices, start=1))
+    for (rank, index), (image, nearest) in zip(
         track(listed, "explanations", transient=True), pairs, strict=True
     ):
         values = method(score, image, nearest).float().cpu()
         with torch.no_grad():
             other = float(score(nearest[None]))
-        shown = subject(rank, member.data.test_images[place], bool(labels[place]))
+        shown = subject(rank, member.data.test_images[index], bool(labels[index]))
         caption = (
-            f"{shown.title}   score {scores[place]:.4g}, nearest training image {other:.4g}   "
+            f"{shown.title}   score {scores[index]:.4g}, nearest training image {other:.4g}   "
             f"{method.caption(values)}"
         )
         even = gaussian_filter(values.numpy(), method.grain * len(values))
@@ -75,21 +76,21 @@ def write_explanations(
 
 
 def with_nearest(
-    data: AnomalyDataModule, places: Sequence[int], device: torch.device
+    data: AnomalyDataModule, indices: Sequence[int], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Test images ``[3, h, w]``, each with the training image nearest to it, of a thousand at most.
+    """Test images ``[3, h, w]``, each with its nearest training image among at most a thousand.
 
     Args:
         data: the task.
-        places: of the test images.
-        device: where they go.
+        indices: the indices of the test images.
+        device: the device for the images.
     """
     every = -(-len(data.train_images) // CANDIDATES)
     items = data.train_images.items[::every]
     drawn = data.train_images.drawn
     candidates = TaskImages(data.benchmark, items, drawn=drawn, frame=data.preprocessing)
-    for first in range(0, len(places), TOGETHER):
-        some = places[first : first + TOGETHER]
-        images = torch.stack([data.test_images[place]["image"] for place in some]).to(device)
+    for first in range(0, len(indices), TOGETHER):
+        some = indices[first : first + TOGETHER]
+        images = torch.stack([data.test_images[index]["image"] for index in some]).to(device)
         batches = image_batches(candidates, device, data.eval_batch_size, data.workers)
         yield from zip(images, nearest_images(images, batches), strict=True)

@@ -1,4 +1,4 @@
-"""One detector for one task: features, pre-training, fit, calibration, test."""
+"""One detector for one task: features, pre-training, fit, calibration and test."""
 
 from __future__ import annotations
 
@@ -33,24 +33,25 @@ from occ_lab.utils.quiet import quiet_lightning
 
 log = logging.getLogger(__name__)
 
-ENDLESS = -1  # epochs, of a training that is counted in steps
+ENDLESS = -1  # the number of epochs of a training that is limited by steps
 
 
 @dataclass
 class Fitted:
-    """A detector that is fitted to a task and has been tested.
+    """A detector that was fitted to a task and tested.
 
     Attributes:
         data: the task.
         detector: the module.
-        trainer: which fitted and tested it.
+        trainer: the trainer that fitted and tested it.
         recorder: keeps the scores and metrics of the test.
-        seconds: of each stage.
-        steps: optimizer steps that the detector was trained for; None without any.
-        curve: the learning curve of steps that were chosen, see `ChosenSteps`; else empty.
-        calibration: the scores of normal images it was not fitted to; None without any.
-        overkill: the false-positive rate to decide at; None without calibration.
-        best_epochs: the best epoch of each metric by the test set; None unless asked for.
+        seconds: the duration of each stage.
+        steps: the number of optimizer steps; None if there were none.
+        curve: the learning curve if the number of steps was chosen, see `ChosenSteps`; otherwise
+            empty.
+        calibration: the scores of normal images that it was not fitted to; None if there are none.
+        overkill: the false-positive rate for decisions; None without calibration.
+        best_epochs: the best epoch of each metric on the test set; None unless requested.
     """
 
     data: AnomalyDataModule
@@ -80,7 +81,7 @@ class Fitted:
         return self.recorder.predicted("score"), self.recorder.predicted("peak")
 
     def _predict(self, batches: DataLoader[Any]) -> None:
-        """Let the recorder keep the scores of all batches."""
+        """Score all batches; the recorder keeps the scores."""
         with quiet_lightning():
             self.trainer.predict(self.detector, batches, return_predictions=False)
 
@@ -94,19 +95,19 @@ def fitted(
     checkpoint: Path,
     state: Path | None = None,
 ) -> Fitted:
-    """Fit a detector to the task as ``benchmark`` shows it, save it, calibrate and test it.
+    """Fit a detector to a task as preprocessed by ``benchmark``; save, calibrate and test it.
 
-    Where it is calibrated by folds, a detector is fitted without each of them first.
+    For a calibration by folds, further detectors are fitted first, each without one of the folds.
 
     Args:
-        job: what is fitted.
+        job: the parts of the detector and the settings of the fit.
         benchmark: one of the job's views.
         task: one of its tasks.
-        loggers: of the fit and the test.
-        callbacks: of the fit and the test.
-        checkpoint: the file that the detector is saved to.
-        state: the file that a training by gradient keeps its state in while it goes on, and is
-            resumed from; None keeps none.
+        loggers: loggers for the fit and the test.
+        callbacks: callbacks for the fit and the test.
+        checkpoint: the file to save the detector to.
+        state: the file that stores the state of a training by gradient while it is running, and
+            that it is resumed from; None stores no state.
     """
     images = len(benchmark.split(task).train)
     # An ensemble of views has no single detector to calibrate.
@@ -114,12 +115,12 @@ def fitted(
     aside = plan.held_out(images)
     scored, seconds, features = [], dict[str, float](), 0.0
     if plan.folds:
-        log.info("calibration: a detector is fitted without each of %d folds first", plan.folds)
+        log.info("calibration: fitting a detector without each of %d folds first", plan.folds)
         with timed(seconds, "calibration"):
             for fold in aside:
                 without = fit_without(fold, job, benchmark, task)
                 scored.append(without.calibration_scores())
-                features += without.seconds["features"]  # which the first one makes for all
+                features += without.seconds["features"]  # the first fold computes them for all
         seconds["calibration"] -= features
         aside = []
     member = fit_without(aside[0] if aside else [], job, benchmark, task, loggers, callbacks, state)
@@ -131,7 +132,7 @@ def fitted(
     if scored:
         try:
             member.calibration = Calibration.of(*map(torch.cat, zip(*scored, strict=True)))
-        except ValueError as error:  # of images that the detector cannot judge
+        except ValueError as error:  # the detector cannot judge some images
             raise InputError(f"{task}: {error}", part="calibration") from error
         member.overkill = plan.overkill
     member.test()
@@ -147,7 +148,7 @@ def fit_without(
     callbacks: Sequence[Callback] = (),
     state: Path | None = None,
 ) -> Fitted:
-    """Fit a detector to the task's training images but for those at the indices ``aside``."""
+    """Fit a detector to the task's training images except those at the indices ``aside``."""
     recorder, oracle = Recorder(), Oracle()
     one_pass = job.objective().one_pass
     count = None if one_pass else step_count(job)
@@ -168,7 +169,7 @@ def fit_without(
     if count and not validation:
         images = len(benchmark.split(task).train) - len(aside)
         validation = count.held_out(images, trainer.world_size)
-        trainer.limit_val_batches = 0  # nobody asks for val_loss after every epoch
+        trainer.limit_val_batches = 0  # val_loss is not needed after every epoch
     data = AnomalyDataModule(
         benchmark, task, job.batch_size, job.eval_batch_size, job.workers, validation
     )
@@ -178,7 +179,7 @@ def fit_without(
     seconds = {"features": 0.0}
     with timed(seconds, "features"):
         use_fast_samples(data, job, trainer.strategy.root_device)
-    # Not before: a pass for the cache draws random numbers, a hit draws none.
+    # Only here, because filling the cache draws random numbers and reading it does not.
     seed_everything(job.seed, workers=True, verbose=False)
     detector = job.detector(data.preprocessing)
     resumed = resumed_from(kept_state)
@@ -197,37 +198,37 @@ def fit_without(
 
 
 class SameRandomState(Callback):
-    """Lets a fit on several processes go on with the random state of one on a single process.
+    """Makes a fit on several processes continue with the random state of a single process.
 
     Lightning seeds again when it connects processes, after the initial weights were drawn.
 
     Attributes:
-        state: of torch's global generator, before the fit.
+        state: the state of torch's global generator before the fit.
     """
 
     state: Tensor
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Go on with the state."""
+        """Restore the random state."""
         if stage == "fit":
             torch.set_rng_state(self.state)
 
 
 def step_count(job: Job) -> StepCount | None:
-    """What ends a training that is counted in steps; None where it is counted in epochs."""
+    """The callback that limits a training by steps; None if it is limited by epochs."""
     if job.epochs is not None:
         return None
     return ChosenSteps() if job.steps is None or job.steps == "auto" else StepCount(job.steps)
 
 
 def use_fast_samples(data: AnomalyDataModule, job: Job, device: torch.device) -> None:
-    """Let ``data`` give what is the same every epoch without reading images again."""
+    """Make ``data`` return unchanging samples from the cache or memory instead of image files."""
     if isinstance(job.backbone, FrozenBackbone):
         if job.cache is not None:
             use_features(data, job.cache, job.backbone, device)
         return
     if job.cache is not None:
-        log.info("cache: off, since the backbone is trained")
+        log.info("cache: off, because the backbone is trained")
     data.train_set = in_memory(data.train_images)
     data.validation_set = in_memory(data.validation_images)
     data.test_set = in_memory(data.test_images)
@@ -235,7 +236,7 @@ def use_fast_samples(data: AnomalyDataModule, job: Job, device: torch.device) ->
 
 @contextmanager
 def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
-    """Note how many seconds the block took."""
+    """Add the duration of the block to ``seconds``."""
     started = time.perf_counter()
     yield
     seconds[part] = time.perf_counter() - started
@@ -244,7 +245,7 @@ def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
 def pretrain(
     job: Job, detector: Detector, data: AnomalyDataModule, loggers: Sequence[Logger]
 ) -> None:
-    """Bring a backbone that is trained to where the fit begins."""
+    """Prepare a trained backbone for the fit."""
     detector.prepare_backbone(data.setup_dataloader)
     if job.pretraining:
         stage = job.pretraining.module(detector.backbone)

@@ -1,4 +1,4 @@
-"""What a run is made of: plain objects, whoever makes them."""
+"""The specification of a run: plain objects, independent of how they were created."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.optimizers import MakeOptimizer, MakeScheduler
 from occ_lab.utils.quiet import quiet_lightning
 
-TRAINED = 10  # epochs of a backbone that is trained
+TRAINED = 10  # default epochs of a trained backbone
 
 MakeTrainer = Callable[[Sequence[Logger], Sequence[Callback], int], Trainer]
 
@@ -36,9 +36,9 @@ MakeTrainer = Callable[[Sequence[Logger], Sequence[Callback], int], Trainer]
 def plain_trainer(
     loggers: Sequence[Logger], callbacks: Sequence[Callback], max_epochs: int
 ) -> Trainer:
-    """Lightning's Trainer on whatever device there is, one of it.
+    """Lightning's Trainer on a single device of the available kind.
 
-    Checkpointing is on where one of the callbacks writes checkpoints.
+    Checkpointing is enabled if one of the callbacks writes checkpoints.
     """
     with quiet_lightning():
         return Trainer(
@@ -58,8 +58,8 @@ class Pretraining:
     """A training of the backbone before the fit.
 
     Attributes:
-        module: makes what is trained around the backbone.
-        epochs: how many.
+        module: makes the module that trains the backbone.
+        epochs: the number of epochs.
     """
 
     module: Callable[[Backbone], LightningModule]
@@ -68,11 +68,11 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Explanations:
-    """Which scores are explained.
+    """Which scores are explained, and how.
 
     Attributes:
-        method: how.
-        count: of how many test images of a task, the worst misses first.
+        method: the attribution method.
+        count: the number of test images of a task to explain, the worst misses first.
     """
 
     method: Attribution
@@ -80,25 +80,25 @@ class Explanations:
 
 
 class Watcher(Protocol):
-    """What follows a run from outside: loggers, callbacks, experiment trackers."""
+    """Observes a run: loggers, callbacks, experiment trackers."""
 
     def loggers(self, task: str, folder: Path) -> list[Logger]:
-        """The loggers of a task whose outputs go to ``folder``."""
+        """The loggers of a task that write to ``folder``."""
 
     def callbacks(self, task: str, folder: Path) -> list[Callback]:
-        """The callbacks of a fit of a task."""
+        """The callbacks for the fit of a task."""
 
     def task_ended(
         self, task: str, scores: np.ndarray, labels: np.ndarray, pictures: list[Path]
     ) -> None:
-        """A task has been tested: image scores and labels ``[N]``, and its heatmap pictures."""
+        """Called after the test of a task with scores and labels ``[N]``, and its heatmaps."""
 
     def run_ended(self, tasks: dict[str, dict[str, Any]]) -> None:
-        """All tasks have been tested: their metrics by name."""
+        """Called after the test of all tasks, with their metrics by name."""
 
 
 class NoWatcher:
-    """Nothing is logged; a progress bar is Lightning's own."""
+    """Logs nothing; only Lightning's own progress bar is shown."""
 
     def loggers(self, task: str, folder: Path) -> list[Logger]:
         """No loggers."""
@@ -111,45 +111,47 @@ class NoWatcher:
     def task_ended(
         self, task: str, scores: np.ndarray, labels: np.ndarray, pictures: list[Path]
     ) -> None:
-        """Nothing is sent anywhere."""
+        """Do nothing."""
 
     def run_ended(self, tasks: dict[str, dict[str, Any]]) -> None:
-        """Nothing is sent anywhere."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a run does to each of its tasks.
+    """Everything that a run does with each of its tasks.
 
     Attributes:
-        views: the benchmark as each input of the detector shows it: one, or those of an ensemble.
-        backbone: frozen; of one that is trained, the untrained state.
+        views: the benchmark with the preprocessing of each input of the detector: one, or several
+            for an ensemble.
+        backbone: a frozen backbone, or the untrained state of a trained one.
         objective: makes an objective.
-        projector: makes a projector for the channels of the levels; None leaves it to the
-            objective.
-        optimizer: makes an optimizer of parameters; None leaves it to the objective.
-        scheduler: makes a schedule of the learning rate; None keeps it.
-        postprocess: scores to image scores and maps.
-        pretraining: of a backbone that is trained; None is none.
-        max_epochs: of a training by gradient; None counts it in steps.
-        steps: optimizer steps of a training by gradient, or ``auto``, which chooses them by
-            held-out images, see `occ_lab.engine.steps.ChosenSteps`. Where neither ``max_epochs``
-            nor a number of steps is given, it is ``auto`` over a frozen backbone, and
-            a backbone that is trained gets 10 epochs.
-        batch_size: images in a training batch.
-        eval_batch_size: images in a batch of any pass without gradients.
-        workers: who reads images, see `AnomalyDataModule`.
-        validation: fraction of the training images that is held out to log ``val_loss``.
-        cache: of features; None computes them for every batch.
+        projector: makes a projector for the channels of the levels; None uses the one that suits
+            the objective.
+        optimizer: makes an optimizer of parameters; None uses the one that suits the objective.
+        scheduler: makes a learning-rate schedule; None keeps the rate constant.
+        postprocess: computes image scores and maps from scores.
+        pretraining: the pre-training of a trained backbone; None for none.
+        max_epochs: the number of epochs of a training by gradient; None measures its length in
+            steps.
+        steps: the number of optimizer steps of a training by gradient, or ``auto``, which chooses
+            it on held-out images, see `occ_lab.engine.steps.ChosenSteps`. If neither
+            ``max_epochs`` nor a number of steps is given, the default is ``auto`` for a frozen
+            backbone and 10 epochs for a trained one.
+        batch_size: the number of images in a training batch.
+        eval_batch_size: the number of images in a batch of any pass without gradients.
+        workers: the number of processes that read images, see `AnomalyDataModule`.
+        validation: the fraction of the training images that is held out to log ``val_loss``.
+        cache: the feature cache; None computes features for every batch.
         trainer: makes a Trainer from loggers, callbacks and a number of epochs.
-        calibration: which images a threshold comes from.
+        calibration: the choice of images for the threshold.
         explanations: which scores are explained; None explains none.
-        checkpoint_every: epochs between the states that a stopped training is resumed from; 0 is
-            off.
-        seed: of initial weights and the order of batches.
-        oracle: whether the test set is looked at after every epoch, to report the best one.
-        maps: how many heatmap pictures a task gets, the worst misses first.
-        moments: whether the sums that a closed form is solved from are kept, for streams.
+        checkpoint_every: the number of epochs between the states that a stopped training can be
+            resumed from; 0 turns it off.
+        seed: the seed of initial weights and of the order of batches.
+        oracle: whether to evaluate the test set after every epoch, to report the best epoch.
+        maps: the number of heatmap pictures of a task, the worst misses first.
+        moments: whether to keep the sums that a closed form is solved from, for streams.
     """
 
     views: list[Benchmark]
@@ -178,22 +180,22 @@ class Job:
 
     @property
     def benchmark(self) -> Benchmark:
-        """The benchmark, as the first view shows it."""
+        """The benchmark with the preprocessing of the first view."""
         return self.views[0]
 
     @property
     def epochs(self) -> int | None:
-        """The epochs of a training by gradient; None where it is counted in steps."""
+        """The number of epochs of a training by gradient; None if it is limited by steps."""
         if self.max_epochs is None and self.steps is None and self.backbone.trained:
             return TRAINED
         return self.max_epochs
 
     def __post_init__(self) -> None:
-        for view in self.views:  # frames of whole images fit the patches of a transformer
+        for view in self.views:  # so that frames of whole images fit a transformer's patches
             view.multiple = self.backbone.multiple
 
     def detector(self, frame: Frame | None) -> Detector:
-        """An untrained detector for images in a frame; random weights come from the global seed."""
+        """An untrained detector for a frame; random weights come from the global generator."""
         return Detector(
             copy.deepcopy(self.backbone) if self.backbone.trained else self.backbone,
             self.objective(),
@@ -205,11 +207,11 @@ class Job:
         )
 
     def check(self) -> None:
-        """Look for what cannot work before any work is done.
+        """Check for errors before any work is done.
 
         Raises:
-            InputError: a number out of range, parts that do not fit each other, or a benchmark
-                without data.
+            InputError: a number is out of range, the parts do not fit each other, or a benchmark
+                has no data.
         """
         for name in ("seed", "maps", "workers", "checkpoint_every"):
             check_number(name, getattr(self, name), at_least=0, integer=True)
@@ -248,10 +250,10 @@ class Job:
             self.projector(self.backbone.channels)
 
     def _check_size(self, view: Benchmark) -> None:
-        """Look at the size of the images that the backbone will get.
+        """Check the size of the backbone's input.
 
         Raises:
-            InputError: it cannot take them.
+            InputError: the backbone does not support it.
         """
         if view.tile is not None:
             self._check_tiles(view)
@@ -273,10 +275,10 @@ class Job:
                 ) from error
 
     def _check_tiles(self, view: Benchmark) -> None:
-        """Refuse what images in tiles cannot be combined with.
+        """Refuse settings that cannot be combined with tiles.
 
         Raises:
-            InputError: more than one view, a backbone that is trained, or explanations.
+            InputError: there are several views, a trained backbone, or explanations.
         """
         refused = {
             "an ensemble of views": len(self.views) > 1,
@@ -288,12 +290,12 @@ class Job:
                 raise InputError(f"tile: tiles do not go with {what}", part="dataset")
 
     def check_length(self) -> None:
-        """Look at what says how long a training by gradient is.
+        """Check the settings for the length of a training by gradient.
 
         Raises:
-            InputError: steps out of range, or both steps and epochs, or steps that cannot be
-                chosen.
-            ValueError: epochs out of range.
+            InputError: the steps are out of range or cannot be chosen, or both steps and epochs are
+                given.
+            ValueError: the epochs are out of range.
         """
         if self.max_epochs is not None:
             check_number("max_epochs", self.max_epochs, at_least=1, integer=True)

@@ -1,4 +1,4 @@
-"""A stream of images: each is scored and judged, then the detector is updated with it."""
+"""A stream of images: each image is scored and judged, then the detector is updated with it."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from occ_lab.metrics.calibration import RATE, Calibration, fewest
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.utils.errors import InputError, check_number
 
-SIDE = 256  # pixels of the longer side of images, where nothing else is known
+SIDE = 256  # pixels; the default for the longer side of images
 STREAMS = "streams"  # the folder of a run directory
-MOMENTS = "moments.safetensors"  # in the folder of a task: what a closed form was solved from
+MOMENTS = "moments.safetensors"  # in the folder of a task: the sums a closed form was solved from
 
 Decision = Literal["accept", "reject"]
 
@@ -45,15 +45,15 @@ class StreamPlan:
     """How a stream judges images, and how its detector learns from them.
 
     Args:
-        overkill: the false-positive rate of decisions, above 0 and at most 0.5; None is that of
-            the run, or 1 %.
-        refuse: the detector does not learn from images of at most this p-value, in 0..0.5; None is
-            ``overkill``: it does not learn from what is rejected. 0 learns from all.
+        overkill: the false-positive rate of decisions, above 0 and at most 0.5; None is that of the
+            run, or 1 %.
+        refuse: the detector does not learn from images with at most this p-value, in 0..0.5. None
+            is ``overkill``: it does not learn from rejected images. 0 learns from all images.
         learn: whether the detector learns at all.
         half_life: see `Online`.
         window: see `Reference`.
         refresh: see `Online`.
-        states: files of earlier streams to start from; several are merged.
+        states: files of earlier streams to start from; several files are merged.
 
     Raises:
         ValueError: a value is out of range; the message begins with its name.
@@ -78,16 +78,15 @@ class StreamPlan:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a stream says of an image.
+    """The result of a stream for one image.
 
     Attributes:
-        score: larger is more anomalous; None for the first image of a detector that has learned
-            nothing yet.
-        p_value: of the score, see `Reference`; None likewise.
+        score: larger is more anomalous; None for the first image of an untrained detector.
+        p_value: the p-value of the score, see `Reference`; None likewise.
         decision: ``accept`` or ``reject``; None while there are too few scores for the rate.
         learned: whether the detector has learned from the image.
-        map: anomaly map at the size of the image, float32 ``[h, w]``; None where there is none, or
-            none was asked for.
+        map: the anomaly map at the size of the image, float32 ``[h, w]``; None if there is none, or
+            if it was not requested.
     """
 
     score: float | None
@@ -98,7 +97,7 @@ class Verdict:
 
     @property
     def row(self) -> dict[str, Any]:
-        """The columns of a table."""
+        """The columns of the image in a table."""
         return {
             "score": "" if self.score is None else f"{self.score:.7g}",
             "p_value": "" if self.p_value is None else f"{self.p_value:.6g}",
@@ -109,11 +108,11 @@ class Verdict:
 
 @dataclass
 class Costs:
-    """What the steps of a stream have cost.
+    """The time spent on the steps of a stream.
 
     Attributes:
-        seconds: spent on each step.
-        counts: how often each step was done.
+        seconds: the total time of each step.
+        counts: the number of times each step was done.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -121,7 +120,7 @@ class Costs:
 
     @contextmanager
     def of(self, step: str) -> Iterator[None]:
-        """Note how long the block took."""
+        """Add the duration of the block."""
         started = time.perf_counter()
         yield
         spent = time.perf_counter() - started
@@ -130,30 +129,31 @@ class Costs:
 
     @property
     def milliseconds(self) -> dict[str, float]:
-        """The mean of each step."""
+        """The mean duration of each step."""
         return {step: 1000 * spent / self.counts[step] for step, spent in self.seconds.items()}
 
 
 class Stream:
-    """Scores and judges images one by one; what it accepts, the detector learns from.
+    """Scores and judges images one by one; the detector learns from the accepted ones.
 
-    A detector learns if its objective is the norm-space objective in closed form, and if it is new
-    or what it was solved from is known: it was fitted in this program, or a state is given. Any
-    other one scores and judges as it is.
+    A detector learns if its objective is the norm-space objective in closed form and the sums that
+    it was solved from are available: it is new, it was fitted in this program, or a state is given.
+    Any other detector scores and judges images without learning.
 
     Args:
-        detector: scores the images; by default a new one, which learns from the first image on.
+        detector: scores the images; by default a new one that learns from the first image on.
         plan: how it judges and learns.
-        calibration: the scores that p-values refer to; None takes those of the first images.
-        side: the longer side of images in pixels, of a detector without preprocessing: they are
-            seen whole, in the shape of the first one.
-        range: of such a detector, see `as_rgb`; None takes that of the first image.
+        calibration: the scores that p-values refer to; None uses those of the first images.
+        side: the longer side of images in pixels, for a detector without preprocessing. Whole
+            images are used then, in the shape of the first one.
+        range: the range of values for such a detector, see `as_rgb`; None takes that of the first
+            image.
 
     Attributes:
-        online: updates the detector; None where it stays as it is.
-        reference: gives the p-values.
-        costs: of each step in this process.
-        re_solves: how often the projector was solved for.
+        online: updates the detector; None if it does not learn.
+        reference: computes the p-values.
+        costs: the time of each step in this process.
+        re_solves: the number of times the projector was solved for.
 
     Raises:
         InputError: a state was learned with other settings, the detector cannot learn from it, or
@@ -205,20 +205,20 @@ class Stream:
         plan: StreamPlan | None = None,
         trust: Sequence[str] = (),
     ) -> Stream:
-        """A stream that starts with the detector, the calibration and the rate of a run.
+        """Start a stream with the detector, the calibration and the rate of a run.
 
-        It learns if the run directory holds what the detector was solved from: ``moments=true`` was
-        set in training, or it is the run directory of a stream.
+        It learns if the run directory contains the sums that the detector was solved from: either
+        ``moments=true`` was set in training, or it is the run directory of a stream.
 
         Args:
-            run: see `occ_lab.load`; so are ``task``, ``device`` and ``trust``.
-            task: which of its tasks.
-            device: where it computes.
+            run: see `occ_lab.load`, also for ``task``, ``device`` and ``trust``.
+            task: one of its tasks.
+            device: the device for the detector.
             plan: how it judges and learns.
             trust: packages of your own whose classes the run may name.
 
         Raises:
-            InputError: as of `occ_lab.load` and `Stream`.
+            InputError: as in `occ_lab.load` and `Stream`.
 
         Example:
             >>> import occ_lab
@@ -240,15 +240,15 @@ class Stream:
         return cls(predictor.detector, plan, predictor.calibration)
 
     def push(self, image: AnyImage, maps: bool = True) -> Verdict:
-        """Score and judge an image, then let the detector learn from it.
+        """Score and judge an image, then update the detector with it.
 
         Args:
             image: a path, a PIL image, an array or a tensor, see `Detector.score`.
-            maps: whether to give the anomaly map.
+            maps: whether to return the anomaly map.
 
         Raises:
             OSError: a file cannot be read.
-            ValueError: an array or tensor is no image, or its score is not finite.
+            ValueError: an array or tensor is not an image, or its score is not finite.
         """
         seen = self.seen(image)
         verdict, heat = self.take(seen)
@@ -257,7 +257,7 @@ class Stream:
         return replace(verdict, map=self.detector.full_map(heat, seen.size))
 
     def seen(self, image: AnyImage) -> Seen:
-        """An image as the network sees it; errors as of `push`."""
+        """Read and preprocess an image; raises the same errors as `push`."""
         if self.detector.preprocessing is None:
             frame = frame_for(image, self.side, self.detector.backbone.multiple)
             self.detector.see(replace(frame, range=self.range or frame.range))
@@ -267,7 +267,7 @@ class Stream:
 
     @torch.no_grad()
     def take(self, seen: Seen) -> tuple[Verdict, Tensor | None]:
-        """As `push`, of what `seen` returns.
+        """As `push`, for a result of `seen`.
 
         Returns:
             A verdict without a map, and the map ``[h, w]`` of the preprocessed image, if any.
@@ -278,7 +278,7 @@ class Stream:
         detector = self.detector
         batches = partial(self._batches, seen)
         if not isinstance(detector.frame, Tiles):
-            # Those of tiles would not fit into memory; they are computed again to learn from.
+            # The levels of all tiles would not fit into memory; learning computes them again.
             kept = list(batches())
             batches = partial(iter, kept)
         self.solve()
@@ -297,7 +297,7 @@ class Stream:
         return verdict, heat
 
     def _batches(self, seen: Seen) -> Iterator[Batch]:
-        """Levels of the image, or of its tiles, a few at a time, and which part is the image."""
+        """Levels of the image or of its tiles, a few at a time, and the part that is the image."""
         detector, frame = self.detector, self.detector.frame
         if isinstance(frame, Tiles):
             pixels = tile_batches(seen.pixels, frame)
@@ -311,7 +311,7 @@ class Stream:
             yield {"levels": levels, "box": moved.get("box")}
 
     def judged(self, score: float, heat: Tensor | None) -> Verdict:
-        """The verdict on a score, which takes part in later ones.
+        """The verdict on a score; the score also counts for later verdicts.
 
         Raises:
             ValueError: the score is not finite.
@@ -328,7 +328,7 @@ class Stream:
         return Verdict(score, p_value, decision, learned)
 
     def solve(self, always: bool = False) -> None:
-        """Solve for the projector again where it is due, or for all that is new."""
+        """Solve for the projector again if it is due, or (``always``) if anything is new."""
         if self.online is not None and (self.online.due or (always and self.online.fresh)):
             with self.costs.of("re-solve"):
                 self.online.solve()
@@ -336,7 +336,7 @@ class Stream:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that must be the same where a stream goes on from a state of this one."""
+        """All settings that must be equal in a stream that continues from a state of this one."""
         detector, frame = self.detector, self.detector.preprocessing
         backbone = detector.backbone
         found = {} if frame is None else describe_frame(frame)
@@ -350,7 +350,7 @@ class Stream:
             "norm": objective.norm,
             "p": objective.p,
             "time": "auto" if objective.flow_time else objective.time,
-            # States that were saved before there were cells have neither key, which reads as None.
+            # States saved before cells were introduced have neither key, which reads as None.
             "cell": objective.cell,
             "bias": None if objective.bias == "flow" else objective.bias,
         }
@@ -358,7 +358,7 @@ class Stream:
     def state(
         self, position: int = 0, rows: int = 0, failed: Mapping[str, str] | None = None
     ) -> StreamState:
-        """All that `restore` needs; the arguments are those of `StreamState`."""
+        """Everything that `restore` needs; the arguments are those of `StreamState`."""
         return StreamState(
             None if self.online is None else self.online.state(),
             torch.tensor(self.reference.scores, dtype=torch.float64),
@@ -373,7 +373,7 @@ class Stream:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the state into a file, from which another stream can start (`StreamPlan.states`).
+        """Write the state to a file that another stream can start from (`StreamPlan.states`).
 
         Example:
             >>> stream = Stream(plan=StreamPlan(states=["line1.safetensors"]))  # doctest: +SKIP
@@ -382,11 +382,11 @@ class Stream:
         write_state(Path(path).expanduser(), self.state())
 
     def restore(self, state: StreamState) -> None:
-        """Go on from a state, bit by bit.
+        """Continue from a state; the results are bit-identical to an uninterrupted stream.
 
         Raises:
-            InputError: it is that of a detector that learned, and this one does not, or the other
-                way round.
+            InputError: the state belongs to a detector that learns and this one does not, or the
+                other way round.
         """
         if (state.learned is None) != (self.online is None):
             raise InputError(
@@ -403,12 +403,13 @@ class Stream:
         )
 
     def start_from(self, paths: Sequence[Path]) -> None:
-        """Begin with what an earlier stream has learned, or several, merged.
+        """Start from what an earlier stream has learned, or from several streams, merged.
 
         Their scores are taken over unless there is a calibration.
 
         Raises:
-            InputError: a file holds no state, or one that was learned with other settings.
+            InputError: a file does not contain a state, or the state was learned with other
+                settings.
         """
         for path in paths:
             frame = read_state(path, {}).frame
@@ -432,10 +433,10 @@ class Stream:
 
 
 def check_rate(overkill: float, window: int, calibration: Calibration | None) -> None:
-    """Refuse a false-positive rate that so many scores can never guarantee.
+    """Refuse a false-positive rate that the number of scores can never guarantee.
 
     Raises:
-        InputError: there are too few scores in a calibration, or in the window without one.
+        InputError: the calibration, or without one the window, has too few scores.
     """
     needed = fewest(overkill)
     if calibration is None and window < needed:
@@ -451,7 +452,7 @@ def check_rate(overkill: float, window: int, calibration: Calibration | None) ->
 
 
 def why_frozen(detector: Detector) -> str:
-    """Why a detector cannot learn from further images; empty if it can.
+    """The reason why a detector cannot learn from further images; empty if it can.
 
     Example:
         >>> from occ_lab.backbones import TimmBackbone
@@ -467,22 +468,22 @@ def why_frozen(detector: Detector) -> str:
             f"its objective is {type(objective).__name__}, not the norm-space objective in closed "
             "form"
         )
-    if not objective.images and not objective.target.any():  # solved, and read from a checkpoint
+    if not objective.images and not objective.target.any():  # solved and loaded from a checkpoint
         return "the moments that it was solved from were not kept; train it with moments=true"
     return ""
 
 
 def frame_for(image: AnyImage, side: int, multiple: int) -> WholeImage:
-    """The frame of images like a first one, seen whole.
+    """The frame for whole images like a given one.
 
     Args:
-        image: the first one, see `Detector.score`.
+        image: the first image, see `Detector.score`.
         side: the longer side in pixels.
-        multiple: of the sides of the frame in pixels.
+        multiple: the sides of the frame are multiples of this number of pixels.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no image.
+        ValueError: it is not an image.
     """
     if isinstance(image, str | Path):
         values = read_pixels(Path(image))
@@ -500,7 +501,7 @@ def frame_for(image: AnyImage, side: int, multiple: int) -> WholeImage:
 
 
 def write_moments(path: Path, detector: Detector) -> None:
-    """Write what a closed form was solved from, so that a stream can start with it.
+    """Write the sums that a closed form was solved from, so that a stream can start from them.
 
     Raises:
         InputError: the detector has another objective.

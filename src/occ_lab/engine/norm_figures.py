@@ -1,4 +1,4 @@
-"""What the maps of a norm study say: AUROCs over norms, and where test positions lie."""
+"""Figures from the maps of a norm study: AUROCs over norms, and the positions of test features."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from occ_lab.objectives.norm.norm_maps import integrated
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.reporting.norm_plots import Cloud
 
-DROP = 0.01  # of the AUROC: where it has fallen so far, the measured domain ends
-IMAGES = 32  # upsampled at once
+DROP = 0.01  # the fall of the AUROC at which the measured domain ends
+IMAGES = 32  # upsampled at a time
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class NormScores:
     Attributes:
         spread: s₀², ``[T, N, H, W]``.
         constant: s₁, ``[T, N, H, W]``.
-        means: of s₀² and s₁² over the training positions, ``[2, T]``.
-        drawn: what `DrawnMaps` returns, ``[3, N, H, W]``.
+        means: the means of s₀² and s₁² over the training positions, ``[2, T]``.
+        drawn: the output of `DrawnMaps`, ``[3, N, H, W]``.
         labels: ``[N]``, 1 anomalous.
         masks: bool ``[N, h, w]``, or None.
-        postprocess: makes image scores and anomaly maps of scores.
+        postprocess: computes image scores and anomaly maps from scores.
         size: height and width of the anomaly maps.
-        boxes: the parts of them that are the images, int64 ``[N, 4]``; None where they are all.
+        boxes: the parts of them that the images fill, int64 ``[N, 4]``; None if they fill them.
     """
 
     spread: Tensor
@@ -52,15 +52,15 @@ class NormScores:
     boxes: Tensor | None = None
 
     def aurocs(self, times: Sequence[int], norm: float, pixels: bool = True) -> dict[str, float]:
-        """AUROCs at a norm.
+        """AUROCs at one norm.
 
         Args:
-            times: the index of a time, or those of several, which are integrated.
-            norm: of the target.
-            pixels: whether the pixel AUROC is computed where there are masks.
+            times: the index of a time, or those of several times, which are integrated.
+            norm: the norm of the target.
+            pixels: whether to compute the pixel AUROC if there are masks.
 
         Returns:
-            ``image_auroc`` and maybe ``pixel_auroc``, in 0..1.
+            ``image_auroc`` and, if computed, ``pixel_auroc``, in 0..1.
         """
         image, pixel = ImageAUROC(), PixelAUROC()
         masks = self.masks if pixels else None
@@ -86,8 +86,8 @@ class NormScores:
         """The AUROCs at each norm, and how well the estimated domain agrees with them.
 
         Args:
-            times: the index of a time, or those of several, which are integrated.
-            norms: of the target, in rising order.
+            times: the index of a time, or those of several times, which are integrated.
+            norms: the norms of the target, in ascending order.
             end: the estimated upper end of the domain.
         """
         columns = [self.aurocs(times, norm) for norm in norms]
@@ -113,10 +113,10 @@ class NormScores:
         }
 
     def cloud(self, norm: float) -> Cloud:
-        """The test positions about a target of this norm.
+        """The test positions relative to a target of the given norm.
 
         All positions of normal images are normal. Anomalous positions are those that a mask
-        touches, or without masks all positions of anomalous images; the others are left out.
+        touches, or without masks all positions of anomalous images. Other positions are left out.
         """
         length, cosine = length_and_cosine(self.drawn, norm)
         normal_image = (self.labels == 0)[:, None, None].expand(length.shape)
@@ -132,7 +132,7 @@ class NormScores:
         scores = {
             "angle": -cosines,
             "length": np.abs(lengths - norm),
-            "score": lengths**2 - 2 * norm * lengths * cosines,  # ‖φ − c‖² without norm²
+            "score": lengths**2 - 2 * norm * lengths * cosines,  # ‖φ − c‖² minus the norm²
         }
         aurocs = {name: float(roc_auc_score(kinds, values)) for name, values in scores.items()}
         return Cloud(norm, lengths, cosines, kinds, aurocs)

@@ -1,4 +1,4 @@
-"""The norm study: every norm and time of the closed form, from one set of features a task."""
+"""The norm study: all norms and times of the closed form, from one set of features per task."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ SUMMARY = "norm_study.json"
 
 @dataclass(frozen=True)
 class Pictures:
-    """Which histograms and polar pictures are drawn.
+    """The settings of the histograms and polar plots.
 
     Args:
-        time: how far the gradient flow is followed, at least 0.
-        norms: a small and a large one, or any others above 0.
+        time: how long the gradient flow is followed, at least 0.
+        norms: the norms to draw, usually a small and a large one; above 0.
 
     Raises:
         ValueError: a value is out of range; the message begins with its name.
@@ -60,28 +60,28 @@ class Pictures:
 
 @dataclass(frozen=True)
 class NormStudy:
-    """What is studied.
+    """The settings of a norm study.
 
     Args:
         benchmark: its tasks are studied one after another.
-        backbone: a frozen one.
-        norms: of the target, above 0, in rising order.
-        times: how far the gradient flow is followed, each at least 0, or ``integrated``, the sum
-            over several times that is `Norm`'s default.
-        cell: positions of the map along a side of a cell, each of which has a projector of its own;
-            None is one projector for all positions. The bias follows the flow: if it were solved
-            for, the norm would have no effect.
+        backbone: a frozen backbone.
+        norms: the norms of the target, above 0, in ascending order.
+        times: how long the gradient flow is followed, each at least 0; or ``integrated``, the sum
+            over several times that is the default of `Norm`.
+        cell: the number of positions along a side of a cell, each of which has its own projector;
+            None uses one projector for all positions. The bias follows the flow, because the norm
+            would have no effect with a solved bias.
         normalize: whether each feature vector is scaled to length √C.
-        pictures: which histograms and polar pictures are drawn.
-        postprocess: scores to image scores and maps.
-        cache: of features; None computes them for every pass.
-        eval_batch_size: images in a batch, at least 1.
+        pictures: the settings of histograms and polar plots.
+        postprocess: computes image scores and maps from scores.
+        cache: the feature cache; None computes features in every pass.
+        eval_batch_size: the number of images in a batch, at least 1.
         workers: see `AnomalyDataModule`.
-        seed: of what is drawn for the pictures, at least 0.
-        device: where it computes.
+        seed: the seed of the random numbers for the plots, at least 0.
+        device: the device for computations.
 
     Raises:
-        InputError: absent data, or a backbone that is trained or does not fit the tasks.
+        InputError: data is missing, or the backbone is trained or does not fit the tasks.
         ValueError: a value is out of range; the message begins with its name.
     """
 
@@ -118,12 +118,12 @@ class NormStudy:
 
     @property
     def flow_times(self) -> list[float]:
-        """Every t whose maps are computed."""
+        """All t whose maps are computed."""
         several = INTEGRATED if "integrated" in self.times else ()
         return sorted({*several, *(time for time in self.times if not isinstance(time, str))})
 
     def indices(self, time: float | str) -> list[int]:
-        """The indices in `flow_times` of what one of `times` adds up."""
+        """The indices in `flow_times` of the times that one entry of `times` adds up."""
         wanted = INTEGRATED if isinstance(time, str) else (time,)
         return [self.flow_times.index(t) for t in wanted]
 
@@ -136,7 +136,7 @@ class NormStudy:
 
 
 def frozen(backbone: Backbone) -> FrozenBackbone:
-    """The backbone itself.
+    """The backbone itself, if it is frozen.
 
     Raises:
         InputError: it is trained.
@@ -149,12 +149,12 @@ def frozen(backbone: Backbone) -> FrozenBackbone:
 
 
 def check_numbers(name: str, values: object, word: str | None = None, **rules: Any) -> None:
-    """Raise a ValueError unless ``values`` is a list of numbers by the rules of `check_number`.
+    """Raise a ValueError unless ``values`` is a list of numbers that obey `check_number`.
 
     Args:
-        name: of the list.
+        name: the name of the list.
         values: the list.
-        word: may stand in it, too.
+        word: a word that is also allowed as an entry.
         rules: see `check_number`.
     """
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
@@ -170,17 +170,17 @@ def study(
     """Study every task of the benchmark, and write and print the results.
 
     Args:
-        plan: what is studied.
+        plan: the settings of the study.
         directory: the run directory.
         header: ``dataset``, ``backbone``, ``seed`` and ``version``.
-        settings: all that the study was made with, as plain data; it is kept as ``config.yaml``.
+        settings: all settings of the study as plain data; they are stored as ``config.yaml``.
 
     Returns:
         The results of each task, as in ``norm_study.json``.
 
     Raises:
-        InputError: results already there, too few images, or a file that cannot be used.
-        SystemExit: Ctrl-C; finished tasks stay.
+        InputError: there are results already, too few images, or a file that cannot be used.
+        SystemExit: Ctrl-C; finished tasks are kept.
     """
     summary = directory / SUMMARY
     if summary.is_file() or visible(directory, "tasks/*"):
@@ -216,7 +216,7 @@ def study(
 
 
 def study_task(plan: NormStudy, task: str, folder: Path, title: str) -> dict[str, Any]:
-    """Study one task and save its pictures, with ``title`` above, into ``folder``.
+    """Study one task and save its pictures, with ``title`` as their heading, to ``folder``.
 
     Raises:
         InputError: there are fewer than four training images, or a file that cannot be used.
@@ -272,7 +272,7 @@ def study_task(plan: NormStudy, task: str, folder: Path, title: str) -> dict[str
 
 
 def halves_of(batch: dict[str, Any]) -> list[dict[str, Any]]:
-    """The images of a batch with an even index, and the others: what a batch holds as tensors."""
+    """Split the tensors of a batch into images with an even index and the others."""
     odd = batch["index"] % 2 == 1
     tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
     halves: list[dict[str, Any]] = [
@@ -287,7 +287,7 @@ def halves_of(batch: dict[str, Any]) -> list[dict[str, Any]]:
 def domain_ends(
     plan: NormStudy, data: AnomalyDataModule, halves: Sequence[LocalMoments]
 ) -> list[float]:
-    """norm* of each time: each half of the training images is held out from the other's Σ."""
+    """norm* of each time; each half of the training images is held out from the other's Σ."""
     models = [
         NormMaps(other, plan.backbone.channels, plan.flow_times).to(plan.device)
         for other in reversed(halves)
@@ -316,7 +316,7 @@ def domain_ends(
 def score_test_images(
     plan: NormStudy, data: AnomalyDataModule, moments: LocalMoments
 ) -> NormScores:
-    """All maps of the test images, by one pass over their features."""
+    """All maps of the test images, from one pass over their features."""
     channels = plan.backbone.channels
     expected = NormMaps(moments, channels, plan.flow_times).to(plan.device)
     one_draw = DrawnMaps(moments, channels, plan.pictures.time, plan.seed)

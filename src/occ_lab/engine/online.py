@@ -20,14 +20,14 @@ from occ_lab.utils.errors import InputError, check_number
 
 @dataclass(frozen=True)
 class OnlineState:
-    """All that an `Online` has learned.
+    """Everything that an `Online` has learned.
 
     Attributes:
         tensors: the moments of both halves (``even``, ``odd``), the positions kept to choose t
-            (``held_out``), all float64, and weight and bias of the projector (``projector``,
-            ``bias``); of a local form the sums of `LocalMoments` (``local.NAME``) and the buffers
+            (``held_out``), all float64, and the weight and bias of the projector (``projector``,
+            ``bias``); for a local form, the sums of `LocalMoments` (``local.NAME``) and the buffers
             of the projector (``projector.NAME``).
-        facts: numbers that go into JSON without loss.
+        facts: numbers that JSON can represent without loss.
     """
 
     tensors: dict[str, Tensor]
@@ -37,18 +37,19 @@ class OnlineState:
 class Online:
     """Updates a detector's second moments with each image, and solves for its projector again.
 
-    Where t is a number, the result equals the batch fit of the same images up to rounding. With
-    ``time=auto`` t is chosen again whenever the number of images has doubled.
+    If t is a number, the result equals the batch fit of the same images up to rounding. With
+    ``time=auto``, t is chosen again whenever the number of images has doubled.
 
     Args:
-        detector: of the norm objective with ``solver="closed_form"``.
-        half_life: number of further images after which the weight of an image has halved, above 0;
-            None forgets nothing.
-        refresh: the projector is solved for again once this fraction of all images is new since the
-            last solution, in 0..1; 0 is after every image.
+        detector: has the norm objective with ``solver="closed_form"``.
+        half_life: the number of further images after which the weight of an image has halved, above
+            0; None forgets nothing.
+        refresh: the projector is solved for again when this fraction of all images is new since the
+            last solution, in 0..1; 0 solves after every image.
 
     Attributes:
-        weight: of all that was learned, in images: without forgetting, their number.
+        weight: the total weight of what was learned, in images; without forgetting, the number of
+            images.
         fresh: the part of it that is new since the last solution.
 
     Raises:
@@ -89,19 +90,19 @@ class Online:
         self.projector: Conv1x1 | LocalProjector = detector.projector
         self.keep = 1.0 if half_life is None else 0.5 ** (1 / half_life)
         self.refresh = refresh
-        # A detector that was fitted in this program has learned from images already.
+        # A detector that was fitted in this program has already learned from images.
         self.weight = float(self.images)
         self.fresh = 0.0
-        self.chosen_at = self.images  # when t was last chosen
+        self.chosen_at = self.images  # the number of images when t was last chosen
 
     @property
     def images(self) -> int:
-        """How many images were learned from."""
+        """The number of images that were learned from."""
         return self.objective.images
 
     @property
     def due(self) -> bool:
-        """Whether the projector has to be solved for again before it is used."""
+        """Whether the projector must be solved for again before it is used."""
         return self.fresh > 0 and self.fresh >= self.refresh * self.weight
 
     @torch.no_grad()
@@ -110,17 +111,17 @@ class Online:
 
         Args:
             levels: ``[1, C_l, H_l, W_l]``, finest first.
-            valid: the positions that are of the image, bool ``[1, H, W]``; None is all.
+            valid: the positions that belong to the image, bool ``[1, H, W]``; None if all do.
         """
         self.learn_parts([(levels, valid)])
 
     @torch.no_grad()
     def learn_parts(self, parts: Iterable[tuple[Sequence[Tensor], Tensor | None]]) -> None:
-        """Add an image in tiles, a few at a time.
+        """Add an image in tiles, a few tiles at a time.
 
         Args:
-            parts: levels ``[B, C_l, H_l, W_l]``, and which positions are of the image, bool
-                ``[B, H, W]``, or None for all.
+            parts: levels ``[B, C_l, H_l, W_l]``, and the positions that belong to the image, bool
+                ``[B, H, W]``, or None if all do.
         """
         if self.keep < 1:
             for moments in self._moments:
@@ -131,7 +132,7 @@ class Online:
         self.fresh += 1
 
     def solve(self) -> None:
-        """Set the projector to the solution for all that was learned."""
+        """Set the projector to the solution for everything that was learned."""
         if self.images >= 2 * self.chosen_at:
             self.objective.choose_time(self.projector)
             self.chosen_at = self.images
@@ -139,7 +140,7 @@ class Online:
         self.fresh = 0.0
 
     def state(self) -> OnlineState:
-        """All that was learned, for `restore` and `merge`."""
+        """Everything that was learned, for `restore` and `merge`."""
         objective = self.objective
         chooser = objective.flow_time
         channels = sum(self.projector.channels)
@@ -161,11 +162,11 @@ class Online:
             "time": objective.time,
             "random": chooser.random.bit_generator.state if chooser else None,
         }
-        # Copies: what is learned next is added in place.
+        # Copies, because further images are added in place.
         return OnlineState({name: value.cpu().clone() for name, value in tensors.items()}, facts)
 
     def _solution(self) -> dict[str, Tensor]:
-        """Weight and bias of the projector, by the names they have in a state."""
+        """The weight and bias of the projector, with their names in a state."""
         if isinstance(self.projector, LocalProjector):
             solved = self.projector.state_dict()
             return {f"projector.{name}": value for name, value in solved.items()}
@@ -180,7 +181,7 @@ class Online:
         return [self.objective.moments, *([] if local is None else [local])]
 
     def restore(self, state: OnlineState) -> None:
-        """Take over a state, bit by bit; nothing may have been learned before."""
+        """Take over a state without any loss; nothing may have been learned before."""
         self._add(state)
         self.fresh = state.facts["fresh"]
         self.chosen_at = state.facts["chosen_at"]
@@ -197,7 +198,7 @@ class Online:
         self.objective.target = self.objective.target.new_zeros(self.projector.out_channels)
 
     def forget(self) -> None:
-        """Remove all that was learned; the projector stays as it is until it is solved for."""
+        """Remove everything that was learned; the projector stays until it is solved for again."""
         for moments in self._moments:
             moments.scale(0.0)
             moments.seen = 0
@@ -232,7 +233,7 @@ class Online:
 
 
 def check_rates(half_life: float | None, refresh: float) -> None:
-    """Raise a ValueError, which begins with the name, unless both are in the range of `Online`."""
+    """Raise a ValueError that begins with the name unless both are in the range of `Online`."""
     if half_life is not None:
         check_number("half_life", half_life, above=0)
     check_number("refresh", refresh, at_least=0, at_most=1)

@@ -1,4 +1,4 @@
-"""How well a detector tells normal features from cut-and-pasted ones, see `cut_and_paste`."""
+"""How well a detector separates normal features from cut-and-pasted ones, see `cut_and_paste`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from occ_lab.features.pasting import cut_and_paste
 from occ_lab.features.regions import spans
 from occ_lab.metrics.curves import auroc
 
-POSITIONS = 2**8  # of normal images, at least, whose scores are compared in each process
-IMAGES = 16  # at least, to compare detectors that are trained
+POSITIONS = 2**8  # the smallest number of normal positions that are compared in each process
+IMAGES = 16  # the smallest number of images, for the comparison of trained detectors
 
-Inside = tuple[slice, slice]  # the rows and columns of a map that are of the images
+Inside = tuple[slice, slice]  # the rows and columns of a map that belong to the images
 
 
 def usual_box(boxes: Tensor | None, detector: Detector) -> list[int]:
     """The part of the frame that most images fill: top, left, height and width in pixels.
 
     Args:
-        boxes: of each image, int64 ``[N, 4]``; None where all fill the frame.
-        detector: whose frame it is.
+        boxes: the box of each image, int64 ``[N, 4]``; None if all images fill the frame.
+        detector: the detector that defines the frame.
     """
     if boxes is None:
         return [0, 0, *detector.frame.size]
@@ -41,16 +41,17 @@ def usual_box(boxes: Tensor | None, detector: Detector) -> list[int]:
 def levels_in(
     batches: Iterable[Any], box: Sequence[int], detector: Detector, images: int
 ) -> list[Tensor]:
-    """The levels ``[n, C_l, H_l, W_l]`` of the first images that lie in the frame as in ``box``.
+    """The levels ``[n, C_l, H_l, W_l]`` of the first images that fill exactly ``box``.
 
     Args:
-        batches: of images or of their features.
+        batches: batches of images or of their features.
         box: see `usual_box`.
-        detector: computes the levels where they are not cached.
-        images: how many are enough, or more where these have fewer than ``POSITIONS`` positions.
+        detector: computes the levels that are not cached.
+        images: the number of images to collect; more if they have fewer than ``POSITIONS``
+            positions.
 
     Returns:
-        An empty list where there is no such image.
+        An empty list if there is no such image.
     """
     found: list[list[Tensor]] = []
     count = 0
@@ -72,11 +73,11 @@ def levels_in(
 def pasted_among(
     normal: Sequence[Tensor], box: Sequence[int], frame: tuple[int, int]
 ) -> tuple[list[Tensor], Inside]:
-    """Cut-and-pasted levels, and the positions that are of the images.
+    """Cut-and-pasted levels, and the positions that belong to the images.
 
     Args:
         normal: levels ``[n, C_l, H_l, W_l]``.
-        box: the part of the frame that they are of, see `usual_box`.
+        box: the part of the frame that the images fill, see `usual_box`.
         frame: height and width of the frame in pixels.
     """
     top, left, height, width = box
@@ -88,7 +89,7 @@ def pasted_among(
 
 
 def separation(normal: Tensor, pasted: Tensor) -> float:
-    """The AUROC in 0..1 of scores ``[n]`` and ``[m]``; 0 if one is not finite."""
+    """The AUROC in 0..1 of scores ``[n]`` and ``[m]``; 0 if a score is not finite."""
     both = torch.cat([normal, pasted]).float().cpu()
     labels = np.repeat([0, 1], [len(normal), len(pasted)])
     return auroc(both.numpy(), labels) if bool(both.isfinite().all()) else 0.0
@@ -99,7 +100,7 @@ def pasted_auroc(detector: Detector, data: AnomalyDataModule) -> float | None:
     """The AUROC of the positions of normal test images against cut-and-pasted ones.
 
     Args:
-        detector: trained.
+        detector: a trained detector.
         data: the task.
 
     Returns:
@@ -115,7 +116,7 @@ def pasted_auroc(detector: Detector, data: AnomalyDataModule) -> float | None:
 
 
 def normal_batches(batches: Iterable[Any]) -> Iterator[Batch]:
-    """Batches of the normal images alone; of images in tiles, batches of tiles."""
+    """Batches with the normal images only; for images in tiles, batches of tiles."""
     for given in batches:
         batch = as_batch(given)
         normal = batch["label"] == 0

@@ -1,4 +1,4 @@
-"""Callbacks that keep what the engine needs of a test, a prediction or an epoch."""
+"""Callbacks that keep the results of a test, a prediction or an epoch for the engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Recorder(Callback):
     """Keeps the scores of the last test and of the last prediction, and the metrics of the test.
 
     Attributes:
-        metrics: of the test, in 0..1, in double precision.
+        metrics: the test metrics, in 0..1, in double precision.
     """
 
     def __init__(self) -> None:
@@ -31,11 +31,11 @@ class Recorder(Callback):
         self._predicted: list[dict[str, Tensor]] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the test before."""
+        """Discard the previous test."""
         self.metrics, self._tested = {}, []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the prediction before."""
+        """Discard the previous prediction."""
         self._predicted = []
 
     def on_test_batch_end(
@@ -51,33 +51,33 @@ class Recorder(Callback):
         self._predicted.append(kept(outputs))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the metrics, before the detector logs them in single precision and forgets them."""
+        """Keep the metrics before the detector logs them in single precision and resets them."""
         assert isinstance(pl_module, Detector)
         self.metrics = pl_module.evaluation.compute()
         self._tested = gathered_objects(self._tested)
 
     def tested(self, name: str) -> Tensor:
-        """What the test has found, in the order of the dataset.
+        """A result of the test, in the order of the dataset.
 
         Args:
             name: ``index``, ``label``, ``score`` or ``peak`` ``[N]``, or ``patch_scores``
-                ``[N, H, W]``, if all images have one grid.
+                ``[N, H, W]`` if all images have the same grid.
         """
         return in_order(self._tested, name)
 
     def tested_maps(self) -> list[Tensor]:
-        """The patch scores ``[H, W]`` of each image of the test, in the order of the dataset."""
+        """The patch scores ``[H, W]`` of each test image, in the order of the dataset."""
         order = torch.cat([part["index"] for part in self._tested]).argsort()
         maps = [each for part in self._tested for each in part["patch_scores"]]
         return [maps[index] for index in order.tolist()]
 
     def predicted(self, name: str) -> Tensor:
-        """What the prediction of this process has found; as `tested`."""
+        """A result of the prediction of this process; as `tested`."""
         return in_order(self._predicted, name)
 
 
 class Oracle(Callback):
-    """Tests the detector after every epoch of a training, without changing anything of it.
+    """Tests the detector after every epoch of a training without changing its state.
 
     Attributes:
         history: the metrics after each epoch, in 0..1.
@@ -101,7 +101,7 @@ class Oracle(Callback):
         self.history.append(evaluation.compute())
 
     def best_epochs(self) -> dict[str, dict[str, float]]:
-        """The best value of each metric by the test set itself, and its epoch, counted from 1."""
+        """The best value of each metric on the test set, and its epoch, counted from 1."""
         best = {}
         for metric in self.history[0]:
             values = [figures[metric] for figures in self.history]
@@ -111,7 +111,7 @@ class Oracle(Callback):
 
 
 def kept(outputs: Any) -> dict[str, Tensor]:
-    """What is kept of a batch."""
+    """The results of a batch that are kept."""
     assert isinstance(outputs, Prediction)
     found = {name: getattr(outputs, name) for name in KEPT}
     return {name: value for name, value in found.items() if value is not None}

@@ -14,28 +14,28 @@ from occ_lab.metrics.calibration import Calibration, fewest
 class Reference:
     """Scores of normal images that a detector had not learned from when it scored them.
 
-    They are those of a calibration, or of the first images of a stream, and stay as they are from
-    then on. If every later image that is accepted took the place of an earlier one, the scores
-    would be cut off at the threshold again and again: it would fall, and ever more normal images
-    would be rejected. For the same reason the first images count whether or not they are accepted.
+    They come from a calibration, or from the first images of a stream, and then do not change. If
+    every image accepted later replaced an earlier one, the scores would be cut off at the
+    threshold again and again: the threshold would fall, and more and more normal images would be
+    rejected. For the same reason, the first images count whether or not they are accepted.
 
-    A detector that has learned from few images scores new ones higher. Of the first images, the
-    later half counts therefore, until there are ``window`` scores in it; where that is too few for
-    a decision, as many as it needs. As the detector learns further, scores go on falling, and those
-    of the reference are scaled down with the median of the latest ``window`` accepted ones. It is
-    never scaled up: where scores rise, images have changed, or are defective.
+    A detector that has learned from few images gives new images higher scores. Therefore only the
+    later half of the first images counts, until it has ``window`` scores; if that is too few for a
+    decision, as many as a decision needs. As the detector continues to learn, scores keep falling,
+    so the scores of the reference are scaled down with the median of the latest ``window`` accepted
+    scores. They are never scaled up: if scores rise, the images have changed or are anomalous.
 
     Args:
-        window: how many scores of a stream are kept in the end, at least 1.
+        window: the number of scores of a stream that are finally kept, at least 1.
         rate: the false-positive rate of decisions, above 0 and below 1.
-        calibration: the scores to refer to; None collects those of the stream.
+        calibration: the scores to refer to; None collects scores of the stream.
         scaled: whether the detector learns.
 
     Attributes:
-        scores: all that were collected, in order.
+        scores: all collected scores, in order.
         peaks: the largest value of each anomaly map, likewise.
-        fixed: whether no more are collected.
-        latest: scores of the latest images that were accepted.
+        fixed: whether collecting has ended.
+        latest: the scores of the latest accepted images.
 
     Example:
         >>> reference = Reference(window=4, rate=0.25)
@@ -64,10 +64,10 @@ class Reference:
         self._calibration: Calibration | None = None
 
     def add(self, score: float, peak: float, accepted: bool) -> None:
-        """Take account of an image of the stream.
+        """Add an image of the stream.
 
         Args:
-            score: of the image.
+            score: the score of the image.
             peak: the largest value of its map.
             accepted: whether it was not rejected.
         """
@@ -88,14 +88,14 @@ class Reference:
         fixed: bool,
         latest: Sequence[float] = (),
     ) -> None:
-        """Take over the scores of another reference, or of several that are merged."""
+        """Take over the scores of another reference, or of several merged ones."""
         self.scores, self.peaks, self.fixed = list(scores), list(peaks), fixed
         self.latest = deque(latest, maxlen=self.window)
         self._calibration = None
 
     @property
     def calibration(self) -> Calibration:
-        """The scores and peaks that count by now."""
+        """The scores and peaks that currently count."""
         if self._calibration is None:
             count = len(self.scores)
             if not self.fixed:
@@ -109,10 +109,10 @@ class Reference:
         return self._calibration
 
     def _factor(self, scores: list[float]) -> float:
-        """How much smaller accepted scores have become, at most 1."""
+        """The factor by which accepted scores have fallen, at most 1."""
         if not (self.scaled and self.fixed and len(self.latest) == self.window):
             return 1.0
-        # Accepted scores are those up to the threshold, which as many of these are above.
+        # Accepted scores lie below the threshold, so the same fraction of these is left out.
         ordered = sorted(scores)
         before = median(ordered[: len(ordered) - int(self.rate * len(ordered))])
         return min(1.0, median(self.latest) / before) if before > 0 else 1.0
@@ -128,5 +128,5 @@ class Reference:
 
     @property
     def pixel_threshold(self) -> float | None:
-        """What a pixel of a map must exceed to be marked; None before there are decisions."""
+        """The threshold above which a pixel of a map is marked; None before there are decisions."""
         return self.calibration.pixel_threshold(self.rate) if self.decided else None

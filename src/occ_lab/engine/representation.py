@@ -1,4 +1,4 @@
-"""Stage 1 of one task: an encoder is trained on normal images and written to a file."""
+"""Stage 1 for one task: an encoder is trained on normal images and written to a file."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class RepresentationPlan:
 
     Args:
         module: makes an untrained representation; its random weights come from the global seed.
-        name: what the representation is called in results.
-        epochs: at least 1.
-        batch_size: images or patches in a step of a process, at least 1.
-        save_every: epochs between the checkpoints from which a stopped training goes on, at least
-            1.
-        workers: processes that read images; 0 reads them in the main process.
-        seed: of initial weights and the order of the images, at least 0.
+        name: the name of the representation in results.
+        epochs: the number of epochs, at least 1.
+        batch_size: the number of images or patches in a step of one process, at least 1.
+        save_every: the number of epochs between the checkpoints that a stopped training is resumed
+            from, at least 1.
+        workers: the number of processes that read images; 0 reads them in the main process.
+        seed: the seed of initial weights and of the order of the images, at least 0.
         trainer: makes a Trainer from loggers, callbacks and a number of epochs.
 
     Raises:
@@ -64,10 +64,10 @@ class RepresentationPlan:
 
 
 def check_side(representation: Representation, benchmark: Benchmark) -> None:
-    """Check that an encoder can take the images of a benchmark, or patches of them.
+    """Check that the images of a benchmark, or patches of them, fit an encoder.
 
     Raises:
-        InputError: it takes images of another size, or patches larger than the images.
+        InputError: the size of the images does not match, or they are smaller than the patches.
     """
     side = representation.encoder.side
     if benchmark.tile is not None:
@@ -102,30 +102,30 @@ def learn(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
-    """Train an encoder on a task's normal images, from a checkpoint where there is one.
+    """Train an encoder on a task's normal images, from a checkpoint if there is one.
 
-    A training that is stopped and resumed ends with the same weights, bit by bit.
+    A training that is stopped and resumed ends with bit-identical weights.
 
     Args:
         plan: how it is trained.
-        benchmark: where the images come from.
+        benchmark: provides the images.
         task: one of its tasks.
-        folder: of the checkpoint, ``last.ckpt``, which is removed when all epochs are done, and of
-            ``stage1.json``, which holds what is returned.
-        target: the file of the encoder; it is written last.
-        loggers: of the loss.
-        callbacks: of the training.
+        folder: the folder for the checkpoint, ``last.ckpt``, which is removed after the last epoch,
+            and for ``stage1.json``, which contains the returned figures.
+        target: the file for the encoder; it is written last.
+        loggers: loggers for the loss.
+        callbacks: callbacks for the training.
 
     Returns:
         ``n_train``, ``epochs``, ``steps``, the last epoch's ``loss`` and its ``chance`` level
-        (unless that epoch was over before a stop), and the ``seconds`` of this process.
+        (unless that epoch ended before a stop), and the ``seconds`` of this process.
     """
     started = time.perf_counter()
     checkpoint = folder / CHECKPOINT
     saving = Saving(checkpoint, plan.save_every)
 
     def resume(trainer: Any, module: Any, state: dict[str, Any]) -> None:
-        # Lightning sets the sampler's epoch too late: worker processes have begun to read ahead.
+        # Lightning sets the sampler's epoch too late: worker processes have already read ahead.
         sampler: Any = loader.sampler
         sampler.set_epoch(state["epoch"] + 1)
 
@@ -136,7 +136,7 @@ def learn(
     images = max(1, plan.batch_size // max(1, representation.patches))
     data = AnomalyDataModule(benchmark, task, images, workers=plan.workers)
     data.prepare_data()
-    data.trainer = trainer  # whose processes share the images
+    data.trainer = trainer  # its processes share the images
     data.train_set = in_memory(data.train_images)
     loader = data.resumable_dataloader(plan.seed)
     with quiet_lightning():

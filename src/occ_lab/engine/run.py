@@ -1,4 +1,4 @@
-"""One run: for each one-class task of the dataset, fit, test, record."""
+"""One run: fit, test and record every one-class task of the dataset."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ from occ_lab.utils.scratch import visible
 
 log = logging.getLogger(__name__)
 
-IMAGES = 32  # upsampled at once
-LARGEST = 1024  # pixels a side of an image in the pictures of a run
+IMAGES = 32  # upsampled at a time
+LARGEST = 1024  # pixels; the longest side of images in the pictures of a run
 
 Fit: TypeAlias = Callable[
     [Job, Benchmark, str, Sequence[Logger], Sequence[Callback], Path, Path | None], Fitted
@@ -57,14 +57,14 @@ Fit: TypeAlias = Callable[
 
 @dataclass(frozen=True)
 class Tested:
-    """What a test says of the images of a task, in the order of the split.
+    """The test results for the images of a task, in the order of the split.
 
     Attributes:
-        data: the task, as the maps show it.
+        data: the task, with the preprocessing of the maps.
         metrics: in 0..1.
         labels: ``[N]``, 1 anomalous.
-        scores: of the images, ``[N]``.
-        patch_scores: of each image ``[H, W]``, before they are upsampled and smoothed.
+        scores: the image scores, ``[N]``.
+        patch_scores: the scores of each image ``[H, W]``, before upsampling and smoothing.
     """
 
     data: AnomalyDataModule
@@ -81,20 +81,20 @@ def run(
     published: Mapping[str, Any] | None = None,
     fit: Fit = fitted,
 ) -> dict[str, dict[str, Any]]:
-    """Fit and test every task of the job's benchmark, record and print the results.
+    """Fit and test every task of the job's benchmark, and record and print the results.
 
     Args:
-        job: what is done to each task.
-        record: where the results go.
-        watcher: loggers and callbacks.
+        job: what to do with each task.
+        record: stores the results.
+        watcher: provides loggers and callbacks.
         published: metrics in 0..1 and their ``source``, to be printed beside ours.
-        fit: what makes a fitted and tested detector of a task, with the arguments of `fitted`.
+        fit: returns a fitted and tested detector for a task, with the arguments of `fitted`.
 
     Returns:
         The metrics of each task, as in ``metrics.json``; an empty dict on non-zero ranks.
 
     Raises:
-        InputError: absent data, or a file that cannot be used; before any work on the task.
+        InputError: data is missing, or a file cannot be used; raised before any work on the task.
     """
     console = Console(quiet=not record.leads)
     tasks = job.benchmark.tasks()
@@ -115,7 +115,7 @@ def print_results(
     published: Mapping[str, Any] | None,
     console: Console,
 ) -> None:
-    """The closing tables, and where everything is."""
+    """Print the final tables and where to find the results."""
     about = record.header
     title = f"{about['loss']} on {about['dataset']}, {about['backbone']}, seed {about['seed']}"
     console.print(results_table(f"{title} (per cent)", figures))
@@ -142,18 +142,18 @@ def run_tasks(
     fit: Fit = fitted,
     title: str = "",
 ) -> dict[str, dict[str, Any]]:
-    """Every task that is not finished, one after another.
+    """Run every task that is not finished, one after another.
 
     Args:
-        job: what is done to each task.
-        record: where the results go.
-        watcher: loggers and callbacks.
-        console: where the task that begins is printed.
-        fit: as of `run`.
-        title: what is printed before the name of each task.
+        job: what to do with each task.
+        record: stores the results.
+        watcher: provides loggers and callbacks.
+        console: prints the name of each task when it starts.
+        fit: as in `run`.
+        title: printed before the name of each task.
 
     Returns:
-        As of `run`.
+        As in `run`.
     """
     tasks = job.benchmark.tasks()
     for number, task in enumerate(tasks, start=1):
@@ -177,7 +177,7 @@ def run_tasks(
 
 
 def published_line(figures: Mapping[str, Any]) -> str:
-    """The published metrics in a line."""
+    """One line with the published metrics."""
     shown = [
         f"{TITLES[metric]} {percent(figures[metric])}" for metric in METRICS if metric in figures
     ]
@@ -195,7 +195,7 @@ def run_task(
     for number, benchmark in enumerate(job.views):
         name = f"view{number}" if number else "last"
         checkpoint = folder / "checkpoints" / f"{name}.ckpt"
-        logged = [] if number else loggers  # two curves of one name would run into each other
+        logged = [] if number else loggers  # two curves of the same name would be mixed up
         callbacks = watcher.callbacks(task, folder)
         state = record.state(task, name)
         members.append(fit(job, benchmark, task, logged, callbacks, checkpoint, state))
@@ -215,7 +215,7 @@ def run_task(
     write_scores(folder, tested)
     try:
         pictures = write_pictures(folder / "maps", tested, job.postprocess, job.maps)
-    except OSError as error:  # a full disk shall not cost the figures
+    except OSError as error:  # a full disk must not lose the figures
         log.warning("%s: some heatmaps are missing: %s", task, error)
         pictures = []
     watcher.task_ended(task, tested.scores.numpy(), tested.labels.numpy(), pictures)
@@ -231,7 +231,7 @@ def run_task(
 
 
 def task_figures(tested: Tested, members: Sequence[Fitted]) -> dict[str, Any]:
-    """What ``metrics.json`` says of a task."""
+    """The entry of a task in ``metrics.json``."""
     stages = members[0].seconds
     figures: dict[str, Any] = {
         **tested.metrics,
@@ -250,18 +250,18 @@ def task_figures(tested: Tested, members: Sequence[Fitted]) -> dict[str, Any]:
 
 
 def alone(member: Fitted) -> Tested:
-    """What one detector's own test says."""
+    """The result of a single detector's test."""
     recorder = member.recorder
     label, score = recorder.tested("label"), recorder.tested("score")
     return Tested(member.data, recorder.metrics, label, score, recorder.tested_maps())
 
 
 def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
-    """What the detectors of all views say together, in the frame of the first: CFA++."""
+    """The combined result of the detectors of all views, in the frame of the first: CFA++."""
     views = []
     for member in members:
         frame = member.data.preprocessing
-        assert isinstance(frame, Preprocessing)  # a job with several views has made sure of it
+        assert isinstance(frame, Preprocessing)  # a job with several views has checked this
         views.append(View(frame.resize, frame.crop))
     maps = ensemble(
         [member.recorder.tested("patch_scores") for member in members],
@@ -296,7 +296,7 @@ def write_scores(folder: Path, tested: Tested) -> None:
 def write_pictures(
     folder: Path, tested: Tested, postprocess: PostProcess, count: int
 ) -> list[Path]:
-    """Save the pictures of the worst misses; a semantic task has the images alone."""
+    """Save pictures of the worst misses; those of a semantic task show only the images."""
     images, frame = tested.data.test_images, tested.data.preprocessing
     whole = not isinstance(frame, Preprocessing)
 

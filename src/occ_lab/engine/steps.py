@@ -1,4 +1,4 @@
-"""How many optimizer steps a training takes: a given number, or one that it chooses itself."""
+"""The number of optimizer steps of a training: given, or chosen automatically."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from occ_lab.utils.processes import all_reduced
 log = logging.getLogger(__name__)
 
 FRACTION = 0.1  # of the training images, held out
-FEWEST = 2  # held out of several, so that an outlier can be made of different images
+FEWEST = 2  # held-out images, so that an outlier can be made from different images
 TOLERANCE = 0.01  # of AUROC below the best
-LEAST, MOST = 128, 256  # steps of a training that chooses
-UNKNOWN = 128  # steps where no image can be held out
+LEAST, MOST = 128, 256  # steps of a training that chooses its length
+UNKNOWN = 128  # steps if no image can be held out
 LEARNING_CURVE = ("loss", "held_out_loss", "cut_and_paste_auroc")
 
 
@@ -31,18 +31,18 @@ class StepCount(Callback):
     """Ends a training after a number of optimizer steps.
 
     Args:
-        most: this number, at least 1.
+        most: the number of steps, at least 1.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
 
     def held_out(self, images: int, processes: int) -> float:
-        """The fraction of the training images that it needs held out: none."""
+        """The fraction of the training images to hold out: none."""
         return 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let progress bars show how many epochs there are at most."""
+        """Set the number of epochs for progress bars to an upper bound."""
         batches = trainer.accumulate_grad_batches * self.most
         trainer.fit_loop.max_epochs = math.ceil(batches / trainer.num_training_batches)
 
@@ -55,19 +55,20 @@ class StepCount(Callback):
 
 
 class ChosenSteps(StepCount):
-    """Chooses the number of steps by cut-and-pasted features of held-out normal images.
+    """Chooses the number of steps with cut-and-pasted features of held-out normal images.
 
-    After 1, 2, 4, 8, … steps the state of projector and objective is kept, and its scores of
-    held-out images are compared with those of outliers made of them, see `cut_and_paste`. The
-    training ends once a doubling of the steps adds no more than ``TOLERANCE`` to the best AUROC so
-    far, after at least ``LEAST`` and at most ``MOST`` steps. Then the detector gets the state after
-    the smallest number of steps whose AUROC is within ``TOLERANCE`` of the best. No test image and
-    no label takes part.
+    After 1, 2, 4, 8, … steps, the state of the projector and objective is stored, and the scores of
+    held-out images are compared with those of outliers made from them, see `cut_and_paste`. The
+    training ends when a doubling of the steps raises the best AUROC so far by no more than
+    ``TOLERANCE``, after at least ``LEAST`` and at most ``MOST`` steps. The detector then gets the
+    state after the smallest number of steps whose AUROC is within ``TOLERANCE`` of the best. No
+    test image and no label is used.
 
     Attributes:
-        curve: for each number of steps ``step`` the mean training ``loss`` since the one before,
-            ``held_out_loss`` and ``cut_and_paste_auroc`` in 0..1, means over the processes.
-        chosen: the number of steps, once the training has ended.
+        curve: for each measured number of steps ``step``, the mean training ``loss`` since the
+            previous one, ``held_out_loss`` and ``cut_and_paste_auroc`` in 0..1, all of them means
+            over the processes.
+        chosen: the chosen number of steps, when the training has ended.
     """
 
     def __init__(self) -> None:
@@ -78,37 +79,37 @@ class ChosenSteps(StepCount):
         self._losses: list[Tensor] = []
         self._normal: list[Tensor] = []
         self._pasted: list[Tensor] = []
-        self._inside = (slice(None), slice(None))  # the positions that are of the images
+        self._inside = (slice(None), slice(None))  # the positions that belong to the images
 
     def held_out(self, images: int, processes: int) -> float:
-        """The fraction of the training images that it needs held out, unless others are.
+        """The fraction of the training images to hold out, unless images are held out already.
 
         Args:
-            images: how many training images there are.
-            processes: each needs some of them.
+            images: the number of training images.
+            processes: the number of processes, each of which needs some of them.
         """
         if images < 2:
             return 0.0
         return max(FRACTION, min(max(FEWEST, processes), images // 2) / images)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the held-out images, and make outliers of them."""
+        """Collect the held-out images and make outliers from them."""
         assert isinstance(pl_module, Detector)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         box = usual_box(getattr(getattr(data, "validation_images", None), "boxes", None), pl_module)
         self._normal = levels_in(data.val_dataloader(), box, pl_module, data.batch_size)
         if self._normal:
             self._pasted, self._inside = pasted_among(self._normal, box, pl_module.frame.size)
-            trainer.should_stop = ended(self.curve)  # a training that is resumed
+            trainer.should_stop = ended(self.curve)  # if the training is resumed
         else:
             self.most = UNKNOWN
-            log.info("steps=auto: %d, since there is no image to hold out", UNKNOWN)
+            log.info("steps=auto: %d, because no image can be held out", UNKNOWN)
         super().on_train_start(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *batch: Any
     ) -> None:
-        """Keep and measure the state after 1, 2, 4, 8, … steps."""
+        """Store and evaluate the state after 1, 2, 4, 8, … steps."""
         assert isinstance(pl_module, Detector)
         step = trainer.global_step
         self._losses.append(outputs["loss"].detach())
@@ -125,7 +126,7 @@ class ChosenSteps(StepCount):
 
     @torch.no_grad()
     def _measured(self, detector: Detector) -> dict[str, float]:
-        """The point of the learning curve at the present state."""
+        """The point of the learning curve for the current state."""
         detector.eval()
         scores, held_out_loss = [], 0.0
         for piece in pieces(self._normal):
@@ -143,7 +144,7 @@ class ChosenSteps(StepCount):
         return {name: value / processes for name, value in zip(LEARNING_CURVE, total, strict=True)}
 
     def _keep(self, step: int, detector: Detector) -> None:
-        """Keep the present state, and of the earlier ones those that may still be chosen."""
+        """Store the current state, and drop earlier ones that can no longer be chosen."""
         least = best_auroc(self.curve) - TOLERANCE
         possible = {str(row["step"]) for row in self.curve if row["cut_and_paste_auroc"] >= least}
         self._kept = {name: state for name, state in self._kept.items() if name in possible}
@@ -154,7 +155,7 @@ class ChosenSteps(StepCount):
             }
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the detector the state after the chosen number of steps."""
+        """Restore the state after the chosen number of steps."""
         assert isinstance(pl_module, Detector)
         if not self.curve:
             return
@@ -171,23 +172,23 @@ class ChosenSteps(StepCount):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a training that is resumed goes on with."""
+        """The state that a resumed training continues from."""
         return {"curve": self.curve, "kept": self._kept, "losses": self._losses}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         self.curve = state_dict["curve"]
         self._kept = state_dict["kept"]
         self._losses = state_dict["losses"]
 
 
 def parts(detector: Detector) -> dict[str, torch.nn.Module]:
-    """What is trained over frozen features."""
+    """The modules that are trained on frozen features."""
     return {"projector": detector.projector, "objective": detector.objective}
 
 
 def best_auroc(curve: Sequence[dict[str, float]]) -> float:
-    """The highest AUROC of a learning curve, 0 if it is empty."""
+    """The highest AUROC of a learning curve; 0 if it is empty."""
     return max((row["cut_and_paste_auroc"] for row in curve), default=0.0)
 
 
@@ -207,6 +208,6 @@ def choice(curve: Sequence[dict[str, float]]) -> int:
 
 
 def ended(curve: Sequence[dict[str, float]]) -> bool:
-    """Whether the last doubling of the steps has added too little to go on, see `ChosenSteps`."""
+    """Whether the last doubling of the steps has improved too little, see `ChosenSteps`."""
     long = bool(curve) and curve[-1]["step"] >= LEAST
     return long and best_auroc(curve) <= best_auroc(curve[:-1]) + TOLERANCE

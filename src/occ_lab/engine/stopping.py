@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command whose results can be completed later."""
+"""Handling of Ctrl-C in commands whose results can be completed later."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rich.console import Console
 
 @contextmanager
 def resumable(directory: Path, console: Console, done: Callable[[], str]) -> Iterator[None]:
-    """Say how to go on where the block is stopped by Ctrl-C.
+    """Print how to continue if the block is stopped by Ctrl-C.
 
     Args:
         directory: the run directory.
-        console: where it is printed.
-        done: returns what is finished by then.
+        console: prints the message.
+        done: describes what is finished by then.
 
     Raises:
         SystemExit: Ctrl-C; the exit code is 130.
@@ -31,5 +31,5 @@ def resumable(directory: Path, console: Console, done: Callable[[], str]) -> Ite
 
 
 def how_to_go_on(directory: Path) -> str:
-    """What to do after a stop, in a line."""
+    """One line that says how to continue after a stop."""
     return f"Go on: the same command with resume=true {shlex.quote(f'hydra.run.dir={directory}')}"

@@ -1,4 +1,4 @@
-"""The streams of a run: over a dataset, over image files, over a folder that is filled."""
+"""The streams of a run: over a dataset, over image files, or over a watched folder."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from occ_lab.reporting.tables.stream import stream_table
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import whole_file
 
-AHEAD = 16  # images that are read while the detector is updated with earlier ones
-FILES = "input"  # the task of images without a dataset
-SHOWN = 20  # rejected images in the closing lines
+AHEAD = 16  # images that are read ahead while the detector is updated
+FILES = "input"  # the name of the task for images without a dataset
+SHOWN = 20  # rejected images in the final lines
 
 S = TypeVar("S")
 
 
 class ImageFiles(Benchmark):
-    """A benchmark of one task without test images: files that a stream goes through.
+    """A benchmark of one task without test images: the files of a stream.
 
     Args:
         paths: the files, in order.
@@ -64,11 +64,11 @@ class ImageFiles(Benchmark):
         self.paths = list(paths)
 
     def available(self) -> list[str]:
-        """The one task."""
+        """The only task."""
         return [FILES]
 
     def published_split(self, task: str) -> Split:
-        """All files, to learn from."""
+        """All files, as training images."""
         return Split([Item(path, 0) for path in self.paths], [])
 
 
@@ -77,9 +77,9 @@ class Coming:
     """An image of a stream, or a file that could not be read.
 
     Attributes:
-        columns: those of its row that are known beforehand; ``path`` comes first.
-        seen: what the network sees; None where it could not be read.
-        error: why.
+        columns: the columns of its row that are known beforehand; ``path`` comes first.
+        seen: the preprocessed image; None if it could not be read.
+        error: the reason in that case.
     """
 
     columns: Mapping[str, Any]
@@ -93,12 +93,12 @@ def in_order(
     columns: Callable[[S], Mapping[str, Any]],
     workers: int,
 ) -> Iterator[Coming]:
-    """Images one after another; the next ones are read meanwhile.
+    """Images one after another; the next ones are read in the meantime.
 
     Args:
-        read: returns a source as the network sees it.
-        sources: such as paths.
-        columns: returns those of a source, see `Coming`.
+        read: reads and preprocesses a source.
+        sources: the sources, for example paths.
+        columns: returns the columns of a source, see `Coming`.
         workers: see `readings`.
     """
     for number, batch in enumerate(readings(read, sources, AHEAD, workers)):
@@ -113,21 +113,21 @@ def in_order(
 class Streams:
     """The streams of a run, one for each task.
 
-    Calling it lets a detector learn from the stream of a task's training images and tests it: it is
-    a ``fit`` for `occ_lab.engine.run.run`.
+    An object of this class can be called as a ``fit`` of `occ_lab.engine.run.run`: a detector then
+    learns from the stream of a task's training images and is tested.
 
     Args:
         plan: how images are judged and learned from.
-        directory: the run directory, in which ``streams/TASK.csv``, ``.json`` (figures) and
-            ``.safetensors`` (the state) are written. Where there is a state already, the stream
-            goes on.
-        save_every: number of images between two states that are saved, at least 1.
-        heatmaps: of which images a picture is saved in ``heatmaps/TASK``; streams of datasets save
-            none.
-        stop: ends a stream between two images when it is set.
+        directory: the run directory. ``streams/TASK.csv``, ``.json`` (figures) and
+            ``.safetensors`` (the state) are written to it. If there is a state already, the stream
+            continues.
+        save_every: the number of images between two saved states, at least 1.
+        heatmaps: the images of which a picture is saved in ``heatmaps/TASK``; streams of datasets
+            save none.
+        stop: if set, ends a stream between two images.
 
     Attributes:
-        done: the streams that were followed, with their files, by task.
+        done: the finished streams and their files, by task.
 
     Raises:
         ValueError: a number is out of range; the message begins with its name.
@@ -184,7 +184,7 @@ class Streams:
         return fitted
 
     def stream(self, job: Job, trainer: Trainer, frame: Frame | None) -> Stream:
-        """A stream of a new detector; without a frame, it is that of the first image.
+        """A stream of a new detector; without a frame, the first image determines it.
 
         Raises:
             InputError: the detector cannot learn image by image.
@@ -197,7 +197,7 @@ class Streams:
         return Stream(detector, self.plan, side=of.resize, range=of.range)
 
     def known_frame(self) -> Frame | None:
-        """The frame of the files of an earlier stream that this one goes on with, if any."""
+        """The frame of the earlier stream of files that this one continues, if any."""
         if (state := StreamFiles(self.directory, FILES).state({})) is not None:
             return state.frame
         for path in map(Path, self.plan.states):
@@ -206,15 +206,15 @@ class Streams:
         return None
 
     def begun(self, stream: Stream, task: str, listed: Iterable[str]) -> StreamFiles:
-        """The files of a stream, which goes on where there is a state.
+        """The files of a stream; it continues if there is a state.
 
         Args:
-            stream: a new one.
+            stream: a new stream.
             task: its name.
             listed: see `StreamFiles.restore`.
 
         Raises:
-            InputError: a state that cannot be used.
+            InputError: the state cannot be used.
         """
         files = StreamFiles(self.directory, task)
         files.restore(stream, listed)
@@ -224,17 +224,17 @@ class Streams:
     def follow_files(
         self, stream: Stream, paths: Sequence[Path], trainer: Trainer, workers: int = 0
     ) -> None:
-        """Go through image files in order, and save the detector.
+        """Process image files in order, and save the detector.
 
         Args:
             stream: judges them.
             paths: the files.
             trainer: saves the detector.
-            workers: threads that read; 0 is as many as torch computes with.
+            workers: the number of threads that read; 0 uses torch's number of threads.
 
         Raises:
-            InputError: no image could be learned from, or a state that cannot be used.
-            SystemExit: it was stopped; the exit code is 130.
+            InputError: no image could be learned from, or a state cannot be used.
+            SystemExit: the stream was stopped; the exit code is 130.
         """
         files = self.begun(stream, FILES, map(as_written, paths))
         coming = in_order(
@@ -256,7 +256,7 @@ class Streams:
         settle: float = 0.2,
         patience: float = 10.0,
     ) -> None:
-        """Judge the images in a folder and those that come into it, until `stop` is set.
+        """Judge the images in a folder and those that arrive in it, until `stop` is set.
 
         Args:
             stream: judges them.
@@ -266,7 +266,8 @@ class Streams:
             patience: likewise.
 
         Raises:
-            InputError: no image could be learned from, a state that cannot be used, or no folder.
+            InputError: no image could be learned from, a state cannot be used, or there is no
+                such folder.
         """
         files = StreamFiles(self.directory, FILES)
         there = images_below(folder) if folder.is_dir() else []
@@ -288,17 +289,17 @@ class Streams:
         coming: Iterator[Coming],
         total: int | None = None,
     ) -> None:
-        """Judge images one after another, and write down what is done.
+        """Judge images one after another, and record the results.
 
         Args:
             stream: judges them.
-            files: where it is written.
+            files: store the results.
             coming: the images.
-            total: how many there are in all; None prints a line for each.
+            total: the number of images; None prints one line for each.
 
         Raises:
             InputError: no image could be learned from.
-            KeyboardInterrupt: it was stopped before it had gone through ``total`` images; the state
+            KeyboardInterrupt: the stream was stopped before the end of ``total`` images; the state
                 is saved.
         """
         self.console.print(introduction(stream))
@@ -325,7 +326,7 @@ class Streams:
         files.write_figures(stream)
 
     def _judge(self, stream: Stream, files: StreamFiles, coming: Coming) -> str:
-        """Judge an image and write down the verdict; returns it in a line."""
+        """Judge an image and record the verdict; returns it as a line."""
         name = str(coming.columns["path"])
         error = coming.error
         if coming.seen is not None:
@@ -347,7 +348,7 @@ class Streams:
         return line_of(row)
 
     def keep(self, stream: Stream, trainer: Trainer) -> None:
-        """Save the detector, and the scores that its threshold comes from, as a run keeps them."""
+        """Save the detector and the scores of its threshold, in the form of a run."""
         if stream.online is not None and not stream.online.weight:
             return
         folder = self.directory / "tasks" / FILES
@@ -360,7 +361,7 @@ class Streams:
             )
 
     def report(self) -> None:
-        """Print the table of all streams, what was rejected, and what could not be read.
+        """Print the table of all streams, the rejected images, and the unreadable files.
 
         Raises:
             SystemExit: some images could not be read; the exit code is 1.
@@ -383,7 +384,7 @@ class Streams:
 
 
 def introduction(stream: Stream) -> str:
-    """What a stream does, in a few lines."""
+    """A few lines that describe what a stream does."""
     rate = f"{100 * stream.overkill:.3g} %"
     reference = stream.reference
     if reference.fixed:
@@ -396,7 +397,7 @@ def introduction(stream: Stream) -> str:
     lines = [f"An image is rejected at a false-positive rate of {rate}, {given}."]
     if stream.online is None:
         why = why_frozen(stream.detector) if stream.plan.learn else ""
-        lines.append(f"The detector stays as it is{f': {why}' if why else ''}.")
+        lines.append(f"The detector does not learn{f': {why}' if why else ''}.")
     elif stream.refuse == stream.overkill:
         lines.append("The detector learns from every image that is not rejected.")
     elif stream.refuse:
@@ -407,7 +408,7 @@ def introduction(stream: Stream) -> str:
 
 
 def named(name: str, reason: str) -> str:
-    """Why a file could not be read, beginning with its name.
+    """The reason why a file could not be read, beginning with its name.
 
     Example:
         >>> named("1.png", "1.png: unreadable (not an image)"), named("2.png", "no verdict")
@@ -417,7 +418,7 @@ def named(name: str, reason: str) -> str:
 
 
 def line_of(row: Mapping[str, Any]) -> str:
-    """The row of an image, as a line for people.
+    """The row of an image as a readable line.
 
     Example:
         >>> line_of({"path": "1.png", "score": "3.5", "p_value": "0.5", "decision": "accept"})
@@ -430,7 +431,7 @@ def line_of(row: Mapping[str, Any]) -> str:
 
 
 def closing_lines(stream: Stream, files: StreamFiles) -> list[str]:
-    """How many images were accepted and rejected, and the rejected ones, worst first."""
+    """The numbers of accepted and rejected images, and the rejected ones, the worst first."""
     figures = files.figures(stream)
     said = (
         f"{files.name}: {figures['accepted']} accepted, {figures['rejected']} rejected at a "

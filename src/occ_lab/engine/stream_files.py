@@ -1,4 +1,4 @@
-"""What a stream writes: a table with a row for each image, pictures, and its state."""
+"""The files of a stream: a table with one row for each image, pictures, and its state."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ Heatmaps = Literal["none", "rejected", "all"]
 class StreamFiles:
     """The files of a stream in a run directory.
 
-    A row is in the table as soon as there is a verdict. The state is written now and then, and says
-    how many rows belong to it: those that came later are made again, unless their images are gone.
-    So are all rows where there is no state yet, or a damaged one.
+    A row is added to the table as soon as there is a verdict. The state is written at intervals and
+    stores how many rows belong to it. When a stream continues, later rows are written again, unless
+    their images are gone. If there is no state yet, or a damaged one, all rows are written again.
 
     Args:
         directory: the run directory.
-        name: of the stream.
+        name: the name of the stream.
 
     Attributes:
-        position: how many images are done.
-        failed: those that could not be read, and why.
-        counts: how many images have each decision, and how many were learned from.
+        position: the number of images that are done.
+        failed: the images that could not be read, with the reasons.
+        counts: the number of images with each decision, and of those that were learned from.
         rejected: the rows of rejected images.
     """
 
@@ -60,11 +60,11 @@ class StreamFiles:
         self._file: TextIO | None = None
 
     def path(self, suffix: str) -> Path:
-        """The file with a suffix such as ``.csv``; names of tasks may have dots."""
+        """The file with a suffix such as ``.csv``; the names of tasks may contain dots."""
         return self.directory / STREAMS / (self.name + suffix)
 
     def state(self, settings: dict[str, Any]) -> StreamState | None:
-        """What an earlier attempt has learned; a damaged state is named and removed.
+        """The state that an earlier attempt has saved; a damaged state is logged and removed.
 
         Raises:
             InputError: it was learned with other settings.
@@ -80,12 +80,12 @@ class StreamFiles:
             return None
 
     def restore(self, stream: Stream, listed: Iterable[str]) -> list[str]:
-        """Take over what an earlier attempt has left, if there is anything.
+        """Take over the results of an earlier attempt, if there are any.
 
         Args:
-            stream: is brought to where the state was saved.
-            listed: the images that are there, as the table names them: rows that came after the
-                state are made again unless their images are gone.
+            stream: is set to the saved state.
+            listed: the existing images, named as in the table. Rows that came after the state are
+                written again unless their images are gone.
 
         Returns:
             The paths in the table.
@@ -111,7 +111,7 @@ class StreamFiles:
         return [row["path"] for row in rows]
 
     def add(self, columns: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
-        """Write the row of an image, complete on the disk when this returns."""
+        """Write the row of an image; it is completely on the disk when the call returns."""
         row = {**columns, **verdict.row}
         if self._file is None:
             path = self.path(".csv")
@@ -141,21 +141,21 @@ class StreamFiles:
             self.rejected.append(dict(row))
 
     def save(self, stream: Stream) -> None:
-        """Write the state; its rows are on the disk before."""
+        """Write the state, after its rows have reached the disk."""
         if self._file is not None:
             os.fsync(self._file.fileno())
         rows = self.counts["images"]
         write_state(self.path(".safetensors"), stream.state(self.position, rows, self.failed))
 
     def write_figures(self, stream: Stream) -> None:
-        """Write the figures."""
+        """Write the figures to the ``.json`` file."""
         write_whole(self.path(".json"), to_json(self.figures(stream)))
 
     def __enter__(self) -> StreamFiles:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close the table; the state is written by `save` alone, between two images."""
+        """Close the table; only `save` writes the state, between two images."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -163,11 +163,11 @@ class StreamFiles:
     def save_heatmap(
         self, image: Path, stream: Stream, heat: Tensor, size: tuple[int, int], verdict: Verdict
     ) -> None:
-        """Save a picture of an image and its map, numbered as the rows of the table.
+        """Save a picture of an image and its map, numbered like the rows of the table.
 
         Args:
-            image: its file.
-            stream: has judged it.
+            image: the file of the image.
+            stream: the stream that has judged it.
             heat: the map ``[h, w]`` of the preprocessed image.
             size: height and width of the image.
             verdict: the verdict.
@@ -184,11 +184,11 @@ class StreamFiles:
             target = self.directory / "heatmaps" / self.name / name
             target.parent.mkdir(parents=True, exist_ok=True)
             strip(pixels, marked, shown, title, full.shape).save(target, compress_level=1)
-        except OSError as error:  # the file may be gone by now, or the disk be full
+        except OSError as error:  # the file may be gone, or the disk may be full
             log.warning("no heatmap of %s: %s", image, error)
 
     def figures(self, stream: Stream) -> dict[str, Any]:
-        """Numbers of images, and the mean milliseconds of each step."""
+        """The numbers of images, and the mean milliseconds of each step."""
         counts = {name: self.counts[name] for name in ("images", "accepted", "rejected", "learned")}
         return {
             **counts,
@@ -200,7 +200,7 @@ class StreamFiles:
 
 
 def table(path: Path) -> tuple[str, list[dict[str, Any]]]:
-    """The text of a table and its whole rows; a process may have been killed in the midst of one.
+    """The text of a table and its complete rows; a killed process may have left a partial row.
 
     Both are empty if there is no table.
     """
@@ -216,5 +216,5 @@ def table(path: Path) -> tuple[str, list[dict[str, Any]]]:
 
 
 def as_written(path: Path) -> str:
-    """A path as it is in the table."""
+    """A path in the form that the table uses."""
     return str(path).encode("utf-8", "backslashreplace").decode()

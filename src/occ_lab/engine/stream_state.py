@@ -1,4 +1,4 @@
-"""The state of a stream as a file: what was learned, and the scores that p-values refer to."""
+"""The state of a stream as a file: the learned tensors, and the scores for p-values."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from occ_lab.engine.online import OnlineState
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import whole_file
 
-FACTS = "occ_lab"  # the key of the metadata
-FRAMES = (("height", "width"), ("tile", "overlap"), ("resize", "crop"))  # what describes one
+FACTS = "occ_lab"  # the key in the metadata
+FRAMES = (("height", "width"), ("tile", "overlap"), ("resize", "crop"))  # keys of a frame
 
 
 class DamagedStateError(InputError):
-    """A file that holds no state of a stream, or a damaged one."""
+    """A file does not contain the state of a stream, or it is damaged."""
 
 
 @dataclass(frozen=True)
 class StreamState:
-    """A stream after some of its images.
+    """The state of a stream after some of its images.
 
     Attributes:
-        learned: the state of what updates the detector; None if it stays as it is.
+        learned: the state of the `Online` that updates the detector; None if it does not learn.
         scores: see `Reference`, float64 ``[n]``.
         peaks: likewise.
         latest: likewise.
         fixed: likewise.
-        position: how many images of the stream are done.
-        rows: how many of them are in the table; the others could not be read.
-        failed: these, and why.
-        re_solves: how often the projector was solved for.
-        settings: by name, all that must be the same where the stream goes on.
+        position: the number of images of the stream that are done.
+        rows: the number of them that are in the table; the others could not be read.
+        failed: the others, with the reasons.
+        re_solves: the number of times the projector was solved for.
+        settings: by name, all settings that must be equal when the stream continues.
     """
 
     learned: OnlineState | None
@@ -57,7 +57,7 @@ class StreamState:
 
     @property
     def frame(self) -> Frame | None:
-        """How its images were brought to one size; None before the first one."""
+        """The preprocessing of its images; None before the first one."""
         for names in FRAMES:
             if names[0] in self.settings:
                 return frame_of({name: self.settings.get(name) for name in (*names, "range")})
@@ -65,7 +65,7 @@ class StreamState:
 
 
 def write_state(path: Path, state: StreamState) -> None:
-    """Write what `read_state` reads, by one rename."""
+    """Write a state that `read_state` can read, by a single rename."""
     facts = {
         "learned": None if state.learned is None else state.learned.facts,
         "fixed": state.fixed,
@@ -89,7 +89,7 @@ def write_state(path: Path, state: StreamState) -> None:
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> int:
-    """Of all bytes, in the order of the names."""
+    """A checksum of all bytes, in the order of the names."""
     value = 0
     for name in sorted(tensors):
         content = tensors[name].cpu().reshape(-1).view(torch.uint8).numpy()
@@ -102,11 +102,11 @@ def read_state(path: Path, settings: dict[str, Any]) -> StreamState:
 
     Args:
         path: the file.
-        settings: those of the stream that goes on with it.
+        settings: the settings of the stream that continues from it.
 
     Raises:
-        DamagedStateError: the file holds no state, or a damaged one.
-        InputError: it was learned with other settings.
+        DamagedStateError: the file does not contain a state, or it is damaged.
+        InputError: the state was learned with other settings.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -125,7 +125,7 @@ def read_state(path: Path, settings: dict[str, Any]) -> StreamState:
         changed = ", ".join(f"{name} {earlier.get(name)}, not {settings[name]}" for name in other)
         raise InputError(f"state: {path} was learned with {changed}; use the same settings")
     scores = tensors.pop("scores").to(torch.float64)
-    # Earlier versions had the scores alone.
+    # Earlier versions stored only the scores.
     peaks = tensors.pop("peaks", scores).to(torch.float64)
     latest = tensors.pop("latest", scores[:0]).to(torch.float64)
     return StreamState(

@@ -27,7 +27,7 @@ BACKBONES, STAGE1, DENSITIES = "backbones", "stage1", "densities"  # folders of 
 
 
 def begun(directory: Path) -> bool:
-    """Whether a run directory holds an encoder, or a training that was stopped."""
+    """Whether a run directory contains an encoder or a stopped training."""
     made = visible(directory, f"{BACKBONES}/*{SUFFIX}")
     return bool(made or visible(directory, f"{STAGE1}/*/{CHECKPOINT}"))
 
@@ -40,20 +40,20 @@ def learn_encoders(
 ) -> dict[str, dict[str, Any]]:
     """Train the encoder of every task that has none yet.
 
-    An encoder that is trained can be used as ``LearnedBackbone(directory / "backbones")``.
+    A trained encoder can be used as ``LearnedBackbone(directory / "backbones")``.
 
     Args:
         plan: how they are trained.
-        benchmark: where the images come from.
-        directory: the encoders are written to ``backbones/TASK.safetensors`` in it, and the curves
-            of their training to ``stage1/TASK/``.
-        watcher: loggers and callbacks; None logs nothing.
+        benchmark: provides the images.
+        directory: the encoders are written to ``backbones/TASK.safetensors`` in it, and their
+            training curves to ``stage1/TASK/``.
+        watcher: provides loggers and callbacks; None logs nothing.
 
     Returns:
-        What `learn` returns, for each task; an empty dict on non-zero ranks.
+        The result of `learn` for each task; an empty dict on non-zero ranks.
 
     Raises:
-        SystemExit: Ctrl-C; what is finished stays, and the last checkpoint.
+        SystemExit: Ctrl-C; finished encoders and the last checkpoint are kept.
     """
     watcher = watcher or NoWatcher()
     console = Console(quiet=not leads())
@@ -67,7 +67,7 @@ def learn_encoders(
                 target.unlink(missing_ok=True)
             if target.is_file():
                 console.print(f"{title}: trained before, skipped")
-                if leads():  # of a process that was killed just before it removed it
+                if leads():  # a process may have been killed just before it removed it
                     (directory / STAGE1 / task / CHECKPOINT).unlink(missing_ok=True)
             else:
                 console.rule(title, align="left")
@@ -84,7 +84,7 @@ def learn_encoders(
 
 
 def is_sound(encoder: Path, figures: Path) -> bool:
-    """Whether an encoder and what its training has said are there; damage is named in the log."""
+    """Whether an encoder and the figures of its training are intact; damage is logged."""
     if not encoder.is_file():
         return False
     try:
@@ -97,12 +97,12 @@ def is_sound(encoder: Path, figures: Path) -> bool:
 
 
 def encoders_done(done: list[str], tasks: list[str]) -> str:
-    """How many encoders are finished, in words."""
+    """The number of finished encoders, in words."""
     return f"{len(done)} of {len(tasks)} encoders are finished."
 
 
 def keep_curve(folder: Path) -> None:
-    """Rename the curve of a stopped training, since a logger begins its file again."""
+    """Rename the curve of a stopped training, because a logger overwrites its file."""
     curve = folder / "metrics.csv"
     if curve.is_file():
         earlier = len(list(folder.glob("metrics.*.csv")))
@@ -115,13 +115,13 @@ def report(
     learned: dict[str, dict[str, Any]],
     densities: dict[str, dict[str, dict[str, Any]]],
 ) -> None:
-    """Write ``two_stage.json``, and print the closing table and where everything is.
+    """Write ``two_stage.json``, and print the final table and where to find the results.
 
     Args:
         directory: the run directory.
         header: ``dataset``, ``representation``, ``seed`` and ``version``.
-        learned: what `learn_encoders` has returned.
-        densities: of each density, the metrics of each task.
+        learned: the result of `learn_encoders`.
+        densities: for each density, the metrics of each task.
     """
     found = {
         name: {"tasks": tasks, "mean": mean_metrics(tasks)} for name, tasks in densities.items()

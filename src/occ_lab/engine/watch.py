@@ -1,4 +1,4 @@
-"""Image files that come into a folder, each as soon as it is complete."""
+"""Image files that arrive in a folder, each returned as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 from occ_lab.data.files import SYSTEM_FOLDERS, image_suffixes, images_below
 from occ_lab.utils.errors import InputError, MissingError, check_number
 
-TICK = 0.1  # seconds between two looks at files that are not complete
-RESCAN = 5.0  # seconds between two looks through the folder: not all file systems report changes
+TICK = 0.1  # seconds between two checks of incomplete files
+RESCAN = 5.0  # seconds between two scans of the folder, as not all file systems report changes
 
 T = TypeVar("T")
 Signature = tuple[int, int, int]  # inode, size and time of the last change
@@ -23,12 +23,12 @@ Signature = tuple[int, int, int]  # inode, size and time of the last change
 
 @dataclass(frozen=True)
 class Arrival(Generic[T]):
-    """A file that has come.
+    """A file that has arrived.
 
     Attributes:
         path: the file.
-        content: what was read of it; None where it stays unreadable.
-        error: why; empty where it could be read.
+        content: the result of reading it; None if it stays unreadable.
+        error: the reason; empty if it could be read.
     """
 
     path: Path
@@ -41,8 +41,8 @@ class Waiting:
     """A file that may be incomplete.
 
     Attributes:
-        signature: what it was like at the last look.
-        since: the time of the first look at which it was like that.
+        signature: its signature at the last check.
+        since: the time of the first check with this signature.
         again: when to try to read it.
     """
 
@@ -52,20 +52,20 @@ class Waiting:
 
 
 class Arrivals(Generic[T]):
-    """Follows a folder, with its subfolders, into which images arrive.
+    """Follows a folder, including its subfolders, in which images arrive.
 
-    A file is read once its size and its time have not changed for ``settle`` seconds. Where it
-    cannot be read then, since it is only half written, it is tried again for as long as
-    ``patience`` says. A file that has been read, or given up, counts as a new one when it is
-    written again. Which files are images, and what is hidden, is as for `files_below`.
+    A file is read when its size and time have not changed for ``settle`` seconds. If it cannot be
+    read then, for example because it is incomplete, it is tried again for ``patience`` seconds. A
+    file that was read or given up counts as new when it is written again. `files_below` defines
+    which files are images, and which are hidden.
 
     Args:
         folder: the folder.
         read: reads a file; `OSError` and `ValueError` mean that it cannot be read (yet).
-        known: files in it that are not to be read, unless they change.
-        settle: seconds for which a file must not change before it is read, at least 0.
-        patience: seconds after the last change until a file is given up, at least 0.
-        stop: ends the iteration when it is set.
+        known: files in the folder that are not read unless they change.
+        settle: the number of seconds without a change before a file is read, at least 0.
+        patience: the number of seconds after the last change until a file is given up, at least 0.
+        stop: if set, ends the iteration.
 
     Raises:
         MissingError: there is no such folder.
@@ -93,7 +93,7 @@ class Arrivals(Generic[T]):
         check_number("settle", settle, at_least=0)
         check_number("patience", patience, at_least=0)
         if not folder.is_dir():
-            raise MissingError(f"input: no folder {folder.absolute()} to watch; make it first")
+            raise MissingError(f"input: no folder {folder.absolute()} to watch; create it first")
         try:
             import watchfiles  # noqa: F401
         except ImportError as error:
@@ -109,14 +109,14 @@ class Arrivals(Generic[T]):
         self._waiting: dict[Path, Waiting] = {}
 
     def __iter__(self) -> Iterator[Arrival[T]]:
-        """The files that are there and those that come, in the order in which they are complete.
+        """The existing files and those that arrive, in the order in which they become complete.
 
         Raises:
             InputError: the folder cannot be watched.
         """
         from watchfiles import watch
 
-        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it reports every change
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it logs every change
         top, real = self.folder.absolute(), self.folder.resolve()
         looked = -math.inf
         changed = watch(
@@ -135,7 +135,7 @@ class Arrivals(Generic[T]):
             except OSError as error:
                 raise InputError(
                     f"watch: {self.folder} cannot be watched ({error}); with "
-                    "WATCHFILES_FORCE_POLLING=true in the environment it is looked through instead"
+                    "WATCHFILES_FORCE_POLLING=true in the environment it is scanned instead"
                 ) from error
             if changes is None:
                 return
@@ -152,11 +152,11 @@ class Arrivals(Generic[T]):
                     return
 
     def _note(self, below: Path) -> None:
-        """Take account of a change of a path below the folder."""
+        """Register a change of a path below the folder."""
         if any(part.startswith(".") or part in SYSTEM_FOLDERS for part in below.parts):
             return
         path = self.folder / below
-        if path.is_dir():  # files may have come into it before anybody watched it
+        if path.is_dir():  # files may have arrived in it before it was watched
             self._look_through(path)
         elif path.suffix.lower() in image_suffixes():
             self._waiting.setdefault(path, Waiting())
@@ -164,7 +164,7 @@ class Arrivals(Generic[T]):
     def _look_through(self, folder: Path) -> None:
         try:
             found = images_below(folder)
-        except InputError:  # it is gone, or may not be entered; what can be read goes on
+        except InputError:  # it is gone or not readable; other folders are still followed
             return
         for path in found:
             if path not in self._done:
@@ -174,7 +174,7 @@ class Arrivals(Generic[T]):
         return path not in self._done or self._done[path] != signature
 
     def _complete(self) -> Iterator[Arrival[T]]:
-        """The waiting files that can be read by now, and those that are given up."""
+        """The waiting files that can be read now, and those that are given up."""
         for path, waiting in list(self._waiting.items()):
             if self.stop.is_set():
                 return
@@ -191,7 +191,7 @@ class Arrivals(Generic[T]):
                 content = self.read(path)
             except (OSError, ValueError) as failure:
                 error = str(failure).splitlines()[0]
-            if signature_of(path) != signature:  # written meanwhile: looked at again
+            if signature_of(path) != signature:  # it has changed in the meantime; check again
                 continue
             if error and now < waiting.since + self.patience:
                 waiting.again = now + max(self.settle, TICK)
@@ -202,7 +202,7 @@ class Arrivals(Generic[T]):
 
 
 def signature_of(path: Path) -> Signature | None:
-    """What changes where a file is written again; None where there is no file."""
+    """A value that changes when a file is written again; None if there is no file."""
     try:
         status = path.stat()
     except OSError:

@@ -1,1 +1,1 @@
-"""Where in an image a score comes from."""
+"""Explanations of scores: which parts of an image raise its score."""

@@ -1,4 +1,4 @@
-"""Which pixels of an image raise its score above that of another image."""
+"""Attribution of the difference between two images' scores to pixels."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from occ_lab.utils.errors import check_number
 
 Score = Callable[[Tensor], Tensor]
 
-HIDDEN = 8  # occluded images that are scored at once
+HIDDEN = 8  # occluded images that are scored at a time
 
 
 class Attribution(ABC):
-    """A method that finds which pixels of an image raise its score above that of another image.
+    """A method that finds the pixels that raise an image's score above that of another image.
 
     Attributes:
-        grain: standard deviation of the Gaussian that smooths its values in pictures, as a fraction
-            of the image's side.
+        grain: the standard deviation of the Gaussian that smooths its values in pictures, as a
+            fraction of the image's side.
     """
 
     grain: float
@@ -33,27 +33,27 @@ class Attribution(ABC):
         Args:
             score: a function of images ``[B, 3, h, w]`` that returns scores ``[B]``.
             image: ``[3, h, w]`` in 0..1.
-            baseline: the image that it is compared with, ``[3, h, w]``.
+            baseline: the image to compare with, ``[3, h, w]``.
 
         Returns:
-            ``[h, w]``, above 0 where the image raises the score and below 0 where it lowers it.
+            ``[h, w]``: above 0 where the image raises the score, below 0 where it lowers it.
         """
 
     @abstractmethod
     def caption(self, values: Tensor) -> str:
-        """What red and blue mean in a picture of its values ``[h, w]``, in a few words."""
+        """A short explanation of red and blue in a picture of its values ``[h, w]``."""
 
 
 class IntegratedGradients(Attribution):
     """Gradients of the score, integrated along the straight line from the baseline to the image.
 
     (Sundararajan et al. 2017, arXiv 1703.01365.) A pixel x_i gets ``(x_i − x'_i) ∫₀¹ ∂s/∂x_i
-    (x' + α (x − x')) dα`` (equation 1), where x' is the baseline, summed over its colours. The
+    (x' + α (x − x')) dα`` (equation 1), summed over its colours, where x' is the baseline. The
     integral is computed by Gauss-Legendre quadrature. The values of all pixels sum to s(x) − s(x')
-    (proposition 1), as exactly as the points resolve the kinks of the score.
+    (proposition 1), up to the error of the quadrature at kinks of the score.
 
     Args:
-        steps: points of the quadrature, at least 1.
+        steps: the number of quadrature points, at least 1.
 
     Raises:
         ValueError: ``steps`` is out of range.
@@ -65,7 +65,7 @@ class IntegratedGradients(Attribution):
         (torch.Size([4, 4]), 1.0)
     """
 
-    # Neighbouring pixels often have opposite signs, so that a finer picture shows less.
+    # Neighbouring pixels often have opposite signs, so a finer picture would show less.
     grain = 1 / 28
 
     def __init__(self, steps: int = 32) -> None:
@@ -74,8 +74,8 @@ class IntegratedGradients(Attribution):
 
     def __call__(self, score: Score, image: Tensor, baseline: Tensor) -> Tensor:
         """See `Attribution.__call__`; the score must be differentiable."""
-        # One image at a time: a gradient needs all intermediate results, which are gigabytes if
-        # the image is compared with a large bank or cut into hundreds of patches.
+        # One image at a time, because a gradient needs all intermediate results. These are
+        # gigabytes if the image is compared with a large bank or cut into hundreds of patches.
         parts = attr.IntegratedGradients(score).attribute(
             image[None], baseline[None], n_steps=self.steps, internal_batch_size=1
         )
@@ -88,14 +88,14 @@ class IntegratedGradients(Attribution):
 
 
 class Occlusion(Attribution):
-    """How much the score falls when a square of the image is replaced by that of the baseline.
+    """The fall of the score when a square of the image is replaced by the baseline.
 
-    (Zeiler & Fergus 2014, arXiv 1311.2901, section 4.2, who replace it by grey.) Each pixel gets
-    the mean over the squares that cover it.
+    (Zeiler & Fergus 2014, arXiv 1311.2901, section 4.2, where the square is replaced by grey.) Each
+    pixel gets the mean over the squares that cover it.
 
     Args:
-        window: side of the square as a fraction of the image's, above 0 and at most 1.
-        stride: step of the square as such a fraction, above 0 and at most ``window``.
+        window: the side of the square as a fraction of the image's side, above 0 and at most 1.
+        stride: the step of the square as such a fraction, above 0 and at most ``window``.
 
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
@@ -108,7 +108,7 @@ class Occlusion(Attribution):
         (0.25, 'hidden: -0.25 (red), +0 (blue)')
     """
 
-    grain = 1 / 56  # the edges of the squares mean nothing
+    grain = 1 / 56  # smooths the edges of the squares, which carry no meaning
 
     def __init__(self, window: float = 0.125, stride: float = 0.0625) -> None:
         check_number("window", window, above=0, at_most=1)

@@ -1,4 +1,4 @@
-"""The nearest of many images."""
+"""Search for the nearest of many images."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 def nearest_images(images: Tensor, candidates: Iterable[Tensor]) -> Tensor:
-    """For each image, the candidate whose pixels differ least, by the sum of squares.
+    """For each image, the candidate with the smallest sum of squared pixel differences.
 
     Args:
         images: ``[N, 3, h, w]``.
-        candidates: batches ``[B, 3, h, w]``, of which one at a time is held in memory.
+        candidates: batches ``[B, 3, h, w]``; one batch at a time is held in memory.
 
     Returns:
         The nearest candidates, ``[N, 3, h, w]``.

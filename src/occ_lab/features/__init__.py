@@ -1,1 +1,1 @@
-"""Frozen networks and what they make of an image."""
+"""Features of frozen networks: extraction, cache, cells, regions."""

@@ -1,4 +1,4 @@
-"""Features on disk: extracted once and shared by every run that needs the same ones."""
+"""Features on disk, extracted once and shared by all runs that need the same features."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 FACTS = "entry.json"
 GB = 1e9
 DIGITS = 32
-NAME = "[0-9a-f]" * DIGITS  # of an entry's folder
+NAME = "[0-9a-f]" * DIGITS  # of the folder of an entry
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Entry:
     """One entry of the cache on disk.
 
     Attributes:
-        folder: where it is.
+        folder: its folder.
         facts: its key, and the checksum of each file.
-        size: bytes on disk.
+        size: its size in bytes on disk.
         used: when it was last used, in seconds since the epoch.
     """
 
@@ -45,7 +45,7 @@ class Entry:
     used: float
 
     def problems(self) -> list[str]:
-        """Check every byte, which is slow, and return what is wrong, one line for each file."""
+        """Check every byte, which is slow, and return the problems, one line for each file."""
         found = []
         for name, checksum in self.facts["files"].items():
             path = self.folder / name
@@ -56,23 +56,23 @@ class Entry:
         return found
 
     def remove(self) -> None:
-        """Remove it, the index first: what is left of it if that is interrupted is no entry."""
+        """Remove the entry, index first: if interrupted, the rest does not count as an entry."""
         (self.folder / FACTS).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class FeatureCache:
-    """A folder of feature entries, each found by the digest of all that decides its content.
+    """A folder of feature entries, each named by a digest of everything that determines it.
 
-    An entry appears whole or not at all. If several processes want the same one, one of them makes
-    it while the others wait. Entries are float16. If they exceed the limit together, those that
-    have been unused for longest are removed. Each process verifies the checksums of an entry once,
-    and makes a damaged one again.
+    An entry is written completely or not at all. If several processes need the same entry, one of
+    them creates it while the others wait. Entries are stored as float16. If their total size
+    exceeds the limit, the least recently used entries are removed. Each process verifies the
+    checksums of an entry once, and computes a damaged entry again.
 
     Args:
-        dir: the folder, which is made if needed; ``~`` is the user's home.
-        enabled: whether features are kept at all.
-        limit_gb: the size of all entries together in GB (1e9 bytes), above 0.
+        dir: the folder, which is created if necessary; ``~`` is the user's home.
+        enabled: whether features are stored at all.
+        limit_gb: the maximum size of all entries together in GB (1e9 bytes), above 0.
 
     Raises:
         ValueError: ``limit_gb`` is out of range.
@@ -106,10 +106,10 @@ class FeatureCache:
     def get(
         self, key: dict[str, Any], count: int, batches: Callable[[], Iterable[Levels]]
     ) -> Levels:
-        """The levels under ``key``, made from ``batches`` if they are absent or damaged.
+        """The levels stored under ``key``, computed from ``batches`` if missing or damaged.
 
         Args:
-            key: everything that decides the content, as JSON can hold it.
+            key: everything that determines the content, as JSON data.
             count: N, the number of images.
             batches: returns the levels batch by batch, each float ``[B, H, W, C]``, in order.
 
@@ -117,9 +117,9 @@ class FeatureCache:
             The levels as read-only memory maps, float16 ``[N, H, W, C]``.
 
         Raises:
-            CacheError: they can be neither read nor kept: the disk is full, the folder cannot be
-                written, another process holds the entry and does nothing, or a feature is too
-                large for float16. What ``batches`` raises is raised as it is.
+            CacheError: the entry can be neither read nor written: the disk is full, the folder is
+                not writable, another process holds the entry and does not respond, or a feature is
+                too large for float16. Exceptions of ``batches`` are passed on unchanged.
         """
         folder = self.dir / digest(key)
         with self._using(), EntryLock(self._lock_of(folder)) as lock:
@@ -131,18 +131,18 @@ class FeatureCache:
                 self._keep_to_limit(folder)
                 levels = self._read(folder)
                 if levels is None:
-                    raise OSError(f"what was written to {folder} is not what is there")
-            with suppress(OSError):  # of another user
+                    raise OSError(f"{folder} does not contain what was written to it")
+            with suppress(OSError):  # the entry of another user
                 os.utime(folder / FACTS)
             return levels
 
     @contextmanager
     def _using(self) -> Iterator[None]:
-        """Make the folder; whatever is wrong with it, or in it, is a `CacheError`."""
+        """Create the folder; any error in it becomes a `CacheError`."""
         try:
             self.dir.mkdir(parents=True, exist_ok=True)
             yield
-        except OfBatchesError as error:  # of an image that cannot be read, for one
+        except OfBatchesError as error:  # for example, an image cannot be read
             raise error.cause from None
         except TooLargeError as error:
             raise CacheError(str(error)) from error
@@ -154,7 +154,7 @@ class FeatureCache:
         return self.dir / f"{folder.name}.lock"
 
     def _read(self, folder: Path) -> Levels | None:
-        """The levels of an entry; None if there is none, or a damaged one, which is removed."""
+        """The levels of an entry; None if there is none, or if it was damaged and removed."""
         if not (folder / FACTS).is_file():
             return None
         entry = read_entry(folder)
@@ -163,7 +163,7 @@ class FeatureCache:
         if entry is not None and made not in self._verified:
             problems = entry.problems()
         if problems:
-            log.warning("cache: a damaged entry is made again: %s", problems[0])
+            log.warning("cache: a damaged entry is computed again: %s", problems[0])
             Entry(folder, {}, 0, 0.0).remove()
             return None
         self._verified.add(made)
@@ -176,21 +176,21 @@ class FeatureCache:
         with whole_folder(folder) as scratch:
             checksums = write_levels(scratch, count, as_they_fail(batches))
             (scratch / FACTS).write_text(json.dumps({**key, "files": checksums}), encoding="utf-8")
-        self._verified.add((folder, (folder / FACTS).stat().st_ino))  # as it was written
+        self._verified.add((folder, (folder / FACTS).stat().st_ino))  # this process wrote it
 
     def _keep_to_limit(self, newest: Path) -> None:
-        """Remove the entries unused for longest, never the newest, until the limit is kept."""
+        """Remove the least recently used entries, but not ``newest``, until the limit is met."""
         entries = sorted(self.entries(), key=lambda entry: entry.used)
         total = sum(entry.size for entry in entries)
         for entry in entries:
             if total <= self.limit_gb * GB:
                 return
             if entry.folder != newest and self._removed(entry):
-                log.info("cache: removed %s, unused for longest", entry.folder)
+                log.info("cache: removed %s, the least recently used entry", entry.folder)
                 total -= entry.size
 
     def _removed(self, entry: Entry) -> bool:
-        """Remove an entry unless a process is making or opening it; whether it was removed."""
+        """Remove an entry unless a process creates or opens it; return whether it was removed."""
         try:
             with EntryLock(self._lock_of(entry.folder), wait=False):
                 entry.remove()
@@ -199,17 +199,17 @@ class FeatureCache:
         return True
 
     def entries(self) -> Iterator[Entry]:
-        """All whole entries."""
-        for path in sorted(self.dir.glob(f"{NAME}/{FACTS}")):  # a scratch folder has another name
+        """All complete entries."""
+        for path in sorted(self.dir.glob(f"{NAME}/{FACTS}")):  # temporary folders do not match
             entry = read_entry(path.parent)
             if entry is not None:
                 yield entry
 
     def clear(self) -> None:
-        """Remove every entry and what killed processes have left behind.
+        """Remove every entry and everything that killed processes have left behind.
 
-        An entry that a process is making or opening at the moment stays. A process that has opened
-        one goes on with it.
+        Entries that a process is creating or opening at the moment are kept. A process that has
+        opened an entry can go on reading it.
         """
         found = {path.name[:DIGITS] for path in self.dir.glob(f"{NAME}*")}
         found |= {path.name[1 : DIGITS + 1] for path in self.dir.glob(f".{NAME}.*")}
@@ -223,7 +223,7 @@ class FeatureCache:
 
 
 class OfBatchesError(Exception):
-    """Making the features has raised an error, which is no fault of the cache."""
+    """Computing the features has raised an error that is unrelated to the cache."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
@@ -231,7 +231,7 @@ class OfBatchesError(Exception):
 
 
 def as_they_fail(batches: Iterable[Levels]) -> Iterator[Levels]:
-    """The same batches; an error in making them is wrapped, to tell it from those of writing."""
+    """The same batches, with errors in computing them wrapped to tell them from write errors."""
     try:
         yield from batches
     except Exception as error:
@@ -239,7 +239,7 @@ def as_they_fail(batches: Iterable[Levels]) -> Iterator[Levels]:
 
 
 def read_entry(folder: Path) -> Entry | None:
-    """The entry in a folder, or None if its index is damaged or has gone."""
+    """The entry in a folder, or None if its index is damaged or missing."""
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if not isinstance(facts["files"], dict) or not facts["files"]:
@@ -251,5 +251,5 @@ def read_entry(folder: Path) -> Entry | None:
 
 
 def digest(key: dict[str, Any]) -> str:
-    """A name for ``key`` that no other key has, ``DIGITS`` hex digits."""
+    """A unique name for ``key``, ``DIGITS`` hex digits."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:DIGITS]

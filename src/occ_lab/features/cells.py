@@ -14,16 +14,16 @@ from occ_lab.features.levels import unit_scale, upsampled
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells over maps of H × W positions.
+    """The cells of maps of H × W positions.
 
-    Inner cells have the same number of positions a side. Where that number does not divide the
-    map, the grid is centred, and the cells at the border are smaller, but not by more than half of
-    a side. A map that is smaller than a cell is one cell.
+    All inner cells have the same size. If it does not divide the map, the grid is centred, and the
+    cells at the border are smaller, but have at least half of the full side. A map that is smaller
+    than a cell is a single cell.
 
     Attributes:
         height: H.
         width: W.
-        side: positions along the two sides of an inner cell.
+        side: the number of positions along the two sides of an inner cell.
 
     Example:
         >>> Cells.of(4, (56, 56)).grid
@@ -40,12 +40,12 @@ class Cells:
 
     @classmethod
     def of(cls, cell: int | None, size: Sequence[int], most: int | None = None) -> Cells:
-        """The cells over maps of a size.
+        """The cells of maps of a given size.
 
         Args:
-            cell: positions a side, at least 1; None is one cell for the whole map.
+            cell: the number of positions along a side, at least 1; None makes the map one cell.
             size: H and W, each at least 1.
-            most: how many cells there may be, at least 1; with more, cells are larger.
+            most: the largest number of cells, at least 1; cells are enlarged to stay within it.
 
         Example:
             >>> Cells.of(4, (56, 56), most=100).side
@@ -61,7 +61,7 @@ class Cells:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """How many cells there are along the height and along the width."""
+        """The number of cells along the height and along the width."""
         return -(-self.height // self.side[0]), -(-self.width // self.side[1])
 
     @property
@@ -72,32 +72,31 @@ class Cells:
 
     @property
     def area(self) -> int:
-        """P, the positions of an inner cell."""
+        """P, the number of positions of an inner cell."""
         return self.side[0] * self.side[1]
 
     @property
     def _padding(self) -> tuple[int, int, int, int]:
-        """Positions that are added left, right, above and below to fill the cells at the border."""
+        """Positions to add left, right, above and below to complete the cells at the border."""
         rows, columns = self.grid
         across, down = columns * self.side[1] - self.width, rows * self.side[0] - self.height
         return across // 2, across - across // 2, down // 2, down - down // 2
 
     @property
     def mask(self) -> Tensor:
-        """Which positions of a cell lie on the map: bool ``[G, P, 1]``."""
+        """The positions of each cell that lie on the map: bool ``[G, P, 1]``."""
         return self.split(torch.ones(1, 1, self.height, self.width))[:, 0] > 0
 
     @property
     def sizes(self) -> Tensor:
-        """The number of positions of each cell, int64 ``[G]``; row by row over the grid."""
+        """The number of positions of each cell, int64 ``[G]``, row by row over the grid."""
         return self.mask.sum(dim=(1, 2))
 
     def split(self, *maps: Tensor) -> Tensor:
-        """The vectors of each cell, with the channels of several maps one after another.
+        """The vectors of each cell, with the channels of several maps concatenated.
 
         Args:
-            maps: each ``[B, C_l, H, W]``; fastest where the channels of a position lie side by side
-                in memory.
+            maps: each ``[B, C_l, H, W]``; channels-last memory is fastest.
 
         Returns:
             A copy, ``[G, B, P, ΣC_l]``; zero at positions of a cell that lie outside of the map.
@@ -110,28 +109,28 @@ class Cells:
                 x = F.pad(x, (0, 0, *self._padding))
             x = x.reshape(len(each), rows, down, columns, across, each.shape[1])
             parts.append(x.permute(1, 3, 0, 2, 4, 5))
-        joined = torch.cat(parts, dim=-1)  # joins levels and sorts positions in one copy
+        joined = torch.cat(parts, dim=-1)  # one copy concatenates levels and sorts positions
         return joined.reshape(self.count, len(maps[0]), self.area, -1)
 
     def features(self, levels: Sequence[Tensor], normalize: bool) -> Tensor:
-        """The joined levels at the positions of each cell.
+        """The concatenated levels at the positions of each cell.
 
         Args:
             levels: ``[B, C_l, H_l, W_l]``, finest first.
-            normalize: whether each f is scaled to length √C first.
+            normalize: whether to scale each feature vector to length √C first.
 
         Returns:
             A copy, ``[G, B, P, ΣC_l]``.
         """
-        # Side by side in memory, the channels of a position are copied to its cell in one piece.
+        # In channels-last memory, the channels of a position are copied to its cell in one piece.
         levels = [level.contiguous(memory_format=torch.channels_last) for level in levels]
         x = self.split(*upsampled(levels))
         return x * self.split(unit_scale(levels)) if normalize else x
 
     def merge(self, parts: Tensor) -> Tensor:
-        """The maps ``[B, C, H, W]`` of what `split` returns, ``[G, B, P, C]``.
+        """Undo `split`: the maps ``[B, C, H, W]`` of ``parts`` ``[G, B, P, C]``.
 
-        In memory the channels of a position lie side by side.
+        The result is channels-last in memory.
 
         Example:
             >>> cells, maps = Cells.of(4, (5, 6)), torch.rand(2, 3, 5, 6)

@@ -1,4 +1,4 @@
-"""Datasets whose samples hold cached features, or pixels in memory, instead of image files."""
+"""Datasets whose samples are cached features, or pixels in memory, instead of image files."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.loading import collate
 from occ_lab.features.level_files import Levels
 
-IN_MEMORY = 2**30  # bytes of pixels that the images of one dataset may take
+IN_MEMORY = 2**30  # bytes; the limit for the pixels of one dataset in memory
 
 
 class TaskFeatures(Dataset[dict[str, Any]]):
-    """The samples of a dataset with ``levels`` instead of ``image``, read a batch at a time.
+    """The samples of a dataset with ``levels`` instead of ``image``, read batch by batch.
 
     Args:
         levels: the cached levels, finest first, each ``[N, H_l, W_l, C_l]``.
-        images: the dataset; labels, paths and masks still come from it.
-        rows: the row of each image in the levels, int ``[len(images)]``; None if they are in the
-            same order.
+        images: the dataset; it still provides labels, paths and masks.
+        rows: the row of each image in the levels, int ``[len(images)]``; None if the order is the
+            same.
     """
 
     def __init__(self, levels: Levels, images: TaskImages, rows: np.ndarray | None = None) -> None:
@@ -37,9 +37,9 @@ class TaskFeatures(Dataset[dict[str, Any]]):
         return len(self.images)
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        """A whole batch, as `torch.utils.data.DataLoader` requests it where this method exists.
+        """A whole batch; `torch.utils.data.DataLoader` calls this method if it exists.
 
-        Its ``levels`` are a list of tensors ``[B, C_l, H_l, W_l]``, float16 and channels-last as
+        Its ``levels`` are a list of tensors ``[B, C_l, H_l, W_l]``, float16 and channels-last, as
         they are stored.
         """
         batch = collate(list(self._facts(indices)))
@@ -57,7 +57,7 @@ class TaskFeatures(Dataset[dict[str, Any]]):
 
 
 class TaskPixels(Dataset[dict[str, Any]]):
-    """The samples of a dataset with their images in memory, read a batch at a time.
+    """The samples of a dataset with their images in memory, read batch by batch.
 
     It serves a backbone that is trained on the same small images in every epoch.
 
@@ -84,14 +84,14 @@ class TaskPixels(Dataset[dict[str, Any]]):
 
 
 def in_memory(images: TaskImages) -> Dataset[dict[str, Any]]:
-    """The dataset with its images in memory if they are the same every epoch and few enough.
+    """The dataset with its images in memory, if they do not change and are small enough.
 
     Args:
         images: the dataset.
 
     Returns:
-        A `TaskPixels`, or ``images`` itself if they are drawn at random, or if their pixels would
-        take more than a GiB, or if there are none.
+        A `TaskPixels`; or ``images`` itself if they are transformed at random, if their pixels
+        would take more than a GiB, or if there are none.
     """
     fits = 0 < len(images) * 3 * math.prod(images.frame.size) <= IN_MEMORY
     return TaskPixels(images) if fits and images.drawn == "never" else images

@@ -1,4 +1,4 @@
-"""One process at a time makes an entry of the feature cache; others wait, but not for ever."""
+"""A lock that lets one process create a cache entry while others wait for a limited time."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from filelock import FileLock, Timeout
 
 log = logging.getLogger(__name__)
 
-SOON = 5.0  # seconds after which waiting is reported
-PATIENCE = 120.0  # seconds without a sign of life after which a holder is not waited for
+SOON = 5.0  # seconds after which waiting is logged
+PATIENCE = 120.0  # seconds without a sign of life after which waiting ends
 
 T = TypeVar("T")
 
 
 class CacheError(Exception):
-    """The cache cannot be used; what it was to keep has to be computed."""
+    """The cache cannot be used; the features have to be computed."""
 
 
 class EntryLock:
-    """The lock of an entry, as a context.
+    """The lock of a cache entry, as a context manager.
 
-    Where the file system has no locks, or does not let this user lock, nothing is locked: an entry
-    appears whole or not at all, so that at worst two processes make the same one. The system lets
-    go of the lock of a process that is killed.
+    Nothing is locked if the file system has no locks or does not permit this user to lock. An
+    entry is written completely or not at all, so at worst two processes compute the same entry. The
+    system releases the lock of a killed process.
 
     Args:
-        path: of the lock's file.
+        path: the path of the lock's file.
         wait: whether to wait for a process that holds it.
 
     Raises:
-        CacheError: another process holds it, and ``wait`` is off or it has not shown a sign of life
-            for two minutes.
+        CacheError: another process holds it, and either ``wait`` is off or that process has shown
+            no sign of life for two minutes.
     """
 
     def __init__(self, path: Path, wait: bool = True) -> None:
         self.path = path
         self.wait = wait
         self.lock = FileLock(path)
-        self.holder = path.with_suffix(".holder")  # which process, and its last sign of life
+        self.holder = path.with_suffix(".holder")  # the process, and its last sign of life
 
     def __enter__(self) -> EntryLock:
         try:
@@ -72,8 +72,8 @@ class EntryLock:
             if not reported and time.monotonic() - started > SOON:
                 reported = True
                 log.info(
-                    "cache: waiting for %s, which makes the same features; a run with enabled set "
-                    "to false does not wait",
+                    "cache: waiting for %s, which computes the same features; a run with enabled "
+                    "set to false does not wait",
                     self._who(),
                 )
 
@@ -83,14 +83,14 @@ class EntryLock:
         return "another process"
 
     def _idle(self, started: float) -> float:
-        """Seconds since the holder's last sign of life, or since waiting has started."""
+        """Seconds since the holder's last sign of life, or since the start of the wait."""
         waited = time.monotonic() - started
         with suppress(OSError):
             return min(waited, time.time() - self.holder.stat().st_mtime)
         return waited
 
     def alive_during(self, batches: Iterable[T]) -> Iterator[T]:
-        """The same batches; each is a sign of life to those that wait."""
+        """The same batches; each one counts as a sign of life for waiting processes."""
         for batch in batches:
             with suppress(OSError):
                 os.utime(self.holder)

@@ -1,4 +1,4 @@
-"""One pass of a frozen backbone over images, kept in the feature cache."""
+"""One pass of a frozen backbone over images, stored in the feature cache."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from occ_lab.utils.source import code_of
 
 log = logging.getLogger(__name__)
 
-FORMAT = 4  # of the entries; a change of what is kept or how it is computed raises it
+FORMAT = 4  # of the entries; raise it when their content or computation changes
 
 T = TypeVar("T")
 
@@ -38,18 +38,18 @@ T = TypeVar("T")
 def use_features(
     data: AnomalyDataModule, cache: FeatureCache, backbone: FrozenBackbone, device: torch.device
 ) -> None:
-    """Replace the images of a data module that are the same every epoch by cached features.
+    """Replace the unchanging images of a data module by cached features.
 
-    If the benchmark draws a random rotation or crop of each training image, only the test images
-    are replaced. If the cache cannot be used, that is logged, and images stay images, of which the
-    features are computed in every pass.
+    If the benchmark rotates or crops training images at random, only the test images are replaced.
+    If the cache cannot be used, a warning is logged, the images stay, and their features are
+    computed in every pass.
 
     Args:
         data: its ``train_set``, ``validation_set``, ``calibration_set`` and ``test_set`` are
             replaced.
-        cache: where the features are kept.
+        cache: stores the features.
         backbone: the frozen network; it is moved to ``device``.
-        device: where the backbone computes.
+        device: the device for the backbone.
 
     Raises:
         OSError: an image cannot be read.
@@ -63,7 +63,7 @@ def use_features(
 def replace_images(
     data: AnomalyDataModule, cache: FeatureCache, backbone: FrozenBackbone, device: torch.device
 ) -> None:
-    """As `use_features`, which has the arguments.
+    """As `use_features`, with the same arguments, but without handling a failing cache.
 
     Raises:
         CacheError: the cache cannot be used.
@@ -75,7 +75,7 @@ def replace_images(
         )
 
     if data.benchmark.random:
-        log.info("cache: only of the test images, since training images are drawn every epoch")
+        log.info("cache: only for test images, because training images change in every epoch")
     else:
         pooled = data.split.pool or data.split.train
         pool = TaskImages(data.benchmark, pooled, frame=data.preprocessing).tiles()
@@ -104,16 +104,16 @@ def cached_features(
     workers: int,
     title: str,
 ) -> Levels:
-    """The backbone's levels of every image, from the cache or by one pass.
+    """The backbone's levels of every image, from the cache or computed in one pass.
 
     Args:
-        cache: where they are kept.
+        cache: stores the features.
         backbone: the frozen network; it is moved to ``device``.
         images: the images of a split.
-        device: where the backbone computes.
-        batch_size: images in a batch.
-        workers: threads that read images; 0 means as many as torch computes with.
-        title: what the progress bar says.
+        device: the device for the backbone.
+        batch_size: the number of images in a batch.
+        workers: the number of threads that read images; 0 uses torch's number of threads.
+        title: the title of the progress bar.
 
     Returns:
         One array for each level, finest first, float16 ``[N, H_l, W_l, C_l]``, memory-mapped.
@@ -142,14 +142,14 @@ def image_batches(
 ) -> Iterator[Tensor]:
     """The images of a split in order, read by threads while the caller computes.
 
-    Decoding and resizing release Python's lock. Unlike processes, threads start at once and hand
-    over pixels without a copy. Pixels stay 8-bit until they are on the device.
+    Decoding and resizing release the global interpreter lock. Unlike processes, threads start at
+    once and pass on pixels without a copy. Pixels stay 8-bit until they are on the device.
 
     Args:
         images: the images of a split.
-        device: where the batches go.
-        batch_size: images in a batch.
-        workers: threads that read images; 0 means as many as torch computes with.
+        device: the device for the batches.
+        batch_size: the number of images in a batch.
+        workers: the number of threads that read images; 0 uses torch's number of threads.
 
     Yields:
         float32 ``[B, 3, h, w]`` in 0..1, channels-last in memory.
@@ -171,22 +171,22 @@ def image_batches(
 
 
 def one_ahead(batches: Iterator[list[T]]) -> Iterator[list[T]]:
-    """The same batches, each begun before the one in front of it is yielded."""
+    """The same batches; each one is started before the previous one is yielded."""
     return (batch for batch, _ in itertools.pairwise(itertools.chain(batches, [[]])))
 
 
 def cache_key(backbone: FrozenBackbone, images: TaskImages) -> dict[str, Any]:
-    """Everything that decides the features of a split.
+    """Everything that determines the features of a split.
 
     Image files are identified by path, size and modification time, the libraries that decode and
-    compute by their versions, and a user's own way to read images by its source.
+    compute by their versions, and a user's own method to read images by its source.
 
     Args:
         backbone: the frozen network.
         images: the images of a split.
 
     Raises:
-        OSError: an image file is not there.
+        OSError: an image file does not exist.
     """
     files = []
     for item in images.items:

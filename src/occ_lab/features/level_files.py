@@ -1,4 +1,4 @@
-"""The files of an entry of the feature cache: levels in float16, with checksums."""
+"""The files of a cache entry: levels in float16, with checksums."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class TooLargeError(Exception):
 
 
 def write_levels(folder: Path, count: int, batches: Iterable[Levels]) -> dict[str, str]:
-    """Write batches of levels one after another as float16 files ``level0.npy``, ...
+    """Write batches of levels one after another to float16 files ``level0.npy``, ...
 
-    Channels come last, as convolutions on a CPU are fastest with. A thread writes a batch while
-    the next one is made.
+    Channels come last, because convolutions on a CPU are fastest with this layout. A thread writes
+    one batch while the next one is computed.
 
-    On a full disk a write raises, while a memory map would kill the process.
+    If the disk is full, a write raises an error; a memory map would kill the process.
 
     Args:
-        folder: where the files go.
+        folder: the folder for the files.
         count: N, the number of images.
         batches: the levels batch by batch, each float ``[B, H, W, C]``, in order.
 
     Returns:
-        The checksum of each file by its name.
+        The checksum of each file, by file name.
 
     Raises:
         TooLargeError: a feature is not finite or too large for float16.
@@ -58,14 +58,14 @@ def write_levels(folder: Path, count: int, batches: Iterable[Levels]) -> dict[st
 
 
 class LevelFile:
-    """A float16 ``.npy`` file that grows batch by batch.
+    """A float16 ``.npy`` file that is written batch by batch.
 
     Args:
         stream: the file, empty.
-        shape: of the array that it will hold.
+        shape: the shape of the complete array.
 
     Attributes:
-        checksum: of what has been written.
+        checksum: the checksum of the data written so far.
     """
 
     def __init__(self, stream: BinaryIO, shape: tuple[int, ...]) -> None:
@@ -77,7 +77,7 @@ class LevelFile:
         self._write(header.getbuffer())
 
     def append(self, level: np.ndarray) -> None:
-        """Write the rows ``[B, H, W, C]`` that come next.
+        """Write the next rows ``[B, H, W, C]``.
 
         Raises:
             TooLargeError: a feature is not finite or too large for float16.

@@ -1,4 +1,4 @@
-"""Levels of a backbone: joined to one feature map, and split into a few images at a time."""
+"""Concatenation of a backbone's levels into one feature map, and processing in small groups."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from occ_lab.utils.errors import InputError
 
-POSITIONS = 2**14  # at once: five maps of 56 × 56, which fit in a processor's cache
+POSITIONS = 2**14  # processed at once: five maps of 56 × 56, which fit into a processor's cache
 
 
 def join(levels: Sequence[Tensor]) -> Tensor:
-    """Upsample every level to the first one's grid, bilinearly, and concatenate channels.
+    """Upsample every level bilinearly to the grid of the first one, and concatenate the channels.
 
     Args:
         levels: ``[B, C_l, H_l, W_l]``, finest first.
@@ -30,7 +30,7 @@ def join(levels: Sequence[Tensor]) -> Tensor:
 
 
 def unit_scale(levels: Sequence[Tensor]) -> Tensor:
-    """The factor that scales the joined feature of each position to length √C, C its channels.
+    """The factor that scales the concatenated feature of each position to length √C (C channels).
 
     Args:
         levels: ``[B, C_l, H_l, W_l]``, finest first.
@@ -54,7 +54,7 @@ def root_mean_squares(batches: Iterable[Sequence[Tensor]]) -> Tensor:
     """The root mean square of each level over images, channels and positions.
 
     Args:
-        batches: levels ``[B, C_l, H_l, W_l]``, as many in every batch.
+        batches: levels ``[B, C_l, H_l, W_l]``, the same number in every batch.
 
     Returns:
         float64 ``[L]`` on the CPU.
@@ -77,7 +77,7 @@ def root_mean_squares(batches: Iterable[Sequence[Tensor]]) -> Tensor:
 
 
 def upsampled(levels: Sequence[Tensor]) -> list[Tensor]:
-    """Every level ``[B, C_l, H, W]`` on the grid of the first one."""
+    """Upsample every level to the grid of the first one: each ``[B, C_l, H, W]``."""
     size = levels[0].shape[-2:]
     return [
         level if level.shape[-2:] == size else F.interpolate(level, size, mode="bilinear")
@@ -88,7 +88,7 @@ def upsampled(levels: Sequence[Tensor]) -> list[Tensor]:
 def pieces(levels: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
     """Levels ``[B, C_l, H_l, W_l]`` in groups of a few images, in order.
 
-    The results for a group stay small, which is faster on a CPU and bounds the memory anywhere.
+    Small groups are faster on a CPU and limit the memory on any device.
 
     Example:
         >>> [level.shape for level, in pieces([torch.rand(7, 8, 56, 56)])]

@@ -1,4 +1,4 @@
-"""Artificial outliers that are made of normal features alone."""
+"""Artificial outliers that are made from normal features only."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ def cut_and_paste(
     random: np.random.Generator,
     part: Sequence[float] = (0.0, 0.0, 1.0, 1.0),
 ) -> list[Tensor]:
-    """Levels in which every position combines levels from different images and positions.
+    """Combine levels from different images and positions at every position.
 
-    Each level is normal by itself: it is a whole level of another image, shifted by a random
-    offset, with what leaves the map at one side entering at the other. Together the levels of a
-    position contradict each other, as they do at a defect. A single level is cut into two random
-    halves of its channels.
+    Each level is normal by itself: it is a whole level of another image, shifted cyclically by a
+    random offset. Together, the levels of a position contradict each other, as they do at a defect.
+    A single level is cut into two random halves of its channels.
 
     Args:
-        levels: ``[B, C_l, H_l, W_l]``, finest first. Each level of an outlier comes from another
-            image if there are at least as many images as levels (two, for a single level).
-        random: generator of the images, offsets and halves.
-        part: the part of the maps that features are taken from, where images leave the rest of
-            their frame free: top, left, bottom and right, each in 0..1.
+        levels: ``[B, C_l, H_l, W_l]``, finest first. Each level of an outlier comes from a
+            different image if there are at least as many images as levels (two, for a single
+            level).
+        random: the generator of images, offsets and halves.
+        part: the part of the maps that features are taken from, if images do not fill their frame:
+            top, left, bottom and right, each in 0..1.
 
     Returns:
         Levels of the same shapes.
@@ -54,14 +54,14 @@ def moved(
     random: np.random.Generator,
     part: Sequence[float],
 ) -> Tensor:
-    """Each image's level from the image that is ``by`` further in ``order``, and shifted.
+    """For each image, the shifted level of the image that is ``by`` places further in ``order``.
 
     Args:
         level: ``[B, C, H, W]``.
         order: a permutation of the images ``[B]``.
-        by: a number of images, at least 0.
-        random: generator of the offsets.
-        part: of the maps that features are taken from, see `cut_and_paste`.
+        by: the number of images to advance, at least 0.
+        random: the generator of the offsets.
+        part: the part of the maps that features are taken from, see `cut_and_paste`.
     """
     images = np.empty_like(order)
     images[order] = np.roll(order, -by)
@@ -77,14 +77,14 @@ def moved(
 def shifted(
     side: int, start: float, stop: float, images: int, random: np.random.Generator
 ) -> np.ndarray:
-    """Where each position along an axis takes its feature from, int64 ``[images, side]``.
+    """The source index of each position of an axis after random shifts: int64 ``[images, side]``.
 
     Args:
-        side: positions along the axis.
-        start: of the part that features are taken from, in 0..1.
+        side: the number of positions along the axis.
+        start: the start of the part that features are taken from, in 0..1.
         stop: its end, in 0..1.
-        images: how many there are; each has an offset of its own.
-        random: generator of the offsets.
+        images: the number of images; each has its own offset.
+        random: the generator of the offsets.
     """
     first = min(round(start * side), side - 1)
     count = max(1, round(stop * side) - first)

@@ -1,4 +1,4 @@
-"""Which positions of feature maps are of the image, where it leaves a part of its frame free."""
+"""The positions of feature maps that belong to the image, if it does not fill its frame."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from occ_lab.features.levels import join
 
-Span = tuple[int, int]  # the first position along an axis, and the one behind the last
+Span = tuple[int, int]  # the first position along an axis, and the one after the last
 
 
 def span(start: int, length: int, side: int, count: int) -> Span:
@@ -17,9 +17,9 @@ def span(start: int, length: int, side: int, count: int) -> Span:
 
     Args:
         start: the first pixel of the image along the axis.
-        length: its number of pixels.
-        side: pixels of the frame along the axis.
-        count: positions of the map along the axis.
+        length: the number of pixels of the image along the axis.
+        side: the number of pixels of the frame along the axis.
+        count: the number of positions of the map along the axis.
 
     Example:
         >>> span(32, 100, side=256, count=64)
@@ -43,7 +43,7 @@ def spans(box: Sequence[int], frame: tuple[int, int], grid: Sequence[int]) -> tu
 
 
 def alike(boxes: Tensor) -> Iterator[tuple[list[int], Tensor]]:
-    """The boxes int64 ``[B, 4]`` that occur, each with the indices of its images, int64 ``[n]``.
+    """The distinct boxes in int64 ``[B, 4]``, each with the indices of its images, int64 ``[n]``.
 
     Example:
         >>> [(box, of.tolist()) for box, of in alike(torch.tensor([[0, 0, 4, 4]] * 2))]
@@ -55,14 +55,14 @@ def alike(boxes: Tensor) -> Iterator[tuple[list[int], Tensor]]:
 
 
 def inside(boxes: Tensor | None, *maps: Tensor) -> Iterator[list[Tensor]]:
-    """The parts of maps that are the images, of images of one shape at a time.
+    """The parts of maps that belong to the images, for images of one shape at a time.
 
     Args:
-        boxes: of the images, int64 ``[B, 4]``; None where the maps are all.
-        maps: each ``[B, h, w]``, in the pixels that the boxes count.
+        boxes: the boxes of the images, int64 ``[B, 4]``; None if the images fill the maps.
+        maps: each ``[B, h, w]``, in the pixels of the boxes.
 
     Yields:
-        Of each map ``[n, height, width]``.
+        For each map, ``[n, height, width]``.
     """
     if boxes is None:
         yield list(maps)
@@ -75,13 +75,13 @@ def inside(boxes: Tensor | None, *maps: Tensor) -> Iterator[list[Tensor]]:
 def valid_positions(
     boxes: Tensor, frame: tuple[int, int], grid: Sequence[int], device: torch.device | None = None
 ) -> Tensor:
-    """Which positions of maps are of the image, bool ``[B, H, W]``.
+    """The positions of maps that belong to the image, as bool ``[B, H, W]``.
 
     Args:
-        boxes: of the images, int64 ``[B, 4]``.
+        boxes: the boxes of the images, int64 ``[B, 4]``.
         frame: height and width of the frame in pixels.
         grid: H and W.
-        device: of the result.
+        device: the device of the result.
 
     Example:
         >>> valid_positions(torch.tensor([[0, 4, 8, 4]]), (8, 8), (2, 2))
@@ -96,11 +96,11 @@ def valid_positions(
 
 
 def contents(levels: Sequence[Tensor], valid: Tensor) -> Iterator[Tensor]:
-    """The joined levels at the valid positions alone, of images whose valid positions are the same.
+    """The concatenated levels at valid positions only, for images with the same valid positions.
 
     Args:
         levels: ``[B, C_l, H_l, W_l]``, finest first.
-        valid: bool ``[B, H, W]``, a rectangle of each image.
+        valid: bool ``[B, H, W]``, a rectangle in each image.
 
     Yields:
         ``[n, ΣC_l, h, w]``.
@@ -116,7 +116,7 @@ def contents(levels: Sequence[Tensor], valid: Tensor) -> Iterator[Tensor]:
 
 
 def level_contents(levels: Sequence[Tensor], valid: Tensor) -> Iterator[list[Tensor]]:
-    """As `contents`, but not joined: of each level the positions whose centres are on the image.
+    """As `contents`, but each level separately: the positions whose centres lie on the image.
 
     Yields:
         Levels ``[n, C_l, h_l, w_l]``.
@@ -131,7 +131,7 @@ def level_contents(levels: Sequence[Tensor], valid: Tensor) -> Iterator[list[Ten
 
 
 def rectangles(valid: Tensor) -> Tensor:
-    """The rectangles that masks bool ``[B, H, W]`` mark: int64 ``[B, 4]``, as boxes."""
+    """The boxes, int64 ``[B, 4]``, of the rectangles that masks bool ``[B, H, W]`` mark."""
     rows, columns = valid.any(dim=2), valid.any(dim=1)
     corners = [rows.int().argmax(dim=1), columns.int().argmax(dim=1)]
     return torch.stack([*corners, rows.sum(dim=1), columns.sum(dim=1)], dim=1)
@@ -140,7 +140,7 @@ def rectangles(valid: Tensor) -> Tensor:
 def listed(z: Tensor, valid: Tensor) -> Tensor:
     """All valid positions of maps ``[B, C, H, W]`` as one map ``[1, C, 1, N]``.
 
-    An objective scores positions and does not ask which image they are of.
+    An objective scores positions, so it does not matter which image they belong to.
 
     Example:
         >>> listed(torch.rand(2, 3, 2, 2), torch.ones(2, 2, 2, dtype=torch.bool)).shape
@@ -152,15 +152,15 @@ def listed(z: Tensor, valid: Tensor) -> Tensor:
 def framed_levels(
     backbone: Callable[[Tensor], list[Tensor]], image: Tensor, boxes: Tensor | None
 ) -> list[Tensor]:
-    """The levels of images that may leave a part of their frame free.
+    """The levels of images that may not fill their frame.
 
-    An embedding of a whole image is computed of the image alone, without what lies around it, as
-    near as the patches of a transformer allow.
+    An embedding of a whole image is computed from the image alone, without its surroundings; the
+    patches of a transformer allow this only approximately.
 
     Args:
         backbone: the network.
         image: ``[B, 3, h, w]``.
-        boxes: the parts that are the images, ``[B, 4]``; None where they are all.
+        boxes: the parts that the images fill, ``[B, 4]``; None if they fill the frame.
 
     Returns:
         ``[B, C_l, H_l, W_l]``, finest first.

@@ -1,1 +1,1 @@
-"""A detector out of a run directory, and new images."""
+"""Loading a detector from a run directory, and scoring new images with it."""

@@ -1,4 +1,4 @@
-"""Pictures of new images: their anomaly maps, and masks of what is marked in them."""
+"""Pictures of new images: their anomaly maps and their masks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from occ_lab.reporting.pictures import strip
 from occ_lab.utils.names import file_name
 
 SUFFIX = ".png"
-LEAST = 3  # parts of a path that a name is made of: two folders and the file
+LEAST = 3  # parts of a path in a name: two folders and the file
 
 
 def picture_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A name for a picture of each image; no two are equal, also where case does not count.
+    """A name for the picture of each image; all names differ, even if case is ignored.
 
-    It is made of the name of the image and of its two innermost folders. Where that is not enough,
-    the suffix and further folders are added, and at last a number in front.
+    A name consists of the image's name and its two innermost folders. If that is ambiguous, the
+    suffix and further folders are added, and finally a number in front.
 
     Args:
         paths: all images, each once.
@@ -44,7 +44,7 @@ def picture_names(paths: Sequence[Path]) -> dict[Path, str]:
         for path, name in proposed.items():
             if times[name.casefold()] == 1 and name.casefold() not in taken:
                 names[path] = name
-        taken.update(times)  # names that several asked for are nobody's
+        taken.update(times)  # a name that several images would get is given to none of them
 
     settle(
         {
@@ -81,9 +81,10 @@ def save_heatmap(
     Args:
         target: the file to write.
         path: the image.
-        heat: its anomaly map, float32 ``[h, w]``; NaN where there is none.
+        heat: its anomaly map, float32 ``[h, w]``; NaN where it is undefined.
         score: its score.
-        threshold: of pixels; with one, all maps have one scale: 1 is twice the threshold.
+        threshold: the threshold of pixels; if given, all maps share one scale, on which 1 is twice
+            the threshold.
         range: see `as_rgb`.
     """
     known = np.nan_to_num(heat)
@@ -95,11 +96,11 @@ def save_heatmap(
 
 
 def save_mask(target: Path, mask: np.ndarray) -> None:
-    """Save a mask, bool ``[h, w]``, as a black and white picture."""
+    """Save a mask, bool ``[h, w]``, as a black-and-white picture."""
     save(Image.fromarray((mask * 255).astype(np.uint8)), target)
 
 
 def save(picture: Image.Image, target: Path) -> None:
-    """Save a picture and make its folder."""
+    """Save a picture and create its folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
     picture.save(target, compress_level=1)

@@ -1,4 +1,4 @@
-"""Scores of new images, as a table and as pictures."""
+"""Scoring new images, with the results as a table and pictures."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Scored:
 
     Attributes:
         path: the file.
-        score: larger is more anomalous; not finite where the detector cannot judge the image.
-        p_value: see `Calibration`; None without calibration, NaN where the score is not finite.
+        score: larger is more anomalous; not finite if the detector cannot judge the image.
+        p_value: see `Calibration`; None without calibration, NaN if the score is not finite.
         anomalous: the decision; None without calibration.
     """
 
@@ -62,7 +62,7 @@ class Scored:
 
     @property
     def decision(self) -> str:
-        """``accept`` or ``reject``, ``error`` where the score is not finite, else empty."""
+        """``accept`` or ``reject``; ``error`` if the score is not finite; empty if undecided."""
         if not math.isfinite(self.score):
             return "error"
         if self.anomalous is None:
@@ -83,13 +83,13 @@ class Scored:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What `predict` returns.
+    """The result of `predict`.
 
     Attributes:
         table: the file with the scores.
-        images: those that could be read, in the order of the table.
-        failed: the files that could not be read or judged, and why.
-        drift: whether the scores look like those of the calibration; None without calibration.
+        images: the images that could be read, in the order of the table.
+        failed: the files that could not be read or judged, with the reasons.
+        drift: whether the scores resemble those of the calibration; None without calibration.
     """
 
     table: Path
@@ -104,29 +104,29 @@ class Predicted:
 
     @property
     def scored(self) -> int:
-        """How many images have a finite score."""
+        """The number of images with a finite score."""
         return len(self.judged)
 
     @property
     def anomalous(self) -> int | None:
-        """How many of these are called anomalous; None without calibration."""
+        """The number of these that are classified as anomalous; None without calibration."""
         return None if self.drift is None else len(self.rejects)
 
     @property
     def rejects(self) -> list[Scored]:
-        """The images that are called anomalous, the worst first."""
+        """The images that are classified as anomalous, the worst first."""
         return worst_first([each for each in self.judged if each.anomalous])
 
 
 @dataclass(frozen=True)
 class Readings(Generic[T]):
-    """A batch of images, as far as they could be read.
+    """A batch of images, without those that could not be read.
 
     Attributes:
-        sources: those that could be read.
-        pixels: their pixels as the network sees them, uint8 ``[N, h, w, 3]``.
-        sizes: their height and width before.
-        failed: the others, and why.
+        sources: the images that could be read.
+        pixels: their preprocessed pixels, uint8 ``[N, h, w, 3]``.
+        sizes: their height and width before preprocessing.
+        failed: the other images, with the reasons.
     """
 
     sources: list[T]
@@ -153,20 +153,21 @@ def predict(
     Args:
         predictor: see `occ_lab.load`.
         paths: image files, see `image_paths`.
-        directory: ``predictions.csv`` goes there, with path, score, p-value and decision of each
-            image (p-value and decision are empty without calibration), and the pictures.
-        batch_size: images that go through the network at once.
-        workers: threads that read images; 0 is as many as torch computes with.
+        directory: the results are written there: the pictures, and ``predictions.csv`` with the
+            path, score, p-value and decision of each image (p-value and decision are empty without
+            calibration).
+        batch_size: the number of images that pass through the network at once.
+        workers: the number of threads that read images; 0 uses torch's number of threads.
         heatmaps: whether to save pictures of image, anomaly map and overlay in ``heatmaps/``, each
             at the size of the image.
         masks: whether to save the pixels above the calibrated threshold in ``masks/``, likewise.
-        sort: the order of the table: that of ``path``, or by ``score``, the worst first.
-        window: how many images in a row are tested for drift together, see `drift`.
-        alarm: the false-alarm rate of these tests; 0 raises no alarm.
+        sort: the order of the table: by ``path``, or by ``score``, the worst first.
+        window: the number of consecutive images that are tested for drift together, see `drift`.
+        alarm: the false-alarm rate of these tests; 0 turns them off.
 
     Raises:
-        ValueError: a number out of range.
-        InputError: masks are asked for without calibration.
+        ValueError: a number is out of range.
+        InputError: masks are requested without calibration.
 
     Example:
         >>> import occ_lab
@@ -188,7 +189,7 @@ def predict(
     failed: dict[Path, str] = {}
     images: list[Scored] = []
     if isinstance(predictor.detector.frame, Tiles):
-        batch_size = 1  # the tiles of an image are batches of their own
+        batch_size = 1  # the tiles of a single image form batches
     steps = math.ceil(len(paths) / batch_size)
     batches = readings(predictor.seen, paths, batch_size, workers)
     for batch in track(batches, "scoring", steps, transient=True):
@@ -210,7 +211,7 @@ def predict(
                     save_heatmap(target, each.path, heat, each.score, threshold, range)
                 if masks and threshold is not None:
                     save_mask(table.parent / "masks" / name, heat > threshold)
-            except OSError as error:  # the disk may be full, or the image gone by now
+            except OSError as error:  # the disk may be full, or the image may be gone
                 log.warning("no picture of %s: %s", each.path, error)
     in_order = worst_first(images) if sort == "score" else images
     write_whole(table, to_csv([each.row() for each in in_order], COLUMNS))
@@ -222,13 +223,13 @@ def predict(
 
 
 def image_paths(given: str | Path) -> list[Path]:
-    """The image files that a path or pattern names, sorted; folders are searched to the bottom.
+    """The image files that a path or pattern matches, sorted; subfolders are searched too.
 
     Args:
         given: a file, a folder, or a pattern such as ``parts/**/*.png``.
 
     Raises:
-        MissingError: there are none.
+        MissingError: there are no such images.
     """
     named = Path(given).expanduser()
     if named.is_file():
@@ -245,16 +246,16 @@ def image_paths(given: str | Path) -> list[Path]:
 
 
 def decide_at(predictor: Predictor, overkill: float | None) -> None:
-    """Let a predictor decide at a false-positive rate, and check that its calibration allows it.
+    """Set the false-positive rate of a predictor, and check that its calibration allows it.
 
     Args:
-        predictor: is changed.
-        overkill: the rate, above 0 and at most 0.5; None keeps that of the predictor, or takes the
-            smallest one where that is too small for its calibration images.
+        predictor: the predictor; it is changed.
+        overkill: the rate, above 0 and at most 0.5; None keeps that of the predictor, or uses the
+            smallest possible rate if there are too few calibration images for it.
 
     Raises:
         ValueError: the rate is out of range.
-        InputError: the predictor is not calibrated, or on too few images for the rate.
+        InputError: the predictor is not calibrated, or has too few calibration images for the rate.
     """
     images = 0 if predictor.calibration is None else len(predictor.calibration.scores)
     smallest = smallest_rate(images)
@@ -275,7 +276,7 @@ def decide_at(predictor: Predictor, overkill: float | None) -> None:
 
 
 def not_calibrated(wanted: str) -> InputError:
-    """The error where something needs a threshold that the run does not have."""
+    """The error for a request that needs a threshold when the run has none."""
     return InputError(
         f"{wanted}: the run was not calibrated, so it has no threshold; calibrate it on normal "
         "images that it was not trained on, or train it again with a calibration"
@@ -285,13 +286,13 @@ def not_calibrated(wanted: str) -> InputError:
 def readings(
     read: Callable[[T], Seen], sources: Sequence[T], batch_size: int, workers: int
 ) -> Iterator[Readings[T]]:
-    """Images in order, a batch at a time; the next batch is read while one is scored.
+    """Images in order, in batches; the next batch is read while the current one is scored.
 
     Args:
-        read: returns a source as the network sees it, all of one size.
-        sources: such as paths.
-        batch_size: images in a batch.
-        workers: threads that read; 0 is as many as torch computes with.
+        read: reads and preprocesses a source; all results have the same size.
+        sources: the images, for example paths.
+        batch_size: the number of images in a batch.
+        workers: the number of threads that read; 0 uses torch's number of threads.
     """
     with ThreadPoolExecutor(workers or torch.get_num_threads()) as pool:
         batches = (
@@ -305,7 +306,7 @@ def readings(
                 try:
                     seen[source] = reading.result()
                 except (OSError, ValueError, SyntaxError, MemoryError) as error:
-                    # Pillow raises the third one of damaged files, and the last one of huge ones.
+                    # Pillow raises the third for damaged files, and the last for huge ones.
                     failed[source] = (str(error) or type(error).__name__).splitlines()[0]
             pixels = np.array([each.pixels for each in seen.values()])
             yield Readings(list(seen), pixels, [each.size for each in seen.values()], failed)
@@ -321,14 +322,14 @@ def judged(predictor: Predictor, paths: Sequence[Path], scores: Tensor) -> list[
 
 
 def worst_first(images: Sequence[Scored]) -> list[Scored]:
-    """Images by falling score; those whose score is not finite come first."""
+    """Images by descending score; those whose score is not finite come first."""
     return sorted(images, key=lambda each: (math.isfinite(each.score), -each.score))
 
 
 def full_maps(predictor: Predictor, batch: Readings[Path], maps: Tensor) -> Iterator[np.ndarray]:
     """The map of each image at its full size, one at a time: float32 ``[h, w]``.
 
-    Pixels that the network does not see, since images are cropped, are NaN.
+    Pixels that the network does not see, because images are cropped, are NaN.
     """
     detector = predictor.detector
     for seen, size in zip(maps, batch.sizes, strict=True):

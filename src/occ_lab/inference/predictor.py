@@ -1,4 +1,4 @@
-"""A detector out of a run directory, to score any images with."""
+"""A detector from a run directory that can score any images."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from occ_lab.postprocessing.prediction import Scores
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a detector says of N images.
+    """The scores and decisions of a detector for N images.
 
     Attributes:
         image: scores, larger is more anomalous, float32 ``[N]``.
         maps: anomaly maps of the images at their full size: float32 ``[N, h, w]`` if all images
-            have one size, else a list of ``[h, w]``. Pixels that the network does not see, since
-            images are cropped, are zero. None where the detector scores whole images.
-        p_values: see `Calibration`, float64 ``[N]``; None where the run was not calibrated.
+            have the same size, otherwise a list of ``[h, w]``. Pixels that the network does not
+            see, because images are cropped, are zero. None if the detector scores whole images.
+        p_values: see `Calibration`, float64 ``[N]``; None if the run was not calibrated.
         anomalous: the decision at the false-positive rate that the run was calibrated for, bool
-            ``[N]``; None likewise. True where the score is not finite, which is an error.
+            ``[N]``; None likewise. It is True if the score is not finite, which is an error.
     """
 
     image: Tensor
@@ -39,13 +39,13 @@ class Judgement:
 
 
 class Predictor:
-    """A detector with all that it needs to score and judge images; see `load`.
+    """A detector together with everything needed to score and judge images; see `load`.
 
     Args:
         detector: the module; it is put into eval mode.
-        task: what it was trained on.
-        calibration: the scores of normal images it was not trained on; None where there are none.
-        overkill: the false-positive rate that decisions are made at; None without calibration.
+        task: the task that it was trained on.
+        calibration: the scores of normal images that it was not trained on; None if there are none.
+        overkill: the false-positive rate for decisions; None without calibration.
 
     Example:
         >>> from occ_lab.backbones import TimmBackbone
@@ -76,39 +76,39 @@ class Predictor:
         """Score and judge images of any size.
 
         Args:
-            images: one or many, in any form that `Detector.score` accepts.
-            batch_size: images that go through the network at once.
-            maps: whether anomaly maps are kept: each takes four bytes a pixel of the image.
+            images: one or many images, in any form that `Detector.score` accepts.
+            batch_size: the number of images that pass through the network at once.
+            maps: whether to return anomaly maps, which take four bytes per pixel of an image.
 
         Returns:
             Scores in the order of the images, on the CPU.
 
         Raises:
             OSError: a file cannot be read.
-            ValueError: an array or tensor is no image, or there is none.
+            ValueError: an array or tensor is not an image, or there is no image.
         """
         found = self.detector.score(images, batch_size, maps)
         return Judgement(found.score, found.map, *self.judge(found.score))
 
     def seen(self, image: AnyImage) -> Seen:
-        """An image as the network sees it; errors as of `score`."""
+        """Read and preprocess an image; raises the same errors as `score`."""
         pixels = as_rgb(image, self.detector.frame.range)
         return Seen(self.detector.frame(pixels), (pixels.shape[0], pixels.shape[1]))
 
     @torch.inference_mode()
     def score_pixels(self, pixels: np.ndarray, sizes: Sequence[tuple[int, int]]) -> Scores:
-        """Scores ``[N]`` and maps ``[N, h, w]`` of what `seen` returns, stacked."""
+        """Scores ``[N]`` and maps ``[N, h, w]`` of stacked results of `seen`."""
         return self.detector.score_pixels(pixels, sizes)
 
     @property
     def pixel_threshold(self) -> float | None:
-        """What a pixel of a map must exceed to be marked; None without calibration."""
+        """The threshold above which a pixel of a map is marked; None without calibration."""
         if self.calibration is None or self.overkill is None:
             return None
         return self.calibration.pixel_threshold(self.overkill)
 
     def judge(self, scores: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The p-values of scores ``[N]``, and whether they are called anomalous."""
+        """The p-values of scores ``[N]``, and whether they count as anomalous."""
         if self.calibration is None or self.overkill is None:
             return None, None
         p_values = self.calibration.p_values(scores)
@@ -121,19 +121,20 @@ def load(
     device: str | torch.device = "cpu",
     trust: Sequence[str] = (),
 ) -> Predictor:
-    """The detector that a run has trained, ready to score images.
+    """Load the detector that a run has trained.
 
-    Of a run directory only classes of OCC Lab are made, whoever wrote it; no other code runs.
+    Only classes of OCC Lab are instantiated from a run directory, whoever wrote it, and no other
+    code is run.
 
     Args:
         run: the run directory of ``occ-lab train``, or of `occ_lab.fit`.
-        task: which of its tasks; may be left out where there is one.
-        device: where it computes.
+        task: one of its tasks; may be left out if there is only one.
+        device: the device for the detector.
         trust: packages of your own whose classes the run may name, such as ``["mine"]``.
 
     Raises:
         InputError: there is no such run or task, it names a class that is not trusted, or the
-            weights of its backbone are not there or not those it was trained with.
+            weights of its backbone are missing or differ from those it was trained with.
 
     Example:
         >>> import occ_lab

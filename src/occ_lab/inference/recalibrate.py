@@ -1,4 +1,4 @@
-"""A new threshold for a detector that stays as it is."""
+"""A new threshold for a detector whose model stays unchanged."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from occ_lab.utils.files import write_whole
 
 @dataclass(frozen=True)
 class Recalibrated:
-    """What `recalibrate` has done.
+    """The result of `recalibrate`.
 
     Attributes:
-        predictor: decides by the new calibration.
-        earlier: the calibration before; None without any.
+        predictor: the predictor with the new calibration.
+        earlier: the previous calibration; None if there was none.
         kept: the file that it was moved to; None likewise.
-        failed: the files that could not be read or judged, and why.
+        failed: the files that could not be read or judged, with the reasons.
     """
 
     predictor: Predictor
@@ -45,24 +45,23 @@ def recalibrate(
 ) -> Recalibrated:
     """Calibrate a detector on normal images that it was not trained on, such as those of a new lot.
 
-    The model stays as it is. The scores of these images take the place of those in
-    ``calibration.json``, and the earlier ones are kept in ``calibration-1.json``,
-    ``calibration-2.json``, …
+    The model does not change. The scores of these images replace those in ``calibration.json``; the
+    earlier scores are kept in ``calibration-1.json``, ``calibration-2.json``, …
 
     Args:
         predictor: see `occ_lab.load`.
         paths: image files, all of them normal, see `occ_lab.inference.predict.image_paths`.
-        folder: of the task in the run directory.
-        overkill: the false-positive rate to decide at, above 0 and at most 0.5. None keeps that of
-            the predictor, unless it was the smallest that the earlier images could guarantee: then
-            it is 1 %. If there are too few images for it, the smallest that they can guarantee is
-            taken.
-        batch_size: images that go through the network at once.
-        workers: threads that read images; 0 is as many as torch computes with.
+        folder: the folder of the task in the run directory.
+        overkill: the false-positive rate for decisions, above 0 and at most 0.5. None keeps that of
+            the predictor; if that was only the smallest rate that the earlier images could
+            guarantee, None means 1 %. If there are too few images for it, the smallest rate that
+            they can guarantee is used.
+        batch_size: the number of images that pass through the network at once.
+        workers: the number of threads that read images; 0 uses torch's number of threads.
 
     Raises:
-        ValueError: a number out of range.
-        InputError: no image could be scored, or too few for the rate; nothing has changed then.
+        ValueError: a number is out of range.
+        InputError: no image could be scored, or too few for the rate; nothing is changed then.
     """
     check_number("batch_size", batch_size, at_least=1, integer=True)
     check_number("workers", workers, at_least=0, integer=True)

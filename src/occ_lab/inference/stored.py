@@ -1,4 +1,4 @@
-"""What a run directory holds of one task, read as data: nothing that it says is executed."""
+"""The content of a run directory for one task, read as data: nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from occ_lab.utils.plain import read_yaml
 from occ_lab.utils.scratch import visible
 
 CHECKPOINT = Path("checkpoints", "last.ckpt")
-# Keys of a part's configuration that are no arguments of its class.
+# Keys of a part's configuration that are not arguments of its class.
 NOT_ARGUMENTS = {"loss": ("_target_", "name", "fit")}
 
 
@@ -41,25 +41,25 @@ class Stored:
         return self.directory / "tasks" / self.task
 
     def calibration(self) -> tuple[Calibration | None, float]:
-        """The scores that a threshold comes from, if there are any, and its false-positive rate."""
+        """The calibration scores, if there are any, and the false-positive rate."""
         calibration, rate = read_calibration(self.folder / CALIBRATION)
-        if rate is None:  # of an earlier version, which has it in the settings
+        if rate is None:  # an earlier version stored it in the settings
             rate = (self.settings.get("calibration") or {}).get("overkill") or RATE
         return calibration, float(rate)
 
     def detector(self, trust: Sequence[str] = ()) -> Detector:
-        """The detector in the checkpoint of the task.
+        """Build the detector in the checkpoint of the task.
 
         Raises:
-            InputError: a damaged checkpoint, a class that is not trusted, or other weights of the
-                backbone.
+            InputError: the checkpoint is damaged, names a class that is not trusted, or was made
+                with other weights of the backbone.
         """
         path = self.folder / CHECKPOINT
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             described = checkpoint.get("hyper_parameters") or parts_of_settings(self.settings)
             state = checkpoint["state_dict"]
-        except Exception as error:  # a damaged file fails in any way
+        except Exception as error:  # a damaged file may raise anything
             raise InputError(
                 f"{path} cannot be read safely ({type(error).__name__})", part="run"
             ) from error
@@ -69,18 +69,18 @@ class Stored:
             detector.load_state_dict(state)
         except InputError as error:
             raise InputError(f"{self.directory} cannot be loaded: {error}", part="run") from error
-        except Exception as error:  # values of any kind are given to the classes it names
+        except Exception as error:  # the named classes may get values of any kind
             said = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(f"{path} does not describe a detector ({said})", part="run") from error
         return detector
 
 
 def stored_run(directory: Path, task: str | None = None) -> Stored:
-    """The task of a run directory.
+    """Open one task of a run directory.
 
     Args:
         directory: the run directory.
-        task: which task; may be left out where there is one.
+        task: one of its tasks; may be left out if there is only one.
 
     Raises:
         InputError: there is no such run or task, or the run is an ensemble.
@@ -109,9 +109,9 @@ def stored_run(directory: Path, task: str | None = None) -> Stored:
 
 
 def parts_of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `Detector` as the configuration of an earlier version says them.
+    """The arguments of `Detector` from the configuration of an earlier version.
 
-    Checkpoints of those versions do not describe their detector.
+    The checkpoints of those versions do not describe their detector.
     """
     groups = {
         "backbone": "backbone",
@@ -130,17 +130,17 @@ def parts_of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         }
         for part, group in groups.items()
     }
-    described["projector"]["partial"] = True  # its channels are those of the backbone
+    described["projector"]["partial"] = True  # its channels come from the backbone
     dataset = settings["dataset"]
     described["preprocessing"] = {"resize": dataset["resize"], "crop": dataset["crop"]}
     return described
 
 
 def for_task(described: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """The arguments of `Detector`, with the file of a backbone that each task has of its own.
+    """The arguments of `Detector`, with the task's own file if each task has its own backbone.
 
     Raises:
-        InputError: a part is described by anything but a mapping.
+        InputError: the description of a part is not a mapping.
     """
     arguments = {str(name): value for name, value in described.items()}
     for name, value in arguments.items():

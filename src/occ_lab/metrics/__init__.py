@@ -1,4 +1,4 @@
-"""How well anomalies are found."""
+"""Metrics of anomaly detection, thresholds and tests for drift."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a class when it is first asked for: torchmetrics takes a second."""
+    """Import a class on first use, because torchmetrics takes a second to import."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

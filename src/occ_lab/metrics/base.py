@@ -1,8 +1,8 @@
-"""What image and pixel metrics have in common.
+"""The common parts of image and pixel metrics.
 
-All of them depend on the order of the scores alone: there is no squashing, scaling or binning. If
-one of the two classes is missing there is no order to judge, and every metric is NaN. A score that
-is NaN itself has no rank: ``update`` raises `InputError`.
+All metrics depend only on the order of the scores; nothing is squashed, scaled or binned. If one of
+the two classes is missing, every metric is NaN. A NaN score cannot be ranked, so ``update`` raises
+`InputError` for it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from occ_lab.utils.errors import InputError
 
 
 class OrderMetric(Metric, ABC):
-    """A metric whose states are lists that grow by one tensor a batch.
+    """A metric whose states are lists that grow by one tensor per batch.
 
     Args:
-        states: their names.
+        states: the names of the states.
     """
 
     is_differentiable = False
@@ -35,18 +35,18 @@ class OrderMetric(Metric, ABC):
 
 
 def arrays(state: list[Tensor] | Tensor) -> list[np.ndarray]:
-    """The arrays of a list state, which torchmetrics joins when it gathers several processes."""
+    """The arrays of a list state, which torchmetrics concatenates when it gathers processes."""
     chunks = [state] if isinstance(state, Tensor) else state
     return [chunk.cpu().numpy() for chunk in chunks]
 
 
 def checked(scores: Tensor, truth: Tensor, name: str) -> Tensor:
-    """The scores in float32 or wider: NumPy has no bfloat16, and packed float32 is no larger.
+    """The scores in float32 or wider, because NumPy has no bfloat16.
 
     Args:
-        scores: of any shape.
-        truth: what they are compared with.
-        name: of ``truth`` in a message.
+        scores: scores of any shape.
+        truth: the labels or masks to compare them with.
+        name: the name of ``truth`` in a message.
 
     Raises:
         InputError: a score is NaN.
@@ -58,7 +58,7 @@ def checked(scores: Tensor, truth: Tensor, name: str) -> Tensor:
         )
     if scores.isnan().any():
         raise InputError(
-            "the anomaly scores hold NaN, which has no rank; the training has probably diverged: "
-            "try a lower learning rate or full precision"
+            "the anomaly scores contain NaN, which cannot be ranked; training has probably "
+            "diverged: try a lower learning rate or full precision"
         )
     return scores.detach().to(torch.promote_types(scores.dtype, torch.float32))

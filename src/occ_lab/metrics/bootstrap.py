@@ -1,7 +1,7 @@
 """Bootstrap intervals of image AUROCs, and of paired differences between them.
 
 B. Efron, R. Tibshirani, An Introduction to the Bootstrap, 1993, chapters 10 and 13: images are
-resampled with replacement, and the interval holds the middle 95 % of the resampled values.
+resampled with replacement, and the interval contains the middle 95 % of the resampled values.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2000
 LEVEL = 0.95
-AT_ONCE = 2**22  # counts in memory at once: 32 MB
+AT_ONCE = 2**22  # counts that are held in memory at once: 32 MB
 
 
 @dataclass(frozen=True)
 class PairedTask:
-    """The scores of two groups of runs on the same N test images of a task.
+    """The scores of two groups of runs on the same N test images of one task.
 
     Attributes:
         labels: ``[N]``, 1 anomalous; both classes are present.
-        ours: ``[S, N]``, a row for each seed.
+        ours: ``[S, N]``, one row for each seed.
         theirs: ``[T, N]``, likewise.
     """
 
@@ -39,11 +39,11 @@ class PairedTask:
 
 @dataclass(frozen=True)
 class ScoredTask:
-    """The scores of M methods on the same N test images of a task.
+    """The scores of M methods on the same N test images of one task.
 
     Attributes:
         labels: ``[N]``, 1 anomalous; both classes are present.
-        scores: ``[M, N]``, a row for each method.
+        scores: ``[M, N]``, one row for each method.
     """
 
     labels: np.ndarray
@@ -60,18 +60,18 @@ class Interval:
 
     @classmethod
     def of(cls, value: float, drawn: np.ndarray) -> Self:
-        """The interval that holds the middle of the resampled values ``[R]``."""
+        """The interval that contains the middle of the resampled values ``[R]``."""
         low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return cls(float(value), float(low), float(high))
 
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """How much higher our image AUROC is than theirs, in -1..1, with its 95 % interval."""
+    """The difference between our image AUROC and theirs, in -1..1, with its 95 % interval."""
 
     @property
     def words(self) -> str:
-        """``difference`` if the interval excludes 0, else ``not significant``."""
+        """``difference`` if the interval excludes 0; otherwise ``not significant``."""
         return "difference" if self.low > 0 or self.high < 0 else "not significant"
 
 
@@ -83,13 +83,13 @@ def resampled_aurocs(
 ) -> np.ndarray:
     """The AUROC of each of R resamples.
 
-    The normal images are sorted once. How many of a resample are below a score is then an entry of
-    the cumulative sum of its counts.
+    The normal images are sorted once. The number of normal images of a resample below a score is
+    then an entry of the cumulative sum of its counts.
 
     Args:
         normal: scores ``[N]``.
         anomalous: scores ``[M]``.
-        normal_counts: how often each image was drawn, ``[R, N]``; rows sum to N.
+        normal_counts: how often each normal image was drawn, ``[R, N]``; rows sum to N.
         anomalous_counts: likewise ``[R, M]``.
 
     Returns:
@@ -102,7 +102,7 @@ def resampled_aurocs(
     np.cumsum(normal_counts[:, order], axis=1, out=below[:, 1:])
     wins = (
         below[:, lower] + below[:, upper]
-    )  # twice the number of normal images below, ties by half
+    )  # twice the number of normal images below; ties count half
     aurocs: np.ndarray = (wins * anomalous_counts).sum(1) / (2 * len(normal) * len(anomalous))
     return aurocs
 
@@ -110,15 +110,15 @@ def resampled_aurocs(
 def paired_difference(
     tasks: Sequence[PairedTask], resamples: int = RESAMPLES, seed: int = 0
 ) -> Difference:
-    """The difference of the mean image AUROC over tasks (and over seeds of each group).
+    """The difference of the mean image AUROC over tasks (and over the seeds of each group).
 
     In each resample both groups are evaluated on the same images, drawn within each task and label.
-    The interval covers the choice of test images, not that of seeds.
+    The interval reflects the choice of test images, but not the choice of seeds.
 
     Args:
-        tasks: at least one.
+        tasks: at least one task.
         resamples: the number of resamples.
-        seed: of the draws.
+        seed: the seed of the resampling.
 
     Example:
         >>> labels = np.arange(40) % 2
@@ -148,15 +148,15 @@ def task_differences(task: PairedTask, resamples: int, rng: np.random.Generator)
 def mean_aurocs(
     tasks: Sequence[ScoredTask], resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The image AUROC of each method, the mean over tasks, and that of each resample.
+    """The image AUROC of each method, averaged over tasks, and the same for each resample.
 
-    In each resample all methods are evaluated on the same images, drawn within each task and label,
-    so that the difference of two rows is that of the methods on these images.
+    In each resample all methods are evaluated on the same images, drawn within each task and label.
+    The difference of two rows is therefore the difference of two methods on the same images.
 
     Args:
-        tasks: at least one, with the methods in one order.
-        resamples: the number of resamples R.
-        seed: of the draws.
+        tasks: at least one task; all have the methods in the same order.
+        resamples: R, the number of resamples.
+        seed: the seed of the resampling.
 
     Returns:
         ``[M]`` and ``[M, R]``, in 0..1.
@@ -177,7 +177,7 @@ def mean_aurocs(
 def task_aurocs(
     labels: np.ndarray, rows: np.ndarray, resamples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """The AUROCs of rows of scores ``[K, N]`` in the same resamples of one task, ``[K, R]``."""
+    """The AUROCs ``[K, R]`` of rows of scores ``[K, N]`` in the same resamples of one task."""
     normal, anomalous = labels == 0, labels == 1
     parts = []
     for count in blocks(resamples, len(labels)):
@@ -190,7 +190,7 @@ def task_aurocs(
 
 
 def blocks(resamples: int, images: int) -> Iterator[int]:
-    """How many resamples to hold in memory at a time."""
+    """The numbers of resamples to hold in memory at a time."""
     step = max(1, AT_ONCE // images)
     for start in range(0, resamples, step):
         yield min(step, resamples - start)
@@ -199,5 +199,5 @@ def blocks(resamples: int, images: int) -> Iterator[int]:
 def drawn_counts(images: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """How often each image is drawn in each resample with replacement, int ``[R, N]``."""
     drawn = rng.integers(images, size=(resamples, images))
-    drawn += images * np.arange(resamples)[:, None]  # one count then serves all resamples
+    drawn += images * np.arange(resamples)[:, None]  # so that one count serves all resamples
     return np.bincount(drawn.ravel(), minlength=resamples * images).reshape(resamples, images)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-RATE = 0.01  # the false-positive rate where none is given and there are enough images
+RATE = 0.01  # the default false-positive rate if there are enough images
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,9 @@ class Calibration:
     2104.08279, equation 3). Use `of` to make one from scores in any order.
 
     Args:
-        scores: image scores, rising, float64 ``[n]``.
-        peaks: the largest value of each anomaly map (the image score if there are no maps), rising,
+        scores: image scores in ascending order, float64 ``[n]``.
+        peaks: the largest value of each anomaly map (the image score if there are no maps), in
+            ascending order, float64 ``[n]``.
             float64 ``[n]``.
 
     Example:
@@ -41,7 +42,7 @@ class Calibration:
         """Make one from scores and peaks ``[n]`` in any order.
 
         Raises:
-            ValueError: one of them is not finite.
+            ValueError: a value is not finite.
         """
         for name, values in (("scores", scores), ("peaks", peaks)):
             wrong = int((~values.isfinite()).sum())
@@ -52,7 +53,7 @@ class Calibration:
     def p_values(self, scores: Tensor) -> Tensor:
         """``(1 + #{calibration scores ≥ s}) / (n + 1)`` of scores s ``[N]``, float64 ``[N]``.
 
-        A score that is not finite has the p-value NaN: it says nothing about its image.
+        The p-value of a score that is not finite is NaN, because it says nothing about its image.
         """
         scores = scores.double().cpu().contiguous()
         lower = torch.searchsorted(self.scores, scores)
@@ -62,46 +63,46 @@ class Calibration:
     def anomalous(self, scores: Tensor, overkill: float) -> Tensor:
         """The decisions on scores ``[N]`` at a false-positive rate, bool ``[N]``.
 
-        A score that is not finite is never called normal.
+        A score that is not finite is never classified as normal.
         """
         scores = scores.double().cpu()
         return (scores > self.threshold(overkill)) | ~scores.isfinite()
 
     def threshold(self, overkill: float) -> float:
-        """The threshold that keeps a false-positive rate: higher scores are called anomalous.
+        """The threshold for a false-positive rate: images with higher scores are anomalous.
 
-        A score is above it exactly if its p-value is at most ``overkill``.
+        A score is above the threshold exactly if its p-value is at most ``overkill``.
 
         Args:
             overkill: the false-positive rate α, above 0 and below 1.
 
         Returns:
-            The threshold; infinity if there are fewer than 1/α − 1 calibration images, which
-            cannot guarantee the rate.
+            The threshold; infinity if there are fewer than 1/α − 1 calibration images, which is too
+            few to guarantee the rate.
         """
         return exceeding(self.scores, overkill)
 
     def pixel_threshold(self, overkill: float) -> float:
-        """The threshold that at most this fraction of normal images has any pixel above.
+        """The threshold that the anomaly map exceeds somewhere in at most a fraction of images.
 
         Args:
-            overkill: the fraction, above 0 and below 1.
+            overkill: the fraction of normal images, above 0 and below 1.
         """
         return exceeding(self.peaks, overkill)
 
 
 def exceeding(ordered: Tensor, fraction: float) -> float:
-    """The least of rising values ``[n]`` that a new one exceeds with probability ≤ ``fraction``."""
-    # Rounding must not cost an image: 0.29 · 100 is 28.999999999999996.
+    """The smallest of ascending values ``[n]`` that a new one exceeds with at most ``fraction``."""
+    # Rounding must not lose an image: 0.29 · 100 is 28.999999999999996.
     beyond = math.floor(fraction * (len(ordered) + 1) + 1e-9)
     return float(ordered[len(ordered) - beyond]) if beyond else math.inf
 
 
 def smallest_rate(images: int) -> float:
-    """The smallest false-positive rate that so many calibration images can guarantee, 1/(n + 1).
+    """The smallest false-positive rate that a number of images can guarantee, 1/(n + 1).
 
     Args:
-        images: n, at least 0.
+        images: n, the number of calibration images, at least 0.
 
     Example:
         >>> smallest_rate(19)
@@ -111,11 +112,11 @@ def smallest_rate(images: int) -> float:
 
 
 def kept_rate(images: int, overkill: float) -> float:
-    """The false-positive rate that a threshold stands for: ⌊α (n + 1)⌋ / (n + 1), at most α.
+    """The false-positive rate that a threshold really keeps: ⌊α (n + 1)⌋ / (n + 1), at most α.
 
     Args:
-        images: n, at least 0.
-        overkill: α, the rate that was asked for, above 0 and below 1.
+        images: n, the number of calibration images, at least 0.
+        overkill: α, the requested rate, above 0 and below 1.
 
     Example:
         >>> kept_rate(29, 0.05)  # one of 30
@@ -125,10 +126,10 @@ def kept_rate(images: int, overkill: float) -> float:
 
 
 def rounded_up(rate: float) -> float:
-    """A rate with two significant digits that is no smaller, to ask for.
+    """A rate rounded up to two significant digits.
 
     Args:
-        rate: above 0.
+        rate: the rate, above 0.
 
     Example:
         >>> rounded_up(1 / 49), rounded_up(0.05)
@@ -140,7 +141,7 @@ def rounded_up(rate: float) -> float:
 
 
 def fewest(overkill: float) -> int:
-    """How many calibration images a false-positive rate needs at least.
+    """The smallest number of calibration images for a false-positive rate.
 
     Args:
         overkill: the rate, above 0 and below 1.

@@ -7,17 +7,17 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
-POINTS = 64  # of a curve after thinning
+POINTS = 64  # of a thinned curve
 BINS = 30
 
 
 class OperatingPoint(NamedTuple):
-    """A threshold and its errors: images that score above it are called anomalous.
+    """A threshold and its error rates: images with higher scores are classified as anomalous.
 
     Attributes:
-        threshold: may be -inf, if all images may be called so.
-        overkill: false-positive rate: the fraction of normal images that are called anomalous.
-        escape: miss rate: the fraction of anomalous images that are not.
+        threshold: -inf if all images may be classified as anomalous.
+        overkill: the false-positive rate: the fraction of normal images above the threshold.
+        escape: the miss rate: the fraction of anomalous images not above the threshold.
     """
 
     threshold: float
@@ -28,9 +28,9 @@ class OperatingPoint(NamedTuple):
 def operating_point(scores: np.ndarray, labels: np.ndarray, rate: float) -> OperatingPoint:
     """The smallest threshold that keeps the observed false-positive rate at or below ``rate``.
 
-    Of N normal images at most K may score above it, K being the largest count with K / N ≤ rate.
-    The (K + 1)-th highest normal score is such a threshold; above any lower one there would be more
-    than K.
+    Of N normal images at most K may score above it, where K is the largest count with
+    K / N ≤ rate. The (K + 1)-th highest normal score is such a threshold; more than K images score
+    above any lower one.
 
     Args:
         scores: ``[N]``, without NaN.
@@ -52,7 +52,7 @@ def operating_point(scores: np.ndarray, labels: np.ndarray, rate: float) -> Oper
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Area under the ROC curve: the fraction of pairs of a normal and an anomalous image in order.
+    """Area under the ROC curve: the fraction of normal-anomalous pairs that are ranked correctly.
 
     Args:
         scores: ``[N]``, without NaN; ties count half.
@@ -71,14 +71,14 @@ def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def roc(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ROC curve as scikit-learn draws it, for scores that may be infinite.
+    """The ROC curve as scikit-learn computes it, for scores that may be infinite.
 
     Args:
         scores: ``[N]``, without NaN.
         labels: ``[N]``, 1 anomalous; both classes are present.
 
     Returns:
-        False- and true-positive rates ``[P]``, rising from (0, 0) to (1, 1).
+        False- and true-positive rates ``[P]``, ascending from (0, 0) to (1, 1).
 
     Example:
         >>> roc(np.array([0.1, 0.4, 0.3, np.inf]), np.array([0, 0, 1, 1]))
@@ -89,17 +89,17 @@ def roc(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def precision_recall(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The precision-recall curve as scikit-learn draws it, for scores that may be infinite.
+    """The precision-recall curve as scikit-learn computes it, for scores that may be infinite.
 
-    The curve is a step: from one recall to the next it has the precision of the next; the area
-    below it is the average precision.
+    The curve is a step function: between two recalls, the precision is that of the higher recall.
+    The area below it is the average precision.
 
     Args:
         scores: ``[N]``, without NaN.
         labels: ``[N]``, 1 anomalous; both classes are present.
 
     Returns:
-        Recall and precision ``[P]``, recall rising from 0, where precision is 1.
+        Recall and precision ``[P]``; recall ascends from 0, where precision is 1.
 
     Example:
         >>> precision_recall(np.array([0.1, 0.4, 0.9]), np.array([0, 1, 1]))
@@ -110,7 +110,7 @@ def precision_recall(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:
-    """Ranks from 0, which equal scores share: scikit-learn refuses infinite scores."""
+    """Ranks from 0, equal for equal scores; needed because scikit-learn refuses infinite scores."""
     return np.unique(scores, return_inverse=True)[1]
 
 
@@ -128,13 +128,13 @@ def histogram(
     """A histogram of the scores of normal and of anomalous images.
 
     Args:
-        scores: ``[N]``, without NaN; infinite ones are in no bin.
+        scores: ``[N]``, without NaN; infinite scores are in no bin.
         labels: ``[N]``, 1 anomalous.
         bins: B, the number of bins.
 
     Returns:
-        The middles of the bins, and the fraction of the normal and of the anomalous images in each
-        of them, all ``[B]``.
+        The centres of the bins, and the fractions of the normal and of the anomalous images in each
+        bin, all ``[B]``.
     """
     finite = scores[np.isfinite(scores)]
     ends = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)

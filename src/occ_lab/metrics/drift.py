@@ -1,4 +1,4 @@
-"""Whether new images look like those that a detector was calibrated on."""
+"""Tests whether new images still resemble the calibration images of a detector."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import ks_2samp
 
-EXACT = 500_000  # pairs of scores up to which a test is exact; beyond, the limit is used
+EXACT = 500_000  # pairs of scores; larger tests use the asymptotic distribution
 
 
 @dataclass(frozen=True)
 class Span:
-    """New images, in order, whose scores are higher than those of the calibration.
+    """A series of new images whose scores are higher than those of the calibration.
 
     Attributes:
-        first: the index of the first one.
-        last: that of the last one.
-        p_value: the smallest of the tests that say so, corrected for the number of all tests.
+        first: the index of the first image.
+        last: the index of the last image.
+        p_value: the smallest p-value of the tests that raised the alarm, corrected for the number
+            of all tests.
     """
 
     first: int
@@ -28,12 +29,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Drift:
-    """What the tests for drift say.
+    """The result of the tests for drift.
 
     Attributes:
-        tests: how many there were.
+        tests: the number of tests.
         p_value: of the test of all images together, corrected for the number of tests; in 0..1.
-        spans: where the alarm was raised, by any test; empty without drift.
+        spans: where any test raised the alarm; empty without drift.
     """
 
     tests: int
@@ -44,20 +45,20 @@ class Drift:
 def drift(
     scores: np.ndarray, calibration: np.ndarray, window: int = 50, alarm: float = 0.01
 ) -> Drift:
-    """Test whether new scores are higher than those of a calibration.
+    """Test whether new scores are higher than calibration scores.
 
-    If new images are like those of the calibration, their p-values are uniform. Since all of them
-    refer to the same few calibration scores, they are not independent, and a test of uniformity
-    that ignores it raises the alarm too often. The two-sample test of Kolmogorov and Smirnov of
-    the scores is the same test with this accounted for. It is one-sided, as thresholds that come
-    from folds may well be on the safe side. All images are tested together, and those of every
-    window; windows overlap by half. p-values are multiplied by the number of tests (Bonferroni),
-    so that a false alarm has a probability of at most ``alarm``.
+    If new images resemble the calibration images, their p-values are uniform. They are not
+    independent, however, because all of them refer to the same few calibration scores. A test of
+    uniformity that ignores this raises too many alarms. The two-sample Kolmogorov-Smirnov test of
+    the scores is the same test with this dependence accounted for. It is one-sided, because
+    thresholds from folds may be too high. All images are tested together, and also the images of
+    every window; windows overlap by half. p-values are multiplied by the number of tests
+    (Bonferroni), so that the probability of a false alarm is at most ``alarm``.
 
     Args:
-        scores: of new images in their order, finite, ``[N]``; N may be 0.
-        calibration: of the calibration, ``[n]``, n at least 1.
-        window: how many images in a row are tested together, at least 2.
+        scores: the scores of new images in order, finite, ``[N]``; N may be 0.
+        calibration: the scores of the calibration images, ``[n]``, n at least 1.
+        window: the number of consecutive images that are tested together, at least 2.
         alarm: the false-alarm rate, above 0 and below 1.
 
     Example:
@@ -83,7 +84,7 @@ def drift(
 
 
 def windows_of(images: int, window: int) -> Iterator[tuple[int, int]]:
-    """First and last index of each window; none where one would hold all images.
+    """First and last index of each window; no windows if one would contain all images.
 
     Example:
         >>> list(windows_of(7, 4))
@@ -96,17 +97,17 @@ def windows_of(images: int, window: int) -> Iterator[tuple[int, int]]:
 
 
 def corrected(scores: np.ndarray, calibration: np.ndarray, tests: int) -> float:
-    """The p-value of scores being no higher than those of a calibration, times ``tests``."""
+    """The p-value of "the scores are no higher than the calibration scores", times ``tests``."""
     if not len(scores):
         return 1.0
     method = "exact" if len(scores) * len(calibration) <= EXACT else "asymp"
-    # "less": the distribution function of the new scores is lower, so they are higher.
+    # "less": the distribution function of the new scores is lower, so the scores are higher.
     found = ks_2samp(scores, calibration, alternative="less", method=method)
     return min(1.0, tests * float(found.pvalue))
 
 
 def joined(spans: list[Span]) -> list[Span]:
-    """Spans that overlap or touch as one.
+    """Merge spans that overlap or touch.
 
     Example:
         >>> joined([Span(0, 9, 0.01), Span(5, 14, 0.002), Span(30, 39, 0.01)])

@@ -1,4 +1,4 @@
-"""All metrics of a test pass, by the names under which they are recorded."""
+"""All metrics of a test pass, by their names in the results."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class Evaluation(nn.Module):
             self.has_pixels = True
 
     def update_batch(self, batch: Batch, maps: Tensor | None, scores: Tensor) -> None:
-        """Add a tested batch; pixels around its images do not count.
+        """Add a tested batch; pixels outside of its images do not count.
 
         Args:
-            batch: with ``label``, and maybe ``mask`` and ``box``, as `Detector` takes it.
+            batch: a batch with ``label``, and optionally ``mask`` and ``box``, see `Detector`.
             maps: ``[B, h, w]``, or None.
             scores: ``[B]``.
         """
@@ -75,8 +75,8 @@ class Evaluation(nn.Module):
     def compute(self) -> dict[str, float]:
         """The metrics of all batches, by name, in 0..1.
 
-        Image metrics need both kinds of image and pixel metrics both kinds of pixel; a metric that
-        cannot be computed is absent.
+        Image metrics need normal and anomalous images, and pixel metrics both kinds of pixels. A
+        metric that cannot be computed is left out.
         """
         values = self.image.compute() | (self.pixel.compute() if self.has_pixels else {})
         return {name: float(value) for name, value in values.items() if not value.isnan()}

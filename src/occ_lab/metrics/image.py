@@ -1,4 +1,4 @@
-"""Image metrics, exact, over batches and processes."""
+"""Exact image metrics over batches and processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from occ_lab.metrics.curves import auroc, ranks
 
 
 class ImageMetric(OrderMetric):
-    """Collects image scores and labels; a subclass measures them."""
+    """Collects image scores and labels; a subclass computes the metric."""
 
     scores: list[Tensor]
     labels: list[Tensor]
@@ -101,7 +101,7 @@ def best_f1(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
         scores: float ``[N]``, without NaN.
 
     Returns:
-        The best F1 in 0..1, and the lowest score that counts as anomalous there.
+        The best F1 in 0..1, and the lowest score that counts as anomalous at that threshold.
 
     Example:
         >>> best_f1(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.3, 0.9]))
@@ -109,7 +109,7 @@ def best_f1(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     """
     distinct, ranked = np.unique(scores, return_inverse=True)
     precision, recall, thresholds = precision_recall_curve(labels, ranked)
-    # precision + recall is 0 where no true positive is found, and so is F1.
+    # precision + recall is 0 if there is no true positive, and F1 is then 0 as well.
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     best = f1[:-1].argmax()  # the curve's last point has no threshold
     return float(f1[best]), float(distinct[int(thresholds[best])])

@@ -1,4 +1,4 @@
-"""Many floats in half their size, exactly."""
+"""Lossless storage of many floats in half of their size."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import numpy as np
 
 
 def pack(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sort floats and keep them, exactly, in about half their size.
+    """Sort floats and store them without loss in about half of their size.
 
-    Sorted neighbours have the same sign, exponent and leading digits, which are the upper half of
-    their bits. That half is kept once for each run of equal ones, the lower half for every float.
+    Sorted neighbours share their sign, exponent and leading digits, which are the upper half of
+    their bits. The upper half is stored once for each run of equal ones, and the lower half for
+    every float.
 
     Args:
         scores: float32 or float64 ``[N]``, without NaN.

@@ -1,4 +1,4 @@
-"""Pixel metrics, exact, over batches and processes."""
+"""Exact pixel metrics over batches and processes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 from occ_lab.metrics.base import OrderMetric, arrays, checked
 from occ_lab.metrics.packing import pack, unpack
 
-# In-plane neighbours only: the first axis counts the images of a batch.
+# Neighbours within an image only: the first axis counts the images of a batch.
 _EIGHT_NEIGHBOURS = np.zeros((3, 3, 3), dtype=bool)
 _EIGHT_NEIGHBOURS[1] = True
 
-# What `compute` works on at once: the negatives are passed over a few times, in little memory.
+# How much `compute` processes at once: it passes over the negatives a few times in little memory.
 POSITIVES_AT_ONCE = 2**21
 BYTES_AT_ONCE = 2**24  # of packed negatives: 2**23 float32
 
@@ -25,17 +25,17 @@ BYTES_AT_ONCE = 2**24  # of packed negatives: 2**23 float32
 class _PixelMetric(OrderMetric):
     """Area under a curve of weighted true positives against false positives, up to a limit.
 
-    Over all thresholds, a positive pixel of score ``s`` and weight ``w`` raises the curve by ``w``:
-    linearly from the false positives above ``s`` to those at or above ``s`` (one straight line
-    through ties), and constantly from there on. The area is therefore a sum over the positive
-    pixels, each of which only needs two counts of negatives. No curve is ever built.
+    A positive pixel of score ``s`` and weight ``w`` raises the curve by ``w``: linearly between the
+    number of false positives above ``s`` and the number at or above ``s`` (a straight line through
+    ties). The area is therefore a sum over the positive pixels, each of which only needs two counts
+    of negatives. The curve itself is never built.
 
-    Nearly all pixels are negative, so these are kept in half their size (`pack`).
+    Nearly all pixels are negative, so the negatives are stored in half of their size (`pack`).
     """
 
     positives: list[Tensor]  # scores
-    areas: list[Tensor]  # of the regions that the positive pixels are part of
-    packed_lows: list[Tensor]  # the negatives, in the three parts that `pack` gives
+    areas: list[Tensor]  # of the regions that the positive pixels belong to
+    packed_lows: list[Tensor]  # the negatives, in the three parts that `pack` returns
     packed_heads: list[Tensor]
     packed_runs: list[Tensor]
 
@@ -47,12 +47,12 @@ class _PixelMetric(OrderMetric):
 
         Args:
             maps: anomaly maps, float ``[B, h, w]``; higher is more anomalous. The size may change
-                between batches, the dtype may not.
+                between batches, but the dtype must not.
             masks: bool ``[B, h, w]``, true where a pixel is anomalous.
 
         Raises:
             InputError: a score is NaN.
-            ValueError: the shapes differ, or the dtype is not that of earlier batches.
+            ValueError: the shapes differ, or the dtype differs from earlier batches.
         """
         maps = checked(maps, masks, "masks")
         if self.positives and maps.dtype != self.positives[0].dtype:
@@ -88,12 +88,12 @@ class _PixelMetric(OrderMetric):
                 area[index] += weights @ ramps
                 total[index] += weights.sum()
         most = limits * total
-        # Rounding must not lead to more than 1.
+        # Rounding must not lead to an area above 1.
         values = np.minimum(area / most, 1.0) if most.all() else np.full(len(curves), np.nan)
         return [torch.tensor(value, dtype=torch.float64) for value in values]
 
     def _count_negatives(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How many negatives are below, and how many at or below, each of the sorted scores."""
+        """The numbers of negatives below, and at or below, each of the sorted scores."""
         packed = [arrays(s) for s in (self.packed_lows, self.packed_heads, self.packed_runs)]
         below = np.zeros(len(scores), dtype=np.int64)
         up_to = np.zeros(len(scores), dtype=np.int64)
@@ -101,11 +101,11 @@ class _PixelMetric(OrderMetric):
             negatives = unpack(*(np.concatenate(part[block]) for part in packed))
             if not len(negatives):
                 continue
-            negatives.sort()  # fast, since it is one sorted piece after another
+            negatives.sort()  # fast, because it consists of sorted pieces
             left = np.searchsorted(negatives, scores, side="left")
             below += left
             up_to += left
-            tied = negatives[np.minimum(left, len(negatives) - 1)] == scores  # few, as a rule
+            tied = negatives[np.minimum(left, len(negatives) - 1)] == scores  # few, usually
             right = np.searchsorted(negatives, scores[tied], side="right")
             up_to[tied] += right - left[tied]
         return below, up_to
@@ -113,11 +113,12 @@ class _PixelMetric(OrderMetric):
 
 @dataclass(frozen=True)
 class _Curve:
-    """The curve whose area is computed.
+    """A curve whose area is computed.
 
     Attributes:
         limit: the false-positive rate up to which the area counts, in (0, 1].
-        weights: the weights of pixels whose regions have the areas ``[N]``, on any scale.
+        weights: computes the weights of pixels from the areas ``[N]`` of their regions, on any
+            scale.
     """
 
     limit: float
@@ -146,10 +147,10 @@ class PixelAUROC(_PixelMetric):
 class PixelAUPRO(_PixelMetric):
     """Area under the per-region overlap, in 0..1 (Bergmann et al., IJCV 2021).
 
-    The curve is the mean overlap with the ground-truth regions (8-connected components) over the
+    The curve is the mean overlap with the ground-truth regions (8-connected components) against the
     false-positive rate of all pixels outside the regions, for all thresholds. It is cut at
-    ``limit`` by linear interpolation, and its area is divided by ``limit``. The overlap itself is
-    not rescaled, unlike in some published code.
+    ``limit`` by linear interpolation, and its area is divided by ``limit``. Unlike in some
+    published code, the overlap itself is not rescaled.
 
     Args:
         limit: the highest false-positive rate, in (0, 1].
@@ -175,7 +176,7 @@ class PixelAUPRO(_PixelMetric):
 
 
 class PixelMetrics(_PixelMetric):
-    """`PixelAUROC` and `PixelAUPRO` at once, in little more time and memory than one of them.
+    """`PixelAUROC` and `PixelAUPRO` together, in little more time and memory than one of them.
 
     Args:
         limit: the highest false-positive rate of `PixelAUPRO`, in (0, 1].
@@ -189,28 +190,28 @@ class PixelMetrics(_PixelMetric):
         self.curve = _overlap(limit)
 
     def compute(self) -> dict[str, Tensor]:
-        """``pixel_auroc`` and ``pixel_aupro``, each as of the metric alone."""
+        """``pixel_auroc`` and ``pixel_aupro``, equal to the separate metrics."""
         auroc, aupro = self._areas(_ROC, self.curve)
         return {"pixel_auroc": auroc, "pixel_aupro": aupro}
 
 
 def _overlap(limit: float) -> _Curve:
-    """The curve to which every region contributes the same, however large it is."""
+    """The curve to which every region contributes equally, however large it is."""
     if not 0 < limit <= 1:
         raise ValueError(f"limit must be in (0, 1], got {limit}")
     return _Curve(limit, np.reciprocal)
 
 
 def _area_under_ramp(start: np.ndarray, end: np.ndarray, limit: float) -> np.ndarray:
-    """Area from 0 to ``limit`` under a line that is 0 up to ``start`` and 1 from ``end`` on."""
+    """Area from 0 to ``limit`` under a line that rises from 0 at ``start`` to 1 at ``end``."""
     climbed = np.clip(limit - start, 0, end - start)
-    # start and end are whole numbers: where they are equal, climbed is 0 and 1 avoids 0 / 0.
+    # start and end are whole numbers; if they are equal, climbed is 0 and the 1 avoids 0 / 0.
     area: np.ndarray = np.maximum(limit - end, 0) + climbed**2 / (2 * np.maximum(end - start, 1))
     return area
 
 
 def _blocks(sizes: list[int], at_least: int) -> Iterator[slice]:
-    """Slices of consecutive chunks that hold at least ``at_least`` together, but for the last."""
+    """Slices of consecutive chunks with a total of at least ``at_least`` each, except the last."""
     start = total = 0
     for stop, size in enumerate(sizes, 1):
         total += size

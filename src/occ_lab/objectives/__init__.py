@@ -1,4 +1,4 @@
-"""One-class objectives, one file a method."""
+"""One-class objectives, one file for each method."""
 
 from occ_lab.objectives.base import Objective
 from occ_lab.objectives.cfa import CFA

@@ -16,28 +16,28 @@ from occ_lab.utils.specs import Recorded
 
 
 class Objective(Recorded, SizedByData, ABC):
-    """A one-class objective over feature maps ``z`` ``[B, C, H, W]``; calling it gives scores.
+    """A one-class objective over feature maps ``z`` ``[B, C, H, W]``; calling it returns scores.
 
-    It scores positions and never asks whether they are patches of an image or the one embedding
-    of a whole image (H = W = 1). It learns in one of two ways: by the gradient of `loss`, after
-    `setup` has seen the training set if ``needs_setup``; or, if ``one_pass``, from a single pass
-    in which it sees every batch in `observe`, and at the end `finish` is called.
+    It scores positions, whether they are patches of an image or the single embedding of a whole
+    image (H = W = 1). It learns in one of two ways: from the gradient of `loss`, preceded by a
+    pass over the training set in `setup` if ``needs_setup``; or, if ``one_pass``, from a single
+    pass in which `observe` gets every batch, followed by a call of `finish`.
 
     A subclass implements `forward` and either `loss` or `observe`. The arguments of its constructor
-    are plain values (numbers, strings, lists of them), so that a checkpoint can hold them.
+    must be plain values (numbers, strings, lists of them), so that a checkpoint can store them.
 
-    It sees positions of images alone. Where images leave a part of their frame free, ``observe``
-    gets the joined levels and ``setup`` the maps of images of one shape, without that part, and
-    ``loss`` gets a map ``[1, C, 1, N]`` of all positions of a batch.
+    Only positions that belong to an image are passed to it. If images do not fill their frame,
+    ``observe`` gets the concatenated levels, and ``setup`` the maps, of images of one shape without
+    the rest of the frame. ``loss`` gets one map ``[1, C, 1, N]`` of all positions of a batch.
 
     Attributes:
-        located: whether it has a model for every position of the map, so that it must know where a
-            position is. Its ``observe`` then has a second argument ``valid``, which is given where
-            images leave a part of their frame free: bool ``[B, H, W]``, the positions that count.
-        needs_setup: whether `setup` must see the training set before the first step.
-        one_pass: whether it learns by `observe` and `finish` in place of gradients.
-        learned: names of the buffers that are empty at first, since only the data determine how
-            large they get.
+        located: whether it has a model for every position of the map, so that it needs to know
+            where a position is. Its ``observe`` then has a second argument ``valid``, which is
+            given if images do not fill their frame: bool ``[B, H, W]``, the positions that count.
+        needs_setup: whether it needs a pass over the training set in `setup` before the first step.
+        one_pass: whether it learns from `observe` and `finish` instead of gradients.
+        learned: the names of the buffers that are empty at first, because their size depends on the
+            data.
 
     Example:
         >>> class DistanceFromOrigin(Objective):
@@ -54,10 +54,10 @@ class Objective(Recorded, SizedByData, ABC):
     one_pass: bool = False
 
     def build(self, channels: int) -> None:
-        """Create what depends on the channels C of the feature map; by default there is nothing.
+        """Create the parts that depend on the channels C of the feature map; none by default.
 
-        A detector calls this before anything else. A second call with the same channels changes
-        nothing.
+        A detector calls this method before anything else. A second call with the same number of
+        channels changes nothing.
 
         Args:
             channels: C, at least 1.
@@ -67,28 +67,28 @@ class Objective(Recorded, SizedByData, ABC):
         """
 
     def default_projector(self, channels: Sequence[int]) -> Projector:
-        """The projector that suits the objective, for levels of these channels."""
+        """The projector that suits the objective, for levels with these channels."""
         return Conv1x1(channels)
 
     def configure_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """The optimizer that suits the objective, where the caller chooses none."""
+        """The optimizer that suits the objective, used if the caller chooses none."""
         return AdamW(parameters, lr=1e-3, weight_decay=5e-4, amsgrad=True)
 
     def see_tiles(self, projector: nn.Module) -> None:
-        """Prepare for maps of tiles, whose positions are anywhere in an image.
+        """Prepare for maps of tiles, whose positions can be anywhere in an image.
 
-        A detector calls this before it learns, if images are seen in tiles; by default nothing
-        changes.
+        A detector calls this method before training if images are cut into tiles. By default
+        nothing changes.
 
         Args:
-            projector: the detector's.
+            projector: the projector of the detector.
         """
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
         """Learn from one pass over the untrained projector's maps ``[B, C, H, W]``."""
 
     def start_epoch(self, epoch: int) -> None:
-        """Prepare for an epoch; epochs are counted from 0."""
+        """Called at the start of each epoch; epochs are counted from 0."""
 
     @abstractmethod
     def forward(self, z: Tensor) -> Tensor:
@@ -103,11 +103,11 @@ class Objective(Recorded, SizedByData, ABC):
         raise TypeError(f"{type(self).__name__} learns in one pass and has no loss")
 
     def facts(self) -> dict[str, Tensor]:
-        """Scalars by name that are worth logging beside the loss, as of the last batch."""
+        """Scalars of the last batch, by name, that are logged in addition to the loss."""
         return {}
 
     def conclude(self) -> None:
-        """Report what is worth knowing after the last step of a training by gradient."""
+        """Called after the last gradient step; logs what the user should know."""
 
     def observe(self, levels: Sequence[Tensor]) -> None:
         """Learn from a batch of levels ``[B, C_l, H_l, W_l]``, finest first.
@@ -118,7 +118,7 @@ class Objective(Recorded, SizedByData, ABC):
         raise TypeError(f"{type(self).__name__} learns by gradient, from its loss")
 
     def finish(self, projector: Projector) -> None:
-        """End the one pass; the projector's weights may be set by what was learned."""
+        """End the single pass; may set the projector's weights from what was learned."""
 
     def _check_fitted(self) -> None:
         for name in self.learned:
@@ -130,7 +130,7 @@ class Objective(Recorded, SizedByData, ABC):
 
 
 def check_same(built: int | None, channels: int) -> None:
-    """Raise a ValueError unless an objective is not built yet, or built for these channels."""
+    """Raise a ValueError if an objective has been built for another number of channels."""
     if built not in (None, channels):
         raise ValueError(f"channels must be {built}, for which it has been built, got {channels}")
 

@@ -1,4 +1,4 @@
-"""Coupled-hypersphere feature adaptation: features drawn to the centres of a memory bank."""
+"""Coupled-hypersphere feature adaptation: features are pulled to the centres of a memory bank."""
 
 from __future__ import annotations
 
@@ -26,38 +26,39 @@ Memory = Literal["official", "algorithm1"]
 class CFA(Objective):
     """Distance to the nearest centres of a memory bank (Lee et al. 2022, arXiv 2206.04325).
 
-    With d the squared distances of a position to its k + j nearest centres, nearest first, the loss
-    is ``(1/ν) · [mean relu(d_k − r²) + mean relu(r² − d_j − α)]``: each mean is over all positions
-    and over the k nearest, or over the j that follow them. The score is the distance to the nearest
-    centre, multiplied by its softmin among the k nearest distances if ``certainty`` is set;
-    distances in scores are not squared.
+    Let d be the squared distances of a position to its k + j nearest centres, nearest first. The
+    loss is ``(1/ν) · [mean relu(d_k − r²) + mean relu(r² − d_j − α)]``, where the means run over
+    all positions and over the k nearest centres, or over the j centres that follow them. The score
+    is the distance to the nearest centre; if ``certainty`` is set, it is multiplied by the softmin
+    of that centre among the k nearest distances. Distances in scores are not squared.
 
-    With the published r and α, the second term was zero in every step of the trainings that are
-    recorded in ``experiments/cfa_ablation``: a distance repels once it is below r² − α, and r²
-    stays below the distances. The fraction that repels is logged as ``repelled``, and a training
-    in which it was always zero ends with a message.
+    With the published r and α, the second term was zero in every step of the trainings recorded in
+    ``experiments/cfa_ablation``: a centre repels a position only if its distance is below r² − α,
+    and r² stays below the distances. The fraction of distances that repel is logged as
+    ``repelled``, and a message is logged at the end of a training in which it was always zero.
 
     Args:
-        k: number of the nearest centres that attract, at least 1.
-        j: number of the next ones, which repel, at least 1.
+        k: the number of nearest centres that attract, at least 1.
+        j: the number of further centres that repel, at least 1.
         attract: whether the loss has the first term.
-        repel: whether it has the second. With neither, nothing is trained.
+        repel: whether the loss has the second term. With neither term, nothing is trained.
         alpha: α, at least 0.
         nu: ν, above 0.
         radius: the initial value of r, at least 0.
         learnable_radius: whether r is learned.
         certainty: whether the score is weighted by the softmin.
-        memory: how the bank is built, ``official`` or ``algorithm1``, see `official_bank` and
-            `algorithm1_bank`.
+        memory: how the memory bank is built: ``official`` or ``algorithm1``, see `official_bank`
+            and `algorithm1_bank`.
         bank_compression: γ_c, at least 1; the bank has HW // γ_c centres.
-        ema: weight of each further image in ``algorithm1``, above 0 and at most 1.
-        chunk: number of positions whose distances to all centres are held at a time, at least 1.
-        half_selection: whether the nearest centres are selected in bfloat16; the distances to them
-            are computed in full precision.
+        ema: the weight of each further image in ``algorithm1``, above 0 and at most 1.
+        chunk: the number of positions whose distances to all centres are held in memory at a time,
+            at least 1.
+        half_selection: whether the nearest centres are selected in bfloat16. The distances to them
+            are always computed in full precision.
         unit_rms: whether `default_projector` scales each level to a root mean square of 1 over the
-            training set, as the official code does not. It divides the levels of an EfficientNet by
-            their channels instead: the argument ``joined`` of `TimmBackbone`.
-        seed: seed of k-means.
+            training set. The official code does not; instead, it divides the levels of an
+            EfficientNet by their channels: the argument ``joined`` of `TimmBackbone`.
+        seed: the seed of k-means.
 
     Attributes:
         bank: the centres ``[M, C]``; empty before `setup`.
@@ -131,7 +132,7 @@ class CFA(Objective):
         self.register_buffer("bank", torch.empty(0, 0))
 
     def default_projector(self, channels: Sequence[int]) -> Projector:
-        """`CoordConv1x1`, with or without levels of unit root mean square."""
+        """`CoordConv1x1`, with levels scaled to unit root mean square if ``unit_rms``."""
         return CoordConv1x1(channels, unit_rms=self.unit_rms)
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
@@ -154,13 +155,13 @@ class CFA(Objective):
         self.bank = bank
 
     def observe(self, levels: Sequence[Tensor]) -> None:
-        """Do nothing: without attraction and repulsion, `setup` has learned the memory bank."""
+        """Do nothing: without attraction and repulsion, only the memory bank is learned."""
 
     def loss(self, z: Tensor) -> Tensor:
         """The loss, a scalar, of maps ``[B, C, H, W]``.
 
         Raises:
-            RuntimeError: there is no memory bank yet.
+            RuntimeError: the memory bank is empty, because `setup` was not called.
         """
         d = self._distances(z, self.k + self.j)
         margin = self.radius**2
@@ -177,7 +178,7 @@ class CFA(Objective):
         return {"radius": self.radius.detach(), "repelled": self.repelled}
 
     def conclude(self) -> None:
-        """Say so if nothing repelled in any step."""
+        """Log a message if nothing repelled in any step."""
         if self.repel and not self.most_repelled:
             log.info(
                 "CFA: no distance repelled in any step (r = %.3g, alpha = %g): the second term of "
@@ -190,7 +191,7 @@ class CFA(Objective):
         """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``, at least 0.
 
         Raises:
-            RuntimeError: there is no memory bank yet.
+            RuntimeError: the memory bank is empty, because `setup` was not called.
         """
         d = lengths(self._distances(z, self.k))
         score = d[:, 0]
@@ -202,7 +203,7 @@ class CFA(Objective):
         self._check_fitted()
         with torch.autocast(z.device.type, enabled=False):
             features = rows(z).to(self.bank.dtype)
-            # Few runtimes multiply bfloat16; what is exported selects in full precision.
+            # Few runtimes multiply bfloat16, so exported graphs select in full precision.
             half = self.half_selection and not torch.compiler.is_exporting()
             return nearest_distances(features, self.bank, count, self.chunk, half)
 
@@ -210,14 +211,14 @@ class CFA(Objective):
 def official_bank(images: Iterable[Tensor], compression: int, seed: int) -> Tensor:
     """The mean feature map over the training set, compressed by k-means, as in the official code.
 
-    Where images differ in shape, it is the map of those that have the most usual one. Every image
-    has the same weight. (The official code gives the same weight to every batch, in a shuffled
-    order, and drops the last batch if it is smaller.)
+    If images differ in shape, only those of the most common shape are used. Every image has the
+    same weight. (The official code gives the same weight to every batch, in shuffled order, and
+    drops the last batch if it is smaller.)
 
     Args:
         images: the features ``[HW, C]`` of each image.
         compression: γ_c.
-        seed: seed of k-means.
+        seed: the seed of k-means.
 
     Returns:
         ``[HW // γ_c, C]``.
@@ -244,17 +245,17 @@ def official_bank(images: Iterable[Tensor], compression: int, seed: int) -> Tens
 def algorithm1_bank(images: Iterable[Tensor], compression: int, ema: float, seed: int) -> Tensor:
     """The paper's Algorithm 1: k-means on the first image, then a moving average over the others.
 
-    For each further image, every centre moves towards the feature that it takes. In the paper these
-    features are a set, so that no two centres take the same one: of all such assignments we read
-    "nearest" as the one with the smallest sum of squared distances, which does not depend on any
-    order of the centres. It takes seconds per image for 3136 centres, and a fiftieth of that for a
-    quarter of them. Images of fewer positions than there are centres are left out.
+    For each further image, every centre moves towards the feature assigned to it. In the paper
+    these features form a set, so no two centres share a feature. Among all such assignments we take
+    the one with the smallest sum of squared distances as "nearest"; it does not depend on the order
+    of the centres. This takes seconds per image for 3136 centres, and a fiftieth of that for a
+    quarter of them. Images with fewer positions than centres are left out.
 
     Args:
         images: the features ``[HW, C]`` of each image.
         compression: γ_c.
         ema: λ in ``c ← (1 − λ) c + λ f``.
-        seed: seed of k-means.
+        seed: the seed of k-means.
 
     Returns:
         ``[HW // γ_c, C]``.
@@ -277,7 +278,7 @@ def algorithm1_bank(images: Iterable[Tensor], compression: int, ema: float, seed
 
 
 def first_of(images: Iterator[Tensor]) -> Tensor:
-    """The first of the images; raises an InputError where there is none."""
+    """The first of the images; raises an InputError if there are none."""
     first = next(images, None)
     if first is None:
         raise InputError("the training set has no images", part="dataset")
@@ -285,7 +286,7 @@ def first_of(images: Iterator[Tensor]) -> Tensor:
 
 
 def distinct_nearest(centres: Tensor, features: Tensor) -> Tensor:
-    """Assign a feature to each centre, no feature twice.
+    """Assign a different feature to each centre.
 
     Args:
         centres: ``[M, C]``.

@@ -10,18 +10,18 @@ from torch import Tensor
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.processes import all_gathered, distributed
 
-SLOW = 1000  # vectors, whose selection takes so long that its progress is shown
+SLOW = 1000  # vectors; larger selections show a progress bar
 
 
 class Reservoir:
-    """A uniform sample without replacement of vectors that come batch by batch.
+    """A uniform sample, without replacement, of vectors that arrive batch by batch.
 
-    Every vector gets a random key, and the vectors with the smallest keys are kept. So the samples
-    of several processes merge to a sample of everything that they have seen.
+    Every vector gets a random key, and the vectors with the smallest keys are kept. The samples of
+    several processes can therefore be merged into a sample of everything that they have seen.
 
     Args:
-        size: how many vectors are kept; all of them if there are fewer.
-        seed: seed of the keys, which depend on the order of the vectors but not on their batches.
+        size: the number of vectors to keep; all of them if there are fewer.
+        seed: the seed of the keys, which depend on the order of the vectors but not on the batches.
 
     Example:
         >>> reservoir = Reservoir(size=3, seed=0)
@@ -36,7 +36,7 @@ class Reservoir:
         self.vectors: Tensor | None = None
 
     def add(self, vectors: Tensor) -> None:
-        """Let vectors ``[N, C]`` take part in the draw; the sample stays on their device."""
+        """Add vectors ``[N, C]`` to the population; the sample stays on their device."""
         if self.vectors is None:
             rank = [torch.distributed.get_rank()] if distributed() else []
             self.random = np.random.default_rng([self.seed, *rank])
@@ -51,13 +51,13 @@ class Reservoir:
         self.vectors[torch.from_numpy(free)] = vectors[torch.from_numpy(new)]
 
     def taken(self) -> Tensor:
-        """Take the sample over all processes, in random order; the reservoir is empty afterwards.
+        """Return the sample over all processes, in random order, and empty the reservoir.
 
         Returns:
             ``[M, C]``, where M is the size of the reservoir or, if smaller, the number of vectors.
 
         Raises:
-            InputError: there were none.
+            InputError: no vectors were added.
         """
         if self.vectors is None:
             raise InputError("the training set has no images", part="dataset")
@@ -70,14 +70,14 @@ class Reservoir:
 
 
 def projected(vectors: Tensor, channels: int, seed: int) -> Tensor:
-    """Project vectors to random directions, which preserves distances approximately.
+    """Project vectors onto random directions, which approximately preserves distances.
 
     (Johnson & Lindenstrauss 1984, with Gaussian directions.)
 
     Args:
         vectors: ``[N, C]``.
-        channels: number of directions; vectors with no more channels are returned as they are.
-        seed: seed of the directions.
+        channels: the number of directions; vectors with no more channels are returned unchanged.
+        seed: the seed of the directions.
 
     Returns:
         ``[N, min(C, channels)]``.
@@ -93,14 +93,14 @@ def projected(vectors: Tensor, channels: int, seed: int) -> Tensor:
 
 
 def farthest_first(vectors: Tensor, count: int) -> Tensor:
-    """Choose vectors so that none is far from all chosen ones: greedy k-centre.
+    """Choose vectors so that every vector is near a chosen one: greedy k-centre.
 
-    The first vector is chosen, then each time the one farthest from its nearest chosen one. The
+    After the first vector, the vector farthest from all chosen ones is chosen each time. The
     largest distance to a chosen vector is at most twice the smallest possible (Gonzalez 1985).
 
     Args:
         vectors: ``[N, C]``.
-        count: how many to choose, from 1 to N.
+        count: the number of vectors to choose, from 1 to N.
 
     Returns:
         Distinct indices ``[count]``, in the order of choice.
@@ -109,7 +109,7 @@ def farthest_first(vectors: Tensor, count: int) -> Tensor:
         >>> farthest_first(torch.tensor([[0.0], [1.0], [9.0], [5.0]]), count=3)
         tensor([0, 2, 3])
     """
-    # Relative to the mean all vectors are shorter, and rounding affects their distances less.
+    # Vectors relative to the mean are shorter, so rounding affects their distances less.
     x = vectors - vectors.mean(dim=0)
     squares = x.square().sum(dim=1)
     nearest = torch.full_like(squares, torch.inf)

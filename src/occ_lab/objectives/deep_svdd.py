@@ -13,23 +13,23 @@ from occ_lab.objectives.base import Objective, mean_feature
 from occ_lab.utils.errors import check_number
 
 Boundary = Literal["hard", "soft"]
-NEAR_ZERO = 0.1  # a component of the centre nearer zero could be met by zero weights
+NEAR_ZERO = 0.1  # zero weights could reproduce components of the centre nearer to zero
 
 
 class DeepSVDD(Objective):
     """Distance to a fixed centre (Ruff et al. 2018, "Deep One-Class Classification", ICML).
 
-    The centre is the mean initial output, its components nearer 0 than 0.1 pushed to ±0.1. With d²
-    the squared distance of a position to it, the loss of the hard boundary ("one-class", equation
-    4) is ``mean d²`` and its score d²; that of the soft boundary (equation 3) is
-    ``R² + (1/ν) · mean relu(d² − R²)`` and its score d² − R². R is not a parameter: after the
+    The centre is the mean initial output, with components nearer to 0 than 0.1 pushed to ±0.1. Let
+    d² be the squared distance of a position to it. With the hard boundary ("one-class", equation 4)
+    the loss is ``mean d²`` and the score d². With the soft boundary (equation 3) the loss is
+    ``R² + (1/ν) · mean relu(d² − R²)`` and the score d² − R². R is not a parameter: after the
     warm-up it is set to the (1 − ν)-quantile of the distances of every batch.
 
     Args:
         boundary: ``hard`` or ``soft``.
-        nu: ν of the soft boundary, the fraction of normal positions that lie outside, above 0 and
-            at most 1.
-        warmup: number of epochs before R is set for the first time, at least 0.
+        nu: ν of the soft boundary, the fraction of normal positions outside of it, above 0 and at
+            most 1.
+        warmup: the number of epochs before R is set for the first time, at least 0.
 
     Attributes:
         centre: ``[C]``; empty before `setup`.
@@ -74,7 +74,7 @@ class DeepSVDD(Objective):
         return Adam(parameters, lr=1e-3, weight_decay=5e-7)
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
-        """Put the centre at the mean feature of maps ``[B, C, H, W]``.
+        """Set the centre to the mean feature of maps ``[B, C, H, W]``.
 
         Raises:
             InputError: there are no maps.
@@ -84,7 +84,7 @@ class DeepSVDD(Objective):
         self.centre = torch.where(near, NEAR_ZERO * torch.where(centre < 0, -1.0, 1.0), centre)
 
     def start_epoch(self, epoch: int) -> None:
-        """Let R be set if the warm-up is over; epochs are counted from 0."""
+        """Start to set R when the warm-up is over; epochs are counted from 0."""
         self.warm = epoch >= self.warmup
 
     def loss(self, z: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class DeepSVDD(Objective):
         if not self.soft:
             return squared.mean()
         loss = self.radius**2 + torch.relu(squared - self.radius**2).mean() / self.nu
-        if self.warm and self.training:  # not by held-out images
+        if self.warm and self.training:  # held-out images must not set R
             self.radius = squared.detach().flatten().sqrt().quantile(1 - self.nu)
         return loss
 

@@ -1,4 +1,4 @@
-"""One Gaussian for the features of all positions, and the score of any Gaussian."""
+"""A single Gaussian for the features of all positions, and helpers for any Gaussian."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from occ_lab.utils.errors import InputError, check_number
 
 
 class Gaussian(Objective):
-    """Mahalanobis distance to one Gaussian over all positions of all training images.
+    """Mahalanobis distance to a single Gaussian over all positions of all training images.
 
-    With mean μ and covariance Σ of the joined levels f the score is ``√((f − μ)ᵀ Σ_s⁻¹ (f − μ))``,
-    Σ_s as in `inverse_factor` (Lee et al. 2018, arXiv 1807.03888, equation 2, with one class and
-    without the square). It is ``‖W f − W μ‖`` for an inverse Cholesky factor W, so that the
-    projector computes it at each level's own resolution.
+    With mean μ and covariance Σ of the concatenated levels f, the score is
+    ``√((f − μ)ᵀ Σ_s⁻¹ (f − μ))``, with Σ_s as in `inverse_factor` (Lee et al. 2018, arXiv
+    1807.03888, equation 2, with one class and without the square). It equals ``‖W f − W μ‖`` for an
+    inverse Cholesky factor W, so the projector can compute it at each level's own resolution.
 
     Args:
         shrinkage: s, from 0 to 1; with 1 the score is the Euclidean distance to the mean, scaled.
-        normalize: whether each feature vector is scaled to length √C first; the projector must
+        normalize: whether to scale each feature vector to length √C first. The projector must
             scale it as well, as the default one does.
 
     Raises:
@@ -48,7 +48,7 @@ class Gaussian(Objective):
         self.moments = Moments(normalize)
 
     def default_projector(self, channels: Sequence[int]) -> Projector:
-        """`Conv1x1`, which `finish` sets."""
+        """`Conv1x1`, whose weights `finish` sets."""
         return Conv1x1(channels, normalize=self.moments.normalize)
 
     def observe(self, levels: Sequence[Tensor]) -> None:
@@ -68,9 +68,9 @@ class Gaussian(Objective):
         projector.assign(torch.cat([factor, -factor @ mean[:, None]], dim=1))
 
     def forward(self, z: Tensor) -> Tensor:
-        """The length ``[B, H, W]`` of the vectors of maps ``[B, C, H, W]``.
+        """The lengths ``[B, H, W]`` of the vectors of maps ``[B, C, H, W]``.
 
-        After `finish` it is the Mahalanobis distance.
+        After `finish` they are the Mahalanobis distances.
         """
         distance: Tensor = torch.linalg.vector_norm(z, dim=1)
         return distance
@@ -96,9 +96,9 @@ def mean_and_covariance(moments: Tensor) -> tuple[Tensor, Tensor]:
 def inverse_factor(covariance: Tensor, shrinkage: float, scale: Tensor) -> Tensor:
     """W with ``Wᵀ W = Σ_s⁻¹``, so that ``‖W x‖`` is the Mahalanobis length of x.
 
-    ``Σ_s = (1 − s) Σ + s v I`` with v a mean variance, for one Gaussian ``tr Σ / C`` (the form of
-    Ledoit & Wolf 2004, with s given). With s above 0 it can be inverted however few features Σ was
-    computed from.
+    ``Σ_s = (1 − s) Σ + s v I``, where v is a mean variance. For a single Gaussian it is
+    ``tr Σ / C`` (the form of Ledoit & Wolf 2004, with s given). With s above 0 it is
+    invertible, however few features Σ was computed from.
 
     Args:
         covariance: Σ, float64 ``[..., C, C]``.
@@ -119,7 +119,7 @@ def inverse_factor(covariance: Tensor, shrinkage: float, scale: Tensor) -> Tenso
     identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
     shrunk = (1 - shrinkage) * covariance + shrinkage * scale * identity
     factor, failed = torch.linalg.cholesky_ex(shrunk)
-    # Where Σ_s is singular, rounding may still leave a tiny pivot above zero.
+    # If Σ_s is singular, rounding may still leave a tiny positive pivot.
     pivots = factor.diagonal(dim1=-2, dim2=-1).square()
     if failed.any() or pivots.min() <= len(identity) * torch.finfo(factor.dtype).eps * scale:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The base of objectives that compare the joined levels themselves."""
+"""The base class of objectives that compare the concatenated levels without a projection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from occ_lab.utils.errors import InputError
 
 
 class JoinedObjective(Objective):
-    """An objective that learns from the joined levels in one pass and scores them unprojected."""
+    """An objective that learns from the concatenated levels in one pass, without a projection."""
 
     one_pass = True
 
@@ -19,14 +19,14 @@ class JoinedObjective(Objective):
         return Identity(channels)
 
     def finish(self, projector: Projector) -> None:
-        """Check that the projector does not change what was learned from.
+        """Check that the projector does not change the features.
 
         Raises:
-            InputError: it is not `Identity`.
+            InputError: the projector is not `Identity`.
         """
         if not isinstance(projector, Identity):
             raise InputError(
-                f"{type(self).__name__} compares the features themselves; take the projector "
-                f"Identity in place of {type(projector).__name__}",
+                f"{type(self).__name__} compares the features themselves; use the projector "
+                f"Identity instead of {type(projector).__name__}",
                 part="projector",
             )

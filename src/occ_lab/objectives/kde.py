@@ -16,18 +16,18 @@ from occ_lab.utils.errors import check_number
 class KDE(SampledObjective):
     """Negative log density under Gaussian kernels at the training features.
 
-    (Sohn et al. 2021, arXiv 2011.02578.) With x and the N training features x_j scaled to length 1
-    the score is ``−(1/γ) log mean_j exp(−γ ‖x − x_j‖²)``, γ as in `kernel_gamma`: a soft minimum
-    of the squared distances, from 0 to 4. It is the score of the paper's code,
+    (Sohn et al. 2021, arXiv 2011.02578.) With x and the N training features x_j scaled to length 1,
+    the score is ``−(1/γ) log mean_j exp(−γ ‖x − x_j‖²)``, with γ as in `kernel_gamma`. It is a soft
+    minimum of the squared distances, from 0 to 4, and equals the score of the paper's code,
     ``−(1/γ) log Σ_j exp(2 γ x · x_j)``, plus ``2 + (log N)/γ``.
 
     Args:
-        samples: number of training positions that are kept, at least 1; all of them if there are
+        samples: the number of training positions to keep, at least 1; all of them if there are
             fewer.
         scale: the scale in γ, above 0; 10 in the paper's code.
-        chunk: number of positions whose kernels with all kept ones are computed at a time, at
+        chunk: the number of positions whose kernels with all kept ones are computed at a time, at
             least 1.
-        seed: seed of the random sample.
+        seed: the seed of the random sample.
 
     Attributes:
         bank: the kept training features, of length 1, ``[M, C]``; empty before `finish`.
@@ -70,7 +70,7 @@ class KDE(SampledObjective):
         """Keep the sample, and compute γ from it.
 
         Raises:
-            InputError: γ has no value, nothing was observed, or the projector is not `Identity`.
+            InputError: γ is undefined, nothing was observed, or the projector is not `Identity`.
         """
         super().finish(projector)
         self.bank = self._vectors(self.sample.taken())
@@ -80,7 +80,7 @@ class KDE(SampledObjective):
         """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``.
 
         Raises:
-            RuntimeError: it is not fitted.
+            RuntimeError: the objective is not fitted.
         """
         self._check_fitted()
         weights = self.bank.new_full((len(self.bank),), 1 / len(self.bank))

@@ -11,23 +11,23 @@ from occ_lab.utils.errors import InputError
 def kernel_gamma(vectors: Tensor, scale: float) -> Tensor:
     """``γ = scale / (v C)``, v the variance over all entries of vectors ``[N, C]`` of length 1.
 
-    (Sohn et al. 2021, arXiv 2011.02578; scale 10 in their code.) ``v C`` is at most 1, so that γ is
-    at least ``scale``.
+    (Sohn et al. 2021, arXiv 2011.02578; their code has scale 10.) ``v C`` is at most 1, so γ is at
+    least ``scale``.
 
     Returns:
         A scalar.
 
     Raises:
-        InputError: all entries are the same.
+        InputError: all entries are equal.
 
     Example:
         >>> kernel_gamma(torch.eye(2), scale=10.0)
         tensor(20.)
     """
     spread = vectors.var(correction=0) * vectors.shape[1]
-    if spread <= torch.finfo(vectors.dtype).eps:  # equal entries: rounding leaves up to 10⁻⁴ of it
+    if spread <= torch.finfo(vectors.dtype).eps:  # equal entries leave up to 1e-4 of it
         raise InputError(
-            f"scale: γ = scale / (variance · C) has no value: at length 1 the {len(vectors)} "
+            f"scale: γ = scale / (variance · C) is undefined: at length 1 the {len(vectors)} "
             "training features kept have the same value in every channel; check the training "
             "images and the backbone's weights",
             part="objective",
@@ -40,14 +40,14 @@ def log_kernel_sum(
 ) -> Tensor:
     """``log Σ_j w_j exp(−γ ‖x − c_j‖²)`` of every feature x.
 
-    The result is finite even for x so far away that the sum itself would round to zero.
+    The result is finite even if x is so far away that the sum itself would round to zero.
 
     Args:
         features: ``[N, C]``.
         centres: ``[M, C]``.
-        weights: w, at least 0 and not all 0, ``[M]``.
+        weights: w ``[M]``, at least 0 and not all 0.
         gamma: γ, a scalar.
-        chunk: number of features whose kernels with all centres are computed at a time.
+        chunk: the number of features whose kernels with all centres are computed at a time.
 
     Returns:
         ``[N]``.
@@ -57,14 +57,14 @@ def log_kernel_sum(
         >>> log_kernel_sum(x, centre, one, gamma=torch.tensor(2.0), chunk=1024)
         tensor([-50.])
     """
-    # Relative to the mean all vectors are shorter, and rounding affects their distances less.
+    # Vectors relative to the mean are shorter, so rounding affects their distances less.
     origin = centres.mean(dim=0)
     centres = centres - origin
     constant = weights.log() - gamma * centres.square().sum(dim=1)
     sums = []
     for part in torch.split(features, chunk):
         x = part - origin
-        # ‖x‖² is the same in all terms and is taken out of the sum.
+        # ‖x‖² is the same in all terms and is factored out of the sum.
         exponents = torch.addmm(constant, 2 * gamma * x, centres.T)
         sums.append(exponents.logsumexp(dim=1) - gamma * x.square().sum(dim=1))
     return torch.cat(sums)

@@ -16,27 +16,27 @@ from occ_lab.utils.errors import InputError, check_number
 
 Coreset = Literal["random", "greedy"]
 Metric = Literal["euclidean", "cosine"]
-CANDIDATES = 10  # that greedy selection draws for each vector it keeps
-PROJECTED = 128  # channels it selects by, as in the official code of PatchCore
+CANDIDATES = 10  # vectors that the greedy selection samples for each vector it keeps
+PROJECTED = 128  # channels that the selection uses, as in the official code of PatchCore
 
 
 class KNN(SampledObjective):
     """Mean distance to the k nearest feature vectors of a bank, as in PatchCore.
 
     (Roth et al. 2022, arXiv 2106.08265, without the weight of equation 7.) The bank is a uniform
-    sample of all positions of the training images, or PatchCore's ``greedy`` coreset. The greedy
-    coreset is selected from a sample ten times as large as the bank rather than from all positions,
-    which bounds the memory.
+    sample of all positions of the training images, or PatchCore's ``greedy`` coreset. To limit the
+    memory, the greedy coreset is selected from a sample ten times as large as the bank rather than
+    from all positions.
 
     Args:
-        bank: number of feature vectors that are kept, at least 1; all of them if there are fewer.
+        bank: the number of feature vectors to keep, at least 1; all of them if there are fewer.
         coreset: ``random`` or ``greedy``.
-        k: number of neighbours over which the distance is averaged, at least 1 and at most
+        k: the number of neighbours over which the distance is averaged, at least 1 and at most
             ``bank``.
         metric: ``euclidean``, or ``cosine`` distance, 1 − cos, in 0..2.
-        chunk: number of positions whose distances to the whole bank are held at a time, at
-            least 1.
-        seed: seed of the random sample.
+        chunk: the number of positions whose distances to the whole bank are held in memory at a
+            time, at least 1.
+        seed: the seed of the random sample.
 
     Attributes:
         bank: ``[M, C]``, each vector of length 1 for ``cosine``; empty before `finish`.
@@ -83,7 +83,7 @@ class KNN(SampledObjective):
         self.register_buffer("bank", torch.empty(0, 0))
 
     def finish(self, projector: Projector) -> None:
-        """Take the sample, or its coreset, as the bank.
+        """Store the sample, or its coreset, as the bank.
 
         Raises:
             InputError: fewer than k feature vectors were observed, or the projector is not
@@ -104,12 +104,12 @@ class KNN(SampledObjective):
         """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``.
 
         Raises:
-            RuntimeError: it is not fitted.
+            RuntimeError: the objective is not fitted.
         """
         self._check_fitted()
         with torch.autocast(z.device.type, enabled=False):
             squared = nearest_distances(self._vectors(rows(z)), self.bank, self.k, self.chunk)
-        # Of unit vectors ‖u − v‖² = 2 (1 − cos).
+        # For unit vectors ‖u − v‖² = 2 (1 − cos).
         distances = squared / 2 if self.cosine else lengths(squared)
         return distances.mean(dim=1).reshape(len(z), *z.shape[-2:])
 

@@ -1,4 +1,4 @@
-"""Distances of feature vectors to their nearest ones in a bank."""
+"""Distances of feature vectors to their nearest neighbours in a bank."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def rows(z: Tensor) -> Tensor:
 
 
 def lengths(squared: Tensor) -> Tensor:
-    """Square roots, shifted from 0 by so little that their gradient is finite there."""
+    """Square roots, with a tiny shift that keeps their gradient finite at 0."""
     return squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt()
 
 
@@ -28,9 +28,9 @@ def nearest_distances(
     Args:
         features: ``[N, C]``; the only argument that gets a gradient.
         bank: the centres ``[M, C]``.
-        count: how many of the nearest, from 1 to M.
-        chunk: features whose distances to all centres are held at a time.
-        half: whether the nearest are selected in bfloat16, see `NearestDistances`.
+        count: the number of nearest centres, from 1 to M.
+        chunk: the number of features whose distances to all centres are held in memory at a time.
+        half: whether the nearest centres are selected in bfloat16, see `NearestDistances`.
 
     Returns:
         ``[N, count]``, of the dtype of ``features``.
@@ -49,11 +49,12 @@ class NearestDistances(torch.autograd.Function):
 
     ``NearestDistances.apply(features, bank, count, chunk, half)`` takes features ``[N, C]`` and
     centres ``[M, C]``, which get no gradient. The neighbours are selected without gradient,
-    ``chunk`` features at a time; the gradient flows through the distances to the selected ones and
-    equals that of the full matrix. No tensor of N × M or N × count × C elements is ever held.
+    ``chunk`` features at a time. The gradient flows only through the distances to the selected
+    neighbours and equals that of the full matrix. No tensor of N × M or N × count × C elements is
+    ever held in memory.
 
-    With ``half``, twice as many neighbours are selected in bfloat16 as are wanted, and ranked in
-    full precision.
+    With ``half``, twice the requested number of neighbours is selected in bfloat16, and these are
+    ranked in full precision.
     """
 
     @staticmethod
@@ -63,7 +64,7 @@ class NearestDistances(torch.autograd.Function):
         """Select the neighbours, then compute the distances to them."""
         dtype = torch.bfloat16 if half else bank.dtype
         candidates = min(2 * count, len(bank)) if half else count
-        # Relative to the mean all vectors are shorter, and rounding affects distances less.
+        # Vectors relative to the mean are shorter, so rounding affects distances less.
         origin = bank.mean(dim=0)
         centres = bank - origin
         lengths = centres.square().sum(dim=1).to(dtype)

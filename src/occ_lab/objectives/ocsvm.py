@@ -22,26 +22,26 @@ class OCSVM(SampledObjective):
     """A half-space that contains at least a fraction 1 − ν of the training features.
 
     (Schölkopf et al. 2001, Neural Computation 13(7).) It lies in the space of a kernel, one of the
-    two of Sohn et al. 2021 (arXiv 2011.02578): ``k(x, y) = x · y`` of features as they are, or
-    ``exp(−γ ‖x − y‖²)`` of features scaled to length 1, γ as in `kernel_gamma`. With the support
-    vectors x_j the score is ``−Σ_j α_j k(x, x_j)``, without the offset, which is the same for all
-    x.
+    two of Sohn et al. 2021 (arXiv 2011.02578): ``k(x, y) = x · y`` of unscaled features, or
+    ``exp(−γ ‖x − y‖²)`` of features scaled to length 1, with γ as in `kernel_gamma`. With the
+    support vectors x_j the score is ``−Σ_j α_j k(x, x_j)``, without the offset, which is the same
+    for all x.
 
     Args:
         kernel: ``linear`` or ``rbf``.
-        nu: ν, above 0 and below 1: at most this fraction of the training features lies outside,
-            and at least this fraction are support vectors.
-        samples: number of training positions that it is fitted to, at least 1; all of them if there
-            are fewer. The time grows with their square.
+        nu: ν, above 0 and below 1: at most this fraction of the training features lies outside, and
+            at least this fraction are support vectors.
+        samples: the number of training positions to fit, at least 1; all of them if there are
+            fewer. The time grows with their square.
         scale: the scale in γ, above 0; not used for ``linear``.
-        chunk: number of positions whose kernels with all support vectors are computed at a time, at
-            least 1; not used for ``linear``.
-        seed: seed of the random sample.
+        chunk: the number of positions whose kernels with all support vectors are computed at a
+            time, at least 1; not used for ``linear``.
+        seed: the seed of the random sample.
 
     Attributes:
-        support: x_j ``[M, C]``, for ``linear`` the one vector ``Σ_j α_j x_j``; empty before
+        support: x_j ``[M, C]``; for ``linear`` the single vector ``Σ_j α_j x_j``; empty before
             `finish`.
-        weights: α ``[M]``, for ``linear`` 1; empty before `finish`.
+        weights: α ``[M]``; for ``linear`` 1; empty before `finish`.
         gamma: γ, a scalar; 0 before `finish`, and for ``linear``.
 
     Raises:
@@ -89,10 +89,10 @@ class OCSVM(SampledObjective):
         self.register_buffer("gamma", torch.tensor(0.0))
 
     def finish(self, projector: Projector) -> None:
-        """Fit the machine to the sample.
+        """Fit the support vector machine to the sample.
 
         Raises:
-            InputError: γ has no value, nothing was observed, or the projector is not `Identity`.
+            InputError: γ is undefined, nothing was observed, or the projector is not `Identity`.
         """
         super().finish(projector)
         vectors = self._vectors(self.sample.taken())
@@ -110,7 +110,7 @@ class OCSVM(SampledObjective):
         """Scores ``[B, H, W]`` of maps ``[B, C, H, W]``.
 
         Raises:
-            RuntimeError: it is not fitted.
+            RuntimeError: the objective is not fitted.
         """
         self._check_fitted()
         with torch.autocast(z.device.type, enabled=False):

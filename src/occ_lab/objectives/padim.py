@@ -22,25 +22,26 @@ POSITIONS = 256  # solved at a time
 class PaDiM(JoinedObjective):
     """Mahalanobis distance to the Gaussian of a position (Defard et al. 2020, arXiv 2011.08785).
 
-    Of the channels of the joined levels, ``dims`` are kept at random. Each position of the grid has
-    a mean and a covariance over the training images (equation 1, here divided by N, not N − 1), and
-    the score is the distance to them (equation 2). The paper adds 0.01 I to every covariance, which
-    suits features of one scale. Here it is ``s v I``, see `inverse_factor`, where v is the variance
-    averaged over channels and positions: it follows the scale of the features and is the same
-    everywhere, as in the paper, so that a position where nothing ever varies has a distance too.
+    A random choice of ``dims`` channels of the concatenated levels is kept. Each position of the
+    grid has a mean and a covariance over the training images (equation 1, here divided by N instead
+    of N − 1), and the score is the Mahalanobis distance (equation 2). The paper adds 0.01 I to
+    every covariance, which suits features of one scale. Here it is ``s v I``, see `inverse_factor`,
+    where v is the variance averaged over channels and positions. It follows the scale of the
+    features and is the same at every position, as in the paper, so that the distance is also
+    defined at a position where nothing ever varies.
 
-    The pass holds ``H W (dims + 1)²`` float64 numbers and leaves ``H W dims²`` float32 ones, also
-    in the checkpoint: 256 MB and 125 MB for 100 channels on a grid of 56 × 56, 30 times as much for
-    550.
+    The pass holds ``H W (dims + 1)²`` float64 numbers and leaves ``H W dims²`` float32 numbers,
+    which the checkpoint contains too: 256 MB and 125 MB for 100 channels on a grid of 56 × 56, and
+    30 times as much for 550 channels.
 
     Args:
-        dims: number of channels that are kept, at least 1; all of them if there are fewer. The
-            paper has 100 for ResNet-18 and 550 for WideResNet-50-2.
+        dims: the number of channels to keep, at least 1; all of them if there are fewer. The paper
+            uses 100 for ResNet-18 and 550 for WideResNet-50-2.
         shrinkage: s of `inverse_factor`, from 0 to 1.
-        seed: seed of the choice of channels.
+        seed: the seed of the choice of channels.
 
     Attributes:
-        chosen: the indices of the kept channels, rising, int64 ``[D]``; empty before `build`.
+        chosen: the indices of the kept channels, ascending, int64 ``[D]``; empty before `build`.
         mean: ``[H·W, D]``; empty before `finish`.
         factor: an inverse Cholesky factor for each position, ``[H·W, D, D]``; empty before
             `finish`.
@@ -78,18 +79,18 @@ class PaDiM(JoinedObjective):
         self.register_buffer("factor", torch.empty(0, 0, 0))
 
     def build(self, channels: int) -> None:
-        """Draw the channels that are kept.
+        """Choose the channels to keep at random.
 
         Args:
             channels: C, at least 1.
 
         Raises:
-            ValueError: it has been built for another number of channels.
+            ValueError: it was built for another number of channels before.
         """
         check_number("channels", channels, at_least=1, integer=True)
         check_same(self.channels, channels)
         self.channels = channels
-        if not len(self.chosen):  # else its state has been loaded
+        if not len(self.chosen):  # otherwise it was loaded from a checkpoint
             chosen = np.random.default_rng(self.seed).permutation(channels)[: self.dims]
             self.chosen = torch.from_numpy(np.sort(chosen)).to(self.chosen)
 
@@ -99,7 +100,7 @@ class PaDiM(JoinedObjective):
 
         Args:
             levels: ``[B, C_l, H_l, W_l]``, finest first.
-            valid: the positions that count, bool ``[B, H, W]``; None is all.
+            valid: the positions that count, bool ``[B, H, W]``; None counts all.
         """
         if not len(self.chosen):
             self.build(sum(level.shape[1] for level in levels))
@@ -112,10 +113,10 @@ class PaDiM(JoinedObjective):
         self.moments.baddbmm_(x.mT, x)
 
     def finish(self, projector: Projector) -> None:
-        """Compute mean and inverse factor of every position.
+        """Compute the mean and the inverse factor of every position.
 
         Raises:
-            InputError: some covariance is singular, nothing was observed, or the projector is not
+            InputError: a covariance is singular, nothing was observed, or the projector is not
                 `Identity`.
         """
         super().finish(projector)
@@ -143,7 +144,7 @@ class PaDiM(JoinedObjective):
         """Distance ``[B, H, W]`` of maps ``[B, C, H, W]`` to the Gaussians of their positions.
 
         Raises:
-            RuntimeError: it is not fitted.
+            RuntimeError: the objective is not fitted.
         """
         self._check_fitted()
         with torch.autocast(z.device.type, enabled=False):

@@ -13,11 +13,11 @@ TURNS = 4  # quarter turns of an image
 
 
 class RotationScore(JoinedObjective):
-    """How unsure a classifier is of the turns that an image was given.
+    """The uncertainty of a rotation classifier about the rotations applied to an image.
 
     (Golan & El-Yaniv 2018, arXiv 1805.10917.) The score is
-    ``−Σ_k log p(k | image turned k times)`` over the four quarter turns: what two-stage detection
-    is compared with in Sohn et al. 2021. It learns nothing.
+    ``−Σ_k log p(k | image turned k times)`` over the four quarter turns. Sohn et al. 2021 compare
+    two-stage detection with it. It learns nothing.
 
     Example:
         >>> import torch
@@ -30,21 +30,21 @@ class RotationScore(JoinedObjective):
         """Check that the feature map holds the log-probability of each turn.
 
         Raises:
-            InputError: it has other than four channels.
+            InputError: the number of channels is not four.
         """
         if channels != TURNS:
             raise InputError(
-                f"features: RotationScore takes the {TURNS} log-probabilities that a rotation "
-                f"classifier gives, got {channels} channels; use an encoder that has learned to "
+                f"features: RotationScore needs the {TURNS} log-probabilities of a rotation "
+                f"classifier, got {channels} channels; use an encoder that has learned to "
                 'predict rotations, with features "turns"',
                 part="backbone",
             )
 
     def observe(self, levels: Sequence[Tensor]) -> None:
-        """Check levels ``[B, 4, H, W]``; there is nothing to learn.
+        """Check levels ``[B, 4, H, W]``; nothing is learned.
 
         Raises:
-            InputError: they have other than four channels.
+            InputError: the number of channels is not four.
         """
         self.build(sum(level.shape[1] for level in levels))
 

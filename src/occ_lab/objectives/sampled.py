@@ -1,4 +1,4 @@
-"""The base of objectives that compare a feature with many of the training set."""
+"""The base class of objectives that compare a feature with a sample of training features."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class SampledObjective(JoinedObjective):
     """An objective that learns from a uniform sample of all positions of the training images.
 
     Args:
-        size: number of positions that are kept; all of them if there are fewer.
-        seed: seed of the random sample.
+        size: the number of positions to keep; all of them if there are fewer.
+        seed: the seed of the random sample.
     """
 
     def __init__(self, size: int, seed: int) -> None:

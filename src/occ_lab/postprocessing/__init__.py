@@ -1,1 +1,1 @@
-"""From score maps to image scores and anomaly maps."""
+"""Computation of image scores and anomaly maps from score maps."""

@@ -1,10 +1,10 @@
-"""Score maps of several views of the same images, averaged on one frame: CFA++.
+"""Average of the score maps of several views of the same images, on one frame: CFA++.
 
 Lee et al. 2022 (arXiv 2206.04325) combine an input that is resized and cropped with one that is
-only resized. Here the scores of each view are standardised by those of its own training set, which
-makes them comparable without any test image. They are then interpolated to a common frame and
-averaged over the views that show a position. With the resized view as frame the whole image is
-covered; at its border, which the cropped view does not show, the resized view counts alone.
+only resized. Here the scores of each view are standardised by the scores of its own training set,
+which makes them comparable without any test image. They are then interpolated to a common frame and
+averaged over the views that show a position. With the resized view as the frame, the whole image is
+covered; at its border, which the cropped view does not show, only the resized view counts.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class View:
     """The part of an image that an input shows: the central ``crop`` of ``resize`` pixels.
 
     Args:
-        resize: height and width in pixels that the whole image is resized to.
-        crop: height and width that are kept, at least 1 and at most ``resize``.
+        resize: the height and width in pixels that the whole image is resized to.
+        crop: the height and width of the central part, at least 1 and at most ``resize``.
 
     Raises:
         ValueError: ``crop`` is out of range.
@@ -39,15 +39,15 @@ class View:
 
     @property
     def start(self) -> int:
-        """Pixels cut off before the view begins, along either axis."""
+        """The number of pixels cut off before the view begins, along either axis."""
         return (self.resize - self.crop) // 2
 
     def to_image(self, position: np.ndarray) -> np.ndarray:
-        """Positions along a side of the view, 0..1, as positions along that side of the image."""
+        """Convert positions along a side of the view, 0..1, to positions along the image's side."""
         return (self.start + position * self.crop) / self.resize
 
     def from_image(self, position: np.ndarray) -> np.ndarray:
-        """The inverse of `to_image`; positions outside of 0..1 are not shown by the view."""
+        """The inverse of `to_image`; the view does not show positions outside of 0..1."""
         return (position * self.resize - self.start) / self.crop
 
 
@@ -57,15 +57,14 @@ def ensemble(
     """The mean of the views' standardised score maps.
 
     Args:
-        maps: the score maps of the test images by each view, ``[N, H, W]``, in the same order.
+        maps: the score maps of the test images from each view, ``[N, H, W]``, in the same order.
         training: the scores of each view's own training set, of any shape.
         views: the views.
-        frame: the part of the image that the result shows: that of a view which contains the
-            others.
+        frame: the part of the image that the result shows: the view that contains all others.
 
     Returns:
-        ``[N, H, W]``, on a grid with as many positions as the first view's. It is NaN where no view
-        shows the position.
+        ``[N, H, W]``, on a grid with as many positions as that of the first view. It is NaN where
+        no view shows the position.
 
     Example:
         >>> views = [View(256, 224), View(224, 224)]
@@ -84,13 +83,13 @@ def ensemble(
 def standardized(scores: Tensor, training: Tensor) -> Tensor:
     """Scores in standard deviations above the mean of the training scores.
 
-    Both are needed, since views differ in the mean and in the spread of normal scores.
+    Both statistics are needed, because views differ in the mean and spread of normal scores.
     """
     return (scores - training.mean()) / training.std()
 
 
 def interpolated(maps: Tensor, view: View, frame: View, size: tuple[int, int]) -> Tensor:
-    """Maps of one view on the grid of another, by bilinear interpolation.
+    """Interpolate maps of one view bilinearly on the grid of another.
 
     Args:
         maps: ``[N, H, W]``.
@@ -109,13 +108,13 @@ def interpolated(maps: Tensor, view: View, frame: View, size: tuple[int, int]) -
 
 
 def axis_matrix(source: int, target: int, view: View, frame: View) -> np.ndarray:
-    """`interpolated` along one axis, as a matrix ``[target, source]``.
+    """The interpolation of `interpolated` along one axis, as a matrix ``[target, source]``.
 
-    Rows of positions that ``view`` does not show are NaN.
+    Rows are NaN for positions that ``view`` does not show.
     """
     centres = (np.arange(target) + 0.5) / target
     position = view.from_image(frame.to_image(centres))
-    cells = position * source - 0.5  # beyond the centres of the outer cells: their values
+    cells = position * source - 0.5  # beyond the outermost centres, their values are repeated
     matrix = np.stack(
         [np.interp(cells, np.arange(source), unit) for unit in np.eye(source)], axis=1
     )

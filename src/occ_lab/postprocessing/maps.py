@@ -1,4 +1,4 @@
-"""From score maps on the grid of a network to full-size anomaly maps and image scores."""
+"""Full-size anomaly maps and image scores from score maps on the grid of a network."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def upsample_and_smooth(
 ) -> Tensor:
     """Upsample score maps bilinearly, then smooth them with a Gaussian.
 
-    It equals ``F.interpolate(mode="bilinear", align_corners=False)`` followed by SciPy's
+    The result equals ``F.interpolate(mode="bilinear", align_corners=False)`` followed by SciPy's
     ``gaussian_filter`` (truncated at 4 sigma, reflected borders). Both are linear and separable, so
-    that each axis is one small matrix and no full-size map is ever filtered.
+    each axis needs only one small matrix, and no full-size map is filtered.
 
     Args:
         scores: score maps, float ``[B, H, W]``.
         size: height h and width w of the anomaly maps in pixels.
-        sigma: standard deviation of the Gaussian in pixels of the anomaly map; 0 means no
-            smoothing.
-        box: top, left, height and width of the part of the maps that is wanted, in pixels. What
-            lies around it takes no part, as if the maps ended there; None is all of them.
+        sigma: the standard deviation of the Gaussian in pixels of the anomaly map; 0 turns
+            smoothing off.
+        box: top, left, height and width of the requested part of the maps, in pixels. Its
+            surroundings have no effect, as if the maps ended there; None returns the whole maps.
 
     Returns:
         Anomaly maps ``[B, h, w]``, or of the size of the box, on the device of ``scores``, float32
@@ -46,8 +46,8 @@ def upsample_and_smooth(
     """
     if not sigma >= 0:
         raise ValueError(f"sigma must be >= 0, got {sigma}")
-    # Half precision, of the input or of an autocast region around this call, would give equal
-    # values to neighbouring pixels that differ after smoothing.
+    # In half precision, from the input or an autocast region around this call, neighbouring pixels
+    # that should differ after smoothing would get equal values.
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     grid = scores.shape[-2:]
     if box is not None:
@@ -59,11 +59,11 @@ def upsample_and_smooth(
 
 
 def smoothed(scores: Tensor, sigma: float) -> Tensor:
-    """Smooth a map ``[H, W]`` by a Gaussian as `upsample_and_smooth` does, in memory of its size.
+    """Smooth a map ``[H, W]`` like `upsample_and_smooth`, with little additional memory.
 
     Args:
         scores: float ``[H, W]``, of any size.
-        sigma: standard deviation of the Gaussian in positions, at least 0.
+        sigma: the standard deviation of the Gaussian in positions, at least 0.
 
     Returns:
         float32 ``[H, W]`` on the CPU.
@@ -79,11 +79,12 @@ def smoothed(scores: Tensor, sigma: float) -> Tensor:
 
 
 def on_grid(masks: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Masks at the positions of a grid: those of which at least half is marked.
+    """Reduce masks to a grid: a position is marked if at least half of it is.
 
     Args:
         masks: bool ``[B, h, w]``.
-        grid: H and W. A mask of which no position is marked by half keeps all that it touches.
+        grid: H and W. If no position of a mask is marked by half, all positions that it touches
+            are marked.
 
     Returns:
         bool ``[B, H, W]``.
@@ -112,7 +113,7 @@ def axis_matrices(
         box: likewise.
 
     Returns:
-        R ``[h, H]`` and C ``[w, W]``, float64; of the box and the positions in it, if there is one.
+        R ``[h, H]`` and C ``[w, W]``, float64; with a box, only for it and the positions in it.
     """
     top, left, height, width = box or (0, 0, *size)
     parts = ((top, height), (left, width))
@@ -128,8 +129,8 @@ def axis_matrix(
 ) -> np.ndarray:
     """Upsampling and smoothing along one axis, as a matrix ``[length, positions]`` in float64.
 
-    Its columns are the results for the unit vectors of those of ``source`` positions that lie on
-    ``length`` of ``target`` pixels, from ``start`` on; by default all of both.
+    Its columns are the results for unit vectors at those of ``source`` positions that lie on
+    ``length`` of ``target`` pixels, beginning at ``start``; by default at all of them.
     """
     if length in (None, target):
         columns = upsampling_matrix(source, target).T
@@ -149,10 +150,10 @@ def image_score(maps: Tensor, how: Literal["max", "top"], top: float) -> Tensor:
     Args:
         maps: anomaly maps, float ``[B, h, w]``.
         how: ``max`` for the maximum of the map, ``top`` for the mean of its highest pixels.
-        top: the fraction of the pixels that is averaged, in (0, 1]; at least one pixel is.
+        top: the fraction of pixels to average, in (0, 1]; at least one pixel is used.
 
     Returns:
-        Image scores ``[B]``, of the dtype and on the device of ``maps``.
+        Image scores ``[B]``, with the dtype and device of ``maps``.
 
     Raises:
         ValueError: ``how`` is neither of the two, or ``top`` is out of range.

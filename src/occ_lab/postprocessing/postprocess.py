@@ -1,4 +1,4 @@
-"""From score maps to image scores and full-size anomaly maps."""
+"""Computation of image scores and full-size anomaly maps from score maps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PostProcess(Recorded):
         image: the image score: ``max``, the maximum of the anomaly map, or ``top``, the mean of its
             highest pixels.
         top: the fraction of pixels that ``top`` averages, above 0 and at most 1.
-        sigma: standard deviation of the Gaussian in pixels of the input, at least 0.
+        sigma: the standard deviation of the Gaussian in pixels of the input, at least 0.
 
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
@@ -66,13 +66,13 @@ class PostProcess(Recorded):
     def framed(
         self, scores: Tensor, size: tuple[int, int], boxes: Tensor | None
     ) -> tuple[Tensor | None, Tensor]:
-        """Maps and image scores of images that may leave a part of their frame free.
+        """Maps and image scores of images that may not fill their frame.
 
         Args:
             scores: float ``[B, H, W]``.
             size: height h and width w of the frame in pixels.
             boxes: top, left, height and width of each image in the frame, int64 ``[B, 4]``; None
-                where all images fill it.
+                if all images fill it.
 
         Returns:
             Maps ``[B, h, w]``, zero outside of the images, or None if the scores have a single
@@ -98,11 +98,11 @@ class PostProcess(Recorded):
     def stitched(self, scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Map and image score of an image that was scored in tiles.
 
-        The map keeps the grid of the scores: at the full size of large images it would be slow.
+        The map stays on the grid of the scores; at the full size of large images it would be slow.
 
         Args:
-            scores: of the whole image, float ``[H, W]``.
-            size: height and width of the image in pixels, in which sigma is given.
+            scores: the scores of the whole image, float ``[H, W]``.
+            size: height and width of the image in pixels, the unit of sigma.
 
         Returns:
             A map, float32 ``[1, H, W]``, and a score ``[1]``, both on the CPU.
@@ -118,6 +118,6 @@ class PostProcess(Recorded):
             maps: the anomaly maps ``[B, h, w]`` of these scores, or None.
 
         Returns:
-            float ``[B]``: of the maps, or the scores themselves if there are no maps.
+            float ``[B]``: computed from the maps, or the scores themselves if there are no maps.
         """
         return scores.flatten() if maps is None else image_score(maps, self.image, self.top)

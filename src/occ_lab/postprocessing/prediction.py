@@ -1,4 +1,4 @@
-"""What a detector says of images."""
+"""The output of a detector."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from occ_lab.data.batches import Batch
 
 
 class Scores(NamedTuple):
-    """What a detector says of N images.
+    """The scores of a detector for N images.
 
     Attributes:
         score: image scores, larger is more anomalous, float ``[N]``.
-        map: anomaly maps, float ``[N, h, w]``, or a list of ``[h, w]`` where images that are scored
-            at their full size differ in it; None where the detector scores whole images.
+        map: anomaly maps, float ``[N, h, w]``; or a list of ``[h, w]`` if images are scored at
+            their full size and differ in size; None if the detector scores whole images.
     """
 
     score: Tensor
@@ -25,17 +25,17 @@ class Scores(NamedTuple):
 
 @dataclass
 class Prediction:
-    """What ``trainer.predict`` returns for a batch of B images, on the CPU.
+    """The result of ``trainer.predict`` for a batch of B images, on the CPU.
 
     Attributes:
         score: image scores, larger is more anomalous, float ``[B]``.
-        map: anomaly maps at the size of the input, float ``[B, h, w]``; None where the detector
-            scores whole images.
-        label: 0 normal, 1 anomalous, int ``[B]``; None where the batch has no labels.
-        path: of each image; None where the batch has no paths.
-        index: of each image in its dataset, int ``[B]``; None likewise.
-        patch_scores: scores ``[B, H, W]`` on the grid of the features, of which the map is made.
-        peak: the highest value of each map, float ``[B]``; the image score where there is no map.
+        map: anomaly maps at the size of the input, float ``[B, h, w]``; None if the detector scores
+            whole images.
+        label: 0 normal, 1 anomalous, int ``[B]``; None if the batch has no labels.
+        path: the path of each image; None if the batch has no paths.
+        index: the index of each image in its dataset, int ``[B]``; None likewise.
+        patch_scores: scores ``[B, H, W]`` on the grid of the features, before postprocessing.
+        peak: the highest value of each map, float ``[B]``; the image score if there is no map.
     """
 
     score: Tensor
@@ -50,7 +50,7 @@ class Prediction:
 def prediction(
     batch: Batch, patch_scores: Tensor, maps: Tensor | None, scores: Tensor, keep_maps: bool = True
 ) -> Prediction:
-    """What is kept of a batch, on the CPU."""
+    """The results of a batch, moved to the CPU."""
     peak = scores if maps is None else maps.flatten(1).amax(dim=1)
     maps = maps if keep_maps else None
     label, index, path = (batch.get(name) for name in ("label", "index", "path"))

@@ -1,1 +1,1 @@
-"""Training of a backbone before an objective: representations from normal images."""
+"""Training of a backbone before the objective: representations from normal images."""

@@ -12,7 +12,7 @@ from occ_lab.backbones.encoder import turned
 from occ_lab.utils.errors import check_number
 
 Family = Literal["none", "rotations", "hflip", "vflip", "geometric"]
-TURNS = 4  # quarter turns, the first of which leaves the image as it is
+TURNS = 4  # quarter turns, including the unchanged image
 GEOMETRIES = 8  # quarter turns with and without a flip
 
 
@@ -20,18 +20,20 @@ class Augment(nn.Module):
     """Crop and resize, flip, colour jitter, conversion to grey, blur.
 
     (Sohn et al. 2021, arXiv 2011.02578, appendix C.) Every image of a batch is augmented
-    independently. The authors' code names a blur but never applies it in training, because of an
-    inverted condition; here the blur is applied, as the paper says. Torch's global generator draws.
+    independently. The authors' code defines a blur but never applies it in training, because of an
+    inverted condition; here it is applied, as the paper says. Random numbers come from torch's
+    global generator.
 
     Args:
         side: height and width of the result in pixels, at least 8.
-        scale: smallest side of the crop, as a fraction of the image's side, above 0 and at most 1;
-            the largest crop is the image itself.
-        flip: probability of a horizontal flip.
-        jitter: strength of the colour jitter, 0 to 0.5: brightness, contrast and saturation change
-            by a factor within 1 ± jitter, the hue by up to ± jitter turns of the colour wheel.
-        gray: probability of conversion to grey.
-        blur: probability of a Gaussian blur; its standard deviation is between 0.1 and 2 pixels.
+        scale: the smallest side of the crop, as a fraction of the image's side, above 0 and at most
+            1; the largest crop is the image itself.
+        flip: the probability of a horizontal flip.
+        jitter: the strength of the colour jitter, 0 to 0.5: brightness, contrast and saturation
+            change by a factor within 1 ± jitter, the hue by up to ± jitter turns of the colour
+            wheel.
+        gray: the probability of conversion to grey.
+        blur: the probability of a Gaussian blur with a standard deviation of 0.1 to 2 pixels.
 
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
@@ -63,7 +65,7 @@ class Augment(nn.Module):
                 (side, side),
                 scale=(scale**2, 1.0),
                 ratio=(1.0, 1.0),
-                cropping_mode="resample",  # all at once, not one after another
+                cropping_mode="resample",  # crops the whole batch at once
             ),
             K.RandomHorizontalFlip(p=flip),
             K.ColorJitter(jitter, jitter, jitter, jitter, p=float(jitter > 0)),
@@ -74,7 +76,7 @@ class Augment(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
-        """Augmented images ``[B, 3, side, side]`` of images ``[B, 3, h, w]``, both in 0..1."""
+        """Augment images ``[B, 3, h, w]`` to ``[B, 3, side, side]``, both in 0..1."""
         with torch.autocast(image.device.type, enabled=False):
             augmented: Tensor = self.pipeline(image)
         return augmented
@@ -84,12 +86,12 @@ def crops(image: Tensor, side: int, count: int) -> Tensor:
     """Random patches of images.
 
     Args:
-        image: ``[B, 3, h, w]``, no side shorter than ``side``.
+        image: ``[B, 3, h, w]``; no side is shorter than ``side``.
         side: height and width of a patch in pixels.
-        count: number of patches of each image.
+        count: the number of patches of each image.
 
     Returns:
-        ``[B · count, 3, side, side]``; the patches of one image follow each other.
+        ``[B · count, 3, side, side]``; the patches of one image are adjacent.
 
     Example:
         >>> crops(torch.rand(2, 3, 40, 50), side=16, count=3).shape
@@ -107,14 +109,14 @@ def crops(image: Tensor, side: int, count: int) -> Tensor:
 
 
 def instances_of(family: Family, count: int | None) -> int:
-    """The number of instances that distribution augmentation makes of an image, itself included.
+    """The number of instances of an image in distribution augmentation, including the image itself.
 
     Args:
-        family: which transformations, see `instances`.
-        count: number of instances of the ``geometric`` family, 1 to 8; None means all.
+        family: the transformations, see `instances`.
+        count: the number of instances of the ``geometric`` family, 1 to 8; None means all.
 
     Raises:
-        ValueError: the family is unknown, or ``count`` is out of range or given for another family
+        ValueError: the family is unknown, or ``count`` is out of range or given for a family other
             than ``geometric``.
 
     Example:
@@ -133,15 +135,15 @@ def instances_of(family: Family, count: int | None) -> int:
 
 
 def instances(image: Tensor, family: Family, which: Tensor) -> Tensor:
-    """Transform each image to one of the instances of distribution augmentation.
+    """Transform each image into one of the instances of distribution augmentation.
 
     (Sohn et al. 2021, section 3.2.2 and figure 7.) The instances are the four ``rotations`` by
-    quarter turns, the image and its ``hflip`` or ``vflip``, or the first of eight ``geometric``
-    ones, each quarter turn followed by its horizontal flip.
+    quarter turns; the image and its ``hflip`` or ``vflip``; or the first ones of eight
+    ``geometric`` transformations: each quarter turn followed by its horizontal flip.
 
     Args:
         image: ``[B, 3, s, s]``.
-        family: which transformations.
+        family: the transformations.
         which: the index of the instance for each image, int ``[B]``; 0 is the image itself.
 
     Returns:
@@ -169,11 +171,11 @@ def check_flip(family: Family, flip: float) -> None:
     """Check that a random flip cannot turn one instance of a family into another.
 
     Args:
-        family: which transformations, see `instances`.
+        family: the transformations, see `instances`.
         flip: the probability of a random horizontal flip.
 
     Raises:
-        ValueError: it can.
+        ValueError: it could.
     """
     if family in ("hflip", "geometric") and flip > 0:
         raise ValueError(

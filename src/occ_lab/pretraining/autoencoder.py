@@ -47,7 +47,7 @@ class Autoencoder(LightningModule):
         self.scheduler = scheduler
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """One optimizer of encoder and decoder."""
+        """A single optimizer for the encoder and the decoder."""
         return optimizing(self.parameters(), self.optimizer, self.scheduler)
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:

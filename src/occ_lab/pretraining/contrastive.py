@@ -16,27 +16,27 @@ from occ_lab.utils.processes import distributed
 
 
 class Contrastive(Representation):
-    """Learns to find an image's second view among the views of a batch, by the angle of features.
+    """Learns to identify the second view of an image among the views of a batch, by their angles.
 
     (Sohn et al. 2021, arXiv 2011.02578, equation 2, after Chen et al. 2020, arXiv 2002.05709.) Two
-    views x, x' of an image are two draws of the augmentation. With z the unit vector of the head's
+    views x, x' of an image are two random augmentations. With z the unit vector of the head's
     output, the loss of an image i is ``−log softmax_j(zᵢ·z'ⱼ / τ)`` at j = i, where j runs over all
-    images of the batch; in a distributed run over the batches of all processes.
+    images of the batch (in a distributed run, over the batches of all processes).
 
     Contrastive learning spreads features evenly over the sphere, which hides outliers.
-    Distribution augmentation (section 3.2.2) adds images outside the distribution, such as
-    rotations of the normal ones, as further instances that the network learns to distinguish from
-    them. One instance is drawn for each image of a batch, so that one epoch of the enlarged set
-    takes as many epochs here as there are instances.
+    Distribution augmentation (section 3.2.2) adds images outside of the distribution, such as
+    rotations of the normal images, as further instances that the network learns to distinguish from
+    them. Here one instance is drawn for each image of a batch, so one epoch over the enlarged set
+    corresponds to as many epochs as there are instances.
 
     Args:
         temperature: τ, above 0.
-        family: the instances made of an image, see `instances`.
-        count: number of instances of the ``geometric`` family, 1 to 8; None means all.
+        family: the instances of an image, see `instances`.
+        count: the number of instances of the ``geometric`` family, 1 to 8; None means all.
         settings: the arguments of `Representation`.
 
     Raises:
-        ValueError: an argument is out of range, or a random flip turns one instance of the family
+        ValueError: an argument is out of range, or a random flip could turn one instance of the
             into another.
 
     Example:
@@ -81,8 +81,8 @@ def contrast(queries: Tensor, keys: Tensor, temperature: float) -> tuple[Tensor,
     """The cross-entropy of finding each query's own key among the keys of all processes.
 
     Each process computes the loss of its own queries. The gradient through the keys flows back to
-    the processes that they come from, so that the mean over processes, which DDP takes of the
-    gradients, is the gradient of the joint batch's loss.
+    the processes that they come from. The mean over processes that DDP takes of the gradients is
+    therefore the gradient of the loss of the joint batch.
 
     Args:
         queries: unit vectors ``[B, C]``, float32.

@@ -1,4 +1,4 @@
-"""Stage 1 of two-stage one-class classification: a representation from normal images alone."""
+"""Stage 1 of two-stage one-class classification: a representation from normal images only."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from occ_lab.utils.errors import check_number
 
 
 class Representation(LightningModule, ABC):
-    """Trains an encoder on a task that makes its own labels (Sohn et al. 2021, arXiv 2011.02578).
+    """Trains an encoder by self-supervision (Sohn et al. 2021, arXiv 2011.02578).
 
     A subclass implements `loss`. Batches are dictionaries with ``image`` ``[B, 3, h, w]`` in 0..1.
 
-    The random draws of an epoch depend only on the seed, the epoch and the process, so that a
-    training that is stopped after an epoch and resumed has the same result as one without a stop.
+    The random numbers of an epoch depend only on the seed, the epoch and the process, so a training
+    that is stopped after an epoch and resumed has the same result as one without interruption.
 
     Args:
         encoder: the network; it is trained in place.
-        augment: draws the augmented images that the network sees.
-        optimizer: makes an optimizer of groups of parameters; its learning rate falls to zero by
-            a cosine schedule over all steps.
-        weight_decay: weight decay of all weights except biases and batch-norm, at least 0.
-        patches: number of random patches of each image, which are instances of their own; 0 means
-            the whole image.
-        seed: seed of all random draws except the initial weights.
+        augment: augments the images at random.
+        optimizer: makes an optimizer of parameter groups; its learning rate falls to zero by a
+            cosine schedule over all steps.
+        weight_decay: the weight decay of all weights except biases and batch-norm, at least 0.
+        patches: the number of random patches of each image, each of which is an instance of its
+            own; 0 uses the whole image.
+        seed: the seed of all random numbers except the initial weights.
 
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
@@ -70,8 +70,8 @@ class Representation(LightningModule, ABC):
             image: ``[B, 3, s, s]`` in 0..1.
 
         Returns:
-            The loss, a scalar in float32, and the number of possible answers, whose logarithm is
-            the loss at chance level.
+            The loss, a scalar in float32, and the number of possible answers; the logarithm of that
+            number is the loss at chance level.
         """
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -81,7 +81,7 @@ class Representation(LightningModule, ABC):
         return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Seed the random draws of the epoch by the seed, the epoch and the process."""
+        """Seed the random numbers of the epoch from the seed, the epoch and the process."""
         epochs = torch.Generator().manual_seed(self.seed)
         draws = torch.randint(2**31, (self.current_epoch + 1,), generator=epochs)
         torch.manual_seed(int(draws[-1]) + self.global_rank)

@@ -1,4 +1,4 @@
-"""Rotation prediction: by which quarter turn is an image rotated?"""
+"""Rotation prediction: the network predicts by which quarter turn an image was rotated."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Rotation(Representation):
     """Learns to classify the four quarter turns of normal images.
 
     (Gidaris et al. 2018, arXiv 1803.07728; for one class Golan & El-Yaniv 2018, arXiv 1805.10917;
-    with a deep head Sohn et al. 2021, arXiv 2011.02578, section 3.1.1.) The network sees every
-    image in all four turns, each with its own augmentation.
+    with a deep head Sohn et al. 2021, arXiv 2011.02578, section 3.1.1.) Every image is presented in
+    all four rotations, each with its own augmentation.
 
     Args:
         settings: the arguments of `Representation`; the encoder has four classes.
 
     Raises:
-        ValueError: the encoder has another number of classes.
+        ValueError: the number of classes of the encoder is not four.
 
     Example:
         >>> from functools import partial
@@ -47,7 +47,7 @@ class Rotation(Representation):
         super().__init__(**settings)
 
     def loss(self, image: Tensor) -> tuple[Tensor, int]:
-        """The cross-entropy of the turn, for images ``[B, 3, s, s]``, and the number of turns."""
+        """The cross-entropy of the rotation of images ``[B, 3, s, s]``, and the number of turns."""
         shown = torch.cat([turned(self.augment(image), turn) for turn in range(TURNS)])
         turns = torch.arange(TURNS, device=image.device).repeat_interleave(len(image))
         return F.cross_entropy(self.encoder.classify(shown).float(), turns), TURNS

@@ -1,1 +1,1 @@
-"""What a run writes, prints and draws."""
+"""Records, terminal tables, pictures and reports of runs."""

@@ -1,4 +1,4 @@
-"""The cache of features, listed, checked and cleared: what ``occ-lab cache`` does."""
+"""Listing, checking and clearing the feature cache, for ``occ-lab cache``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from occ_lab.features.cache import FeatureCache
 from occ_lab.utils.errors import InputError
 
 MB = 1e6
-# An entry, its lock, and what a killed process has left of it.
+# An entry, its lock, and leftovers of killed processes.
 OURS = re.compile(r"\.?[0-9a-f]{32}(\..+)?")
 
 
 def show(cache: FeatureCache, console: Console) -> None:
-    """Print a table of all entries, the last used one first."""
+    """Print a table of all entries, the most recently used first."""
     entries = sorted(cache.entries(), key=lambda entry: entry.used, reverse=True)
     table = Table(box=SIMPLE_HEAD)
     table.add_column("backbone")
@@ -46,10 +46,10 @@ def show(cache: FeatureCache, console: Console) -> None:
 
 
 def check(cache: FeatureCache, console: Console) -> bool:
-    """Read every byte again and print each problem on a line with its path.
+    """Check every byte and print each problem on a line with its path.
 
     Returns:
-        Whether there is no problem.
+        Whether there are no problems.
     """
     entries = list(cache.entries())
     problems = [
@@ -64,13 +64,13 @@ def check(cache: FeatureCache, console: Console) -> bool:
 
 
 def clear(cache: FeatureCache, console: Console, sure: bool) -> bool:
-    """Remove everything, after a question unless the user is sure, and print how much it was.
+    """Remove everything, after confirmation unless ``sure``, and print how much was freed.
 
     Returns:
-        Whether it was removed.
+        Whether the entries were removed.
 
     Raises:
-        InputError: the folder holds other things, too, or there is no terminal to ask on.
+        InputError: the folder contains other files, or there is no terminal for the confirmation.
     """
     foreign = [path.name for path in cache.dir.glob("*") if not OURS.fullmatch(path.name)]
     if foreign:
@@ -87,5 +87,5 @@ def clear(cache: FeatureCache, console: Console, sure: bool) -> bool:
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files in a folder and below."""
+    """The total size in bytes of all files in a folder and its subfolders."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -15,13 +15,13 @@ FADED = 0.3  # contrast of the image behind the colours
 def explanation(
     shown: Subject, baseline: np.ndarray, values: np.ndarray, caption: str
 ) -> Image.Image:
-    """One picture: image, baseline, and the attribution over the image with its ground truth.
+    """A picture of the image, the baseline, and the attribution over the image with ground truth.
 
     Args:
-        shown: the image that is explained.
-        baseline: what it is compared with, uint8 ``[h, w, 3]``.
-        values: the attribution, float ``[h, w]``: red above 0, blue below, strongest at the largest
-            magnitude.
+        shown: the explained image.
+        baseline: the image to compare with, uint8 ``[h, w, 3]``.
+        values: the attribution, float ``[h, w]``: red above 0, blue below 0, strongest at the
+            largest magnitude.
         caption: one line.
     """
     overlay = coloured(values, shown.pixels)

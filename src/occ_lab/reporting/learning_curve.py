@@ -1,4 +1,4 @@
-"""The picture of a training whose number of steps was chosen."""
+"""The plot of a training whose number of steps was chosen automatically."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from occ_lab.reporting.norm_plots import ANOMALOUS, FAINT, INK, NORMAL, STYLE
 def save_learning_curve(
     path: Path, title: str, curve: Sequence[dict[str, float]], chosen: int | None
 ) -> None:
-    """Losses and the AUROC of cut-and-pasted features over the number of steps.
+    """Plot the losses and the AUROC of cut-and-pasted features over the number of steps.
 
     Args:
-        path: the picture.
-        title: what was trained.
-        curve: for each ``step`` its ``loss``, ``held_out_loss`` and ``cut_and_paste_auroc`` in
+        path: the file to write.
+        title: describes the training.
+        curve: for each ``step``, its ``loss``, ``held_out_loss`` and ``cut_and_paste_auroc`` in
             0..1, see `occ_lab.engine.steps.ChosenSteps`.
-        chosen: the number of steps that was chosen.
+        chosen: the chosen number of steps.
     """
     steps = [row["step"] for row in curve]
     with matplotlib.rc_context(STYLE):

@@ -1,4 +1,4 @@
-"""The pictures of a norm study: AUROC over the norm, length and angle of features."""
+"""The plots of a norm study: AUROC over the norm, and length and angle of features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 INK, FAINT = "#222222", "#8a8a8a"
 NORMAL, ANOMALOUS = "#2a6fbb", "#d9541e"
-SHOWN = 1500  # points of each kind in a polar picture
+SHOWN = 1500  # points of each kind in a polar plot
 STYLE: Any = {  # Any: matplotlib types its keys differently in every release
     "font.size": 11,
     "axes.edgecolor": FAINT,
@@ -33,15 +33,16 @@ STYLE: Any = {  # Any: matplotlib types its keys differently in every release
 
 
 class Cloud(NamedTuple):
-    """Test positions about a target of some norm.
+    """Test positions relative to a target of some norm.
 
     Attributes:
-        norm: of the target.
+        norm: the norm of the target.
         length: ‖φ‖ of each position ``[P]``.
-        cosine: of the angle between φ and the target ``[P]``.
+        cosine: the cosine of the angle between φ and the target ``[P]``.
         anomalous: bool ``[P]``.
-        aurocs: in 0..1, how well positions are separated by ``angle`` alone, by ``length`` alone
-            (its difference from that of the target), and by ``score``, the distance to the target.
+        aurocs: the AUROCs, in 0..1, that separate positions by ``angle`` alone, by ``length``
+            alone (its difference from the norm of the target), and by ``score``, the distance to
+            the target.
     """
 
     norm: float
@@ -54,13 +55,13 @@ class Cloud(NamedTuple):
 def save_curve(
     path: Path, title: str, norms: Sequence[float], times: Sequence[dict[str, Any]]
 ) -> None:
-    """AUROC over log2(norm), a line for each time; below, estimated domain and measured end.
+    """Plot the AUROC over log2(norm), one line for each time, above the feasible domains.
 
     Args:
-        path: the picture.
-        title: what was studied.
-        norms: in rising order.
-        times: for each time ``time`` (t, or ``integrated``), ``image_auroc`` and maybe
+        path: the file to write.
+        title: describes the study.
+        norms: in ascending order.
+        times: for each time: ``time`` (t, or ``integrated``), ``image_auroc`` and optionally
             ``pixel_auroc`` over the norms, ``domain`` and ``agreement``, as in ``norm_study.json``.
     """
     with matplotlib.rc_context(STYLE):
@@ -96,7 +97,7 @@ def save_curve(
 
 
 def time_label(time: float | str) -> str:
-    """``t = 3``, or the word for several times.
+    """``t = 3``, or ``integrated`` for several times.
 
     Example:
         >>> time_label(3.0), time_label("integrated")
@@ -108,9 +109,9 @@ def time_label(time: float | str) -> str:
 def draw_time(
     above: Axes, below: Axes, norms: Sequence[float], grid: dict[str, Any], colour: Any, row: int
 ) -> None:
-    """The lines and the bar of one time."""
+    """Draw the lines and the bar of one time."""
     end, fit = grid["domain"]["end"], grid["agreement"]
-    start = norms[0] / 2  # the domain begins at 0, which is not on a logarithmic axis
+    start = norms[0] / 2  # the domain begins at 0, which a logarithmic axis cannot show
     above.axvspan(start, end, color=colour, alpha=0.07, lw=0)
     above.axvline(end, color=colour, lw=1, ls=":")
     label = time_label(grid["time"])
@@ -123,7 +124,7 @@ def draw_time(
 
 
 def save_histograms(path: Path, title: str, clouds: Sequence[Cloud]) -> None:
-    """Histograms of ‖φ‖ and of the cosine to the target, by kind; a row for each norm."""
+    """Plot histograms of ‖φ‖ and of the cosine to the target by kind, one row for each norm."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 2.9 * len(clouds) + 0.8), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left")
@@ -142,7 +143,7 @@ def save_histograms(path: Path, title: str, clouds: Sequence[Cloud]) -> None:
 
 
 def histogram(axes: Axes, values: np.ndarray, anomalous: np.ndarray) -> None:
-    """Two densities over the range of both kinds, without the outermost values."""
+    """Draw two densities over the range of both kinds, without the outermost values."""
     kinds = {"normal": values[~anomalous], "anomalous": values[anomalous]}
     ends = [np.quantile(part, [0.005, 0.999]) for part in kinds.values()]
     low, high = (float(end) for end in (min(e[0] for e in ends), max(e[1] for e in ends)))
@@ -163,10 +164,10 @@ def histogram(axes: Axes, values: np.ndarray, anomalous: np.ndarray) -> None:
 
 
 def save_polar(path: Path, title: str, clouds: Sequence[Cloud], seed: int) -> None:
-    """Angle to the target over ‖φ‖, a panel for each norm; ``SHOWN`` random points of each kind."""
+    """Plot angle against ‖φ‖, one panel for each norm; ``SHOWN`` random points of each kind."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.2 * len(clouds), 3.6))
-        # Half discs are drawn in boxes of twice their height, which may reach beyond the picture.
+        # Half discs are drawn in boxes of twice their height, which may extend beyond the figure.
         figure.subplots_adjust(left=0.05, right=0.95, bottom=-0.2, top=1.1, wspace=0.2)
         figure.suptitle(title, x=0.01, y=0.99, ha="left")
         panels = figure.subplots(1, len(clouds), squeeze=False, subplot_kw={"projection": "polar"})

@@ -28,13 +28,13 @@ INK = (25, 25, 25)
 
 @dataclass(frozen=True)
 class Subject:
-    """A test image that a picture is about.
+    """A test image with its ground truth and the title of its picture.
 
     Attributes:
         pixels: uint8 ``[h, w, 3]``.
-        mask: bool ``[h, w]``, or None where the task has no masks.
+        mask: bool ``[h, w]``, or None if the task has no masks.
         title: rank, folder, name and kind.
-        file: the name of the picture.
+        file: the file name of the picture.
     """
 
     pixels: np.ndarray
@@ -44,7 +44,7 @@ class Subject:
 
 
 def subject(rank: int, sample: dict[str, Any], anomalous: bool) -> Subject:
-    """The image of a sample that comes at ``rank``, counted from 1, among those shown."""
+    """The image of a sample, with its ``rank`` among the pictures, counted from 1."""
     source = Path(sample["path"])
     kind = "defect" if anomalous else "normal"
     return Subject(
@@ -63,9 +63,9 @@ def pixels_of(image: Tensor) -> np.ndarray:
 def worst_first(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Indices of the images, the worst misses first.
 
-    How badly an image is missed is the fraction of the images of the other label on its wrong side:
-    of the normal images that score higher than an anomalous one, or of the anomalous images that
-    score lower than a normal one. Among equals, anomalous images come first, then scores decide.
+    The degree of a miss is the fraction of images of the other label on the wrong side: of the
+    normal images that score higher than an anomalous image, or of the anomalous images that score
+    lower than a normal image. Ties are broken by the label, anomalous first, and then by the score.
 
     Args:
         scores: float ``[N]``.
@@ -75,7 +75,7 @@ def worst_first(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
         int ``[N]``.
     """
     defect = labels == 1
-    below = np.empty(len(scores))  # images of the other label that score lower, ties by half
+    below = np.empty(len(scores))  # number of images of the other label below; ties count half
     overall = rankdata(scores)
     for own in (defect, ~defect):
         if own.any():
@@ -93,21 +93,21 @@ def strip(
     caption: str,
     size: tuple[int, ...] = (PANEL, PANEL),
 ) -> Image.Image:
-    """One picture: image, ground truth, map and overlay, as far as they exist, and a caption.
+    """One picture: image, ground truth, map and overlay, if available, and a caption.
 
     Args:
         image: uint8 ``[h, w, 3]``.
         mask: bool ``[h, w]`` or None.
         heat: float ``[h, w]`` in 0..1, 1 the most anomalous, or None.
         caption: one line.
-        size: height and width of each of the parts.
+        size: height and width of each part.
     """
     panels = [image]
     if mask is not None:
         panels.append(outlined(image, mask))
     if heat is not None:
         colours = matplotlib.colormaps["inferno"](heat, bytes=True)[..., :3]
-        weight = 0.75 * heat[..., None] ** 2  # the image can be seen except where the map is high
+        weight = 0.75 * heat[..., None] ** 2  # keeps the image visible where the map is low
         panels += [colours, ((1 - weight) * image + weight * colours).astype(np.uint8)]
     return beside(panels, caption, size)
 
@@ -146,14 +146,14 @@ def save_pictures(
     """Save pictures of the worst misses.
 
     Args:
-        folder: where they go; it is made.
+        folder: the folder for the pictures; it is created.
         sample: returns the sample at an index: ``image`` float ``[3, h, w]`` in 0..1, ``path``, and
             ``mask`` bool ``[h, w]`` if the task has masks.
-        heat: returns the anomaly map ``[h, w]`` at an index; None where the task has no maps.
+        heat: returns the anomaly map ``[h, w]`` at an index; None if the task has no maps.
         scores: image scores ``[N]``.
         labels: ``[N]``, 1 anomalous.
-        count: how many pictures at most.
-        whole: whether pictures keep the size of the samples, which else are shown as squares.
+        count: the largest number of pictures.
+        whole: whether pictures keep the size of the samples; otherwise they are squares.
 
     Returns:
         The files, the worst miss first.
@@ -167,7 +167,7 @@ def save_pictures(
         caption = f"{shown.title}   score {scores[index]:.4g}   {below_text(scores, labels, index)}"
         size = shown.pixels.shape[:2] if whole else (PANEL, PANEL)
         picture = strip(shown.pixels, shown.mask, values, caption, size)
-        picture.save(folder / shown.file, compress_level=1)  # four times as fast, a fifth larger
+        picture.save(folder / shown.file, compress_level=1)  # four times faster, a fifth larger
         return folder / shown.file
 
     with ThreadPoolExecutor() as pool:  # most of the work is decoding and encoding
@@ -175,7 +175,7 @@ def save_pictures(
 
 
 def one_scale(maps: list[np.ndarray]) -> list[np.ndarray]:
-    """Maps scaled to 0..1, all in the same way, so that their colours can be compared."""
+    """Scale all maps to 0..1 in the same way, so that their colours can be compared."""
     scale = Normalize()
     if maps:
         scale.vmin = min(float(values.min()) for values in maps)
@@ -184,7 +184,7 @@ def one_scale(maps: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def below_text(scores: np.ndarray, labels: np.ndarray, index: int) -> str:
-    """How the score of an image compares with those of the other label, in words."""
+    """A phrase that compares the score of an image with those of the other label."""
     others = scores[labels != labels[index]]
     if labels[index]:
         return f"{(others >= scores[index]).sum()} of {len(others)} normal images score higher"

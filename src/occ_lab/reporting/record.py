@@ -1,4 +1,4 @@
-"""What a run writes into its directory, whole or not at all per task."""
+"""The files of a run directory, each task written completely or not at all."""
 
 from __future__ import annotations
 
@@ -43,22 +43,21 @@ class RunRecord:
     """The directory of a run.
 
     Each finished task is a folder ``tasks/NAME`` with its ``metrics.json``, ``scores.csv``,
-    ``maps/`` and ``checkpoints/``, put there by one rename. ``metrics.json`` and ``scores.csv`` of
-    the run are written again from the finished tasks after each, and where a run that is resumed
-    does not have them as they should be. A finished task that is damaged is made again.
+    ``maps/`` and ``checkpoints/``, which appears by a single rename. After each task,
+    ``metrics.json`` and ``scores.csv`` of the run are written again from the finished tasks;
+    likewise if a resumed run lacks them or they are out of date. A damaged task is run again.
 
-    Of the processes of a distributed run, only the first one writes.
+    In a distributed run, only rank 0 writes.
 
     Args:
         directory: the run directory.
-        header: what stands above the tasks in ``metrics.json``: dataset, loss, backbone, seed,
-            version.
-        settings: all that the run was made with, as plain data; it is kept as ``config.yaml``.
+        header: the header of ``metrics.json``: dataset, loss, backbone, seed, version.
+        settings: all settings of the run as plain data; they are stored as ``config.yaml``.
         resume: whether to complete a run that has finished tasks.
 
     Attributes:
         leads: whether this process is the one that writes.
-        damaged: the tasks whose files are cut or changed, which are made again.
+        damaged: the tasks with incomplete or changed files, which are run again.
 
     Raises:
         InputError: ``directory`` has finished tasks and ``resume`` is off, or they were made with
@@ -91,13 +90,13 @@ class RunRecord:
         """The figures of each finished task, by name.
 
         Raises:
-            InputError: those of a task are damaged.
+            InputError: the figures of a task are damaged.
         """
         found = {path.parent.name: path for path in task_files(self.directory)}
         return {name: figures_in(path) for name, path in found.items() if name not in self.damaged}
 
     def _problem_of(self, task: Path) -> str:
-        """What is wrong with the files of a finished task; empty if nothing is."""
+        """A problem with the files of a finished task; empty if there is none."""
         try:
             figures = figures_in(task / "metrics.json")
             rows = self.scores(task.name)
@@ -114,9 +113,9 @@ class RunRecord:
 
     @contextmanager
     def task(self, name: str) -> Iterator[Path]:
-        """A scratch folder for the outputs of a task, which appears when the block ends well.
+        """A temporary folder for the outputs of a task; it is renamed if the block succeeds.
 
-        Of several processes that of the first one appears; those of the others are dropped.
+        In a distributed run, the folder of rank 0 is kept and those of other ranks are dropped.
         """
         if not self.leads:
             with tempfile.TemporaryDirectory() as dropped:
@@ -124,7 +123,7 @@ class RunRecord:
             return
         target = self.directory / "tasks" / name
         if target.exists() and name not in self.finished:
-            (target / "metrics.json").unlink(missing_ok=True)  # what is left is no finished task
+            (target / "metrics.json").unlink(missing_ok=True)  # so the rest is not a finished task
             shutil.rmtree(target)
             self.damaged.discard(name)
         with whole_folder(target) as folder:
@@ -132,18 +131,18 @@ class RunRecord:
         self._write_summary()
 
     def state(self, task: str, name: str) -> Path:
-        """The file of the state that a training of a task is resumed from."""
+        """The file with the state that the training of a task is resumed from."""
         return self.directory / "training" / task / f"{name}.ckpt"
 
     def drop_state(self, task: str) -> None:
-        """Remove the states of a task that is finished."""
+        """Remove the states of a finished task."""
         if self.leads:
             shutil.rmtree(self.directory / "training" / task, ignore_errors=True)
-            with suppress(OSError):  # there are those of other tasks, or none
+            with suppress(OSError):  # the folder has states of other tasks, or does not exist
                 (self.directory / "training").rmdir()
 
     def _summary(self) -> tuple[dict[str, Any], str]:
-        """What ``metrics.json`` says below its header, and the text of ``scores.csv``."""
+        """The content of ``metrics.json`` below its header, and the text of ``scores.csv``."""
         tasks = self.finished
         rows = [row for name in tasks for row in self.scores(name)]
         return {"tasks": tasks, "mean": mean_metrics(tasks)}, to_csv(rows)
@@ -154,7 +153,7 @@ class RunRecord:
         write_whole(self.directory / "scores.csv", scores)
 
     def _summary_is_current(self) -> bool:
-        """Whether both files are there and say what the finished tasks say."""
+        """Whether both files exist and agree with the finished tasks."""
         figures, scores = self._summary()
         try:
             there = figures_in(self.directory / "metrics.json")
@@ -185,7 +184,7 @@ def figures_in(path: Path) -> dict[str, Any]:
     """The content of a ``metrics.json``.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the file is damaged.
     """
     found = read_json(path)
     if not isinstance(found, dict):
@@ -194,7 +193,7 @@ def figures_in(path: Path) -> dict[str, Any]:
 
 
 def leads() -> bool:
-    """Whether this is the first process of a run, or the only one."""
+    """Whether this process has rank 0, or is the only one."""
     from lightning.pytorch.utilities import rank_zero_only  # imports torch
 
     return getattr(rank_zero_only, "rank", 0) == 0
@@ -207,19 +206,19 @@ def keep_settings(
     begun: bool,
     not_compared: Sequence[str] = NOT_COMPARED,
 ) -> None:
-    """Write ``settings`` as ``config.yaml``; work that has begun must have the same settings.
+    """Write ``settings`` to ``config.yaml``; a resumed run must have the same settings.
 
-    What killed processes have left behind in the directory is removed.
+    Leftovers of killed processes in the directory are removed.
 
     Args:
-        directory: of the run.
+        directory: the run directory.
         settings: plain data.
-        resume: whether to complete work that has begun.
-        begun: whether anything was made with the settings that are there now.
-        not_compared: keys that do not affect it.
+        resume: whether to complete earlier work.
+        begun: whether there is earlier work, made with the existing ``config.yaml``.
+        not_compared: keys that do not affect the results.
 
     Raises:
-        InputError: work has begun and ``resume`` is off, or it had other settings.
+        InputError: there is earlier work, and ``resume`` is off or its settings differ.
     """
     kept = directory / "config.yaml"
     if begun:
@@ -247,7 +246,7 @@ def keep_settings(
 def differences(
     earlier: Any, present: Any, not_compared: Sequence[str] = NOT_COMPARED, key: str = ""
 ) -> list[str]:
-    """The keys in which two settings differ, except for those that are ``not_compared``.
+    """The keys in which two settings differ, except for those in ``not_compared``.
 
     Example:
         >>> differences({"seed": 0, "loss": {"norm": 1}}, {"seed": 0, "loss": {"norm": 2}})
@@ -280,12 +279,12 @@ def mean_metrics(tasks: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 
 def to_json(content: dict[str, Any]) -> str:
-    """JSON text, indented, with a newline at its end."""
+    """Indented JSON text that ends with a newline."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
-    """CSV text of rows with the same keys, which are the columns where none are given."""
+    """CSV text of rows with the same keys; by default these are the columns."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns or rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -294,7 +293,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> st
 
 
 def cell(path: object) -> str:
-    """A path as a table holds it: a spreadsheet must not take it for a formula.
+    """A path as text that a spreadsheet cannot mistake for a formula.
 
     Example:
         >>> cell("=1+1.png"), cell("parts/1.png")

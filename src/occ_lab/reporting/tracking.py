@@ -18,12 +18,12 @@ POINTS = 200  # of a curve
 
 
 class TaskLogger(WandbLogger):
-    """Logs a task to the W&B run that is open, else to one of its own.
+    """Logs a task to the open W&B run, or to one of its own.
 
     Args:
-        prefix: names begin with it and a slash, by which W&B makes a section of each task.
-        settings: of ``wandb.init`` where no W&B run is open, such as ``project``, ``entity`` and
-            ``tags``.
+        prefix: names begin with it and a slash, which W&B shows as a section for each task.
+        settings: arguments of ``wandb.init`` if no W&B run is open, such as ``project``, ``entity``
+            and ``tags``.
     """
 
     LOGGER_JOIN_CHAR = "/"
@@ -51,7 +51,7 @@ class Tracking:
 
         Args:
             task: its name.
-            scores: of its test images, float ``[N]``.
+            scores: the scores of its test images, float ``[N]``.
             labels: ``[N]``, 1 anomalous.
             pictures: image files.
         """
@@ -94,7 +94,7 @@ class Tracking:
 
 
 def line(x: np.ndarray, y: np.ndarray, x_title: str, y_title: str, task: str) -> Any:
-    """A W&B chart of a curve, of which at most ``POINTS`` points are kept."""
+    """A W&B chart of a curve with at most ``POINTS`` points."""
     import wandb
 
     points = np.stack(thinned(x, y, POINTS), axis=1).tolist()
@@ -110,16 +110,16 @@ def tracked(
     leads: bool,
     job: str,
 ) -> Iterator[Tracking]:
-    """The W&B run of a run, finished when the block ends.
+    """The W&B run that belongs to a run; it is finished when the block ends.
 
-    The W&B runs of a sweep are a group by the name of its directory. ``WANDB_MODE`` decides whether
-    a W&B run goes online; an offline one lies in ``directory``.
+    The W&B runs of a sweep are grouped by the name of its directory. ``WANDB_MODE`` decides whether
+    a W&B run goes online; an offline one is stored in ``directory``.
 
     Args:
         settings: arguments of ``wandb.init``, such as ``project``; None opens no W&B run.
-        config: what W&B shows as the configuration.
+        config: the configuration that W&B shows.
         directory: the run directory.
-        leads: whether this is the first process of the run; the others open no W&B run.
+        leads: whether this process has rank 0; the others open no W&B run.
         job: the W&B run's job type, such as the name of the loss.
 
     Raises:
@@ -151,4 +151,4 @@ def tracked(
         yield Tracking(run)
         failed = False
     finally:
-        wandb.finish(exit_code=int(failed))  # else the next job would continue this W&B run
+        wandb.finish(exit_code=int(failed))  # otherwise the next job would continue this W&B run

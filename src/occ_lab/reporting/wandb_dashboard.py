@@ -1,4 +1,4 @@
-"""The dashboard that compares runs, on your W&B account: see ``--help``."""
+"""Create a dashboard that compares runs on your W&B account: see ``--help``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Create the dashboard and print its address.
 
     Returns:
-        The exit code: 1 where it cannot be created.
+        The exit code: 1 if it cannot be created.
     """
     asked = command_line().parse_args(arguments)
     console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -55,7 +55,7 @@ def create(entity: str, project: str, name: str) -> str:
         ) from error
     try:
         workspace.save()
-    except Exception as error:  # the network, the login or the service fail in many ways
+    except Exception as error:  # the network, the login and the service can fail in many ways
         raise InputError(
             f"W&B did not accept the dashboard ({error}); check that this machine is online and "
             "that you have called wandb login"

@@ -1,1 +1,1 @@
-"""Files, memory, processes."""
+"""Helpers that every room uses: files, memory, processes, errors, plain data."""

@@ -15,11 +15,11 @@ def keep_freed_memory() -> None:
     Feature maps take tens of MB. The GNU C library returns such memory to the system at once and
     asks for it again at the next batch, and the system hands out zeroed pages one by one.
 
-    It applies to the whole process, so that only the commands call it, before any work. It matters
-    for passes on a CPU under Linux; with another C library nothing happens. Measured with a cold
-    run of the closed form: with 213 + 100 images it takes 13 % less CPU time and a fifth of the
-    page faults, and has 18 % more peak memory; with 24 + 2,000 images it takes 26 % less CPU time
-    (``experiments/allocator``).
+    The setting applies to the whole process, so only the commands call this function, before any
+    other work. It speeds up passes on a CPU under Linux; with another C library it does nothing.
+    Measured on a cold run of the closed form: with 213 + 100 images it takes 13 % less CPU time and
+    a fifth of the page faults, and uses 18 % more peak memory; with 24 + 2,000 images it takes 26 %
+    less CPU time (``experiments/allocator``).
     """
     if not sys.platform.startswith("linux"):
         return

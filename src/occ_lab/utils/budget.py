@@ -1,4 +1,4 @@
-"""A bound on what threads hold in memory together."""
+"""A limit on the memory that several threads hold together."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from threading import Condition
 
 
 class Budget:
-    """Lets threads go on as long as what they ask for fits, and others wait.
+    """Blocks a thread until the amount that it requests fits into the common limit.
 
-    What is larger than the whole budget goes on alone.
+    A request that is larger than the whole budget waits until nothing else is held.
 
     Args:
-        total: of all threads together, such as bytes; above 0.
+        total: the limit for all threads together, for example in bytes; above 0.
 
     Attributes:
-        held: by all threads at the moment.
+        held: what all threads hold at the moment.
 
     Example:
         >>> budget = Budget(100)
@@ -35,7 +35,7 @@ class Budget:
 
     @contextmanager
     def of(self, amount: int) -> Iterator[None]:
-        """Hold an amount for as long as the block lasts; waits until it is there."""
+        """Hold an amount while the block runs; waits until the amount is free."""
         amount = min(amount, self.total)
         with self._freed:
             self._freed.wait_for(lambda: self.held + amount <= self.total)

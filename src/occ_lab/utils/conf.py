@@ -1,4 +1,4 @@
-"""Where the configuration files are."""
+"""The location of the configuration files."""
 
 from __future__ import annotations
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Something that the caller can correct: absent data, a value out of range, a damaged file.
+    """An error that the caller can correct: missing data, a value out of range, a damaged file.
 
     The message says what is wrong, where, and what to do, in the terms of the class or function
     that raises it. The commands add the configuration key and print it without a traceback.
 
     Args:
-        message: begins with ``argument``, if there is one: ``root: no mvtec data in /data``.
-        part: the part of a detector or of a run whose argument it is, such as ``dataset``,
+        message: begins with the name of the argument if one is at fault: ``root: no mvtec data in
+            /data``.
+        part: the part of a detector or of a run that the argument belongs to, such as ``dataset``,
             ``backbone``, ``projector``, ``objective``, ``cache``, ``postprocessing`` or
-            ``trainer``; empty where the message needs no such context.
+            ``trainer``; empty if the message needs no such context.
 
     Example:
         >>> raise InputError("root: no mvtec data in /data", part="dataset")
@@ -27,7 +28,7 @@ class InputError(ValueError):
 
 
 class MissingError(InputError, FileNotFoundError):
-    """A file or folder that the caller has named is not there."""
+    """A file or folder that the caller has named does not exist."""
 
 
 class ImageError(InputError, OSError):
@@ -43,10 +44,10 @@ def check_number(
     at_most: float | None = None,
     integer: bool = False,
 ) -> None:
-    """Raise unless ``value`` is a number within the bounds that are given.
+    """Raise an error unless ``value`` is a number within the given bounds.
 
     Raises:
-        ValueError: the message begins with ``name``: ``norm must be a number > 0, got -1``.
+        ValueError: the message begins with ``name``: ``norm must be a number and > 0, got -1``.
 
     Example:
         >>> check_number("norm", 1.0, above=0)

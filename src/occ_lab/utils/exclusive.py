@@ -1,4 +1,4 @@
-"""One process at a time works in a directory."""
+"""A lock that lets one process at a time work in a directory."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from filelock import FileLock, Timeout
 from occ_lab.utils.errors import InputError
 
 LOCK = ".running.lock"
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # as Lightning asks for them
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # in Lightning's order
 
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Hold a directory for as long as the block lasts; the system lets go of it if it is killed.
+    """Lock a directory while the block runs.
 
-    Of a distributed run, the first process holds it for all. Where the file system has no locks,
-    nothing is held.
+    The system releases the lock if the process is killed. In a distributed run, the process of rank
+    0 holds the lock for all processes. No lock is taken if the file system does not support locks.
 
     Args:
-        directory: is made if needed.
+        directory: is created if it does not exist.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds the lock.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -42,7 +42,7 @@ def exclusive(directory: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(
-            f"another run is working in {directory}; name another directory, or wait for its end",
+            f"another run is working in {directory}; name another directory, or wait until it ends",
             part="directory",
         ) from None
     except (OSError, NotImplementedError):

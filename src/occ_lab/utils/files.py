@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 from occ_lab.utils.scratch import scratch_beside
 
-LONGEST = 200  # bytes of a name that folders and files are named after; 255 with what is added
-FAILURE = "error.txt"  # of a failed job: one line that sums up the error, then all of it
+LONGEST = 200  # bytes of a name; what is added to it must fit into the 255 of file systems
+FAILURE = "error.txt"  # of a failed job: one line that sums up the error, then the full error
 
 
 def check_name(argument: str, name: str) -> None:
-    """Raise unless ``name`` can be the name of a folder.
+    """Raise an error unless ``name`` is valid as the name of a folder.
 
     Raises:
-        ValueError: it is empty, begins with a dot, holds a slash or another letter that names
-            cannot hold, or is longer than 200 bytes; the message begins with ``argument``.
+        ValueError: it is empty, begins with a dot, contains a slash or a character that names
+            cannot have, or is longer than 200 bytes; the message begins with ``argument``.
 
     Example:
         >>> check_name("name", "Prüfteile 7")
@@ -31,8 +31,8 @@ def check_name(argument: str, name: str) -> None:
     wrong = {
         "it is empty": not name.strip(),
         "it begins with a dot": name.startswith("."),
-        "it holds a slash or backslash": "/" in name or "\\" in name,
-        "it holds letters that no text has": any(
+        "it contains a slash or backslash": "/" in name or "\\" in name,
+        "it contains characters that no text has": any(
             letter < " " or "\ud800" <= letter <= "\udfff" for letter in name
         ),
         f"it is longer than {LONGEST} bytes": size > LONGEST,
@@ -43,15 +43,15 @@ def check_name(argument: str, name: str) -> None:
 
 
 def typed_path(text: str) -> Path:
-    """A path as it is typed on a command line, with ``~`` for the home folder."""
+    """A path as typed on a command line; ``~`` stands for the home folder."""
     return Path(text).expanduser()
 
 
 def sync(path: Path) -> None:
-    """Let the system write a file or a folder's list of names to the disk before it returns.
+    """Write a file, or the list of names in a folder, from the system's buffers to the disk.
 
-    After a power cut there may otherwise be a name without its content. Where a system cannot do it
-    for folders, as Windows cannot, nothing is done.
+    Without this call, a power cut can leave a file name without its content. On systems that cannot
+    do it for folders, such as Windows, folders are skipped.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -67,17 +67,17 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """A scratch folder that becomes ``target`` when the block ends without an error.
+    """A temporary folder that becomes ``target`` if the block ends without an error.
 
-    It is beside ``target`` under a hidden name, so that the last step is one rename, before which
-    all is on the disk. On any error, including Ctrl-C, it is removed. If another process has made
-    ``target`` in the meantime, that folder is kept and the scratch folder removed.
+    It lies beside ``target`` under a hidden name. The last step is a single rename, after all
+    content has been written to the disk. On any error, including Ctrl-C, it is removed. If another
+    process has created ``target`` in the meantime, that folder is kept and this one is removed.
 
     Args:
-        target: the folder to make; its parents are made too.
+        target: the folder to create; its parents are created too.
 
     Yields:
-        The scratch folder to write into.
+        The temporary folder to write into.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -104,13 +104,13 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """A scratch file beside ``target`` that replaces it when the block ends without an error.
+    """A temporary file beside ``target`` that replaces it if the block ends without an error.
 
     Args:
-        target: the file to write; its parents are made.
+        target: the file to write; its parents are created.
 
     Yields:
-        The scratch file to write to.
+        The temporary file to write to.
     """
     with scratch_beside(target, folder=False) as scratch:
         mode = scratch.stat().st_mode
@@ -126,14 +126,15 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_files(target: Path) -> Iterator[Path]:
-    """A scratch folder whose files move beside ``target`` when the block ends without an error.
+    """A temporary folder whose files move beside ``target`` if the block ends without an error.
 
     Args:
-        target: the main one of the files, whose parents are made. An earlier one is removed before
-            the others move, and it moves last, so that it never stands beside files of another.
+        target: the main file; its parents are created. An earlier version of it is removed before
+            the other files move, and the new one moves last, so that it never stands beside files
+            of another version.
 
     Yields:
-        The scratch folder to write into.
+        The temporary folder to write into.
     """
     with scratch_beside(target, folder=True) as scratch:
         try:
@@ -151,7 +152,7 @@ def whole_files(target: Path) -> Iterator[Path]:
 
 
 def write_whole(target: Path, text: str) -> None:
-    r"""Write ``text`` to ``target`` in UTF-8 by one rename, replacing what is there.
+    r"""Write ``text`` to ``target`` in UTF-8 by a single rename, replacing an earlier file.
 
     Bytes of a file name that are not UTF-8 are written as ``\udcXX``.
     """

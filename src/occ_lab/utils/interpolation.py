@@ -13,12 +13,12 @@ import torch.nn.functional as F
 def upsampling_matrix(source: int, target: int) -> np.ndarray:
     """Linear interpolation along one axis, as ``F.interpolate`` computes it.
 
-    Bilinear interpolation of a map is one such matrix for its rows and one for its columns. The
-    result is cached and must not be written to.
+    Bilinear interpolation of a map applies one such matrix to its rows and one to its columns. The
+    result is cached, so it must not be modified.
 
     Args:
-        source: the number of positions along the axis before.
-        target: the number of positions after.
+        source: the number of positions along the axis before interpolation.
+        target: the number of positions after it.
 
     Returns:
         float64 ``[target, source]``.
@@ -30,5 +30,5 @@ def upsampling_matrix(source: int, target: int) -> np.ndarray:
                [0.25, 0.75],
                [0.  , 1.  ]])
     """
-    units = torch.eye(source, dtype=torch.float64)[None]  # each column is a unit vector's image
+    units = torch.eye(source, dtype=torch.float64)[None]  # a column: the image of a unit vector
     return F.interpolate(units, size=target, mode="linear", align_corners=False)[0].numpy().T

@@ -1,4 +1,4 @@
-"""Peak memory of a part of a run."""
+"""The peak memory of a part of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MB = 1e6
 
 
 def reset_peak() -> None:
-    """Start measuring a new peak, if the system can: on CUDA devices, and on Linux."""
+    """Start to measure a new peak, on CUDA devices and on Linux; otherwise nothing happens."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
@@ -20,7 +20,7 @@ def reset_peak() -> None:
 
 
 def peak_mb() -> float | None:
-    """Peak memory since the last reset: of the GPU if there is one, else of the process.
+    """Peak memory since the last reset: of the GPU if there is one, otherwise of the process.
 
     Returns:
         MB (1e6 bytes); None if the system does not report it.

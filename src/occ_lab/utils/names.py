@@ -1,4 +1,4 @@
-"""Names of files that hold any bytes, as text to be shown and as names of other files."""
+"""File names, which may hold any bytes, as printable text and as parts of other file names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ LONGEST = 240  # bytes; file systems allow 255
 
 
 def printable(name: str) -> str:
-    r"""A name as text of one line: what is no letter of any text is written as an escape.
+    r"""A name as one line of text, with escapes for characters that cannot be printed.
 
     Example:
         >>> printable("caf\udce9\n.png")
@@ -19,11 +19,11 @@ def printable(name: str) -> str:
 
 
 def file_name(text: str, suffix: str) -> str:
-    """A name for a file that is made of another name, cut if it would be too long.
+    """The name of a file that is derived from another name, cut if it would be too long.
 
     Args:
-        text: what it is made of; slashes and what cannot be printed are replaced.
-        suffix: with its dot.
+        text: the other name; slashes and characters that cannot be printed are replaced.
+        suffix: of the new file, with its dot.
 
     Example:
         >>> file_name("line 1/part", ".png")

@@ -1,4 +1,4 @@
-"""An optimizer and the schedule of its learning rate, in the form that Lightning expects."""
+"""An optimizer and its learning-rate schedule, in the form that Lightning expects."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def optimizing(
     optimizer: MakeOptimizer,
     scheduler: MakeScheduler | None,
 ) -> OptimizerLRScheduler:
-    """An optimizer of the parameters that need a gradient, with a schedule if one is given.
+    """An optimizer of the parameters that require a gradient, with a schedule if one is given.
 
     Args:
-        parameters: those of a module.
+        parameters: the parameters of a module.
         optimizer: makes the optimizer, such as a ``functools.partial`` of its class.
-        scheduler: makes the schedule of the learning rate, or None.
+        scheduler: makes the learning-rate schedule, or None.
 
     Returns:
         What ``LightningModule.configure_optimizers`` returns.

@@ -1,4 +1,4 @@
-"""YAML and JSON files that anybody may have written, read as plain data."""
+"""YAML and JSON files from untrusted sources, read as plain data."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import yaml
 
 from occ_lab.utils.errors import InputError
 
-LARGEST_YAML = 2**20  # bytes; a configuration has some thousand
-LARGEST_JSON = 2**28  # bytes; a million scores have 20 million
+LARGEST_YAML = 2**20  # bytes; a typical configuration has a few thousand
+LARGEST_JSON = 2**28  # bytes; a million scores take 20 million
 
 
 class PlainLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
-    """Reads plain data without aliases, which let a short file stand for a huge one."""
+    """Reads plain data and refuses aliases, with which a short file can stand for a huge one."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """As of PyYAML, but for aliases.
+        """As in PyYAML, except that aliases are refused.
 
         Raises:
-            yaml.YAMLError: there is an alias.
+            yaml.YAMLError: the file contains an alias.
         """
         if self.check_event(yaml.events.AliasEvent):
             raise yaml.YAMLError("it has aliases (*name), which OCC Lab does not write")
@@ -34,10 +34,10 @@ def read_yaml(path: Path, part: str = "") -> Any:
 
     Args:
         path: the file.
-        part: of an `InputError`.
+        part: the ``part`` of the `InputError`.
 
     Raises:
-        InputError: it cannot be read, is too large or damaged; the message names it.
+        InputError: the file cannot be read, is too large or damaged; the message names the file.
     """
     return read(path, part, LARGEST_YAML, lambda text: yaml.load(text, PlainLoader))
 
@@ -48,16 +48,16 @@ def read_json(path: Path, part: str = "") -> Any:
 
 
 def read(path: Path, part: str, largest: int, parse: Callable[[str], Any]) -> Any:
-    """What ``parse`` makes of a file's text.
+    """What ``parse`` returns for the text of a file.
 
     Args:
         path: the file, in UTF-8.
-        part: of an `InputError`.
-        largest: bytes that it may have.
-        parse: raises a `ValueError` or `yaml.YAMLError` where the text is damaged.
+        part: the ``part`` of the `InputError`.
+        largest: the largest size in bytes that is read.
+        parse: raises a `ValueError` or `yaml.YAMLError` if the text is damaged.
 
     Raises:
-        InputError: as of `read_yaml`.
+        InputError: as in `read_yaml`.
     """
     try:
         size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""What the processes of a distributed run exchange."""
+"""Communication between the processes of a distributed run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def distributed() -> bool:
-    """Whether this is one of several processes."""
+    """Whether this process is one of several."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
@@ -19,10 +19,10 @@ def all_reduced(value: Tensor) -> Tensor:
     """The sum of a tensor over the processes of a distributed run.
 
     Args:
-        value: of one shape in all processes; it is changed in place.
+        value: has the same shape in all processes; it is changed in place.
 
     Returns:
-        The sum; the tensor itself if there is one process.
+        The sum; the tensor itself if there is only one process.
     """
     if distributed():
         torch.distributed.all_reduce(value)
@@ -33,10 +33,10 @@ def all_gathered(value: Tensor) -> Tensor:
     """The tensors of all processes of a distributed run, concatenated.
 
     Args:
-        value: ``[N, ...]``, of one shape in all P processes.
+        value: ``[N, ...]``, with the same shape in all P processes.
 
     Returns:
-        ``[P·N, ...]``, in the order of their ranks.
+        ``[P·N, ...]``, in the order of the ranks.
     """
     parts = [torch.empty_like(value) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(parts, value)
@@ -44,16 +44,16 @@ def all_gathered(value: Tensor) -> Tensor:
 
 
 def of_first_process(value: T) -> T:
-    """The value that the first process of a distributed run has given; of one process its own."""
+    """The value on rank 0 of a distributed run; with one process, the value itself."""
     if not distributed():
         return value
-    given = [value]
-    torch.distributed.broadcast_object_list(given)
-    return given[0]
+    values = [value]
+    torch.distributed.broadcast_object_list(values)
+    return values[0]
 
 
 def gathered_objects(parts: list[T]) -> list[T]:
-    """The elements of the lists of all processes, of the first process first."""
+    """The elements of the lists of all processes, in the order of the ranks."""
     if not distributed():
         return parts
     gathered: list[list[T]] = [[]] * torch.distributed.get_world_size()

@@ -1,4 +1,4 @@
-"""Less to read from Lightning in the terminal, around our own calls only."""
+"""Fewer messages from Lightning in the terminal, around our own calls only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LOGGERS = ("lightning.pytorch", "lightning.fabric")
-EXPECTED = (  # warnings of Lightning and torch about what is as it should be here
+EXPECTED = (  # warnings of Lightning and torch about what is intended here
     ".*does not have many workers.*",
     ".*number of training batches.*",
     ".*Total length of .* across ranks is zero.*",  # no held-out images
@@ -16,20 +16,20 @@ EXPECTED = (  # warnings of Lightning and torch about what is as it should be he
     ".*but have no `validation_step`.*",  # of an autoencoder
     ".*in eval mode at the start of training.*",
     ".*LeafSpec.*",
-    ".*Grad strides do not match.*",  # of a 1×1 convolution, whose strides mean nothing
-    ".*sync_dist=True.*",  # what is logged of a test is the same in every process
+    ".*Grad strides do not match.*",  # of a 1×1 convolution, where strides do not matter
+    ".*sync_dist=True.*",  # the logged test values are the same in every process
     ".*configure_optimizers` returned `None`.*",
     ".*training_step` returned `None`.*",
-    ".*exists and is not empty.*",  # of a training that is resumed
+    ".*exists and is not empty.*",  # the training is resumed
 )
 
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence the expected messages of Lightning inside the block, and nothing afterwards.
+    """Silence the expected messages of Lightning while the block runs.
 
-    Other warnings are shown as ever. Filters and log levels are those of before when the block
-    ends, so that a program that calls OCC Lab keeps its own.
+    Other warnings are still shown. The filters and log levels are restored when the block ends, so
+    a program that calls OCC Lab keeps its own settings.
 
     Example:
         >>> with quiet_lightning():

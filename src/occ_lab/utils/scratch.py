@@ -1,7 +1,7 @@
-"""Scratch files and folders: hidden names beside what they become, held while in use.
+"""Temporary files and folders: hidden names beside their targets, locked while in use.
 
-A process that is killed leaves its scratch behind, and the system lets go of it: whoever can lock
-it may remove it.
+A killed process leaves its temporary files behind, but the system releases its locks. Any process
+that can lock such a file may therefore remove it.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is held, and nothing that was left behind is removed
+except ImportError:  # Windows: nothing is locked, and nothing left behind is removed
     fcntl = None  # type: ignore[assignment]
 
-SCRATCH = re.compile(r"\..+\.[0-9a-z_]{8}")  # also those of earlier versions
-# Folders of a run directory that only we write to.
+SCRATCH = re.compile(r"\..+\.[0-9a-z_]{8}")  # also matches the names of earlier versions
+# Folders of a run directory that only OCC Lab writes to.
 ROOMS = ("tasks", "streams", "training", "stage1", "backbones", "densities", "methods")
 OF_A_FILE = re.compile(r"\..+\.(json|csv|yaml|md|html|txt)\.[0-9a-f]{8}")
 
 
 def visible(folder: Path, pattern: str) -> list[Path]:
-    """What matches ``pattern`` below a folder, in order, without anything hidden.
+    """The paths below a folder that match ``pattern``, sorted, without hidden ones.
 
-    ``Path.glob`` takes the scratch of a killed process for the real thing: ``*`` matches hidden
-    names, too.
+    ``Path.glob`` alone would also return the temporary files of a killed process, because ``*``
+    matches hidden names too.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -48,13 +48,13 @@ def visible(folder: Path, pattern: str) -> list[Path]:
 
 @contextmanager
 def scratch_beside(target: Path, folder: bool) -> Iterator[Path]:
-    """An empty file or folder beside ``target``, held as long as the block lasts.
+    """An empty file or folder beside ``target`` that is locked while the block runs.
 
-    The parents of ``target`` are made; what killed processes have left beside it is removed.
+    The parents of ``target`` are created. Leftovers of killed processes beside it are removed.
 
     Args:
-        target: what the scratch is for.
-        folder: whether it is a folder; otherwise it is a file.
+        target: the final path of the temporary file or folder.
+        folder: whether to make a folder; otherwise a file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     earlier = re.compile(re.escape(f".{target.name}.") + "[0-9a-z_]{8}")
@@ -66,7 +66,7 @@ def scratch_beside(target: Path, folder: bool) -> Iterator[Path]:
         else:
             scratch.touch(exist_ok=False)
         descriptor = locked(scratch, wait=True)
-        if scratch.exists():  # nobody took it for a leftover before it was locked
+        if scratch.exists():  # no other process took it for a leftover before it was locked
             break
         if descriptor is not None:
             os.close(descriptor)
@@ -78,7 +78,7 @@ def scratch_beside(target: Path, folder: bool) -> Iterator[Path]:
 
 
 def locked(path: Path, wait: bool) -> int | None:
-    """A descriptor that holds a file or folder until it is closed; None if it cannot be held."""
+    """A descriptor that locks a file or folder until it is closed; None if that is impossible."""
     if fcntl is None:
         return None
     try:
@@ -94,7 +94,7 @@ def locked(path: Path, wait: bool) -> int | None:
 
 
 def remove_left_behind(paths: Iterable[Path]) -> None:
-    """Remove scratch that no process holds; nothing where the file system cannot lock."""
+    """Remove the paths that no process holds; none are removed if locks are not supported."""
     for path in paths:
         descriptor = locked(path, wait=False)
         if descriptor is None:
@@ -110,8 +110,9 @@ def remove_left_behind(paths: Iterable[Path]) -> None:
 def clean(directory: Path) -> None:
     """Remove what killed processes have left behind in a run directory.
 
-    In the folders that only we write to, whatever is hidden and was meant to become a task, a
-    stream or a state; elsewhere the scratch of files such as ``metrics.json``.
+    In the folders that only OCC Lab writes to, these are all hidden paths that were to become a
+    task, a stream or a state; elsewhere they are temporary files such as those of
+    ``metrics.json``.
     """
     remove_left_behind(
         path for path in directory.glob(".*") if path.is_file() and OF_A_FILE.fullmatch(path.name)

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request to stop between two steps of work."""
+"""Ctrl-C as a request to stop after the current step of work."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from types import FrameType
 
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """An event that is set by Ctrl-C, or by SIGTERM, so that the step that is under way ends first.
+    """An event that Ctrl-C or SIGTERM sets, so that the current step can be completed.
 
-    A second signal interrupts at once. Outside of the main thread, signals are left as they are.
+    A second signal interrupts at once. Outside of the main thread, signals keep their handlers.
 
     Yields:
         The event.

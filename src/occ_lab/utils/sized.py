@@ -1,4 +1,4 @@
-"""Modules whose tensors get their size from the data."""
+"""Modules whose tensors take their size from the data."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import nn
 
 
 class SizedByData(nn.Module):
-    """A module with tensors whose size only the data determine: they load from any shape.
+    """A module with tensors whose size depends on the data, so it loads a state of any size.
 
     Attributes:
-        learned: the names of these buffers and parameters. They are empty at first.
+        learned: the names of these buffers and parameters. They are empty until then.
     """
 
     learned: tuple[str, ...] = ()
@@ -22,7 +22,7 @@ class SizedByData(nn.Module):
             held = getattr(self, name)
             saved = state_dict.get(f"{prefix}{name}", held)
             if held.shape != saved.shape:
-                # In the order in memory that suits what is computed with it.
+                # empty_like keeps the memory layout, which suits the computations.
                 sized = torch.empty_like(saved, dtype=held.dtype, device=held.device)
                 setattr(self, name, nn.Parameter(sized) if name in self._parameters else sized)
         super()._load_from_state_dict(state_dict, prefix, *rest)

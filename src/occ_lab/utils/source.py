@@ -1,4 +1,4 @@
-"""The source of a class as a fact that decides what it computes."""
+"""The source code of a class, as part of what determines its results."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import inspect
 import textwrap
 
 
-def code_of(found: type) -> str:
-    """The name of a class and, if it can be had, its source without comments and layout.
+def code_of(cls: type) -> str:
+    """The name of a class and, if available, its source without comments and layout.
 
     Args:
-        found: the class.
+        cls: the class.
 
     Returns:
-        The full name, then the source; the name alone if the class was typed into an interpreter.
+        The full name and then the source. If the class was typed into an interpreter, the name
+        alone.
 
     Example:
         >>> print(code_of(int))
         builtins.int
     """
-    name = f"{found.__module__}.{found.__qualname__}"
+    name = f"{cls.__module__}.{cls.__qualname__}"
     try:
-        source = textwrap.dedent(inspect.getsource(found))
+        source = textwrap.dedent(inspect.getsource(cls))
         return f"{name}\n{ast.unparse(ast.parse(source))}"
     except (OSError, TypeError, SyntaxError):
         return name

@@ -1,7 +1,7 @@
-"""Objects as plain data: the class of each and the arguments that it was made with.
+"""Objects as plain data: their class and the arguments that they were made with.
 
-A checkpoint holds its parts in this form, so that it can be read without running anything that it
-does not name openly, and so that only known classes are made of it.
+A checkpoint stores its parts in this form. It can therefore be read without running any code that
+it does not name, and only known classes are instantiated.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Recorded:
     """A base class whose objects remember the arguments that they were made with.
 
     Attributes:
-        arguments: by name, with the defaults of those that were left out, so that files stay valid
-            if defaults change.
+        arguments: by name. They include the defaults of arguments that were left out, so that
+            stored files stay valid if the defaults change.
 
     Example:
         >>> class Circle(Recorded):
@@ -39,7 +39,7 @@ class Recorded:
         made = super().__new__(cls)
         try:
             bound = inspect.signature(cls.__init__).bind(made, *args, **kwargs)
-        except TypeError:  # a copy is made without arguments; a wrong call fails in the constructor
+        except TypeError:  # a copy is made without arguments; the constructor reports a wrong call
             return made
         noted = dict(bound.arguments)
         noted.pop(next(iter(noted)))  # self
@@ -48,7 +48,7 @@ class Recorded:
                 noted.update(noted.pop(name, {}))
             elif isinstance(parameter.default, str | int | float | None):
                 noted.setdefault(name, parameter.default)
-        object.__setattr__(made, "arguments", noted)  # a torch module is not set up yet
+        object.__setattr__(made, "arguments", noted)  # nn.Module is not initialised yet
         return made
 
 
@@ -62,7 +62,7 @@ def spec_of(made: Any) -> dict[str, Any]:
         ``{"class": name, "arguments": {...}}``, with ``"partial": True`` for a partial.
 
     Raises:
-        TypeError: it cannot be expressed so.
+        TypeError: the object cannot be expressed in this form.
 
     Example:
         >>> from functools import partial
@@ -79,7 +79,7 @@ def spec_of(made: Any) -> dict[str, Any]:
 
 
 def spec_or_reason(part: Any) -> dict[str, Any] | None:
-    """As `spec_of`, None for None, or the reason why an object cannot be expressed so."""
+    """As `spec_of`; None for None, or the reason if it cannot be expressed as plain data."""
     if part is None:
         return None
     try:
@@ -89,17 +89,17 @@ def spec_or_reason(part: Any) -> dict[str, Any] | None:
 
 
 def made_of(spec: Mapping[str, Any], trust: Sequence[str] = ()) -> Any:
-    """The object that `spec_of` has described.
+    """The object that a result of `spec_of` describes.
 
-    Only classes on an exact list of ours are made, and those of packages that are trusted by name:
-    a specification may come from anybody.
+    A specification may come from anybody. Therefore only classes on an exact list of ours are
+    instantiated, and those of packages that the caller trusts by name.
 
     Args:
-        spec: what `spec_of` has returned.
-        trust: names of further packages or modules whose classes may be made.
+        spec: a result of `spec_of`.
+        trust: names of further packages or modules whose classes may be instantiated.
 
     Raises:
-        InputError: the class is not on the list, or does not take the arguments.
+        InputError: the class is not on the list, or does not accept the arguments.
 
     Example:
         >>> made_of({"class": "os.system", "arguments": {"command": "true"}})
@@ -132,17 +132,17 @@ def _known_class(name: str, trust: Sequence[str]) -> Any:
     trusted = any(module == each or module.startswith(f"{each}.") for each in packages)
     if name not in TRUSTED and not trusted:
         raise InputError(
-            f"{name} is not a class that OCC Lab makes from a file of a run; if the file is yours "
-            f"and the class too, name its package with trust=[{module.split('.')[0] or name}]"
+            f"{name} is not a class that OCC Lab makes from a file of a run; if the file and the "
+            f"class are your own, name its package with trust=[{module.split('.')[0] or name}]"
         )
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        cls = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise InputError(f"{name} cannot be imported ({error})") from error
-    # The name may lead to what another module has imported: the object itself must be the class.
-    if not inspect.isclass(found) or _name(found) != name:
-        raise InputError(f"{name} is not the name of a class where it is defined")
-    return found
+    # A module also exposes the names that it imports, so the object itself is checked.
+    if not inspect.isclass(cls) or _name(cls) != name:
+        raise InputError(f"{name} is not the name of a class in the module that defines it")
+    return cls
 
 
 def _made(value: Any, trust: Sequence[str]) -> Any:
@@ -167,5 +167,5 @@ def _plain(value: Any) -> Any:
     return spec_of(value)
 
 
-def _name(found: type) -> str:
-    return f"{found.__module__}.{found.__qualname__}"
+def _name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

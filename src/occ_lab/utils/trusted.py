@@ -1,4 +1,4 @@
-"""The classes that may be made from a file of a run, whoever wrote it: an exact list."""
+"""An exact list of the classes that may be instantiated from a run's files, whoever wrote them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRUSTED = frozenset(
     }
 )
 
-# Names that runs of earlier versions have stored.
+# Names that earlier versions have stored in their runs.
 MOVED = {
     "occ_lab.features.backbone.Backbone": "occ_lab.backbones.timm.TimmBackbone",
     "occ_lab.features.learned.LearnedBackbone": "occ_lab.backbones.learned.LearnedBackbone",
@@ -53,7 +53,7 @@ MOVED = {
     "occ_lab.scoring.postprocess.PostProcess": "occ_lab.postprocessing.postprocess.PostProcess",
 }
 
-# Defaults of arguments that runs of earlier versions have not stored.
+# Defaults of arguments that earlier versions have not stored in their runs.
 EARLIER = {
     "occ_lab.objectives.norm.objective.Norm": {
         "solver": "gradient",

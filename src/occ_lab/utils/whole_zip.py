@@ -1,4 +1,4 @@
-"""Whether a checkpoint is whole."""
+"""A check that a checkpoint is complete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file of ``torch.save`` is neither cut nor changed, by its own checksums.
+    """Whether a file of ``torch.save`` is complete and unchanged, by its own checksums.
 
     Example:
         >>> import torch
@@ -20,7 +20,7 @@ def is_whole(path: Path) -> bool:
         ...     whole, is_whole(path)
         (True, False)
     """
-    if path.is_dir():  # as strategies that shard a model write it
+    if path.is_dir():  # written by a strategy that shards the model
         return True
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""BTAD on a tree with its file names and formats, and the counts of its like."""
+"""BTAD on a tree with its file names and formats, and with the published counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CIFAR's files, read without running what is in them."""
+"""CIFAR's files are read without running any code in them."""
 
 from __future__ import annotations
 

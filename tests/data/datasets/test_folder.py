@@ -49,7 +49,7 @@ def test_bad_arguments_are_told(images: Path) -> None:
         Folder("p")
     with pytest.raises(InputError, match=r"^abnormal: no images in .*nowhere; it does not exist"):
         Folder("p", images / "good parts", images / "nowhere")
-    with pytest.raises(InputError, match=r"^masks: there are no images to mask"):
+    with pytest.raises(InputError, match=r"^masks: give abnormal too"):
         Folder("p", images / "good parts", masks=images / "masks")
     with pytest.raises(ValueError, match=r"^train_share must be"):
         Folder("p", images, train_share=1)

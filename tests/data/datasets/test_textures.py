@@ -124,7 +124,7 @@ def test_defects_are_small_and_large(default: Textures, category: str) -> None:
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """The share of pairs of a defective and a normal image that the score ranks rightly."""
+    """The fraction of pairs of an anomalous and a normal image that the score ranks correctly."""
     gap = scores[labels == 1][:, None] - scores[labels == 0]
     return float(np.mean((gap > 0) + 0.5 * (gap == 0)))
 
@@ -141,7 +141,7 @@ def test_brightness_or_contrast_alone_tells_little(
 
 
 def test_pixels_are_the_same_on_every_machine(tmp_path: Path) -> None:
-    """The digest was recorded once; where the pixels change on purpose, raise `VERSION` too."""
+    """The digest was recorded once; if the pixels change on purpose, raise `VERSION` too."""
     benchmark = small(tmp_path)
     digest = hashlib.sha256()
     for category in CATEGORIES:
@@ -188,7 +188,7 @@ def test_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(root: Path, setup: str = "") -> subprocess.Popen[bytes]:
-    """A process of its own that asks for a category."""
+    """A separate process that requests a category."""
     code = (
         "import os; from occ_lab.data.datasets import textures\n"
         f"{setup}\n"

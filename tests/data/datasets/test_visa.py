@@ -1,4 +1,4 @@
-"""VisA by both of its protocols, on a tree as its archive unpacks to."""
+"""VisA with both of its protocols, on a tree like that of its archive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads: verified, gone on with, unpacked whole or not at all; from a server on loopback."""
+"""Downloads are verified, resumed, and unpacked completely or not at all; from a local server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.data.download.archives import BODY, HALF, names, tar_of, tree, zip_of
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``files``; each request takes the next of ``faults``, by which it goes wrong.
+    """Serves ``files``; each request uses the next of ``faults``, which says how it fails.
 
     A fault is a status to answer with, or words: ``cut`` (the connection ends half-way, or ``at
     once``), ``stall`` (nothing comes after the half), ``no ranges``, ``misplaced`` (a wrong range).

@@ -1,4 +1,4 @@
-"""The closed form against gradient descent, against other draws, and against itself in parts."""
+"""The closed form compared with gradient descent, with random draws, and with itself in parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One draw of the projector against its own definition."""
+"""One random projector compared with its definition."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_pasted_rows_take_each_level_from_another_row() -> None:
 
 
 def observed(whole: list[torch.Tensor]) -> tuple[FlowTime, HalvedMoments]:
-    """What batches of odd size leave in both."""
+    """The chooser and the moments after batches of odd size."""
     chooser, moments = FlowTime(normalize=False), HalvedMoments(normalize=False)
     for start in range(0, len(whole[0]), 5):
         _, held_out = moments.update([level[start : start + 5] for level in whole])

@@ -1,4 +1,4 @@
-"""The local closed form against plain NumPy, against the one with one projector, and its parts."""
+"""The local closed form compared with plain NumPy, with a single projector, and with its parts."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_every_norm_is_the_same_with_a_solved_bias(caplog: pytest.LogCaptureFixt
 
 
 def test_a_thing_in_the_wrong_place_is_found() -> None:
-    """One projector knows every feature from elsewhere in the image; a local one does not."""
+    """One projector accepts every feature from elsewhere in the image; a local one does not."""
     train, (fine, coarse) = some_levels(0, 60, (8, 8)), some_levels(1, 1, (8, 8))
     upside_down = [fine.flip(-2), coarse.flip(-2)]
     local, one = fitted(train, cell=2, bias="solved"), fitted(train)

@@ -1,4 +1,4 @@
-"""Training a projector for every cell by gradient, against the local closed form."""
+"""A projector for every cell, trained by gradient, compared with the local closed form."""
 
 from __future__ import annotations
 

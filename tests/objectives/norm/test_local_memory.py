@@ -1,4 +1,4 @@
-"""The bound on the memory of the local closed form: cells are larger where it acts."""
+"""The memory limit of the local closed form, which enlarges cells."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_it_is_the_form_of_larger_cells(bias: str, caplog: pytest.LogCaptureFixt
     train, test = some_levels(0), some_levels(1)  # maps of 6 × 5, 30 positions
     with caplog.at_level(logging.INFO):
         bounded = fitted(train, cell=1, bias=bias, memory_mb=SIX_CELLS)
-    assert "for 30 cells; it has 4 larger cells" in caplog.text
+    assert "for 30 cells; it uses 4 larger cells" in caplog.text
     larger = fitted(train, cell=3, bias=bias)
     assert bounded[0].local is not None
     assert torch.equal(scores(bounded, test), scores(larger, test))
@@ -72,7 +72,7 @@ def test_moments_of_other_cells_do_not_add_up() -> None:
     bounded, whole = LocalMoments(1, memory_mb=SIX_CELLS), LocalMoments(1)
     for moments in (bounded, whole):
         moments.update(some_levels(0))
-    with pytest.raises(InputError, match="30 and of 4 cells"):
+    with pytest.raises(InputError, match="30 cells and of 4 cells"):
         whole.add(bounded.state())
     bounded.add(bounded.state())
     assert bounded.n == 8

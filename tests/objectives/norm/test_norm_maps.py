@@ -1,4 +1,4 @@
-"""Two maps a time against the score of each norm."""
+"""Two maps for each time compared with the score of each norm."""
 
 from __future__ import annotations
 

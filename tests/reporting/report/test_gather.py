@@ -1,4 +1,4 @@
-"""Runs are found and read; what is none is named with its reason."""
+"""Runs are found and read; other folders are listed with the reason."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_run_without_its_hydra_folder_has_no_command(tmp_path: Path) -> None:
 
 
 def test_an_absent_directory_is_the_users_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none is no directory"):
+    with pytest.raises(InputError, match=r"none is not a directory"):
         gather([tmp_path / "none"])
 
 
@@ -101,7 +101,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "odd time": (edit_metrics(lambda m: m["tasks"]["brick"].update(seconds=3)), "damaged"),
     "no scores": (lambda run: (run / "scores.csv").unlink(), r"scores\.csv"),
     "half the scores": (edit_scores(lambda lines: lines[:11]), "different tasks"),
-    "few scores": (edit_scores(lambda lines: lines[:-3]), "37 scores of 40"),
+    "few scores": (edit_scores(lambda lines: lines[:-3]), "37 scores for 40"),
     "cut line": (edit_scores(lambda lines: [*lines[:-1], "data/x"]), "line 81 is cut off"),
     "odd columns": (edit_scores(lambda lines: ["a,b", *lines[1:]]), "columns"),
     "NaN": (edit_scores(lambda lines: [*lines[:-1], "p,1,nan,grass"]), "NaN"),
@@ -135,7 +135,7 @@ def test_a_task_cannot_lie_elsewhere(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", tasks=["brick"])
     edit_metrics(rename)(run)
     edit_scores(lambda lines: [line.replace(",brick", ",../x") for line in lines])(run)
-    assert "no name of a task" in reasons(tmp_path)["run"]
+    assert "is not the name of a task" in reasons(tmp_path)["run"]
 
 
 def test_unfinished_by_what_was_asked(tmp_path: Path) -> None:

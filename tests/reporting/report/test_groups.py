@@ -1,4 +1,4 @@
-"""Groups over seeds, what tells them apart, and the comparison with a baseline."""
+"""Groups over seeds, the settings that distinguish them, and the comparison with a baseline."""
 
 from __future__ import annotations
 

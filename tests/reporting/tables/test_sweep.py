@@ -1,4 +1,4 @@
-"""The closing table of a sweep."""
+"""The final table of a sweep."""
 
 from __future__ import annotations
 

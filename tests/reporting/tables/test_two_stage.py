@@ -1,4 +1,4 @@
-"""The closing table of both stages."""
+"""The final table of both stages."""
 
 from __future__ import annotations
 

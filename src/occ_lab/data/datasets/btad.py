@@ -15,8 +15,8 @@ ARCHIVE_FOLDER = "BTech_Dataset_transformed"
 class BTAD(MVTec):
     """BTAD (Mishra et al. 2021): products 01, 02 and 03.
 
-    The layout is that of MVTec AD with ``ok`` and ``ko``. Images and masks are BMP or PNG files,
-    depending on the product; a mask has the name of its image.
+    The layout is that of MVTec AD with the folders ``ok`` and ``ko``. Images and masks are BMP or
+    PNG files, depending on the product. A mask has the name of its image.
     """
 
     layout = "{01,02,03}/train/ok, test/{ok,ko}, ground_truth/ko/<image>.{png,bmp}"

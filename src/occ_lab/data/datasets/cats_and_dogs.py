@@ -10,15 +10,15 @@ from occ_lab.data.datasets.classes import Classified, Part
 from occ_lab.data.files import image_files
 
 NAMED = re.compile(r"(cat|dog)\.(\d+)")
-TRAINED = 10_000  # of the 12,500 images of each class; they come first
+TRAINED = 10_000  # training images of each class, the first of 12,500
 
 
 class CatsAndDogs(ClassFolder):
-    """The Asirra images (Elson et al. 2007) as Kaggle has them, or in folders by class.
+    """The Asirra images (Elson et al. 2007) as on Kaggle, or in folders by class.
 
-    Kaggle's flat ``train/cat.0.jpg`` has labels in that one folder only. The first 10,000 images of
-    each class by number are the training images and the other 2,500 the test images, as in PANDA
-    (Reiss et al. 2021), whose split later work uses.
+    Only Kaggle's flat folder ``train/cat.0.jpg`` has labels. The first 10,000 images of each class
+    by number are the training images and the other 2,500 the test images, as in PANDA (Reiss et al.
+    2021), whose split later work uses.
     """
 
     layout = "train/{cat,dog}.<number>.jpg, or {train,test}/<class>/*.jpg"
@@ -35,7 +35,7 @@ class CatsAndDogs(ClassFolder):
         return sorted({name for name, _, _ in self._flat()}) or super().available()
 
     def class_sizes(self) -> dict[str, tuple[int, int]]:
-        """The sizes in the usual split."""
+        """The sizes in the split of PANDA."""
         return dict.fromkeys(("cat", "dog"), (TRAINED, 2_500))
 
     def classified(self, part: Part) -> list[Classified]:
@@ -50,6 +50,6 @@ class CatsAndDogs(ClassFolder):
         ]
 
     def _flat(self) -> list[tuple[str, int, Path]]:
-        """Class, number and file of every image named as on Kaggle, in order."""
+        """Class, number and file of every image that is named as on Kaggle, in order."""
         found = ((NAMED.fullmatch(path.stem), path) for path in image_files(self.root / "train"))
         return sorted((match[1], int(match[2]), path) for match, path in found if match)

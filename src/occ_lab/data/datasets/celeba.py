@@ -14,7 +14,9 @@ TRAIN, TEST = "0", "2"  # of the published partition; 1 is the validation partit
 
 
 class CelebA(Benchmark):
-    """CelebA (Liu et al. 2015), torchvision's files: by default, faces without glasses are normal.
+    """CelebA (Liu et al. 2015), from the files of torchvision.
+
+    By default, faces without glasses are normal.
 
     There is one task. The training images are the normal faces of the training partition, and the
     test images are the whole test partition.
@@ -22,7 +24,7 @@ class CelebA(Benchmark):
     Args:
         root: the folder that holds ``celeba``.
         attribute: one of the forty attributes, such as ``Eyeglasses``.
-        normal: whether faces are normal if the attribute is ``absent`` or if it is ``present``.
+        normal: whether faces are normal if the attribute is ``absent`` or ``present``.
         common: the other arguments of `Benchmark`.
 
     Raises:
@@ -31,7 +33,7 @@ class CelebA(Benchmark):
 
     layout = "celeba/{img_align_celeba/*.jpg,list_attr_celeba.txt,list_eval_partition.txt}"
     source = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (aligned and cropped images)"
-    licence = "for research alone; see its agreement"
+    licence = "for research only; see its agreement"
     size = "1.4 GB"
     task_count = "1"
     home = "data"
@@ -53,7 +55,7 @@ class CelebA(Benchmark):
         self.folder = self.root / "celeba"
 
     def available(self) -> list[str]:
-        """The one task if the images and both lists are present, else none."""
+        """The only task if the images and both lists are present; otherwise none."""
         wanted = ("img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt")
         if not all((self.folder / name).exists() for name in wanted):
             return []
@@ -63,10 +65,10 @@ class CelebA(Benchmark):
         """The published partition, labelled by the attribute.
 
         Raises:
-            InputError: there is no such attribute.
+            InputError: the attribute does not exist.
         """
         lines = (self.folder / "list_attr_celeba.txt").read_text(encoding="utf-8").splitlines()
-        attributes = lines[1].split()  # the first line counts the images
+        attributes = lines[1].split()  # the first line is the number of images
         if self.attribute not in attributes:
             raise InputError(
                 f"attribute: no {self.attribute}; there are {', '.join(attributes)}",

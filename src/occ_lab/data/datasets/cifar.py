@@ -48,7 +48,7 @@ class CIFAR10(ClassFolder):
         return list(read_pickle(folder / self.meta)[self.names]) if found else []
 
     def class_sizes(self) -> dict[str, tuple[int, int]]:
-        """All classes have the same number of images."""
+        """The same sizes for all classes."""
         names = self.available()
         return dict.fromkeys(names, (50_000 // len(names), 10_000 // len(names)))
 

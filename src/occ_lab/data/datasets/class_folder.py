@@ -8,7 +8,7 @@ from occ_lab.data.files import images_below, visible_folders
 
 
 class ClassFolder(ClassBenchmark):
-    """Any classification data with its images in folders ``{train,test}/<class>/`` and below."""
+    """Any classification dataset with its images in or below folders ``{train,test}/<class>/``."""
 
     crop: Crop = "whole"
     layout = "train/<class>/*.png, test/<class>/*.png (or .jpg, ...)"

@@ -18,15 +18,15 @@ Classified = tuple[str, Path, int | None]  # class, file, index in the file
 
 
 class ClassBenchmark(Benchmark):
-    """A task for each class: its images are normal, and those of the other classes anomalous.
+    """One task for each class: its images are normal, and those of all other classes anomalous.
 
     This is the protocol of Ruff et al. 2018 (Deep SVDD), section 4.2. A subclass implements
     `available`, which names the classes, and `classified`, which lists their images.
 
     Args:
         root: the folder that holds the data.
-        protocol: ``one_vs_rest``, or ``leave_one_out``: the class is anomalous and all others are
-            normal.
+        protocol: ``one_vs_rest``; or ``leave_one_out``, in which the class is anomalous and all
+            other classes are normal.
         common: the other arguments of `Benchmark`.
 
     Raises:
@@ -56,8 +56,8 @@ class ClassBenchmark(Benchmark):
     def published_split(self, task: str) -> Split:
         """The normal training images, and all test images, in the same order for every task.
 
-        Therefore the tasks share the features of the test images. With ``leave_one_out`` they
-        share training images as well, and all of these are the pool.
+        The tasks can therefore share the features of the test images. With ``leave_one_out`` they
+        also share training images, and all of these form the pool.
 
         Raises:
             InputError: a file that holds many images is damaged.
@@ -74,13 +74,13 @@ class ClassBenchmark(Benchmark):
         return Split(normal, tested, [Item(path, 0, None, index) for _, path, index in train])
 
     def frame_items(self, task: str) -> Sequence[Item]:
-        """The training images of all classes, so that the tasks share the features of images."""
+        """The training images of all classes, so that tasks can share the features of an image."""
         train, _ = self._classified
         return [Item(path, 0, None, index) for _, path, index in train]
 
     @cached_property
     def _classified(self) -> tuple[Sequence[Classified], Sequence[Classified]]:
-        """Both parts, listed once for all tasks."""
+        """Both parts; they are listed once for all tasks."""
         try:
             return self.classified("train"), self.classified("test")
         except OSError as error:

@@ -16,8 +16,8 @@ from scipy import ndimage
 Grey = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-VISIBLE = 3  # grey levels; a smaller change cannot be seen in these textures
-SMALLEST = 30  # pixels; a defect that changes fewer is drawn again
+VISIBLE = 3  # grey levels; smaller changes cannot be seen in these textures
+SMALLEST = 30  # pixels; a defect that changes fewer pixels is drawn again
 
 
 def draw(
@@ -39,7 +39,7 @@ def draw(
         the image equals ``clean``.
 
     Raises:
-        ValueError: the image is so plain that this defect cannot be seen anywhere.
+        ValueError: the image is so plain that this defect would not be visible anywhere.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def draw(
 
 
 def changed(clean: NDArray[np.uint8], drawn: NDArray[np.uint8]) -> Mask:
-    """The pixels that visibly differ, without the pinholes where both agree by chance."""
+    """The pixels that visibly differ, with pinholes filled where both images agree by chance."""
     different = np.abs(drawn.astype(int) - clean) >= VISIBLE
     mask: Mask = ndimage.binary_fill_holes(different | ndimage.binary_closing(different))
     return mask
@@ -120,7 +120,7 @@ def blur(image: Grey, donors: Sequence[NDArray[np.uint8]], rng: np.random.Genera
 
 
 def patch(image: Grey, donors: Sequence[NDArray[np.uint8]], rng: np.random.Generator) -> Grey:
-    """A piece from elsewhere, rotated and rescaled, as bright as what it covers."""
+    """A piece from elsewhere, rotated and rescaled, with the brightness of what it covers."""
     donor = donors[int(rng.integers(len(donors)))].astype(np.float64)
     radius = boldness(image) * log_uniform(rng, 5, 13)
     depth = blob(image, radius, rng)
@@ -167,7 +167,7 @@ DEFECTS: dict[str, Callable[[Grey, Sequence[NDArray[np.uint8]], np.random.Genera
 
 
 def blob(image: Grey, radius: float, rng: np.random.Generator) -> Grey:
-    """The depth in pixels of each pixel inside a random roundish shape; negative outside."""
+    """The depth in pixels of each pixel inside a random, roughly round shape; negative outside."""
     row, column = position(image, rng)
     down, right = np.indices(image.shape) - np.array([row, column])[:, None, None]
     angle = np.arctan2(down, right)
@@ -186,7 +186,7 @@ def ramp(depth: Grey, width: float) -> Grey:
 
 
 def boldness(image: Grey) -> float:
-    """How much larger and stronger a defect must be to show in this texture than on a plain one.
+    """The factor by which a defect must be larger and stronger than on a plain texture to be seen.
 
     It grows with the median difference between a pixel and its surroundings: it is about 1.2 on
     brick, 2.1 on gravel and 2.3 on grass.

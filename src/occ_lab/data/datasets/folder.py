@@ -18,25 +18,25 @@ from occ_lab.utils.errors import InputError, MissingError
 class Folder(Benchmark):
     """One task: a folder of normal images and, optionally, one of anomalous images and their masks.
 
-    The folders may lie in one another: an image that is also in ``abnormal`` or ``masks`` is not
-    normal, and files in ``masks`` are no images.
+    One folder may contain another. An image that is also in ``abnormal`` or ``masks`` does not
+    count as normal, and files in ``masks`` do not count as images.
 
-    A fraction of the normal images is held out to test on. Without anomalous images the test
+    A fraction of the normal images is held out to test on. Without anomalous images, the test
     images are scored, and metrics such as AUROC are skipped.
 
     Args:
-        name: what the benchmark, and its one task, is called in results.
+        name: the name of the benchmark, and of its only task, in results.
         normal: the folder of normal images; images in its subfolders count as well.
         abnormal: the folder of anomalous images, or None.
-        masks: the folder of their masks, or None; for their names, see
-            `occ_lab.data.masks.masks_of`.
-        train_share: fraction of the normal images to train on, above 0 and below 1.
-        split_seed: seed of the random split.
+        masks: the folder of their masks, or None; `occ_lab.data.masks.masks_of` says how they must
+            be named.
+        train_share: the fraction of the normal images to train on, above 0 and below 1.
+        split_seed: the seed of the random split.
         common: the other arguments of `Benchmark`; ``root`` is the folder of normal images.
 
     Raises:
-        InputError: ``normal`` is not given, ``abnormal`` or ``masks`` is not a folder, two of them
-            are the same one, or ``masks`` is given without ``abnormal``.
+        InputError: ``normal`` is not given, ``abnormal`` or ``masks`` is not a folder, two of the
+            folders are the same, or ``masks`` is given without ``abnormal``.
         ValueError: a value is out of range.
     """
 
@@ -61,7 +61,7 @@ class Folder(Benchmark):
         if normal is None:
             raise InputError("normal: name a folder of normal images", part="dataset")
         if masks is not None and abnormal is None:
-            raise InputError("masks: there are no images to mask without abnormal", part="dataset")
+            raise InputError("masks: give abnormal too, the folder of their images", part="dataset")
         super().__init__(name, normal, **common)
         self.abnormal = None if abnormal is None else Path(abnormal)
         self.masks = None if masks is None else Path(masks)
@@ -76,11 +76,11 @@ class Folder(Benchmark):
         self.split_seed = split_seed
 
     def tasks(self) -> list[str]:
-        """The name of the one task.
+        """The name of the only task.
 
         Raises:
-            InputError: there are no images in ``normal`` or ``abnormal``, or ``category`` is
-                another name.
+            InputError: there are no images in ``normal`` or ``abnormal``, or ``category`` is a
+                different name.
         """
         for key, folder in (("normal", self.root), ("abnormal", self.abnormal)):
             if folder is None:
@@ -92,11 +92,11 @@ class Folder(Benchmark):
         return super().tasks()
 
     def available(self) -> list[str]:
-        """The one task if there are normal images, else none."""
+        """The only task if there are normal images; otherwise none."""
         return [self.name] if self._normal().images else []
 
     def published_split(self, task: str) -> Split:
-        """Normal images split at random by ``split_seed``; all anomalous ones are test images.
+        """Normal images split at random by ``split_seed``; all anomalous images are test images.
 
         Raises:
             InputError: there are no masks in ``masks``, or some belong to no image.
@@ -123,7 +123,7 @@ class Folder(Benchmark):
         return [path for found in own for path in found.skipped]
 
     def notes(self, task: str) -> list[str]:
-        """Says how many images are not normal although they are in ``normal``."""
+        """States how many files below ``normal`` do not count as normal images."""
         left_out = len(images_below(self.root)) - len(self._normal().images)
         if not left_out:
             return []
@@ -135,7 +135,7 @@ class Folder(Benchmark):
         return files_below(self.root, [*others, *files])
 
     def _below(self, folder: Path) -> Found:
-        """The files in a folder, without those in the other folders inside it."""
+        """The files in a folder, without those of the other folders inside it."""
         others = [each for each in (self.root, *self._others()) if each != folder]
         return files_below(folder, others)
 

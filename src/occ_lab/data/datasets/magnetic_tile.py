@@ -15,13 +15,13 @@ from occ_lab.data.sampling import check_hold_out, hold_out
 class MagneticTile(Benchmark):
     """Magnetic tile defects (Huang et al. 2018): one task.
 
-    The dataset has no official split. In the usual one a random 80 % of the normal tiles are the
-    training images; the other normal tiles and all defects are the test images.
+    The dataset has no official split. By convention, a random 80 % of the normal tiles are the
+    training images, and the other normal tiles and all defects are the test images.
 
     Args:
         root: the folder that holds ``MT_Free``, ``MT_Blowhole`` and the other defects.
-        train_share: fraction of the normal tiles to train on, above 0 and below 1.
-        split_seed: seed of the random split.
+        train_share: the fraction of the normal tiles to train on, above 0 and below 1.
+        split_seed: the seed of the random split.
         common: the other arguments of `Benchmark`.
 
     Raises:
@@ -49,7 +49,7 @@ class MagneticTile(Benchmark):
         self.split_seed = split_seed
 
     def available(self) -> list[str]:
-        """The one task if there are normal tiles, else none."""
+        """The only task if there are normal tiles; otherwise none."""
         return ["magnetic_tile"] if self._tiles("MT_Free") else []
 
     def published_split(self, task: str) -> Split:

@@ -41,7 +41,7 @@ class MNIST(ClassBenchmark):
     sizes: ClassVar[tuple[tuple[int, int], ...]] = DIGITS  # training and test images of a class
 
     def available(self) -> list[str]:
-        """The ten classes if all four files are present, else none."""
+        """The ten classes if all four files are present; otherwise none."""
         names = (
             f"{file}-{kind}-ubyte"
             for file in FILES.values()
@@ -96,7 +96,7 @@ def read_idx(path: Path) -> np.ndarray:
     The format is described on MNIST's page.
 
     Raises:
-        OSError: the file has another format, or another length than its header says.
+        OSError: the file has another format, or its length differs from its header.
     """
     data = np.fromfile(path, np.uint8)
     dimensions = int(data[3]) if len(data) > 4 and data[:3].tolist() == [0, 0, 8] else 0

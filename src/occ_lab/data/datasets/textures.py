@@ -1,4 +1,4 @@
-"""The embedded benchmark: real photographs with drawn defects, nothing to download."""
+"""The embedded benchmark: real photographs with drawn defects; it needs no download."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 Part = Literal["train", "test"]
 
 CATEGORIES = ("brick", "grass", "gravel")
-VERSION = 1  # to be raised with every change of a pixel: data written before is then not read
+VERSION = 1  # raise it with every change of a pixel, so that data written before is not read
 SIDE = 160  # pixels of a crop
 COLUMNS: dict[Part, tuple[int, int]] = {"train": (0, 272), "test": (272, 512)}
 
@@ -34,17 +34,18 @@ class Textures(MVTec):
 
     Each category is written once, in the layout of MVTec AD, to
     ``root/textures-<digest of the settings>/<category>``, and read from there. An image depends
-    only on the seed, the category and its own number: larger counts add images and change none.
-    Training images are overlapping crops of one half of a photograph, test images of the other, so
-    that a threshold from training images does not hold for test images.
+    only on the seed, the category and its own number, so larger counts add images and change none.
+    Training images are overlapping crops of one half of a photograph, and test images are crops of
+    the other half, so a threshold from training images does not hold for test images.
 
     Args:
-        name: what the benchmark is called in results.
+        name: the name of the benchmark in results.
         root: the folder to write to.
-        seed: of the crops and the defects.
-        train: normal training images per category.
-        normal: normal test images per category.
-        defective: anomalous test images per category, spread evenly over the kinds of defect.
+        seed: the seed of the crops and the defects.
+        train: the number of normal training images per category.
+        normal: the number of normal test images per category.
+        defective: the number of anomalous test images per category, spread evenly over the kinds
+            of defect.
         common: the other arguments of `Benchmark`; images have 160 pixels a side before ``resize``.
 
     Raises:
@@ -90,11 +91,11 @@ class Textures(MVTec):
         self.defective = defective
 
     def available(self) -> list[str]:
-        """All three categories; those that are not written yet will be."""
+        """All three categories; missing ones are written on first use."""
         return list(CATEGORIES)
 
     def published_split(self, task: str) -> Split:
-        """The images of ``task``, which are written if they are not present yet.
+        """The images of ``task``, which are written first if they are not present.
 
         Raises:
             InputError: the images cannot be written.
@@ -105,13 +106,13 @@ class Textures(MVTec):
             except OSError as error:
                 raise InputError(
                     f"root: cannot write the {self.name} images to {self.root.absolute()}: "
-                    f"{error}\nSet root to a folder that can be written.",
+                    f"{error}\nSet root to a writable folder.",
                     part="dataset",
                 ) from error
         return super().published_split(task)
 
     def _write(self, task: str) -> None:
-        """Write a category completely or not at all; of several processes the first one wins."""
+        """Write a category completely or not at all; of several processes, the first one wins."""
         with whole_folder(self.root / task) as folder:
             write_category(folder, task, self.seed, self.train, self.normal, self.defective)
         log.info("wrote the %s images to %s", task, self.root / task)
@@ -144,7 +145,7 @@ def photograph(category: str) -> NDArray[np.uint8]:
 
 
 def window(part: Part, rng: np.random.Generator) -> tuple[int, int]:
-    """Top and left of a random crop that lies within its part of the photograph."""
+    """Top and left of a random crop within the given part of the photograph."""
     left, right = COLUMNS[part]
     return int(rng.integers(0, 512 - SIDE + 1)), int(rng.integers(left, right - SIDE + 1))
 
@@ -152,9 +153,9 @@ def window(part: Part, rng: np.random.Generator) -> tuple[int, int]:
 def crop(photo: NDArray[np.uint8], part: Part, rng: np.random.Generator) -> NDArray[np.uint8]:
     """A random crop, uint8 ``[SIDE, SIDE]``, mirrored or not, with its own exposure.
 
-    The exposure varies, in the same way for all images, so that neither brightness nor contrast
-    alone reveals a defect. The bricks on the two sides of the photograph lean in opposite
-    directions; through mirroring both parts show both directions.
+    The exposure varies at random in the same way for all images, so that neither brightness nor
+    contrast alone reveals a defect. The bricks on the two sides of the photograph lean in opposite
+    directions; mirroring makes both parts show both directions.
     """
     top, left = window(part, rng)
     image = photo[top : top + SIDE, left : left + SIDE].astype(np.float64)

@@ -29,10 +29,10 @@ from urllib3.exceptions import HTTPError, IncompleteRead
 from occ_lab.data.download.unpack import merge, unpack, writing_to
 from occ_lab.utils.errors import InputError
 
-TIMEOUT = 30.0  # seconds without a connection or without a byte
-ATTEMPTS = 4  # in a row without a new byte
+TIMEOUT = 30.0  # seconds without a connection or without data
+ATTEMPTS = 4  # in a row that brought no new data
 PAUSE = 1.0  # seconds before the second attempt; multiplied by the number of failed attempts
-CHUNK = 1 << 16  # bytes; a dropped connection loses fewer
+CHUNK = 1 << 16  # bytes; a dropped connection loses fewer than this
 DOWNLOADS = ".download"  # under the root: the archives and their unpacked content
 
 
@@ -43,8 +43,8 @@ class Archive:
     Attributes:
         url: its address.
         checksum: ``md5:...`` or ``sha256:...``.
-        size: in bytes; None where it is unknown.
-        into: the subfolder of the root that it is unpacked into; empty for the root.
+        size: its size in bytes; None if unknown.
+        into: the subfolder of the root to unpack it into; empty for the root.
     """
 
     url: str
@@ -110,8 +110,8 @@ def unpack_all(
 def fetch(archive: Archive, folder: Path) -> Path:
     """The verified file in ``folder``, downloaded unless it is present.
 
-    An incomplete download is kept in ``NAME.part``, after Ctrl-C too, and the next call continues
-    it.
+    An incomplete download, for example after Ctrl-C, is kept in ``NAME.part``, and the next call
+    continues it.
 
     Args:
         archive: what to fetch.
@@ -143,8 +143,8 @@ def fetch(archive: Archive, folder: Path) -> Path:
         part.unlink(missing_ok=True)
         raise InputError(
             f"{archive.url}: the file is not the expected one\n  {error}\n"
-            "Run the same command again: it starts again. If it ends like this once more, the "
-            "file has changed at its source."
+            "Run the same command again to download it anew. If this happens again, the file has "
+            "changed at its source."
         ) from error
     return target
 
@@ -168,7 +168,7 @@ def size(path: Path) -> int:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Raise unless ``needed`` bytes fit on the disk of ``folder``.
+    """Raise an error unless ``needed`` bytes fit on the disk of ``folder``.
 
     Raises:
         InputError: there is less free space.
@@ -177,14 +177,14 @@ def check_space(folder: Path, needed: int) -> None:
     if needed > free:
         raise InputError(
             f"{folder.absolute()}: {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are "
-            "free; make room, or name a folder on another disk"
+            "free; free some space, or name a folder on another disk"
         )
 
 
 def hand_over(part: Path, given: Path) -> None:
     """Make ``given`` the file ``part``.
 
-    It becomes a second name of the same file: if the slow checksum is interrupted, pooch removes
+    Both names then refer to the same file. If the slow checksum is interrupted, pooch removes
     ``given``, and the part remains.
     """
     given.unlink()
@@ -236,7 +236,7 @@ def stream(url: str, part: Path, bar: Progress, task: TaskID) -> None:
             stream(url, part, bar, task)
             return
         answer.raise_for_status()
-        if answer.status_code != 206:  # the whole file, although a range was requested
+        if answer.status_code != 206:  # the server sends the whole file, not the requested range
             start = 0
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length else None
@@ -250,7 +250,7 @@ def stream(url: str, part: Path, bar: Progress, task: TaskID) -> None:
 
 
 def progress_bar() -> Progress:
-    """A bar of bytes, rate and time left that vanishes at the end."""
+    """A progress bar with bytes, rate and time left, which disappears at the end."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -262,7 +262,7 @@ def progress_bar() -> Progress:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether another attempt would fail too, as without a file or permission."""
+    """Whether another attempt would fail too, for example because the file does not exist."""
     if not isinstance(error, requests.HTTPError) or error.response is None:
         return False
     status = error.response.status_code
@@ -288,5 +288,5 @@ def how_to_continue(url: str, part: Path, what: str) -> str:
     return (
         f"{url}: {what}\n"
         f"Run the same command again: it continues at {size(part) / 1e6:.1f} MB. Or get the file "
-        f"elsewhere, put it at\n  {target}\nand run the same command."
+        f"elsewhere, save it as\n  {target}\nand run the same command."
     )

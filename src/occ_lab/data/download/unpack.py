@@ -31,10 +31,10 @@ DAMAGED = (
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack an archive into ``folder``, all of it or nothing.
+    """Unpack an archive into ``folder`` completely or not at all.
 
-    Its folders are merged with existing ones; no file is overwritten. The scratch folder lies in
-    ``folder``, not beside it, since ``folder`` may be the mount point of a disk.
+    Its folders are merged with existing ones, and no file is overwritten. The temporary folder is
+    inside ``folder``, not beside it, because ``folder`` may be the mount point of a disk.
 
     Args:
         path: a ``.zip``, ``.tar``, ``.tar.gz``, ``.tgz`` or ``.tar.xz`` file, or a single file in
@@ -42,8 +42,8 @@ def unpack(path: Path, folder: Path) -> None:
         folder: the folder for its content; it is created.
 
     Raises:
-        InputError: the archive is damaged, a member would leave ``folder``, a file exists already,
-            or ``folder`` cannot be written.
+        InputError: the archive is damaged, a member would be written outside of ``folder``, a file
+            exists already, or ``folder`` is not writable.
     """
     extract = extractor(path)
     with writing_to(folder):
@@ -65,7 +65,7 @@ def extractor(path: Path) -> Callable[[Path, Path], None]:
     """The function that unpacks a file with such a name.
 
     Raises:
-        InputError: there is none.
+        InputError: archives of this kind are not supported.
     """
     name = path.name.lower()
     if name.endswith(".zip"):
@@ -81,7 +81,7 @@ def extract_zip(path: Path, folder: Path) -> None:
     """Unpack a zip file.
 
     Raises:
-        InputError: a member is a link or would leave ``folder``.
+        InputError: a member is a link or would be written outside of ``folder``.
     """
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
@@ -99,7 +99,8 @@ def extract_tar(path: Path, folder: Path) -> None:
     """Unpack a tar file, compressed or not.
 
     Raises:
-        InputError: a member would leave ``folder``, or this Python cannot check that.
+        InputError: a member would be written outside of ``folder``, or this version of Python
+            cannot check that.
     """
     if not hasattr(tarfile, "data_filter"):
         raise InputError(
@@ -120,10 +121,10 @@ def extract_gz(path: Path, folder: Path) -> None:
 
 
 def merge(source: Path, target: Path) -> None:
-    """Move what is in ``source`` into ``target``, folders into those of the same name.
+    """Move the content of ``source`` into ``target``; folders of the same name are merged.
 
     Raises:
-        InputError: a file exists already; then nothing is moved.
+        InputError: a file exists already; in this case nothing is moved.
     """
     for ours, theirs in list(moves(source, target)):
         ours.rename(theirs)
@@ -146,7 +147,7 @@ def moves(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Report as an `InputError` that ``folder`` cannot be written.
+    """Convert an OSError into an `InputError` saying that ``folder`` cannot be written.
 
     Raises:
         InputError: instead of an OSError.
@@ -155,6 +156,6 @@ def writing_to(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot write to {folder.absolute()} ({error}); make room, or name another folder; "
-            "the same command continues where it stopped"
+            f"cannot write to {folder.absolute()} ({error}); free some space, or name another "
+            "folder; the same command continues where it stopped"
         ) from error

@@ -1,8 +1,8 @@
 """The norm-space objective with squared distance, solved without iteration.
 
 With a linear projector φ(f) = W f + b and a target c, the loss E‖φ(f) − c‖² is tr(Δ Σ Δᵀ), where
-Δ = [W, b − c], f̃ = [f; 1] and Σ = E[f̃ f̃ᵀ]. Gradient flow from Δ₀ is Δ(τ) = Δ₀ exp(−2τΣ). Time is
-counted here as t = 2τs, s the mean diagonal of Σ, which has no unit.
+Δ = [W, b − c], f̃ = [f; 1] and Σ = E[f̃ f̃ᵀ]. Gradient flow from Δ₀ is Δ(τ) = Δ₀ exp(−2τΣ). Here,
+time is measured as t = 2τs, where s is the mean diagonal of Σ; it has no unit.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from torch import Tensor
 
 from occ_lab.utils.errors import InputError
 
-SMALL = 512  # rows; up to this size a matrix is decomposed whole in no more time
-RANK = 1e-7  # of the largest diagonal entry; what is below is rounding of float32 features
-FAINT = 1e-18  # shorter features have squares that float32 rounds to zero
+SMALL = 512  # rows; up to this size, decomposing the whole matrix is as fast
+RANK = 1e-7  # of the largest diagonal entry; smaller ones are rounding errors of float32
+FAINT = 1e-18  # the squares of shorter features round to zero in float32
 
 
 def spectrum(sigma: Tensor) -> tuple[Tensor, Tensor]:
     """The rates at which gradient flow shrinks the directions of f̃, and these directions.
 
     With few images Σ has a low rank. A large Σ is then decomposed within its range, which is
-    several times as fast; directions outside have rate zero.
+    several times faster; directions outside of it have rate zero.
 
     Args:
         sigma: Σ, symmetric, float64 ``[C + 1, C + 1]``.
 
     Returns:
-        λ/s ``[C + 1]``, rising, and the eigenvectors of Σ as columns ``[C + 1, C + 1]``.
+        λ/s ``[C + 1]``, ascending, and the eigenvectors of Σ as columns ``[C + 1, C + 1]``.
 
     Example:
         >>> rates, vectors = spectrum(torch.diag(torch.tensor([3.0, 1.0], dtype=torch.float64)))
@@ -39,14 +39,14 @@ def spectrum(sigma: Tensor) -> tuple[Tensor, Tensor]:
     scale = sigma.diagonal().mean()
     rank = len(sigma)
     if rank > SMALL:
-        # The threads of SciPy's library keep spinning for a while and slow down those of PyTorch.
+        # The threads of SciPy's library would keep spinning for a while and slow down PyTorch's.
         triangle, pivots, rank, _ = dpstrf(
             sigma.numpy(), tol=float(RANK * sigma.diagonal().max()), lower=1
         )
     if rank > len(sigma) // 2:
         values, vectors = torch.linalg.eigh(sigma)
         return values / scale, vectors
-    low = np.zeros((len(sigma), rank))  # Σ = low lowᵀ, by a Cholesky factor with pivots
+    low = np.zeros((len(sigma), rank))  # Σ = low lowᵀ, by a pivoted Cholesky factorisation
     low[pivots - 1] = np.tril(triangle)[:, :rank]
     q, r = torch.linalg.qr(torch.from_numpy(low), mode="complete")
     inner = r[:rank]
@@ -59,12 +59,12 @@ def initial_moment(inputs: int, outputs: int) -> float:
     """The second moment of the initial weights in every direction of f̃.
 
     Weights and bias are uniform in ±1/√C (PyTorch's default), with variance 1/(3C), and independent
-    of the target, of which only the norm remains: with e the unit vector of the constant,
+    of the target, of which only the norm matters. With e the unit vector of the constant,
     ``A = E[Δ₀ᵀ Δ₀]`` is this moment times the identity, plus ``norm² e eᵀ``.
 
     Args:
-        inputs: C, the channels of f.
-        outputs: the channels of φ(f).
+        inputs: C, the number of channels of f.
+        outputs: the number of channels of φ(f).
 
     Example:
         >>> initial_moment(100, 150)
@@ -77,13 +77,13 @@ def expected_factor(sigma: Tensor, outputs: int, norm: float, time: float) -> Te
     """A factor L of the expected score: ``E[score(f)²] = f̃ᵀ F A F f̃ = ‖L f̃‖²``.
 
     The expectation is over the initial weights; the score of a wide projector is close to it. With
-    Σ = V diag(λ) Vᵀ, the rows of L are those of ``√a exp(−tλ/s) Vᵀ``, a the initial moment, and
-    ``norm · eᵀF``. Rows shorter than 1e-4 of the longest are left out: they change a score by less
-    than float32 resolves.
+    Σ = V diag(λ) Vᵀ, the rows of L are those of ``√a exp(−tλ/s) Vᵀ``, where a is the initial
+    moment, and ``norm · eᵀF``. Rows shorter than 1e-4 of the longest row are left out, because they
+    change a score by less than the resolution of float32.
 
     Args:
         sigma: Σ, float64 ``[C + 1, C + 1]``.
-        outputs: the channels of φ(f).
+        outputs: the number of channels of φ(f).
         norm: ‖c‖₂.
         time: t, at least 0.
 
@@ -91,7 +91,7 @@ def expected_factor(sigma: Tensor, outputs: int, norm: float, time: float) -> Te
         float64 ``[R, C + 1]``, R at most C + 2.
 
     Raises:
-        InputError: the flow leaves nothing of any direction within the range of float32.
+        InputError: nothing of any direction is left within the range of float32.
 
     Example:
         >>> sigma = torch.eye(9, dtype=torch.float64)

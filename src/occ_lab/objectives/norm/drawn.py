@@ -1,13 +1,13 @@
-"""One random projector after the gradient flow, for targets of every norm.
+"""One random projector after gradient flow, for targets of every norm.
 
-The expected score of the closed form has no feature φ; the pictures of angle and length need one.
-With random W₀ and b₀, the same in all cells, and a target c = norm·u, Δ(t) = [W₀, b₀ − c]
-exp(−tΣ/s) with Σ of a cell, and so
+The expected score of the closed form has no feature φ, but plots of angle and length need one. With
+random W₀ and b₀, the same in all cells, and a target c = norm·u, Δ(t) = [W₀, b₀ − c] exp(−tΣ/s)
+with the Σ of a cell. Therefore
 
     φ(f) = Δ(t) f̃ + c = p + (1 − s₁) c,   p = [W₀, b₀] exp(−tΣ/s) f̃,   s₁ = eᵀ exp(−tΣ/s) f̃.
 
-Neither p nor s₁ depends on the norm: three maps, ‖p‖², uᵀp and s₁, give length and angle at every
-norm.
+Neither p nor s₁ depends on the norm, so three maps, ‖p‖², uᵀp and s₁, give the length and the angle
+at every norm.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from occ_lab.projectors import LocalProjector
 
 
 class DrawnMaps(nn.Module):
-    """The three maps on which the length of φ and its cosine to the target depend.
+    """The three maps that determine the length of φ and its cosine to the target.
 
     Args:
-        moments: of the training features; they say what a cell is and whether features are scaled.
-        channels: the channels of each level, C in all; φ has C as well.
+        moments: the moments of the training features; they also define the cells and whether
+            features are normalised.
+        channels: the channels of each level, C in total; φ has C channels too.
         time: t, at least 0.
-        seed: seed of W₀ and b₀ (PyTorch's default, uniform in ±1/√C) and of the target (``randn``).
+        seed: the seed of W₀ and b₀ (PyTorch's default, uniform in ±1/√C) and of the target
+            (``randn``).
 
     Example:
         >>> levels = [torch.rand(2, 3, 8, 8), torch.rand(2, 5, 4, 4)]
@@ -75,10 +77,10 @@ class DrawnMaps(nn.Module):
 
 
 def length_and_cosine(parts: Tensor, norm: float) -> tuple[Tensor, Tensor]:
-    """‖φ‖ and the cosine between φ and a target of this norm.
+    """‖φ‖ and the cosine between φ and a target of a given norm.
 
     Args:
-        parts: what `DrawnMaps` returns, ``[3, ...]``.
+        parts: the output of `DrawnMaps`, ``[3, ...]``.
         norm: ‖c‖₂, above 0.
 
     Returns:

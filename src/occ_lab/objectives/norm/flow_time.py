@@ -1,4 +1,4 @@
-"""How far to follow the gradient flow, chosen from normal training features alone."""
+"""The choice of how long to follow the gradient flow, from normal training features only."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from occ_lab.objectives.norm.closed_form import initial_moment, spectrum
 from occ_lab.utils.processes import all_reduced
 
 TIMES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-POSITIONS = 64  # kept of an image
-SAMPLE = 8192  # kept in all
+POSITIONS = 64  # kept per image
+SAMPLE = 8192  # kept in total
 TOLERANCE = 0.01  # of AUROC below the best
 
 
 class FlowTime:
-    """Chooses t by cut-and-pasted features, without any defect or test image.
+    """Chooses t with cut-and-pasted features, without any defect or test image.
 
-    One half of the training images is fitted; positions of the other half are held out. They give
-    artificial outliers in which every level is normal by itself but comes from another position,
-    out of place as a defect is. The smallest t that separates them from the held-out positions
-    nearly as well as the best one is chosen: a longer flow fits the training set more closely
-    without a gain that can be measured.
+    One half of the training images is fitted; positions of the other half are held out and used to
+    make artificial outliers. Each level of an outlier is normal by itself but comes from another
+    position, so it is out of place like a defect. The chosen t is the smallest one that separates
+    the outliers from the held-out positions nearly as well as the best t. A longer flow would fit
+    the training set more closely without a measurable gain.
 
     Args:
         normalize: whether each feature vector is scaled to length √C.
-        seed: seed of the random choices.
+        seed: the seed of the random choices.
 
     Example:
         >>> from occ_lab.objectives.norm.moments import HalvedMoments
@@ -52,11 +52,11 @@ class FlowTime:
 
     @property
     def held_out(self) -> np.ndarray:
-        """The held-out positions that are kept, float64 ``[n, C]``."""
+        """The kept held-out positions, float64 ``[n, C]``."""
         return self._rows[: self._count]
 
     def observe(self, levels: Sequence[Tensor]) -> None:
-        """Keep positions of images ``[B, C_l, H_l, W_l]`` that are held out; B may be 0."""
+        """Sample positions of held-out images with levels ``[B, C_l, H_l, W_l]``; B may be 0."""
         if len(levels[0]) and self._count < SAMPLE:
             f = join(levels) * unit_scale(levels) if self.normalize else join(levels)
             rows = f.permute(0, 2, 3, 1).reshape(-1, f.shape[1])
@@ -67,9 +67,9 @@ class FlowTime:
     def keep(self, rows: np.ndarray) -> None:
         """Add held-out positions, float64 ``[n, C]``.
 
-        They are kept in one array, which doubles when it is full. One array per image would
-        fragment the memory that the moments of the next image are allocated from: where freed
-        memory is kept by the process, a stream of 6,000 images grew by 18 GB.
+        They are stored in one array, which doubles when it is full. One array per image would
+        fragment the memory that the moments of the next image are allocated from: if the process
+        keeps freed memory, a stream of 6,000 images grew by 18 GB.
         """
         if not len(rows):
             return
@@ -83,7 +83,7 @@ class FlowTime:
         self._count = count
 
     def forget(self) -> None:
-        """Keep none of the held-out positions."""
+        """Discard the held-out positions."""
         self._count = 0
 
     def choose(
@@ -93,16 +93,16 @@ class FlowTime:
 
         Args:
             sigma: Σ of the fitted half, float64 ``[C + 1, C + 1]``.
-            channels: the channels of each level, C in all.
-            outputs: the channels of the projected map.
+            channels: the channels of each level, C in total.
+            outputs: the number of channels of the projected map.
             norm: ‖c‖₂ of the target.
 
         Returns:
-            t, and for each of `TIMES` how well it separates the outliers, as an AUROC in 0..1.
-            Without held-out positions t is 10 and the second is empty.
+            t, and for each of `TIMES` the AUROC in 0..1 that separates the outliers. Without
+            held-out positions, t is 10 and the mapping is empty.
         """
         normal = self.held_out
-        if not len(normal):  # a single training image
+        if not len(normal):  # there is only one training image
             return 10.0, {}
         pasted = pasted_rows(normal, channels, self.random)
         curve = separations(normal, pasted, sigma, outputs, norm)
@@ -117,8 +117,8 @@ def pasted_rows(f: np.ndarray, channels: Sequence[int], random: np.random.Genera
 
     Args:
         f: feature vectors ``[N, C]``.
-        channels: the channels of each level, C in all.
-        random: generator of the rows.
+        channels: the channels of each level, C in total.
+        random: the generator that chooses the rows.
 
     Returns:
         ``[N, C]``.
@@ -136,7 +136,7 @@ def pasted_rows(f: np.ndarray, channels: Sequence[int], random: np.random.Genera
 def separations(
     normal: np.ndarray, outliers: np.ndarray, sigma: Tensor, outputs: int, norm: float
 ) -> list[float]:
-    """AUROC of the expected scores of outliers against those of normal vectors, at every time.
+    """The AUROC of outliers against normal vectors by their expected scores, at every time.
 
     All times weight the same components of f̃ along the eigenvectors of Σ, see `norm_maps`.
 
@@ -144,7 +144,7 @@ def separations(
         normal: feature vectors ``[n, C]``.
         outliers: feature vectors ``[m, C]``.
         sigma: Σ, float64 ``[C + 1, C + 1]``.
-        outputs: the channels of the projected map.
+        outputs: the number of channels of the projected map.
         norm: ‖c‖₂ of the target.
 
     Returns:

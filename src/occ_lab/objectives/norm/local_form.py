@@ -1,24 +1,24 @@
 """The local closed form: a projector for every cell of a grid, and a score integrated over time.
 
-Let the projector of the closed form (see `closed_form`) depend on where it stands: φ_x(f) = W_c f +
-b_x for a position x of cell c. Then each cell has its own second moments Σ_c and its own flow.
+The projector of the closed form (see `closed_form`) now depends on the position: φ_x(f) = W_c f +
+b_x for a position x in cell c. Each cell then has its own second moments Σ_c and its own flow.
 
-**Bias.** If it follows the flow, Σ_c is that of f̃ = [f; 1] and the squared score is, as with one
-projector, ``f̃ᵀ F A F f̃``. If it is solved for at every position, φ_x(f) − c = W_c (f − μ_x), where
-μ_x is the mean feature of the position: nothing of the target is left, Σ_c is the covariance about
-these means, and A is a multiple of the identity.
+**Bias.** If the bias follows the flow, Σ_c is the second moment of f̃ = [f; 1], and the squared
+score is ``f̃ᵀ F A F f̃``, as with a single projector. If the bias is solved for at every position,
+φ_x(f) − c = W_c (f − μ_x), where μ_x is the mean feature of the position. The target then has no
+effect, Σ_c is the covariance about these means, and A is a multiple of the identity.
 
-**Time.** All cells follow the flow of one loss for the same time, counted in units of one s, the
-mean diagonal of the second moments of f̃ over all cells, with either bias. In the eigenbasis of Σ_c,
-a direction of variance λ has weight ``exp(−2tλ/s)``: time t selects a band of variances around
-s/2t. In place of one t, the squared scores of several are added, each divided by its mean over all
+**Time.** All cells follow the flow of one loss for the same time. With either bias, its unit s is
+the mean diagonal of the second moments of f̃ over all cells. In the eigenbasis of Σ_c, a direction
+of variance λ has weight ``exp(−2tλ/s)``, so time t selects a band of variances around s/2t. Instead
+of a single t, the squared scores of several times are added, each divided by its mean over all
 training positions:
 ``score² = Σ_t w_t f̃ᵀ F_t A F_t f̃``. Since ``∫ λ exp(−2tλ/s) dt = s/2`` for every λ, the integral
-over all times is the Mahalanobis distance: PaDiM (Defard et al. 2020) is the limit of one position
-to a cell. It is one factor L, and costs no more than one t does.
+over all times is the Mahalanobis distance, and PaDiM (Defard et al. 2020) is the limit of cells of
+one position. The result is a single factor L, which costs no more than a single t.
 
-**Few images.** A cell in which m positions were seen borrows from the mean Σ̄ of all cells:
-``a Σ_c + (1 − a) Σ̄``, a = m/(m + C). The means of positions are shrunk as `shrunk_means` says.
+**Few images.** A cell in which m positions were seen is shrunk towards the mean Σ̄ of all cells:
+``a Σ_c + (1 − a) Σ̄``, a = m/(m + C). `shrunk_means` shrinks the means of positions.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from occ_lab.objectives.norm.local_moments import LocalMoments, at_least_one
 from occ_lab.utils.errors import InputError
 
 INTEGRATED = (1.0, 3.0, 10.0, 30.0)  # a logarithmic grid; variances from s/2 to s/60
-SHORTEST = 1e-4  # of the longest row of a factor; shorter ones change no score in float32
+SHORTEST = 1e-4  # of the longest row of a factor; shorter rows change no score in float32
 
 
 @dataclass(frozen=True)
 class LocalForm:
-    """A projector for every cell: ``z = W (f − μ) + b``, whose length is the score.
+    """A projector for every cell: ``z = W (f − μ) + b``; the length of z is the score.
 
     Attributes:
         weight: W, float64 ``[G, R, C]``.
         bias: b, float64 ``[G, R]``.
-        mean: μ, float64 ``[G, P, C]`` for the P positions of a cell, or ``[1, P, 1]`` where nothing
-            is subtracted.
+        mean: μ, float64 ``[G, P, C]`` for the P positions of a cell, or ``[1, P, 1]`` if nothing is
+            subtracted.
     """
 
     weight: Tensor
@@ -55,15 +55,15 @@ class LocalForm:
 
 
 def solved_form(moments: LocalMoments, times: Sequence[float], moment: float) -> LocalForm:
-    """The form with the bias of every position solved for.
+    """The form in which the bias of every position is solved for.
 
     Args:
-        moments: of at least one image.
+        moments: the moments of at least one image.
         times: t, each at least 0; the squared scores of several are integrated.
         moment: the second moment of the initial weights in every direction, see `initial_moment`.
 
     Raises:
-        InputError: the flow leaves nothing of any direction within the range of float32.
+        InputError: nothing of any direction is left within the range of float32.
 
     Example:
         >>> moments = LocalMoments(cell=2)
@@ -81,16 +81,16 @@ def solved_form(moments: LocalMoments, times: Sequence[float], moment: float) ->
 def flow_form(
     moments: LocalMoments, times: Sequence[float], moment: float, norm: float
 ) -> LocalForm:
-    """The form in which the bias of every cell follows the flow, as the weights do.
+    """The form in which the bias of every cell follows the flow, like the weights.
 
     Args:
-        moments: of at least one image.
+        moments: the moments of at least one image.
         times: t, each at least 0; the squared scores of several are integrated.
         moment: the second moment of the initial weights in every direction, see `initial_moment`.
         norm: ‖c‖₂ of the target.
 
     Raises:
-        InputError: the flow leaves nothing of any direction within the range of float32.
+        InputError: nothing of any direction is left within the range of float32.
 
     Example:
         >>> moments = LocalMoments(cell=2)
@@ -109,28 +109,28 @@ def flow_form(
 def cell_sizes(moments: LocalMoments) -> Tensor:
     """The number of positions of each cell that count in an image, float64 ``[G]`` on the CPU.
 
-    It is a mean over images, where these leave different parts of their frame free.
+    It is a mean over images if these do not fill their frame in the same way.
     """
     return moments.seen_in_cells / moments.n
 
 
 def shrunk_means(moments: LocalMoments) -> Tensor:
-    """The mean feature of every position, shrunk to those of its cell and of the map.
+    """The mean feature of every position, shrunk towards those of its cell and of the map.
 
-    The mean of a position deviates from that of its cell by something real, of variance τ² over
-    positions, and by the noise of n images, of variance v/n: with d the deviation of f from the
-    mean of its cell in the same image, v is the variance of d over images. The best linear estimate
-    keeps the fraction ``1 − (v/n) / (τ² + v/n)`` of it (empirical Bayes; Efron & Morris 1973), and
-    the denominator is estimated by what is observed. The means of cells are shrunk to that of the
-    map in the same way. Every channel of every cell has its own fraction, which tends to 1 with the
-    number of images; a single image, of which v cannot be known, keeps nothing.
+    The mean of a position deviates from that of its cell by a real difference, of variance τ² over
+    positions, and by the noise of n images, of variance v/n. Here v is the variance over images of
+    d, the deviation of f from the mean of its cell in the same image. The best linear estimate
+    keeps the fraction ``1 − (v/n) / (τ² + v/n)`` of the deviation (empirical Bayes; Efron & Morris
+    1973); the denominator is estimated by the observed deviations. The means of cells are shrunk
+    towards that of the map in the same way. Every channel of every cell has its own fraction, which
+    tends to 1 with the number of images. With a single image, v is unknown and nothing is kept.
 
     Returns:
         float64 ``[G, P, C]`` on the CPU, zero at positions outside of the map.
     """
     assert moments.cells is not None
     mask = moments.cells.mask.double()
-    area = moments.cells.sizes.double()[:, None]  # positions of each cell
+    area = moments.cells.sizes.double()[:, None]  # the number of positions of each cell
     counts, n = moments.counts.cpu(), moments.seen_in_cells[:, None] / area  # of images
     seen = (counts > 0).double()
     of_cells = moments.sums.cpu().sum(dim=1) / at_least_one(n * area)
@@ -138,7 +138,7 @@ def shrunk_means(moments: LocalMoments) -> Tensor:
 
     apart = seen * (moments.means - of_cells[:, None])
     squares = moments.squares.cpu().diagonal(dim1=1, dim2=2)
-    # Over images and positions: the squares of d, those of their means, and the rest, the noise.
+    # Sums over images and positions: the squares of d, those of their means, and the noise.
     noise = squares - moments.cell_squares.cpu() / area - (counts * apart.square()).sum(dim=1)
     within = kept_fraction(apart.square().sum(dim=1), noise, n)
     within = of_fewer(within[:, None], counts, n[:, None])
@@ -153,7 +153,7 @@ def shrunk_means(moments: LocalMoments) -> Tensor:
 
 
 def kept_fraction(observed: Tensor, noise: Tensor, n: Tensor) -> Tensor:
-    """How much of deviations to keep, in 0..1.
+    """The fraction of deviations to keep, in 0..1.
 
     Args:
         observed: the sum of squares of the deviations of the means.
@@ -170,7 +170,7 @@ def kept_fraction(observed: Tensor, noise: Tensor, n: Tensor) -> Tensor:
 
 
 def of_fewer(kept: Tensor, count: Tensor, n: Tensor) -> Tensor:
-    """The fraction that is kept of a mean over ``count`` images, where ``kept`` is that of n.
+    """The fraction to keep of a mean over ``count`` images, where ``kept`` is that for n images.
 
     Example:
         >>> of_fewer(torch.tensor(0.8), torch.tensor([0.0, 5.0, 20.0]), torch.tensor(20.0))
@@ -183,7 +183,7 @@ def covariances(moments: LocalMoments, mean: Tensor) -> Tensor:
     """The second moments of each cell about given means of its positions.
 
     Args:
-        moments: of at least one image.
+        moments: the moments of at least one image.
         mean: μ, float64 ``[G, P, C]``.
 
     Returns:
@@ -217,9 +217,9 @@ def shrunk_to_mean(sigma: Tensor, seen: Tensor, sizes: Tensor) -> Tensor:
     """``a Σ_c + (1 − a) Σ̄`` with a = m/(m + C).
 
     Args:
-        sigma: Σ of each cell, ``[G, D, D]``; D counts as C.
-        seen: m, the positions that were seen in each cell, ``[G]``.
-        sizes: how much each cell counts in the mean Σ̄, ``[G]``.
+        sigma: Σ of each cell, ``[G, D, D]``; D takes the place of C.
+        seen: m, the number of positions seen in each cell, ``[G]``.
+        sizes: the weight of each cell in the mean Σ̄, ``[G]``.
     """
     mean = torch.einsum("g,gij->ij", sizes / sizes.sum(), sigma)
     a = (seen / (seen + sigma.shape[-1]))[:, None, None]
@@ -233,7 +233,7 @@ def spectra(sigma: Tensor) -> tuple[Tensor, Tensor]:
         found = [spectrum(each) for each in sigma]
         values = torch.stack([rates * s for (rates, _), s in zip(found, scales, strict=True)])
         return values.nan_to_num(0).clamp_min(0), torch.stack([each for _, each in found])
-    # LAPACK decomposes the matrices of a batch one after the other, in one thread.
+    # LAPACK decomposes the matrices of a batch one after another in a single thread.
     threads = min(torch.get_num_threads(), len(sigma))
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(torch.linalg.eigh, torch.chunk(sigma, threads)))
@@ -243,7 +243,7 @@ def spectra(sigma: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unit_of_time(sigma: Tensor, sizes: Tensor) -> Tensor:
-    """s, the mean diagonal over all cells, of Σ ``[G, D, D]`` and the positions ``[G]`` of each."""
+    """s, the mean diagonal over all cells, from Σ ``[G, D, D]`` and the cells' sizes ``[G]``."""
     diagonals = sigma.diagonal(dim1=1, dim2=2).mean(dim=1)
     return (sizes / sizes.sum() * diagonals).sum()
 
@@ -254,14 +254,14 @@ def mean_terms(squares: Tensor, variances: Tensor, sizes: Tensor, unit: Tensor) 
     Args:
         squares: weights of the directions of each cell, ``[..., G, D]``.
         variances: λ, ``[G, D]``.
-        sizes: the positions of each cell, ``[G]``.
-        unit: s. No direction counts as less than 1e-7 s.
+        sizes: the number of positions of each cell, ``[G]``.
+        unit: s. The variance of a direction counts as at least 1e-7 s.
 
     Returns:
         ``[...]``.
     """
-    # The rounding of features varies by itself: with few images in many dimensions, a long time
-    # would leave nothing else of the training positions, and its weight would have no bound.
+    # The rounding of features varies too. With few images in many dimensions and a long time,
+    # nothing else would be left of the training positions, and the weight would be unbounded.
     least = variances.clamp_min(RANK * float(unit))
     return (squares * least).sum(dim=-1) @ (sizes / sizes.sum())
 
@@ -274,7 +274,7 @@ def mean_square(moments: LocalMoments) -> Tensor:
 
 
 def time_weights(terms: Tensor) -> Tensor:
-    """``w_t = m̄ / m_t`` of the means m_t of the terms ``[T]``: all terms count the same."""
+    """``w_t = m̄ / m_t`` for means m_t of terms ``[T]``, so that all terms count equally."""
     return torch.where(terms > 0, terms.mean() / terms, torch.ones_like(terms))
 
 
@@ -288,24 +288,24 @@ def flow_factors(
 ) -> Tensor:
     """A factor L of the score of every cell, ``score² = ‖L f̃‖²``, integrated over times.
 
-    With m_t the mean of the term of time t over all training positions, and m̄ that of all m_t, the
-    weights are ``w_t = m̄ / m_t``: all terms count the same. No direction counts as less than 1e-7 s
-    in m_t. A single time has weight 1; in a single cell its score is that of `expected_factor`.
+    Let m_t be the mean of the term of time t over all training positions, and m̄ the mean of all
+    m_t. The weights are ``w_t = m̄ / m_t``, so that all terms count equally. In m_t the variance of
+    a direction counts as at least 1e-7 s. A single time has weight 1; with a single cell, its score
+    is that of `expected_factor`.
 
     Args:
         sigma: Σ of each cell, float64 ``[G, D, D]``.
-        sizes: the positions of each cell, ``[G]``.
+        sizes: the number of positions of each cell, ``[G]``.
         times: t, each at least 0.
         moment: the second moment of the initial weights in every direction.
-        norm: ‖c‖₂ of the target, whose direction is the last one of Σ; 0 where there is none.
+        norm: ‖c‖₂ of the target, whose direction is the last one of Σ; 0 if there is no target.
         unit: s; None takes the mean diagonal of ``sigma``.
 
     Returns:
-        float64 ``[G, R, D]``. Rows that are shorter than 1e-4 of the longest one in every cell are
-        left out.
+        float64 ``[G, R, D]``. Rows shorter than 1e-4 of the longest row in every cell are left out.
 
     Raises:
-        InputError: the flow leaves nothing of any direction within the range of float32.
+        InputError: nothing of any direction is left within the range of float32.
 
     Example:
         >>> sigma = torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
@@ -314,14 +314,14 @@ def flow_factors(
     """
     variances, vectors = spectra(sigma)
     scale = unit_of_time(sigma, sizes) if unit is None else unit
-    rates = (variances / scale).nan_to_num(0)  # nothing varies in a single position of one image
+    rates = (variances / scale).nan_to_num(0)  # a single position of one image has no variance
     t = torch.tensor(times, dtype=sigma.dtype)[:, None, None]
     left = torch.exp(-t * rates)  # [T, G, D]
     squares = moment * left.square()
     pull = norm * left * vectors[:, -1]  # of eᵀF, in the eigenbasis
     terms = mean_terms(squares + pull.square(), variances, sizes, scale)
     weights = time_weights(terms)[:, None, None]
-    # One copy of all cells can fill the memory: this one takes the place of V.
+    # Another copy of all cells could fill the memory, so this one replaces V.
     rows = [(weights.sqrt() * pull).transpose(0, 1) @ vectors.mT] if norm else []
     factor = vectors.mT.mul_((weights * squares).sum(dim=0).sqrt()[..., None])
     if norm:

@@ -1,4 +1,4 @@
-"""The moments of features by position and by cell: all that the local closed form uses."""
+"""The moments of features by position and by cell, which the local closed form is computed from."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from occ_lab.utils.processes import all_reduced, gathered_objects
 from occ_lab.utils.sized import SizedByData
 
 MEMORY_MB = 512.0
-CACHED = 2**19  # numbers of float64, 4 MB
+CACHED = 2**19  # float64 numbers, 4 MB
 
 log = logging.getLogger(__name__)
 
 
 class LocalMoments(SizedByData):
-    """Sums over images of f at every position, and of f fᵀ over the positions of every cell.
+    """Sums over images: of f at every position, and of f fᵀ over the positions of every cell.
 
-    f are the joined levels. All are sums in float64: they grow image by image, the sums of two sets
-    or two processes add up, and images are removed by subtraction. Moments about any means of
-    positions follow from them, since ``Σ (f − μ)(f − μ)ᵀ = Σ f fᵀ − n μ μᵀ`` at a position of mean
-    μ over n images.
+    f are the concatenated levels. All are sums in float64: they grow image by image, the sums of
+    two sets or two processes can be added, and images are removed by subtraction. Moments about any
+    means of positions follow from them, because ``Σ (f − μ)(f − μ)ᵀ = Σ f fᵀ − n μ μᵀ`` at a
+    position of mean μ over n images.
 
-    They take ``8 G C²`` bytes for G cells and C channels: 49 MB for 196 cells and 176 channels.
-    Where that would be more than ``memory_mb``, cells are larger. Of the ways to save memory with
-    which sums remain sums, this changes scores least (experiments/local_cost): every position keeps
-    its own mean, and every channel.
+    They take ``8 G C²`` bytes for G cells and C channels: 49 MB for 196 cells and 176 channels. If
+    this would be more than ``memory_mb``, cells are enlarged. Among the ways to save memory that
+    preserve the additivity of sums, this one changes scores least (experiments/local_cost): every
+    position keeps its own mean, and no channel is dropped.
 
     Args:
-        cell: positions along a side of a cell; None is one cell for all positions.
-        normalize: whether each f is scaled to length √C first.
-        memory_mb: what ``squares`` may take, in MB (1e6 bytes), above 0, unless a single cell takes
-            more. Solving takes about four times as much for a moment, and scoring half as much.
+        cell: the number of positions along a side of a cell; None makes all positions one cell.
+        normalize: whether to scale each f to length √C first.
+        memory_mb: the limit for ``squares``, in MB (1e6 bytes), above 0; a single cell may exceed
+            it. Solving temporarily takes about four times as much, and scoring half as much.
 
     Attributes:
-        weight: n, the number of images, or less where some were forgotten; ``[1]``.
-        counts: the images in which each position counts, ``[G, P, 1]``: n, unless images leave a
-            part of their frame free; empty before the first batch, as are the others.
-        sums: Σ f, ``[G, P, C]`` with P the positions of a cell.
+        weight: n, the number of images, or less if some were forgotten; ``[1]``.
+        counts: the number of images in which each position counts, ``[G, P, 1]``: n, unless images
+            do not fill their frame. It is empty before the first batch, like the other sums.
+        sums: Σ f, ``[G, P, C]`` with P the number of positions of a cell.
         squares: Σ f fᵀ over images and positions of a cell, ``[G, C, C]``.
-        cell_squares: the sum over images of the squares of Σ f over a cell, ``[G, C]``. Where only
-            some positions of the cell count, that over all of them is extrapolated.
+        cell_squares: the sum over images of the squares of Σ f over a cell, ``[G, C]``. If only
+            some positions of the cell count, the sum is extrapolated to all of them.
         map_squares: the sum over images of the squares of Σ f over the map, ``[C]``; likewise.
         cells: the grid; None before the first batch.
         seen: the number of images so far.
@@ -77,18 +77,18 @@ class LocalMoments(SizedByData):
         self.normalize = normalize
         self.cells: Cells | None = None
         self.seen = 0
-        # A checkpoint holds the solution; the moments would make it four times as large.
+        # A checkpoint holds only the solution; the moments would make it four times as large.
         empty = {"weight": (1,), "counts": (0, 0, 0), "sums": (0, 0, 0), "squares": (0, 0, 0)}
         for name, shape in {**empty, "cell_squares": (0, 0), "map_squares": (0,)}.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64), persistent=False)
 
     def build(self, channels: int, size: Sequence[int]) -> Cells:
-        """Begin with sums of zero for maps of C channels and a size, unless they have begun before.
+        """Set the sums to zero for maps of C channels and a size, unless this was done before.
 
         Raises:
-            InputError: they have begun with maps of another size.
+            InputError: the sums belong to maps of another size.
         """
-        each = 8 * channels**2 / 1e6  # MB of a cell
+        each = 8 * channels**2 / 1e6  # MB per cell
         cells = Cells.of(self.cell, size, int(self.memory_mb / each))
         if self.cells is None:
             self.cells = cells
@@ -96,7 +96,7 @@ class LocalMoments(SizedByData):
             if cells != wanted:
                 log.info(
                     "memory_mb=%g: the local form of %d channels would need %.0f MB for %d cells; "
-                    "it has %d larger cells in their place, which take %.0f MB",
+                    "it uses %d larger cells instead, which take %.0f MB",
                     *(self.memory_mb, channels, each * wanted.count, wanted.count),
                     *(cells.count, each * cells.count),
                 )
@@ -120,10 +120,10 @@ class LocalMoments(SizedByData):
 
         Args:
             levels: ``[B, C_l, H_l, W_l]``, finest first; B may be 0.
-            valid: the positions that count, bool ``[B, H, W]``; None is all.
+            valid: the positions that count, bool ``[B, H, W]``; None counts all.
 
         Raises:
-            InputError: their maps have another size than those of earlier images.
+            InputError: the size of the maps differs from that of earlier images.
         """
         cells = self.build(sum(level.shape[1] for level in levels), levels[0].shape[-2:])
         count = len(levels[0])
@@ -131,10 +131,10 @@ class LocalMoments(SizedByData):
             return
         x = cells.features(levels, self.normalize)
         # Deviations from the mean of the batch are summed in the precision of the features, which
-        # takes half of the time; what is large, the means, enters in float64.
+        # takes half of the time. The large part, the means, is added in float64.
         if valid is None:
             own = count * cells.mask.to(self.counts)
-            # How many times as many positions a cell and the map have as count.
+            # The ratio of all positions of a cell, or of the map, to those that count.
             of_cell = of_map = torch.ones((), dtype=torch.float64, device=x.device)
             mean = x.mean(dim=1)
             x -= mean[:, None]
@@ -156,7 +156,7 @@ class LocalMoments(SizedByData):
         self.sums += total
         self.cell_squares += (of_cell * of_cells.square()).sum(dim=1)
         self.map_squares += (of_map * of_cells.sum(dim=0).square()).sum(dim=0)
-        # A few cells at once: their squares stay in the processor's cache.
+        # A few cells at a time, so that their squares stay in the processor's cache.
         few = max(1, CACHED // x.shape[3] ** 2)
         scaled = total / own.clamp_min(1).sqrt()
         parts = zip(*(torch.split(each, few) for each in (self.squares, scaled, x)), strict=True)
@@ -175,30 +175,30 @@ class LocalMoments(SizedByData):
         """Add ``factor`` times the sums of other moments, which may be empty.
 
         Args:
-            state: what `state` has returned.
+            state: a result of `state`.
             factor: 1 adds their images, −1 removes them.
 
         Raises:
-            InputError: their maps have another size, or their cells do.
+            InputError: the size of their maps or cells differs.
         """
         if not len(state["sums"]):
             return
         self.build(state["sums"].shape[-1], state["size"].tolist())
         if state["sums"].shape != self.sums.shape:
             raise InputError(
-                f"memory_mb: moments of {len(self.sums)} and of {len(state['sums'])} cells do not "
-                "add up; use the same cell and memory_mb for both",
+                f"memory_mb: moments of {len(self.sums)} cells and of {len(state['sums'])} cells "
+                "cannot be added; use the same cell and memory_mb for both",
                 part="objective",
             )
         assert self.cells is not None
-        if "counts" not in state:  # of an earlier version, in which every position counted
+        if "counts" not in state:  # from an earlier version, in which every position counted
             state = {**state, "counts": state["weight"] * self.cells.mask.to(self.counts)}
         for name, own in self.named_buffers():
-            # Where both are the same moments, what is added must not change on the way.
+            # If both are the same moments, the addend must not change during the loop.
             own += factor * state[name].to(own)
 
     def scale(self, factor: float) -> None:
-        """Multiply the weight of all that was added so far."""
+        """Multiply the weight of everything added so far."""
         for total in self.buffers():
             total *= factor
 
@@ -217,20 +217,20 @@ class LocalMoments(SizedByData):
 
     @property
     def n(self) -> float:
-        """The number of images that the sums stand for."""
+        """The number of images that the sums represent."""
         return float(self.weight)
 
     @property
     def seen_in_cells(self) -> Tensor:
-        """How many positions were seen in each cell, over all images: float64 ``[G]``, CPU."""
+        """The number of positions seen in each cell, over all images: float64 ``[G]``, CPU."""
         return self.counts.cpu().sum(dim=(1, 2))
 
     @property
     def means(self) -> Tensor:
-        """The mean of every position, zero where none was seen: float64 ``[G, P, C]``, CPU."""
+        """The mean of every position, zero if it was never seen: float64 ``[G, P, C]``, CPU."""
         return self.sums.cpu() / at_least_one(self.counts.cpu())
 
 
 def at_least_one(counts: Tensor) -> Tensor:
-    """Counts to divide by: 1 in place of 0, which only sums of nothing are divided by."""
+    """Counts as divisors: 0 is replaced by 1, since the corresponding sums are 0."""
     return torch.where(counts > 0, counts, 1.0)

@@ -1,4 +1,4 @@
-"""The second moments of features: all that the closed form uses of the training set."""
+"""The second moments of features, which are all that the closed form needs of the training set."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from occ_lab.utils.sized import SizedByData
 
 
 class Moments(SizedByData):
-    """The sum of f̃ f̃ᵀ over positions, f̃ = [f; 1], f the joined levels at a position.
+    """The sum of f̃ f̃ᵀ over positions, with f̃ = [f; 1] and f the concatenated levels.
 
-    It is a sum: it grows image by image, and the sums of two sets or two processes add up.
+    It grows image by image, and the sums of two sets or two processes can be added.
 
     Args:
-        normalize: whether each f is scaled to length √C first.
+        normalize: whether to scale each f to length √C first.
 
     Attributes:
         total: float64 ``[C + 1, C + 1]``; its last entry is the number of positions. Empty before
@@ -44,7 +44,7 @@ class Moments(SizedByData):
         self.register_buffer("total", torch.empty(0, 0, dtype=torch.float64))
 
     def build(self, channels: Sequence[int]) -> None:
-        """Begin with a sum of zero for levels of these channels, unless it has begun before."""
+        """Set the sum to zero for levels with these channels, unless this was done before."""
         if not len(self.total):
             size = sum(channels) + 1
             self.total = self.total.new_zeros(size, size)
@@ -53,7 +53,7 @@ class Moments(SizedByData):
     def update(self, levels: Sequence[Tensor]) -> None:
         """Add every position of levels ``[B, C_l, H_l, W_l]``, finest first; B may be 0."""
         self.build([level.shape[1] for level in levels])
-        # Within a batch the sum has the precision of the features, over batches double precision.
+        # Within a batch the sum has the precision of the features; over batches it is float64.
         if not len(levels[0]):
             return
         added = normalized_moments(levels) if self.normalize else joint_moments(levels)
@@ -66,7 +66,7 @@ class Moments(SizedByData):
             self.total += total.to(self.total.device)
 
     def scale(self, factor: float) -> None:
-        """Multiply the weight of all that was added so far."""
+        """Multiply the weight of everything added so far."""
         self.total *= factor
 
     def reduce(self) -> None:
@@ -80,14 +80,14 @@ class Moments(SizedByData):
 
 
 class HalvedMoments(nn.Module):
-    """The moments of every second image and those of the others: each half can be held out.
+    """The moments of every second image and those of the others, so that each half can be held out.
 
     Args:
-        normalize: whether each f is scaled to length √C first.
+        normalize: whether to scale each f to length √C first.
 
     Attributes:
-        even: of the images with an even index in the order they come.
-        odd: of the others.
+        even: the moments of the images with an even index, in the order of arrival.
+        odd: the moments of the others.
         seen: the number of images so far.
 
     Example:
@@ -104,13 +104,13 @@ class HalvedMoments(nn.Module):
         self.seen = 0
 
     def build(self, channels: Sequence[int]) -> None:
-        """Begin with sums of zero for levels of these channels, unless they have begun before."""
+        """Set the sums to zero for levels with these channels, unless this was done before."""
         for half in self.halves:
             half.build(channels)
 
     @property
     def halves(self) -> tuple[Moments, Moments]:
-        """Those of the images with even and with odd index."""
+        """The moments of the images with an even and with an odd index."""
         return self.even, self.odd
 
     def update(self, levels: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -127,7 +127,7 @@ class HalvedMoments(nn.Module):
         return parts
 
     def scale(self, factor: float) -> None:
-        """Multiply the weight of all that was added so far."""
+        """Multiply the weight of everything added so far."""
         for half in self.halves:
             half.scale(factor)
 
@@ -148,7 +148,7 @@ class HalvedMoments(nn.Module):
 
 
 def normalized_moments(levels: Sequence[Tensor]) -> Tensor:
-    """The sum of f̃ f̃ᵀ with every f scaled to length √C: the scale needs the joined levels."""
+    """The sum of f̃ f̃ᵀ with every f scaled to length √C, which needs the concatenated levels."""
     f = join(levels)
     f = (f * unit_scale(levels)).transpose(0, 1).flatten(1)
     f = torch.cat([f, f.new_ones(1, f.shape[1])])
@@ -156,11 +156,12 @@ def normalized_moments(levels: Sequence[Tensor]) -> Tensor:
 
 
 def joint_moments(levels: Sequence[Tensor]) -> Tensor:
-    """The sum of f̃ f̃ᵀ over the positions of the joined levels, without joining them.
+    """The sum of f̃ f̃ᵀ over positions, computed without concatenating the levels.
 
-    A level x enters f upsampled, as R x, with one matrix R for each axis. Of two levels, the finer
-    one can be brought to the coarser grid instead: Σ (R x)(R' x')ᵀ = Σ x (Rᵀ R' x')ᵀ. The products
-    then run over the positions of the coarser grid: a twelfth of the work at strides 4, 8 and 16.
+    A level x enters f upsampled, as R x, with one matrix R for each axis. For two levels, the finer
+    one can be resampled to the coarser grid instead: Σ (R x)(R' x')ᵀ = Σ x (Rᵀ R' x')ᵀ. The
+    products then run over the positions of the coarser grid, which is a twelfth of the work at
+    strides 4, 8 and 16.
 
     Args:
         levels: ``[B, C_l, H_l, W_l]``, finest first.
@@ -168,7 +169,7 @@ def joint_moments(levels: Sequence[Tensor]) -> Tensor:
     Returns:
         ``[C + 1, C + 1]``.
     """
-    # The constant comes first here, as the finest level, and last in f̃.
+    # Here the constant is the finest level and comes first; in f̃ it comes last.
     parts = [torch.ones_like(levels[0][:, :1]), *levels]
     parts = [part.permute(0, 2, 3, 1) for part in parts]
     height, width = levels[0].shape[-2:]
@@ -194,7 +195,7 @@ def upsampling(source: int, target: int, like: Tensor) -> Tensor:
 
 
 def resampled(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """``[B, h, w, C]`` of ``[B, H, W, C]``, by a matrix ``[h, H]`` and one ``[w, W]``."""
+    """Resample ``[B, H, W, C]`` to ``[B, h, w, C]`` by a matrix ``[h, H]`` and one ``[w, W]``."""
     batch, height, width, channels = x.shape
     x = (rows @ x.reshape(batch, height, width * channels)).view(batch, -1, width, channels)
     return columns @ x

@@ -1,13 +1,13 @@
 """The closed form's score at every norm and every time, from one projection.
 
 In each cell, with Σ = V diag(λ) Vᵀ and y = Vᵀ f̃, the components of exp(−tΣ/s) f̃ along V are
-exp(−tλ/s) y: a time only weights the components. With A = a·I + norm²·e eᵀ, a the moment that the
-initial weights put in every direction and e the unit vector of the constant, the squared score is
+exp(−tλ/s) y, so a time only weights the components. Let A = a·I + norm²·e eᵀ, with a the moment of
+the initial weights in every direction and e the unit vector of the constant. The squared score is
 
     f̃ᵀ F A F f̃ = s₀² + norm² s₁²,   s₀² = a Σₖ exp(−2tλₖ/s) yₖ²,   s₁ = eᵀ F f̃:
 
-two maps for each time, from which every norm costs an addition and a root. The bias follows the
-flow: one that is solved for leaves nothing of the norm.
+These are two maps for each time; from them, every norm costs only an addition and a root. The bias
+follows the flow, because a bias that is solved for removes the effect of the norm.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ from occ_lab.projectors import LocalProjector
 
 
 class NormMaps(nn.Module):
-    """The two parts of the expected score: that of the initial weights and that of the target.
+    """The two parts of the expected score: from the initial weights and from the target.
 
     Args:
-        moments: of the training features; they say what a cell is and whether features are scaled.
-        channels: the channels of each level, C in all; φ has C as well.
+        moments: the moments of the training features; they also define the cells and whether
+            features are normalised.
+        channels: the channels of each level, C in total; φ has C channels too.
         times: t, each at least 0.
 
     Attributes:
-        means: of both parts at each time, over the training positions: float64 ``[2, T]``.
+        means: the means of both parts at each time over the training positions: float64 ``[2, T]``.
 
     Example:
         >>> levels = [torch.rand(2, 3, 8, 8), torch.rand(2, 5, 4, 4)]
@@ -94,13 +95,13 @@ class NormMaps(nn.Module):
 def integrated(
     spread: Tensor, constant: Tensor, means: Tensor, norm: float
 ) -> tuple[Tensor, Tensor]:
-    """s₀² and s₁² over several times, each time divided by the mean of its score.
+    """s₀² and s₁² integrated over several times, each time divided by the mean of its score.
 
     Args:
         spread: s₀² at each time, ``[T, ...]``.
         constant: s₁ at each time, ``[T, ...]``.
-        means: of s₀² and s₁² over the training positions, ``[2, T]``.
-        norm: ‖c‖₂ of the target, on which the means of scores depend.
+        means: the means of s₀² and s₁² over the training positions, ``[2, T]``.
+        norm: ‖c‖₂ of the target, which the means of scores depend on.
 
     Returns:
         Both ``[...]``; the squared score is ``s₀² + norm² s₁²``.

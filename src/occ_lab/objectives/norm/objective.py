@@ -25,57 +25,58 @@ log = logging.getLogger(__name__)
 Target = Literal["randn", "rand", "ones", "mean"]
 Solver = Literal["gradient", "closed_form"]
 Bias = Literal["flow", "solved"]
-CELL = 4  # positions a side: a patch of 16 × 16 pixels at stride 4
-LARGEST_NORM = 1e12  # squared distances to a target stay far within float32
-LONGEST_TIME = 1e4  # a longer flow follows the rounding of float32 features
+CELL = 4  # positions along a side: a patch of 16 × 16 pixels at stride 4
+LARGEST_NORM = 1e12  # keeps squared distances to a target well within float32
+LONGEST_TIME = 1e4  # a longer flow would fit the rounding errors of float32 features
 
 
 class Norm(Objective):
     """Distance to a fixed target ``c = norm · v/‖v‖_p`` (Gao et al. 2023, arXiv 2308.11898).
 
     In the structured form the loss is ``(1/ν) · mean relu(‖z − c‖₂ − r^p)`` and the score
-    ``‖z − c‖₂``; the semantic form (``squared``) takes the squared distance in both. Either adds
-    ``radius_weight · r``. The radius r is learned.
+    ``‖z − c‖₂``. The semantic form (``squared``) uses the squared distance in both. Either form
+    adds ``radius_weight · r`` to the loss. The radius r is learned.
 
-    The closed form, the default, is the limit of small steps on the squared distance, averaged over
-    the projector's initial weights; ν and r do not enter it. It needs one pass for the second
-    moments of the features, sets the projector to a factor of the score, and the target to zero. By
-    default it has a projector for every cell of a grid and a bias for every position, see
-    `occ_lab.objectives.norm.local_form`: a part that is in the wrong place is found as well. A bias
-    that is solved for leaves nothing of the target in the score, so that ``norm`` has no effect
-    then. ``solver="gradient"`` is the training of the paper.
+    The closed form, which is the default, is the limit of small gradient steps on the squared
+    distance, averaged over the projector's initial weights; it does not depend on ν and r. It
+    computes the second moments of the features in one pass, sets the projector to a factor of the
+    score, and sets the target to zero. By default it has a projector for every cell of a grid and a
+    bias for every position, see `occ_lab.objectives.norm.local_form`, so it also detects parts that
+    are in the wrong place. A bias that is solved for removes the target from the score, so
+    ``norm`` has no effect in this case. ``solver="gradient"`` is the training of the paper.
 
     Args:
-        channels: channels of the feature map; None leaves them to `build`.
+        channels: the number of channels of the feature map; None leaves them to `build`.
         solver: ``closed_form`` or ``gradient``.
-        time: how far the closed form follows the gradient flow, in units of the mean diagonal of
-            the second moments, from 0 to 1e4; or ``integrated``, the squared scores of t = 1, 3, 10
-            and 30, each divided by its mean over the training positions; or ``auto``, see
-            `FlowTime`, which chooses it for a bias that follows the flow.
-        cell: positions of the map along a side of a cell, each of which has a projector of its own
-            in the closed form, at least 1; None is one projector for all positions; ``auto`` is 4,
-            and None with a time that is chosen, with gradients, or for images in tiles.
-        bias: ``flow``, the bias follows the gradient flow as the weights do; ``solved``, the mean
-            feature is subtracted at every position (only in the closed form); or ``auto``, solved
-            for wherever that is possible.
-        memory_mb: what the second moments of all cells may take, in MB, above 0; where they would
-            take more, cells are larger, see `LocalMoments`.
+        time: how long the closed form follows the gradient flow, in units of the mean diagonal of
+            the second moments, from 0 to 1e4. ``integrated`` adds the squared scores of t = 1, 3,
+            10 and 30, each divided by its mean over the training positions. ``auto`` chooses a
+            single time, see `FlowTime`; it requires a bias that follows the flow.
+        cell: the number of positions along a side of a cell, at least 1; in the closed form, each
+            cell has its own projector. None uses one projector for all positions. ``auto`` is 4,
+            but None if the time is chosen automatically, with gradients, or for images in tiles.
+        bias: ``flow``: the bias follows the gradient flow, as the weights do; ``solved``: the mean
+            feature is subtracted at every position (only in the closed form); or ``auto``, which is
+            ``solved`` wherever that is possible.
+        memory_mb: the limit for the second moments of all cells, in MB, above 0; if it would be
+            exceeded, cells are enlarged, see `LocalMoments`.
         normalize: whether the projector scales each feature vector to length √C.
         norm: the p-norm of the target, above 0 and at most 1e12.
-        p: which norm, at least 1; ``inf`` (a number or a string) is the largest component.
-        target: what ``v`` is: ``randn``, ``rand`` or ``ones``, or ``mean``, the mean projected
-            training feature (only with ``solver="gradient"``).
+        p: the order of the norm, at least 1; ``inf`` (a number or a string) is the largest
+            component.
+        target: the direction ``v``: ``randn``, ``rand`` or ``ones``, or ``mean``, the mean
+            projected training feature (only with ``solver="gradient"``).
         squared: whether the distance is squared.
         nu: ν, above 0.
         radius: the initial value of r, at least 0.
         radius_weight: the weight of r itself in the loss, at least 0.
-        seed: seed of ``v``.
+        seed: the seed of ``v``.
 
     Attributes:
         target: c ``[C]``; empty before `build`.
         radius: r, a scalar.
-        channels: C, None before `build`.
-        local: the moments of positions and cells, where the closed form is a local one.
+        channels: C, or None before `build`.
+        local: the moments of positions and cells, if the closed form is local.
 
     Raises:
         ValueError: an argument is out of range.
@@ -133,12 +134,12 @@ class Norm(Objective):
         if solver == "gradient" and (cell is not None or bias == "solved"):
             name, default = ("cell", "null") if cell is not None else ("bias", "flow")
             raise ValueError(
-                f"{name} must be {default} with solver=gradient: it is of the closed form; a "
-                "LocalProjector that is trained has cells of its own"
+                f"{name} must be {default} with solver=gradient, because it belongs to the closed "
+                "form; a trained LocalProjector has cells of its own"
             )
         check_number("memory_mb", memory_mb, above=0)
         check_number("norm", norm, above=0, at_most=LARGEST_NORM)
-        order = math.inf if p in ("inf", ".inf") else p  # YAML's .inf is a string in some places
+        order = math.inf if p in ("inf", ".inf") else p  # some YAML parsers read .inf as a string
         check_number("p", order, at_least=1)
         if target not in get_args(Target):
             raise ValueError(f"target must be one of {', '.join(get_args(Target))}, got {target!r}")
@@ -185,11 +186,11 @@ class Norm(Objective):
             channels: C, at least 1.
 
         Raises:
-            ValueError: it has been built for another number of channels.
+            ValueError: it was built for another number of channels before.
         """
         check_number("channels", channels, at_least=1, integer=True)
         check_same(self.channels, channels)
-        if len(self.target) and not self.one_pass:  # its state has been loaded
+        if len(self.target) and not self.one_pass:  # loaded from a checkpoint
             check_same(len(self.target), channels)
         if self.channels is not None:
             return
@@ -209,13 +210,13 @@ class Norm(Objective):
         return scaled
 
     def default_projector(self, channels: Sequence[int]) -> Projector:
-        """`Conv1x1`, or `LocalProjector` with ``cell`` or a bias that is solved for."""
+        """`Conv1x1`, or `LocalProjector` with ``cell`` or a solved bias."""
         if self.local is not None:
             return LocalProjector(channels, self.cell, self.normalize)
         return Conv1x1(channels, normalize=self.normalize)
 
     def see_tiles(self, projector: nn.Module) -> None:
-        """Have one cell of all positions, unless a cell is given."""
+        """Use one cell for all positions, unless a cell size is given."""
         local = self.local
         if self.default_cell and self.cell is not None and local is not None:
             self.cell = None
@@ -224,7 +225,7 @@ class Norm(Objective):
                 projector.cell = None
 
     def setup(self, feature_maps: Iterable[Tensor]) -> None:
-        """Point the target to the mean feature of maps ``[B, C, H, W]``.
+        """Set the direction of the target to the mean feature of maps ``[B, C, H, W]``.
 
         Raises:
             InputError: there are no maps.
@@ -236,11 +237,11 @@ class Norm(Objective):
 
         Args:
             levels: ``[B, C_l, H_l, W_l]``, finest first.
-            valid: the positions that count, bool ``[B, H, W]``; None is all.
+            valid: the positions that count, bool ``[B, H, W]``; None counts all.
 
         Raises:
             TypeError: the solver is ``gradient``.
-            InputError: with a projector for each cell, the images differ in size.
+            InputError: the images differ in size although each cell has its own projector.
         """
         if not self.one_pass:
             super().observe(levels)
@@ -254,16 +255,16 @@ class Norm(Objective):
                 self.flow_time.observe(held_out)
 
     def finish(self, projector: Projector) -> None:
-        """Solve, and set the projector so that its distance to a target of zero is the score.
+        """Solve, and set the projector so that the length of its output is the score.
 
         Raises:
             InputError: the projector cannot be set, or nothing is left of the features at ``time``.
         """
         if self.bias == "solved" and self.norm != 1:
-            log.info("norm=%g has no effect: bias=solved leaves nothing of the target", self.norm)
+            log.info("norm=%g has no effect: bias=solved removes the target's effect", self.norm)
         if self.local is not None:
             self.local.reduce()
-        self.moments.build(projector.channels)  # of a process that has seen no image
+        self.moments.build(projector.channels)  # in case this process has seen no image
         self.moments.reduce()
         if aurocs := self.choose_time(projector):
             tried = ", ".join(f"{t:g}: {auroc:.3f}" for t, auroc in aurocs.items())
@@ -273,10 +274,10 @@ class Norm(Objective):
         self.solve(projector)
 
     def choose_time(self, projector: Projector) -> dict[float, float]:
-        """Choose t by what was observed, where it is ``auto``.
+        """Choose t from the observed features if it is ``auto``.
 
         Returns:
-            The AUROC of each time that was tried, see `FlowTime.choose`; empty where t is given.
+            The AUROC of each time that was tried, see `FlowTime.choose`; empty if t is given.
         """
         if not self.flow_time:
             return {}
@@ -286,7 +287,7 @@ class Norm(Objective):
         return aurocs
 
     def solve(self, projector: Projector) -> None:
-        """Set projector and target by the moments of what was observed, at the present time t.
+        """Set the projector and the target from the observed moments, at the current time t.
 
         Raises:
             InputError: the projector cannot be set, or nothing is left of the features at ``time``.
@@ -304,8 +305,8 @@ class Norm(Objective):
             cell = projector.cell if isinstance(projector, LocalProjector) else self.cell
             if cell != self.cell:
                 raise InputError(
-                    f"cell: the projector has cells of {cell} positions a side, and the objective "
-                    f"of {self.cell}",
+                    f"cell: the projector has cells of {cell} positions a side, but the objective "
+                    f"has cells of {self.cell}",
                     part="projector",
                 )
             projector.assign_cells(form.weight, form.bias, form.mean)
@@ -319,7 +320,7 @@ class Norm(Objective):
 
     @property
     def images(self) -> int:
-        """How many images the closed form has learned from."""
+        """The number of images that the closed form has learned from."""
         return self.moments.seen if self.local is None else self.local.seen
 
     def _built_for(self, projector: Projector) -> int:
@@ -330,7 +331,7 @@ class Norm(Objective):
 
     def loss(self, z: Tensor) -> Tensor:
         """``(1/ν) · mean relu(d − r^p) + radius_weight · r``, d the distance to the target."""
-        # r^p → 0 as p → ∞ for r < 1, where it starts; the limit itself would have no gradient.
+        # r^p → 0 as p → ∞ for the initial r < 1, but the limit itself would have no gradient.
         margin = 0 * self.radius if self.p == math.inf else self.radius**self.p
         excess = torch.relu(self.forward(z) - margin).mean()
         return excess / self.nu + self.radius_weight * self.radius
@@ -346,7 +347,7 @@ class Norm(Objective):
             RuntimeError: there is no target before `build`.
         """
         self._check_fitted()
-        # The target of a closed form is zero, and a copy of a large z would be all it takes.
+        # The target of a closed form is zero; subtracting it would only copy a large z.
         difference = z if self.one_pass else z - self.target[:, None, None]
         if self.squared:
             return difference.square().sum(dim=1)

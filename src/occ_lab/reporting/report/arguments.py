@@ -8,25 +8,25 @@ from occ_lab.utils.files import typed_path
 
 
 def command_line() -> argparse.ArgumentParser:
-    """The parser, whose names are those of the arguments of `write_report`."""
+    """The parser; its destinations are the arguments of `write_report`."""
     parser = argparse.ArgumentParser(
         prog="occ-lab report",
         description="Write report.html, report.csv and report.md over all runs in the directories.",
     )
     parser.add_argument(
-        "directories", nargs="+", type=typed_path, metavar="DIR", help="holds runs, at any depth"
+        "directories", nargs="+", type=typed_path, metavar="DIR", help="contains runs, at any depth"
     )
     parser.add_argument(
         "--out",
         type=typed_path,
         metavar="DIR",
-        help="where the report goes; default: the first DIR",
+        help="folder for the report; default: the first DIR",
     )
     parser.add_argument(
         "--baseline",
         metavar="TEXT",
-        help="what all groups are compared with: a group's name, a run directory, or a part of "
-        "one; default: the first-ranked of each dataset",
+        help="baseline of all comparisons: the name of a group, a run directory, or a part of "
+        "one; default: the first-ranked group of each dataset",
     )
     parser.add_argument(
         "--overkill",
@@ -41,17 +41,17 @@ def command_line() -> argparse.ArgumentParser:
         type=at_least_1,
         default=argparse.SUPPRESS,  # that of `write_report`, whose module takes seconds to import
         metavar="N",
-        help="of the bootstrap; default: 2000",
+        help="number of bootstrap resamples; default: 2000",
     )
     parser.add_argument(
-        "--seed", type=at_least_0, default=0, help="of the bootstrap; default: %(default)s"
+        "--seed", type=at_least_0, default=0, help="seed of the bootstrap; default: %(default)s"
     )
     parser.add_argument(
         "--pictures",
         type=at_least_0,
         default=4,
         metavar="N",
-        help="how many of the worst misses of each task are shown; default: %(default)s",
+        help="number of worst misses shown for each task; default: %(default)s",
     )
     return parser
 

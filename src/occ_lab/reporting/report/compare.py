@@ -1,4 +1,4 @@
-"""Groups compared with a baseline, on the test images that both have."""
+"""Comparison of groups with a baseline, on the test images that both have."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Comparison:
     """A group compared with the baseline of its dataset.
 
     Attributes:
-        group: what is compared.
-        baseline: what it is compared with; of the baseline itself the same object.
-        tasks: how many tasks have normal and anomalous images in common.
-        images: how many test images of these tasks are in common.
-        difference: in image AUROC; None for the baseline itself, and without a common task.
+        group: the group.
+        baseline: the baseline; for the baseline itself, the same object.
+        tasks: the number of tasks with normal and anomalous images in common.
+        images: the number of test images in common in these tasks.
+        difference: of the image AUROC; None for the baseline itself, or without a common task.
     """
 
     group: Group
@@ -38,7 +38,7 @@ def choose_baselines(found: Grouped, text: str | None) -> dict[str, tuple[Group,
 
     Args:
         found: all groups.
-        text: the label of a group or a run directory, or a part of one; None is the first-ranked.
+        text: the label of a group, a run directory, or a part of one; None is the first-ranked.
 
     Raises:
         InputError: no group matches ``text``.
@@ -59,7 +59,7 @@ def choose_baselines(found: Grouped, text: str | None) -> dict[str, tuple[Group,
 
 
 def matching(groups: Sequence[Group], text: str) -> list[Group]:
-    """The groups with a label or directory equal to ``text``, else those that contain it."""
+    """The groups with a label or directory equal to ``text``, otherwise those that contain it."""
     names = [
         [group.label, group.method, *(str(run.directory) for run in group.runs)] for group in groups
     ]
@@ -70,7 +70,7 @@ def matching(groups: Sequence[Group], text: str) -> list[Group]:
 
 
 def compare(group: Group, baseline: Group, resamples: int, seed: int) -> Comparison:
-    """The difference in image AUROC, over common tasks and images that all runs have."""
+    """The difference of image AUROCs, over common tasks and images that all runs have."""
     if group is baseline:
         return Comparison(group, baseline)
     pairs = [
@@ -89,10 +89,10 @@ def compare(group: Group, baseline: Group, resamples: int, seed: int) -> Compari
 def paired(ours: Sequence[Task], theirs: Sequence[Task]) -> PairedTask | None:
     """The scores of all runs on the images that they have in common.
 
-    Images are the same if their paths and labels are.
+    Images are considered equal if their paths and labels are.
 
     Returns:
-        None unless there are normal and anomalous images.
+        None unless there are both normal and anomalous images.
     """
     both = [*ours, *theirs]
     first = both[0]

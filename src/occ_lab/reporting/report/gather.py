@@ -1,4 +1,4 @@
-"""Find run directories and read what they hold."""
+"""Find run directories and read them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from occ_lab.utils.files import FAILURE
 from occ_lab.utils.plain import read_json, read_yaml
 from occ_lab.utils.scratch import visible
 
-MARKS = ("metrics.json", "config.yaml", ".hydra")  # any of these marks a folder of a run
-AGREE = 1e-4  # by how much the AUROC of scores.csv may differ from that of metrics.json
-# Keys that follow the seed, for runs without a .hydra/config.yaml that says so.
+MARKS = ("metrics.json", "config.yaml", ".hydra")  # any of these identifies a run's folder
+AGREE = 1e-4  # the largest difference between the AUROCs from scores.csv and metrics.json
+# Keys that depend on the seed, for runs whose .hydra/config.yaml does not say so.
 FOLLOW_SEED = frozenset({"loss.seed", "dataset.sample_seed"})
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a run has recorded of one task with N test images.
+    """The record of one task of a run, with N test images.
 
     Attributes:
         name: its name.
         figures: as in ``metrics.json``: metrics in 0..1, counts, seconds.
-        paths: of the test images, all different.
+        paths: the paths of the test images, all different.
         labels: int ``[N]``, 1 anomalous.
         scores: float64 ``[N]``, higher is more anomalous; no NaN.
-        pictures: of the worst misses, worst first.
+        pictures: pictures of the worst misses, the worst first.
     """
 
     name: str
@@ -47,21 +47,21 @@ class Task:
     pictures: list[Path]
 
     def metric(self, name: str) -> float | None:
-        """A metric in 0..1; None where there is none."""
+        """A metric in 0..1; None if it is missing."""
         value = self.figures.get(name)
         return None if value is None or math.isnan(value) else float(value)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run directory holds.
+    """The content of a run directory.
 
     Attributes:
         directory: the run directory.
         header: dataset, loss, backbone, seed, version.
         config: all values by their full key, such as ``loss.norm``.
         derived: keys whose values follow from other keys.
-        overrides: of the command; None where they are not recorded.
+        overrides: the overrides of the command; None if they are not recorded.
         tasks: the finished tasks by name.
         written: when the figures were written, in seconds since 1970.
     """
@@ -76,13 +76,13 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """The seed of all random choices."""
+        """The seed of all random numbers."""
         return int(self.header["seed"])
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A directory that looks like a run and cannot be used, and why."""
+    """A directory that looks like a run but cannot be used, and the reason."""
 
     directory: Path
     reason: str
@@ -90,18 +90,18 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Gathered:
-    """All that was found, in the order of the directories."""
+    """All runs that were found, in the order of the directories."""
 
     runs: list[Run] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 
 
 class UnreadableError(Exception):
-    """Why a directory is left out."""
+    """The reason why a directory is left out."""
 
 
 def gather(directories: Sequence[Path]) -> Gathered:
-    """Read every run in the directories and below.
+    """Read every run in the directories and their subfolders.
 
     Raises:
         InputError: one of the directories does not exist.
@@ -116,16 +116,16 @@ def gather(directories: Sequence[Path]) -> Gathered:
 
 
 def run_folders(directories: Sequence[Path]) -> Iterator[Path]:
-    """Each folder that may be a run's, once, in natural order: ``2`` comes before ``10``."""
+    """Each folder that may be a run, once, in natural order: ``2`` comes before ``10``."""
     seen = set()
     for directory in directories:
         if not directory.is_dir():
-            raise InputError(f"{directory} is no directory; name one that holds runs")
+            raise InputError(f"{directory} is not a directory; name one that contains runs")
         for folder, inside, files in os.walk(directory):
             is_run = any(mark in files or mark in inside for mark in MARKS)
             inside[:] = sorted((name for name in inside if name[0] != "."), key=natural)
             if is_run and "tasks" in inside:
-                inside.remove("tasks")  # its metrics.json are of another kind
+                inside.remove("tasks")  # its metrics.json files are those of tasks
             resolved = Path(folder).resolve()
             if is_run and resolved not in seen:
                 seen.add(resolved)
@@ -133,7 +133,7 @@ def run_folders(directories: Sequence[Path]) -> Iterator[Path]:
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """A sort key by which numbers in a name count as numbers."""
+    """A sort key that compares numbers in names by value."""
     return [
         (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
     ]
@@ -143,7 +143,7 @@ def read_run(folder: Path) -> Run:
     """Read one run directory.
 
     Raises:
-        UnreadableError: it is unfinished, damaged, or something else.
+        UnreadableError: it is unfinished, damaged, or not a run.
     """
     failure = folder / FAILURE
     if failure.is_file():
@@ -154,16 +154,18 @@ def read_run(folder: Path) -> Run:
     if (folder / "compare.json").is_file():
         raise UnreadableError("is a comparison, whose runs are in its folder methods")
     if not (folder / "metrics.json").is_file():
-        raise UnreadableError("no metrics.json: none of its tasks is finished, or it is no run")
+        raise UnreadableError("no metrics.json: none of its tasks is finished, or it is not a run")
     try:
         run = parse_run(folder)
     except KeyError as error:
-        raise UnreadableError(f"damaged, or no run: {error} is missing in metrics.json") from error
+        raise UnreadableError(
+            f"damaged, or not a run: {error} is missing in its metrics"
+        ) from error
     except (
         *(OSError, ValueError, TypeError, AttributeError, RecursionError),
         *(csv.Error, yaml.YAMLError),
     ) as error:
-        raise UnreadableError(f"damaged, or no run: {one_line(error)}") from error
+        raise UnreadableError(f"damaged, or not a run: {one_line(error)}") from error
     unfinished = missing_tasks(run)
     if unfinished:
         missing = ", ".join(unfinished)
@@ -178,7 +180,7 @@ def one_line(error: Exception) -> str:
 
 
 def parse_run(folder: Path) -> Run:
-    """Read all files of a run; a damaged one raises an error of Python, YAML or CSV."""
+    """Read all files of a run; damaged files raise errors of Python, YAML or CSV."""
     summary = read_json(folder / "metrics.json")
     if not isinstance(summary, dict) or not isinstance(summary.get("tasks"), dict):
         raise ValueError("metrics.json has no tasks")
@@ -223,18 +225,18 @@ def read_scores(path: Path) -> dict[str, list[dict[str, str]]]:
 
 
 def read_task(folder: Path, name: str, figures: Any, rows: list[dict[str, str]]) -> Task:
-    """One task; its scores are checked against its metrics."""
+    """Read one task, and check its scores against its metrics."""
     numbers = [figures["peak_memory_mb"] or 0.0, *figures["seconds"].values(), figures["n_test"]]
     numbers += [figures[key] for key in figures if key.startswith(("image_", "pixel_"))]
     if not all(isinstance(value, int | float) for value in numbers):
-        raise ValueError(f"metrics.json: a value of {name} is no number")
+        raise ValueError(f"metrics.json: a value of {name} is not a number")
     if name in ("", ".", "..") or Path(name).name != name:
-        raise ValueError(f"metrics.json: {name!r} is no name of a task")
+        raise ValueError(f"metrics.json: {name!r} is not the name of a task")
     paths = [row["path"] for row in rows]
     labels = np.array([int(row["label"]) for row in rows])
     scores = np.array([float(row["score"]) for row in rows])
     if len(rows) != figures["n_test"]:
-        raise ValueError(f"{name}: {len(rows)} scores of {figures['n_test']} test images")
+        raise ValueError(f"{name}: {len(rows)} scores for {figures['n_test']} test images")
     if len(set(paths)) < len(paths):
         raise ValueError(f"{name}: scores.csv names an image twice")
     if np.isnan(scores).any() or not np.isin(labels, (0, 1)).all():
@@ -243,19 +245,19 @@ def read_task(folder: Path, name: str, figures: Any, rows: list[dict[str, str]])
     recorded = task.metric("image_auroc")
     if recorded is not None and abs(auroc(scores, labels) - recorded) > AGREE:
         raise ValueError(
-            f"{name}: image AUROC {recorded:.4f} in metrics.json, {auroc(scores, labels):.4f} by "
-            "scores.csv"
+            f"{name}: image AUROC {recorded:.4f} in metrics.json, but {auroc(scores, labels):.4f} "
+            "from scores.csv"
         )
     return task
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of the worst misses by rank, the number at the start of their names."""
+    """The pictures of the worst misses, by the rank at the start of their names."""
     return sorted(visible(folder, "*.png"), key=lambda path: natural(path.name))
 
 
 def read_overrides(path: Path) -> list[str] | None:
-    """The overrides of the command; None where they are not recorded."""
+    """The overrides of the command; None if they are not recorded."""
     if not path.is_file():
         return None
     return [str(each) for each in content(path) or []]
@@ -270,12 +272,12 @@ def derived_keys(path: Path) -> frozenset[str]:
 
 
 def content(path: Path) -> Any:
-    """The content of a YAML file; interpolations stay text."""
+    """The content of a YAML file; interpolations remain text."""
     return read_yaml(path)
 
 
 def flat(node: Any, key: str = "") -> dict[str, Any]:
-    """Leaves of nested dictionaries by their full key; lists are leaves.
+    """The leaves of nested dictionaries by their full key; lists are leaves.
 
     Example:
         >>> flat({"seed": 0, "loss": {"norm": 1}})
@@ -291,10 +293,10 @@ def flat(node: Any, key: str = "") -> dict[str, Any]:
 
 
 def missing_tasks(run: Run) -> list[str]:
-    """Tasks that a run was asked for or has begun and has not finished."""
+    """The tasks that a run was to do or has started but has not finished."""
     asked = run.config.get("dataset.category", "all")
     names = [str(name) for name in (asked if isinstance(asked, list) else [asked])]
-    begun = [  # the scratch folders of `whole_folder`
+    begun = [  # the temporary folders of `whole_folder`
         path.name[1:].rpartition(".")[0]
         for path in sorted((run.directory / "tasks").glob(".*"))
         if path.is_dir()
@@ -304,9 +306,9 @@ def missing_tasks(run: Run) -> list[str]:
 
 
 def without_partial(found: Gathered) -> Gathered:
-    """Leave out runs of all tasks that lack tasks which another run of the same data has.
+    """Leave out runs that lack tasks which another run over all tasks of the same data has.
 
-    Such a run was stopped: its mean is over fewer tasks than that of the others.
+    Such a run was stopped, so its mean is over fewer tasks than the means of the others.
     """
     present: dict[str, set[str]] = {}
     for run in found.runs:
@@ -326,6 +328,6 @@ def without_partial(found: Gathered) -> Gathered:
 
 
 def data_of(run: Run) -> str:
-    """The values of the dataset that decide which tasks there are."""
+    """The settings of the dataset that determine which tasks exist."""
     keys = ("name", "root", "_target_", "protocol", "classes", "attribute", "seed")
     return repr([run.config.get(f"dataset.{key}") for key in keys])

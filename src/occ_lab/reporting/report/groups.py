@@ -1,4 +1,4 @@
-"""Runs that differ only in the seed, and the settings by which the other runs differ."""
+"""Groups of runs that differ only in the seed, and the settings in which groups differ."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from occ_lab.reporting.record import NOT_COMPARED
 from occ_lab.reporting.report.gather import Run, Task
 
 RANKED_BY = "image_auroc"
-# Groups whose settings do not affect the metrics, beside `NOT_COMPARED`.
+# Groups of settings that do not affect the metrics, in addition to `NOT_COMPARED`.
 WITHOUT_EFFECT = ("cache.", "explain.", "loader.workers", "loader.eval_batch_size", "logger.")
 ABSENT = object()
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation over seeds; None where there is only one."""
+    """Mean and sample standard deviation over seeds; the latter is None for a single seed."""
 
     mean: float
     deviation: float | None
@@ -33,13 +33,13 @@ class Group:
     """Runs that are equal except for the seed (and the category, if each was run by itself).
 
     Attributes:
-        dataset: its name.
-        method: what was run on it, in words.
-        label: the name of the group, which no other group has.
+        dataset: the name of the dataset.
+        method: a description of the method.
+        label: the unique name of the group.
         runs: in the order in which they were found.
-        tasks: the results by seed, of each task by its name.
+        tasks: for each task, by name, the results by seed.
         norm: ``loss.norm``, if there is one.
-        method_but_norm: ``method`` without ``loss.norm``: a line of a curve over norms.
+        method_but_norm: ``method`` without ``loss.norm``, which names a curve over norms.
     """
 
     dataset: str
@@ -52,27 +52,27 @@ class Group:
 
     @cached_property
     def seeds(self) -> list[int]:
-        """All seeds of its runs."""
+        """The seeds of all runs."""
         return sorted({run.seed for run in self.runs})
 
     @cached_property
     def shared(self) -> list[str]:
-        """The tasks that every seed has; means are over these."""
+        """The tasks that every seed has; means are taken over these."""
         return [name for name, results in self.tasks.items() if len(results) == len(self.seeds)]
 
     @property
     def repeated(self) -> int:
-        """How many runs do not count, since newer ones have the same seed and tasks."""
+        """The number of runs replaced by newer ones with the same seed and tasks."""
         counted = {id(task) for results in self.tasks.values() for task in results.values()}
         return sum(not counted & {id(task) for task in run.tasks.values()} for run in self.runs)
 
     def over_seeds(self, metric: str, task: str) -> Spread | None:
-        """A metric of one task; None where no run of the group has it."""
+        """A metric of one task; None if no run of the group has it."""
         values = [found.metric(metric) for found in self.tasks.get(task, {}).values()]
         return spread([value for value in values if value is not None])
 
     def overall(self, metric: str) -> Spread | None:
-        """The mean over the shared tasks for which all seeds have it; its spread over seeds."""
+        """The mean over the shared tasks for which all seeds have the metric, with its spread."""
         values = [
             [task.metric(metric) for task in self.tasks[name].values()] for name in self.shared
         ]
@@ -81,7 +81,7 @@ class Group:
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """Mean and deviation; None where there are no values."""
+    """Mean and deviation; None if there are no values."""
     if not values:
         return None
     return Spread(fmean(values), stdev(values) if len(values) > 1 else None)
@@ -129,13 +129,13 @@ def grouped(runs: Sequence[Run]) -> Grouped:
 
 
 def score(group: Group) -> float:
-    """What groups are ranked by; groups without it come last."""
+    """The value that groups are ranked by; groups without it come last."""
     overall = group.overall(RANKED_BY)
     return -1.0 if overall is None else overall.mean
 
 
 def newest(runs: Iterable[Run]) -> dict[str, dict[int, Task]]:
-    """The results of each task by seed; where a seed was run again, the newest."""
+    """The results of each task by seed; if a seed was run again, the newest ones."""
     tasks: dict[str, dict[int, Task]] = {}
     for run in sorted(runs, key=lambda run: run.written):
         for name, task in run.tasks.items():
@@ -144,18 +144,18 @@ def newest(runs: Iterable[Run]) -> dict[str, dict[int, Task]]:
 
 
 def norm_of(run: Run) -> float | None:
-    """The norm of a run's target, if it has one above 0."""
+    """The norm of a run's target, if it has a norm above 0."""
     norm = run.config.get("loss.norm")
     return float(norm) if isinstance(norm, int | float) and norm > 0 else None
 
 
 def differing_keys(runs: Sequence[Run]) -> dict[str, set[int]]:
-    """The keys that describe runs, and for each the ids of the runs whose description has it.
+    """The keys that describe runs, each with the ids of the runs that it describes.
 
     A key describes runs of the same loss and backbone if its value differs among them, unless it
-    follows from other keys in all of them; a key of the dataset describes runs of the same dataset.
-    Runs of, say, two losses are not compared with each other: they differ in too many keys. A run
-    is also described by what its command has set if other runs have another value.
+    follows from other keys in all of them. A key of the dataset describes runs of the same dataset.
+    Runs of different losses are not compared, because they differ in too many keys. A run is also
+    described by the settings of its command if other runs have other values.
     """
     found: dict[str, set[int]] = {}
     for family in families(runs, "loss", "backbone"):
@@ -171,7 +171,7 @@ def differing_keys(runs: Sequence[Run]) -> dict[str, set[int]]:
 
 
 def families(runs: Sequence[Run], *names: str) -> list[list[Run]]:
-    """Runs that agree in these facts of their header."""
+    """Groups of runs that agree in the given fields of their header."""
     found: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         found.setdefault(tuple(run.header[name] for name in names), []).append(run)
@@ -195,12 +195,12 @@ def is_without_effect(key: str) -> bool:
 
 
 def set_by_command(run: Run) -> list[str]:
-    """Keys of single values that the command of a run has set and that may affect its metrics."""
+    """Keys of scalar values that the command of a run has set and that may affect its metrics."""
     names = [each.partition("=")[0].lstrip("+~") for each in run.overrides or []]
     return [
         name
         for name in names
-        # The folder of the data does not matter; the paths of the images show if it is the same.
+        # The folder is left out, because the paths of the images show whether the data differs.
         if name in run.config
         and name not in ("seed", "dataset.root")
         and not is_without_effect(name)
@@ -208,26 +208,26 @@ def set_by_command(run: Run) -> list[str]:
 
 
 def compared_value(run: Run, key: str) -> str:
-    """A value as text, to be compared; an absent one equals no other."""
+    """A value as text for comparison; a missing value differs from all others."""
     value = run.config.get(key, ABSENT)
     return "" if value is ABSENT else value_text(value)
 
 
 def value_text(value: Any) -> str:
-    """A value as in a command; 1.0 is the same as 1."""
+    """A value as written in a command; 1.0 is the same as 1."""
     if isinstance(value, float) and value.is_integer():
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def describe(run: Run, runs: Sequence[Run], keys: dict[str, set[int]]) -> str:
-    """A run in words: loss, backbone if there are several, and the values in which it differs."""
+    """A description of a run: loss, backbone if there are several, and the values that differ."""
     several = len({each.header["backbone"] for each in runs}) > 1
     parts = [run.header["loss"], *([run.header["backbone"]] if several else [])]
     return " ".join([*parts, *(setting(run, key) for key in keys if id(run) in keys[key])])
 
 
 def setting(run: Run, key: str) -> str:
-    """``key=value``; of a class the last part of its name."""
+    """``key=value``; for a class, the last part of its name."""
     text = value_text(run.config[key])
     return f"{key}={text.rpartition('.')[2]}" if key.endswith("._target_") else f"{key}={text}"

@@ -1,4 +1,4 @@
-"""The coloured tables of a report: a row a method, a column a task."""
+"""The coloured tables of a report: one row for each method, one column for each task."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from occ_lab.reporting.report.gather import Task
 from occ_lab.reporting.report.groups import Group, Grouped, Spread, spread
 from occ_lab.reporting.report.tables import spread_text
 
-COLOURS = matplotlib.colormaps["cividis"]  # which colour-blind people can read, too
+COLOURS = matplotlib.colormaps["cividis"]  # readable for colour-blind people
 DARK, LIGHT = "#000000", "#ffffff"
-# Relative luminance at which black and white text have the same contrast (WCAG 2.1).
+# The relative luminance at which black and white text have the same contrast (WCAG 2.1).
 MIDDLE = 0.05 * 21**0.5 - 0.05
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A coloured cell: its large and its small text, and their colours as in a style sheet."""
+    """A coloured cell: its large and small text, and its colours as CSS."""
 
     text: str
     small: str
@@ -35,10 +35,10 @@ class Matrix:
     """A coloured table.
 
     Attributes:
-        title: what the cells are.
-        datasets: name and number of columns of each.
-        columns: the tasks of each dataset and, where there are several, ``mean``.
-        rows: of each method a cell for each column; None where it has no result.
+        title: describes the cells.
+        datasets: the name of each dataset and its number of columns.
+        columns: the tasks of each dataset and, if there are several, ``mean``.
+        rows: for each method, one cell for each column; None if it has no result.
     """
 
     title: str
@@ -47,11 +47,11 @@ class Matrix:
     rows: list[tuple[str, list[Cell | None]]]
 
 
-Value = tuple[Spread, str]  # and the small text below it
+Value = tuple[Spread, str]  # with the small text below it
 
 
 def metric_matrix(title: str, found: Grouped, metric: str) -> Matrix:
-    """The means over seeds of a metric."""
+    """The means of a metric over seeds."""
 
     def of_task(group: Group, task: str) -> Value | None:
         value = group.over_seeds(metric, task)
@@ -65,7 +65,7 @@ def metric_matrix(title: str, found: Grouped, metric: str) -> Matrix:
 
 
 def escape_matrix(title: str, found: Grouped, rate: float) -> Matrix:
-    """The miss rates at a false-positive rate; the observed one stands small below each."""
+    """The miss rates at a false-positive rate, with the observed rate in small print."""
 
     def value_of(points: Sequence[OperatingPoint]) -> Value | None:
         escaped = spread([point.escape for point in points])
@@ -80,19 +80,19 @@ def escape_matrix(title: str, found: Grouped, rate: float) -> Matrix:
         by_seed = [
             [at_rate(group.tasks[name][seed], rate) for name in tasks] for seed in group.seeds
         ]
-        # The mean over tasks of each part, a point a seed.
+        # The means over tasks, one point for each seed.
         return value_of([OperatingPoint(*np.mean(points, axis=0)) for points in by_seed if points])
 
     return matrix(title, found, of_task, overall, high_is_good=False)
 
 
 def at_rate(task: Task, rate: float) -> OperatingPoint:
-    """The operating point of one run's task."""
+    """The operating point of a run on a task."""
     return operating_point(task.scores, task.labels, rate)
 
 
 def judged(task: Task) -> bool:
-    """Whether a task has normal and anomalous test images."""
+    """Whether a task has both normal and anomalous test images."""
     return len(np.unique(task.labels)) == 2
 
 
@@ -103,7 +103,7 @@ def matrix(
     overall: Callable[[Group], Value | None],
     high_is_good: bool,
 ) -> Matrix:
-    """Lay out values: rows as the methods are ranked, those of several datasets in one row."""
+    """Arrange values: rows in the order of the ranking; a row covers several datasets."""
     columns: list[tuple[str, str | None]] = []  # None: the mean
     datasets = []
     for name, groups in found.datasets.items():
@@ -134,7 +134,7 @@ def matrix(
 
 
 def coloured(value: Spread, small: str, scale: Normalize, high_is_good: bool) -> Cell:
-    """A cell whose colour says where its value lies in the scale; bright is good."""
+    """A cell whose colour shows the position of its value in the scale; bright is good."""
     fraction = float(scale(value.mean)) if scale.vmax != scale.vmin else float(high_is_good)
     background = COLOURS(fraction if high_is_good else 1 - fraction)
     ink = DARK if luminance(background[:3]) > MIDDLE else LIGHT
@@ -142,7 +142,7 @@ def coloured(value: Spread, small: str, scale: Normalize, high_is_good: bool) ->
 
 
 def luminance(rgb: Sequence[float]) -> float:
-    """Relative luminance in 0..1 of a colour in 0..1 (WCAG 2.1)."""
+    """The relative luminance in 0..1 of a colour in 0..1 (WCAG 2.1)."""
     channels = np.array(rgb)
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return float(linear @ (0.2126, 0.7152, 0.0722))

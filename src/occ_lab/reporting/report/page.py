@@ -1,4 +1,4 @@
-"""The report as one page of HTML that needs no other file."""
+"""The report as a single, self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Report:
 
     Attributes:
         sources: the directories that were searched.
-        when: when the report was made.
+        when: the time of the report.
         found: the groups of runs.
         left_out: directories that were not used.
-        baselines: of each dataset, and how it was chosen.
-        comparisons: of each group with its baseline, ranked.
-        resamples: of the bootstrap.
+        baselines: the baseline of each dataset, and how it was chosen.
+        comparisons: the comparison of each group with its baseline, ranked.
+        resamples: the number of bootstrap resamples.
         rates: false-positive rates in 0..1.
-        pictures: how many of each task, at most.
+        pictures: the largest number of pictures of each task.
     """
 
     sources: Sequence[Path]
@@ -65,7 +65,7 @@ class Report:
 
     @property
     def gathered(self) -> list[str]:
-        """What was gathered, when, and by which version."""
+        """Lines about the gathered runs, the time, and the version."""
         groups = self.found.groups
         runs = sum(len(group.runs) for group in groups)
         tasks = len({(group.dataset, name) for group in groups for name in group.tasks})
@@ -80,7 +80,7 @@ class Report:
 
     @property
     def facts(self) -> list[str]:
-        """What was gathered, the baselines, and what was left out, one line each."""
+        """Lines about the gathered runs, the baselines, and what was left out."""
         return [
             *self.gathered,
             *(
@@ -92,7 +92,7 @@ class Report:
 
 
 def count(number: int, what: str) -> str:
-    """A number of things.
+    """A number with a noun in singular or plural.
 
     Example:
         >>> count(1, "run"), count(2, "run")
@@ -102,10 +102,10 @@ def count(number: int, what: str) -> str:
 
 
 def require_extra() -> None:
-    """Check that the packages that draw the page are installed.
+    """Check that the packages for the page are installed.
 
     Raises:
-        InputError: one is not.
+        InputError: a package is not installed.
     """
     for name in ("plotly", "jinja2"):
         if find_spec(name) is None:
@@ -120,7 +120,7 @@ def page(report: Report) -> str:
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,  # names, paths and messages may hold anything
+        autoescape=True,  # names, paths and messages may contain anything
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -146,10 +146,10 @@ def page(report: Report) -> str:
 
 
 def runs_table(found: Grouped) -> dict[str, Any]:
-    """Titles, and of each cell its column, its text and its sort key."""
+    """The titles, and for each cell its column, text and sort key."""
     rows = csv_rows(found)
     columns = shown_columns(found, rows)
-    del columns["command"]  # is shown below the directory
+    del columns["command"]  # shown below the directory
     return {
         "commands": [cell_text("command", row["command"]) for row in rows],
         "columns": [(key, title, is_number(rows, key)) for key, title in columns.items()],
@@ -167,7 +167,7 @@ def is_number(rows: Sequence[dict[str, Any]], key: str) -> bool:
 
 
 def sort_value(value: Any) -> float | str:
-    """The value as a number if it is one, else its text; empty text where there is none."""
+    """The value as a number if possible, otherwise as text; empty text if it is missing."""
     if value is None:
         return ""
     try:
@@ -177,7 +177,7 @@ def sort_value(value: Any) -> float | str:
 
 
 def ranking_table(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """The ranked groups and their differences to the baseline, each with a small drawing."""
+    """The ranked groups and their differences from the baseline, each with a small drawing."""
     metrics = shown_metrics([each.group for each in comparisons])
     differences = [each.difference for each in comparisons if each.difference]
     reach = max((abs(x) for each in differences for x in (each.low, each.high)), default=0.0)
@@ -202,7 +202,7 @@ def ranking_table(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 
 
 def bar(difference: Difference, reach: float) -> dict[str, float]:
-    """Positions of interval and value in a drawing whose middle is 0; all in 0..200."""
+    """The positions of interval and value in a drawing centred on 0; all in 0..200."""
     low, value, high = (
         round(100 + 94 * x / (reach or 1.0), 2)
         for x in (difference.low, difference.value, difference.high)

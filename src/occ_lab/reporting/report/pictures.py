@@ -1,4 +1,4 @@
-"""The pictures of a report, small and part of the page."""
+"""The pictures of a report, reduced and embedded in the page."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from PIL import Image
 from occ_lab.reporting.report.gather import Task
 from occ_lab.reporting.report.groups import RANKED_BY, Group, Grouped
 
-WIDTH = 920  # at most; a strip of four panels is as wide
+WIDTH = 920  # the largest width, that of a strip of four panels
 QUALITY = 75
 
 
 @dataclass(frozen=True)
 class Shown:
-    """The worst misses of one task by the best run of its kind.
+    """The worst misses on one task by the best run of its kind.
 
     Attributes:
         run: group and seed.
-        task: the task's name.
-        found: how many pictures the run has of it.
-        pictures: name and data URI, worst first.
+        task: the name of the task.
+        found: the number of pictures that the run has of it.
+        pictures: name and data URI, the worst first.
     """
 
     run: str
@@ -38,8 +38,9 @@ def worst_misses(found: Grouped, count: int, limit: int) -> tuple[list[Shown], l
 
     Args:
         found: all groups.
-        count: pictures of each task, at most.
-        limit: characters of all data URIs together; the worst of every task come first.
+        count: the largest number of pictures of each task.
+        limit: the total number of characters of all data URIs; the worst misses of every task come
+            first.
 
     Returns:
         The tasks that have pictures, and the files that could not be read.

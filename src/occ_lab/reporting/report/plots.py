@@ -1,4 +1,4 @@
-"""The numbers in the charts of a report; its page gives them to Plotly."""
+"""The data of the charts in a report; the page passes them to Plotly."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LIMIT = 5_000_000  # characters of all score charts together
 
 
 def norm_curves(found: Grouped) -> list[dict[str, Any]]:
-    """For each dataset the image AUROC over log2(norm): a line for runs that are otherwise equal.
+    """For each dataset, the image AUROC over log2(norm): one line per set of otherwise equal runs.
 
-    Only lines with two norms or more are drawn; datasets without one are left out.
+    Only lines with at least two norms are drawn; datasets without such a line are left out.
 
     Returns:
-        ``dataset`` and ``lines``; of a line its ``name``, ``norms`` (rising), ``log2``, ``auroc``
-        and ``deviation`` over seeds (0 where there is one seed), both in per cent.
+        ``dataset`` and ``lines``. A line has a ``name``, ``norms`` (ascending), ``log2``, ``auroc``
+        and ``deviation`` over seeds (0 for a single seed), both in per cent.
     """
     charts = []
     for dataset, groups in found.datasets.items():
@@ -52,10 +52,10 @@ def line(name: str, points: Sequence[tuple[float, float, float]]) -> dict[str, A
 
 
 def score_charts(found: Grouped, rates: Sequence[float]) -> tuple[list[dict[str, Any]], int]:
-    """Histograms and curves of each run and task, the best groups first, as far as there is room.
+    """Histograms and curves of each run and task, the best groups first, within `LIMIT`.
 
     Returns:
-        For each run ``label`` and ``tasks``, by name; and how many runs there was no room for.
+        For each run, ``label`` and ``tasks`` by name; and the number of runs that did not fit.
     """
     charts: list[dict[str, Any]] = []
     left, dropped = LIMIT, 0
@@ -77,7 +77,7 @@ def score_charts(found: Grouped, rates: Sequence[float]) -> tuple[list[dict[str,
 
 
 def by_rank(found: Grouped) -> list[Group]:
-    """All groups, the first-ranked of every dataset before any second."""
+    """All groups; the first-ranked groups of all datasets come before the second-ranked ones."""
     ranked = [
         (rank, group) for groups in found.datasets.values() for rank, group in enumerate(groups)
     ]

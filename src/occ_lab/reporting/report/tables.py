@@ -1,4 +1,4 @@
-"""The tables of a report: for CSV, Markdown and the terminal."""
+"""The tables of a report for CSV, Markdown and the terminal."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ UNBROKEN = (*TITLES.values(), DIFFERENCE)
 
 
 def run_row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
-    """A row of the table of runs: metrics in 0..1 as means over its tasks, None if absent.
+    """A row of the table of runs: metrics in 0..1 as means over its tasks, None if missing.
 
     Args:
         run: the run.
-        keys: of the configuration, which have a column each.
+        keys: the configuration keys that have a column.
     """
     tasks = run.tasks.values()
     found = {metric: [task.metric(metric) for task in tasks] for metric in METRICS}
@@ -56,14 +56,14 @@ def run_row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def command(run: Run) -> str | None:
-    """The command of a run, quoted for a shell; None where it is not recorded."""
+    """The command of a run, quoted for a shell; None if it is not recorded."""
     if run.overrides is None:
         return None
     return shlex.join(["python", "-m", "occ_lab.train", *run.overrides])
 
 
 def csv_rows(found: Grouped) -> list[dict[str, Any]]:
-    """One row for each run, in the order of the ranking; it ends with the AUROC of each task."""
+    """One row for each run, in the order of the ranking, with the AUROC of each task at the end."""
     runs = [(group, run) for group in found.groups for run in group.runs]
     names = dict.fromkeys(name for _, run in runs for name in run.tasks)
     return [
@@ -87,7 +87,7 @@ def shown_metrics(groups: Sequence[Group]) -> list[str]:
 
 
 def shown_columns(found: Grouped, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The columns of the table of runs with their titles, without what is the same in all runs."""
+    """The columns of the table of runs with their titles, without those equal in all runs."""
     differing = [
         key for key in ("dataset", "backbone", "version") if len({row[key] for row in rows}) > 1
     ]
@@ -122,7 +122,7 @@ def cell_text(key: str, value: Any) -> str:
 
 
 def spread_text(spread: Spread | None, digits: int = 1) -> str:
-    """Mean ± standard deviation in per cent; only the mean for one seed, a dash for none."""
+    """Mean ± standard deviation in per cent; only the mean for one seed; a dash if missing."""
     if spread is None:
         return "–"
     mean = f"{100 * spread.mean:.{digits}f}"
@@ -140,13 +140,13 @@ def interval_text(difference: Difference) -> str:
 
 
 def points(value: float) -> str:
-    """A difference in per cent with its sign; 0.0 has none."""
+    """A difference in percentage points with its sign; 0.0 has none."""
     text = f"{100 * value:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def verdict(comparison: Comparison) -> str:
-    """What a comparison says, in words."""
+    """The result of a comparison in words."""
     if comparison.group is comparison.baseline:
         return "baseline"
     if comparison.difference is None:
@@ -155,7 +155,7 @@ def verdict(comparison: Comparison) -> str:
 
 
 def group_cells(comparison: Comparison, metrics: Sequence[str]) -> list[str]:
-    """A row of the ranked table."""
+    """A row of the ranking."""
     group, difference = comparison.group, comparison.difference
     return [
         str(len(group.seeds)),
@@ -166,7 +166,7 @@ def group_cells(comparison: Comparison, metrics: Sequence[str]) -> list[str]:
 
 
 def group_titles(metrics: Sequence[str]) -> list[str]:
-    """The columns of `group_cells`."""
+    """The column titles of `group_cells`."""
     return ["seeds", *(TITLES[m] for m in metrics), DIFFERENCE, ""]
 
 
@@ -185,7 +185,7 @@ def terminal_table(comparisons: Sequence[Comparison], width: int) -> Table:
 
 
 def markdown(facts: Sequence[str], found: Grouped, comparisons: Sequence[Comparison]) -> str:
-    """The report as a page of Markdown: facts, ranked groups, runs."""
+    """The report as a Markdown page: facts, ranked groups, runs."""
     metrics = shown_metrics(found.groups)
     groups = [[each.group.label, *group_cells(each, metrics)] for each in comparisons]
     rows = csv_rows(found)
@@ -206,5 +206,5 @@ def markdown(facts: Sequence[str], found: Grouped, comparisons: Sequence[Compari
 
 
 def cells(row: Sequence[str]) -> list[str]:
-    """Texts in which nothing ends a cell of a Markdown table or begins a tag."""
+    """Texts escaped so that they do not end a cell of a Markdown table or start an HTML tag."""
     return [" ".join(text.split()).replace("|", "\\|").replace("<", "&lt;") for text in row]

@@ -1,4 +1,4 @@
-"""Write the report over many runs: one page, one table, one text."""
+"""Write the report over many runs as HTML, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def write_report(
     """Write ``report.html``, ``report.csv`` and ``report.md``, and print the ranking.
 
     Args:
-        directories: they and all below them are searched for runs.
+        directories: they and their subfolders are searched for runs.
         console: prints what was left out, the ranking, and the three files.
-        out: where the files go; by default the first of the directories.
-        baseline: what all groups are compared with, see `choose_baselines`.
-        overkill: false-positive rates in 0..1, at which the miss rates are reported.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-        pictures: how many of the worst misses of each task are shown, at most.
+        out: the folder for the files; by default the first of the directories.
+        baseline: the baseline of all comparisons, see `choose_baselines`.
+        overkill: false-positive rates in 0..1 at which the miss rates are reported.
+        resamples: the number of bootstrap resamples.
+        seed: the seed of the bootstrap.
+        pictures: the largest number of pictures of the worst misses of each task.
 
     Raises:
         InputError: plotly or jinja2 is not installed, a directory does not exist, no run can be

@@ -1,1 +1,1 @@
-"""Tables that close a command."""
+"""The tables that commands print at the end."""

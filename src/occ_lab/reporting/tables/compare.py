@@ -1,4 +1,4 @@
-"""The closing table of a comparison of methods, and what to make of it."""
+"""The final table of a comparison of methods, and how to read it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from occ_lab.reporting.record import mean_metrics
 from occ_lab.reporting.tables.results import percent
 
 PIXEL = {"pixel_auroc": "pixel\nAUROC", "pixel_aupro": "pixel\nAUPRO"}
-FEW = 20  # images of a kind: below, a line says that they are few
+FEW = 20  # images; with fewer of a kind, a line warns about it
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a comparison says of a method.
+    """The results of one method in a comparison.
 
     Attributes:
-        name: as it was asked for.
+        name: the method as specified by the user.
         run: its run directory.
         tasks: the figures of each task, as in ``metrics.json``.
         image_auroc: the mean over tasks; None without anomalous images.
-        difference: from the best method, on the same images; None for the best, or without one.
-        fit_seconds: of all tasks together, without features.
+        difference: from the best method, on the same images; None for the best one, or without one.
+        fit_seconds: the total over all tasks, without features.
         images_per_second: from decoded images to maps and scores, the mean over tasks.
-        size_mb: of the checkpoint without the backbone, the mean over tasks.
-        pasted_auroc: normal positions against pasted ones, the mean over tasks.
+        size_mb: the size of the checkpoint without the backbone, the mean over tasks.
+        pasted_auroc: normal against cut-and-pasted positions, the mean over tasks.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """Its name in tables: settings without the group that they are of."""
+        """Its name in tables: settings without their group."""
         return self.name.replace(" loss.", " ")
 
     @property
@@ -57,12 +57,12 @@ class Row:
 
     @property
     def worse(self) -> bool:
-        """Whether its difference from the best is beyond chance."""
+        """Whether it is significantly worse than the best method."""
         return self.difference is not None and self.difference.high < 0
 
     @property
     def figures(self) -> dict[str, Any]:
-        """What ``compare.json`` says of it."""
+        """Its entry in ``compare.json``."""
         difference = None
         if self.difference:
             difference = {**asdict(self.difference), "beyond_chance": self.worse}
@@ -85,7 +85,7 @@ class Row:
 
     @property
     def cells(self) -> dict[str, Any]:
-        """Its line in ``compare.csv``."""
+        """Its row in ``compare.csv``."""
         figures = self.figures
         interval, difference = figures["image_auroc"] or {}, figures["difference"] or {}
         mean = figures["mean"]
@@ -106,11 +106,11 @@ class Row:
 
 
 def compare_table(title: str, rows: Sequence[Row]) -> Table:
-    """Two lines for each method, so that a narrow terminal has room: accuracy, if any, and cost.
+    """A table of accuracy, if known, and cost; two lines per method, to fit narrow terminals.
 
     Args:
-        title: of the table.
-        rows: in the order in which methods were asked for.
+        title: the title of the table.
+        rows: in the order in which the methods were specified.
     """
     accurate = any(row.image_auroc for row in rows)
     means = [mean_metrics(row.tasks) for row in rows]
@@ -136,14 +136,14 @@ def image_auroc(row: Row) -> str:
 
 
 def from_the_best(row: Row) -> str:
-    """The difference from the best method, with a star where it is beyond chance."""
+    """The difference from the best method, with a star if it is significant."""
     if row.difference is None:
         return "best" if row.best else "–"
     return with_interval(row.difference, "*" if row.worse else "").replace("-", "−")
 
 
 def short(value: float) -> str:
-    """A number with one digit behind the point, or none from 100 on.
+    """A number with one decimal place, or none from 100 on.
 
     Example:
         >>> short(9.96), short(126.7)
@@ -153,12 +153,12 @@ def short(value: float) -> str:
 
 
 def with_interval(found: Interval, mark: str = "") -> str:
-    """A figure in per cent, a mark, and below them the interval."""
+    """A figure in per cent with a mark, and the interval below."""
     return f"{percent(found.value)}{mark}\n[{percent(found.low)},{percent(found.high)}]"
 
 
 def thresholds_of(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """The figures of each method on each task, by what to call them in a table."""
+    """The figures of each method on each task, by their row names in a table."""
     return {
         row.label if len(row.tasks) == 1 else f"{row.label}, {task}": figures
         for row in rows
@@ -167,50 +167,50 @@ def thresholds_of(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 
 
 def suggested(rows: Sequence[Row]) -> Row:
-    """The first method whose difference from the best is within chance."""
+    """The first method that is not significantly worse than the best one."""
     return next(row for row in rows if not row.worse)
 
 
 def closing_lines(rows: Sequence[Row], normal: int, anomalous: int) -> list[str]:
-    """What the figures mean, and which method to take.
+    """Lines that explain the figures and suggest a method.
 
     Args:
-        rows: in the order in which methods were asked for.
-        normal: how many normal test images there are.
-        anomalous: how many anomalous ones.
+        rows: in the order in which the methods were specified.
+        normal: the number of normal test images.
+        anomalous: the number of anomalous test images.
     """
     row = suggested(rows)
     accurate = row.image_auroc is not None
     if not accurate:
-        reason = "the first of the list; nothing here speaks for another"
+        reason = "the first of the list; these figures give no reason to prefer another"
     elif row.best:
         reason = "the best here"
     else:
-        reason = "the first of the list that is not worse than the best beyond chance"
+        reason = "the first of the list that is not significantly worse than the best"
     return [
         *(accuracy_lines(rows, normal, anomalous) if accurate else pasted_lines(normal)),
-        "fit: seconds without the features, which all share. images per s: from decoded images to "
-        "maps and scores. MB: the file without the backbone.",
+        "fit: seconds without the features, which all methods share. images per s: from decoded "
+        "images to maps and scores. MB: the file without the backbone.",
         f"Take {row.name}: {reason}.",
     ]
 
 
 def pasted_lines(normal: int) -> list[str]:
-    """What can be said of methods without anomalous images."""
+    """Lines about a comparison without anomalous images."""
     return [
-        "Without anomalous images no accuracy can be compared.",
-        f"pasted patches: how well a method tells patches of the {normal} held-out normal images "
-        "from patches pasted together of them. These are made-up defects, not yours, and come from "
-        "other positions, which suits methods that learn each position: a low figure is a warning, "
-        "a high one no promise.",
+        "Accuracy cannot be compared without anomalous images.",
+        f"pasted patches: how well a method separates patches of the {normal} held-out normal "
+        "images from patches that are pasted together from them. These are artificial defects, and "
+        "they come from other positions, which suits methods that learn each position. A low "
+        "figure is a warning, but a high figure does not prove that your defects are found.",
     ]
 
 
 def accuracy_lines(rows: Sequence[Row], normal: int, anomalous: int) -> list[str]:
-    """What the figures of test images are worth."""
+    """Lines about the reliability of the test figures."""
     lines = [
         f"[low,high]: 95 % interval, bootstrap of the {normal} normal and {anomalous} anomalous "
-        "test images; pixel figures have none. *: worse than the best beyond chance, on the same "
+        "test images; pixel figures have none. *: significantly worse than the best, on the same "
         "images."
     ]
     if min(normal, anomalous) < FEW:
@@ -223,13 +223,13 @@ def accuracy_lines(rows: Sequence[Row], normal: int, anomalous: int) -> list[str
         least = 0.025 ** (1 / anomalous)
         lines.append(
             f"{', '.join(sure)}: all anomalous images score above all normal ones. An interval "
-            f"without width is no certainty: {anomalous} images show no more than that at least "
+            f"without width is not a certainty: {anomalous} images only show that at least "
             f"{percent(least)} % of such defects do."
         )
     if len(rows) > 1:
         lines.append(
-            f"The best of {len(rows)} by these images is flattered by them and will be less ahead "
-            "on new ones. Prefer the first of the list unless another is better beyond chance, or "
-            "cheaper."
+            f"The best of {len(rows)} methods on these images owes a part of its lead to chance "
+            "and will lead by less on new images. Prefer the first of the list unless another is "
+            "significantly better, or cheaper."
         )
     return lines

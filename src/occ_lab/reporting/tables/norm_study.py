@@ -1,4 +1,4 @@
-"""The closing table of a norm study."""
+"""The final table of a norm study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from occ_lab.reporting.tables.results import percent
 
 
 def study_table(title: str, tasks: dict[str, dict[str, Any]]) -> Table:
-    """A row for each task and time: image AUROC at several norms, and the domain's upper end."""
+    """One row per task and time: image AUROC at several norms, and the upper end of the domain."""
     caption = (
         "AUROC at the best norm, at norm 1 and at the end; end: upper end of the feasible domain, "
         "estimated without labels; measured: where the image AUROC has fallen by 1 point"

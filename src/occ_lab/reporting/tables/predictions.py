@@ -1,4 +1,4 @@
-"""What is printed of new images that were scored."""
+"""The printed tables for new images that were scored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST = 20  # rows
 
 
 def rejects_table(rejects: Sequence[tuple[Path, float, float]]) -> Table:
-    """The images that were rejected, at most twenty.
+    """The rejected images, at most twenty.
 
     Args:
         rejects: path, score and p-value of each, the worst first.
@@ -33,10 +33,10 @@ def rejects_table(rejects: Sequence[tuple[Path, float, float]]) -> Table:
 
 
 def drift_lines(found: Drift, images: Sequence[tuple[Path, bool]], alarm: float) -> list[str]:
-    """Where the scores are higher than those of the calibration, a line for each span.
+    """One line for each span of images whose scores are higher than those of the calibration.
 
     Args:
-        found: what the tests say.
+        found: the result of the tests.
         images: path and decision of each image, in the order in which they were tested.
         alarm: the false-alarm rate of all tests together.
     """
@@ -44,7 +44,7 @@ def drift_lines(found: Drift, images: Sequence[tuple[Path, bool]], alarm: float)
 
 
 def drift_line(span: Span, images: Sequence[tuple[Path, bool]], tests: int, alarm: float) -> str:
-    """One span: which images, how many of them were rejected, and how sure it is."""
+    """One span: the images, how many of them were rejected, and the p-value."""
     some = images[span.first : span.last + 1]
     rejected = sum(anomalous for _, anomalous in some)
     names = f"{printable(some[0][0].name)} to {printable(some[-1][0].name)}"

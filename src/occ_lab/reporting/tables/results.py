@@ -1,4 +1,4 @@
-"""The closing table of a run."""
+"""The final table of a run."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def results_table(title: str, tasks: dict[str, dict[str, Any]]) -> Table:
 
 
 def calibration_table(tasks: dict[str, dict[str, Any]], column: str = "task") -> Table | None:
-    """The threshold of each task, and what it does on the test images; None without any.
+    """The threshold of each task and its effect on the test images; None if there is none.
 
     Args:
-        tasks: the figures of each, by the name of its row.
-        column: what stands above these names.
+        tasks: the figures of each task, by the name of its row.
+        column: the title of the column with these names.
     """
     found = {name: each["calibration"] for name, each in tasks.items() if "calibration" in each}
     if not found:
@@ -67,11 +67,11 @@ def accuracy_notes(tasks: dict[str, dict[str, Any]]) -> list[str]:
 
     Example:
         >>> (note,) = accuracy_notes({"bolt": {"image_auroc": 0.9}, "nut": {"image_auroc": 0.1}})
-        >>> note.split(" says")[0]
+        >>> note.split(" means")[0]
         'nut: an image AUROC below 50 %'
     """
     return [
-        f"{name}: an image AUROC below 50 % says that anomalous images score lower than normal "
+        f"{name}: an image AUROC below 50 % means that anomalous images score lower than normal "
         "ones; are there mistakes in the folders, or very few images?"
         for name, each in tasks.items()
         if each.get("image_auroc", 1.0) < 0.5
@@ -79,11 +79,11 @@ def accuracy_notes(tasks: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def calibration_notes(tasks: dict[str, dict[str, Any]], alarm: float) -> list[str]:
-    """What is to be known of the thresholds, a line for each task that it concerns.
+    """Lines about the thresholds of tasks that the user should know.
 
     Args:
-        tasks: the figures of each.
-        alarm: the false-alarm rate of the test whether test images look like the calibration's.
+        tasks: the figures of each task.
+        alarm: the false-alarm rate of the test that compares test and calibration images.
     """
     notes = []
     for name, each in tasks.items():
@@ -104,20 +104,21 @@ def calibration_notes(tasks: dict[str, dict[str, Any]], alarm: float) -> list[st
             )
         if found.get("drift") is not None and found["drift"] <= alarm:  # earlier runs have none
             notes.append(
-                f"{name}: the normal test images score higher than those of the calibration "
-                f"(p = {found['drift']:.1g}): they differ from the training images, or these are "
-                "near-copies of each other, and the threshold does not hold for them"
+                f"{name}: the normal test images score higher than the calibration images "
+                f"(p = {found['drift']:.1g}): they differ from the training images, or the "
+                "training images are near-copies of each other. The threshold does not hold for "
+                "them"
             )
     return notes
 
 
 def seconds(figures: dict[str, Any]) -> float:
-    """The time of a whole task."""
+    """The total time of a task."""
     return float(sum(figures["seconds"].values()))
 
 
 def percent(fraction: float | None) -> str:
-    """A fraction in per cent with one digit, or a dash where there is none.
+    """A fraction in per cent with one digit, or a dash if it is None.
 
     Example:
         >>> percent(0.1234), percent(None)

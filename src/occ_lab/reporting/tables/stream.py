@@ -1,4 +1,4 @@
-"""The closing table of a stream."""
+"""The final table of a stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PARTS = ("backbone", "score", "update", "re-solve")
 def stream_table(streams: dict[str, dict[str, Any]]) -> Table:
     """One row for each stream: numbers of images, the mean milliseconds of each part, solves."""
     title = "streams (times in ms)"
-    # narrow gaps: all columns in 80 characters
+    # narrow gaps, so that all columns fit into 80 characters
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("stream", no_wrap=True)
     for column in (*COUNTS, *PARTS, "solves"):

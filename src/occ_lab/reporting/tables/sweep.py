@@ -1,4 +1,4 @@
-"""The closing table of a sweep: its jobs, ranked, with their spread over seeds."""
+"""The final table of a sweep: its jobs, ranked, with their spread over seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from occ_lab.utils.files import FAILURE
 from occ_lab.utils.plain import read_json, read_yaml
 from occ_lab.utils.scratch import visible
 
-SHOWN = (METRICS[0], *METRICS[3:])  # image AUROC and what pixels have
+SHOWN = (METRICS[0], *METRICS[3:])  # image AUROC and the pixel metrics
 OVERRIDES = Path(".hydra", "overrides.yaml")
 REPEATED_BY = ("seed", "resume")  # keys in which the runs of one group may differ
 
@@ -28,11 +28,11 @@ class Job:
     """A job of a sweep.
 
     Attributes:
-        name: of its directory.
-        overrides: of its command that not all jobs have.
+        name: the name of its directory.
+        overrides: the overrides of its command that not all jobs have.
         metrics: means over its tasks, in 0..1; empty unless it is finished.
-        seconds: of all its tasks.
-        problem: why it is not finished; empty if it is.
+        seconds: the total time of its tasks.
+        problem: the reason why it is not finished; empty if it is.
     """
 
     name: str
@@ -43,17 +43,17 @@ class Job:
 
     @property
     def label(self) -> str:
-        """What it differs in from the others."""
+        """The settings that distinguish it from the others."""
         return " ".join(self.overrides)
 
     @property
     def group(self) -> str:
-        """The same without the seed."""
+        """The label without the seed."""
         return " ".join(each for each in self.overrides if each.split("=")[0] not in REPEATED_BY)
 
 
 def jobs_of(directory: Path) -> list[Job]:
-    """The jobs below a sweep's directory, by number."""
+    """The jobs in a sweep's directory, by number."""
     folders = sorted(
         (path for path in visible(directory, "*") if (path / OVERRIDES).is_file()),
         key=lambda folder: (len(folder.name), folder.name),
@@ -68,7 +68,7 @@ def jobs_of(directory: Path) -> list[Job]:
 
 
 def read_jobs(folder: Path, overrides: list[str]) -> list[Job]:
-    """One job as its directory records it; of two stages, one for each density."""
+    """One job from its directory; for two-stage jobs, one for each density."""
     stages = folder / "two_stage.json"
     if not stages.is_file() or (folder / FAILURE).is_file():
         return [read_job(folder, overrides)]
@@ -80,7 +80,7 @@ def read_jobs(folder: Path, overrides: list[str]) -> list[Job]:
 
 
 def read_job(folder: Path, overrides: list[str]) -> Job:
-    """One job as its directory records it."""
+    """One job from its directory."""
     if (folder / FAILURE).is_file():
         summary = (folder / FAILURE).read_text(encoding="utf-8").splitlines()[0]
         return Job(folder.name, overrides, problem=summary)

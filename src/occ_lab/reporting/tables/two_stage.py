@@ -1,4 +1,4 @@
-"""The closing table of two-stage one-class classification."""
+"""The final table of two-stage one-class classification."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def stages_table(title: str, runs: dict[str, dict[str, dict[str, Any]]]) -> Tabl
     """One row for each density: means over tasks in per cent.
 
     Args:
-        title: of the table.
-        runs: the metrics of each task, of each density.
+        title: the title of the table.
+        runs: for each density, the metrics of each task.
     """
     means = {name: mean_metrics(tasks) for name, tasks in runs.items()}
     shown = [metric for metric in METRICS if any(metric in mean for mean in means.values())]

@@ -164,6 +164,7 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
         seed=cfg.seed,
         oracle=cfg.oracle,
         maps=cfg.maps,
+        gallery=cfg.gallery,
     )
     job.check()
     return job

@@ -149,6 +149,8 @@ class Job:
         seed: of initial weights and the order of batches.
         oracle: whether the test set is looked at after every epoch, to report the best one.
         maps: how many heatmap pictures a task gets, the worst misses first.
+        gallery: whether each task gets a page of all its test images; ``auto`` is for a user's own
+            images alone.
         moments: whether the sums that a closed form is solved from are kept, for streams.
     """
 
@@ -174,12 +176,18 @@ class Job:
     seed: int = 0
     oracle: bool = False
     maps: int = 16
+    gallery: bool | Literal["auto"] = "auto"
     moments: bool = False
 
     @property
     def benchmark(self) -> Benchmark:
         """The benchmark, as the first view shows it."""
         return self.views[0]
+
+    @property
+    def shows_gallery(self) -> bool:
+        """Whether tasks get a page of their test images."""
+        return self.benchmark.own if self.gallery == "auto" else self.gallery
 
     @property
     def epochs(self) -> int | None:
@@ -215,6 +223,8 @@ class Job:
             check_number(name, getattr(self, name), at_least=0, integer=True)
         for name in ("batch_size", "eval_batch_size"):
             check_number(name, getattr(self, name), at_least=1, integer=True)
+        if self.gallery not in (True, False, "auto"):
+            raise InputError(f"gallery must be true, false or auto, got {self.gallery!r}")
         self.check_length()
         check_number("validation", self.validation, at_least=0, at_most=0.99)
         objective = self.objective()

@@ -27,6 +27,7 @@ from occ_lab.engine.fit import Fitted, fitted
 from occ_lab.engine.job import Job, Watcher
 from occ_lab.engine.live import MOMENTS, write_moments
 from occ_lab.engine.stopping import resumable
+from occ_lab.engine.task_gallery import write_gallery
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.postprocessing.ensemble import View, ensemble
 from occ_lab.postprocessing.postprocess import PostProcess
@@ -128,8 +129,11 @@ def print_results(
         console.print(published_line(published), soft_wrap=True)
     directory = record.directory
     console.print(f"run directory: {directory}", soft_wrap=True)
-    for title, folder in (("heatmaps:    ", "maps"), ("explanations:", "explanations")):
-        pictures = f"tasks/*/{folder}/*.png"
+    for title, pictures in (
+        ("gallery:     ", "tasks/*/index.html"),
+        ("heatmaps:    ", "tasks/*/maps/*.png"),
+        ("explanations:", "tasks/*/explanations/*.png"),
+    ):
         if visible(directory, pictures):
             console.print(f"{title}  {directory}/{pictures}", soft_wrap=True)
 
@@ -218,6 +222,8 @@ def run_task(
     except OSError as error:  # a full disk shall not cost the figures
         log.warning("%s: some heatmaps are missing: %s", task, error)
         pictures = []
+    if job.shows_gallery:
+        write_gallery(folder, task, tested, job.postprocess, calibration, overkill)
     watcher.task_ended(task, tested.scores.numpy(), tested.labels.numpy(), pictures)
     if job.explanations and leads():
         write_explanations(

@@ -48,6 +48,7 @@ class StreamFiles:
         failed: those that could not be read, and why.
         counts: how many images have each decision, and how many were learned from.
         rejected: the rows of rejected images.
+        known: paths of the images that an earlier attempt has judged.
     """
 
     def __init__(self, directory: Path, name: str) -> None:
@@ -57,6 +58,7 @@ class StreamFiles:
         self.failed: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
         self.rejected: list[dict[str, Any]] = []
+        self.known: set[str] = set()
         self._file: TextIO | None = None
 
     def path(self, suffix: str) -> Path:
@@ -79,16 +81,13 @@ class StreamFiles:
             path.unlink()
             return None
 
-    def restore(self, stream: Stream, listed: Iterable[str]) -> list[str]:
+    def restore(self, stream: Stream, listed: Iterable[str]) -> None:
         """Take over what an earlier attempt has left, if there is anything.
 
         Args:
             stream: is brought to where the state was saved.
             listed: the images that are there, as the table names them: rows that came after the
                 state are made again unless their images are gone.
-
-        Returns:
-            The paths in the table.
 
         Raises:
             InputError: the state was learned with other settings.
@@ -108,7 +107,7 @@ class StreamFiles:
             write_whole(self.path(".csv"), kept)
         for row in rows:
             self._count(row)
-        return [row["path"] for row in rows]
+        self.known = {row["path"] for row in rows}
 
     def add(self, columns: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
         """Write the row of an image, complete on the disk when this returns."""

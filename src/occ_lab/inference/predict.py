@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
 
@@ -25,6 +26,7 @@ from occ_lab.data.files import (
 from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import Seen
 from occ_lab.features.extraction import one_ahead
+from occ_lab.inference.gallery import add_scored, gallery_for
 from occ_lab.inference.pictures import picture_names, save_heatmap, save_mask
 from occ_lab.inference.predictor import Predictor
 from occ_lab.metrics.calibration import fewest, rounded_up, smallest_rate
@@ -90,12 +92,14 @@ class Predicted:
         images: those that could be read, in the order of the table.
         failed: the files that could not be read or judged, and why.
         drift: whether the scores look like those of the calibration; None without calibration.
+        page: the gallery, if it was asked for.
     """
 
     table: Path
     images: list[Scored]
     failed: dict[Path, str]
     drift: Drift | None = None
+    page: Path | None = None
 
     @property
     def judged(self) -> list[Scored]:
@@ -144,6 +148,7 @@ def predict(
     workers: int = 0,
     heatmaps: bool = False,
     masks: bool = False,
+    gallery: bool = True,
     sort: Sort = "path",
     window: int = 50,
     alarm: float = 0.01,
@@ -160,6 +165,8 @@ def predict(
         heatmaps: whether to save pictures of image, anomaly map and overlay in ``heatmaps/``, each
             at the size of the image.
         masks: whether to save the pixels above the calibrated threshold in ``masks/``, likewise.
+        gallery: whether to write ``index.html``, a page to look at all images with their maps, to
+            move the threshold and to mark what was judged wrongly.
         sort: the order of the table: that of ``path``, or by ``score``, the worst first.
         window: how many images in a row are tested for drift together, see `drift`.
         alarm: the false-alarm rate of these tests; 0 raises no alarm.
@@ -185,6 +192,7 @@ def predict(
         raise ValueError(f"sort must be one of {', '.join(get_args(Sort))}, got {sort!r}")
     table = Path(directory) / TABLE
     names = picture_names(paths) if heatmaps or masks else {}
+    album = gallery_for(predictor, Path(directory), Path(directory).name) if gallery else None
     failed: dict[Path, str] = {}
     images: list[Scored] = []
     if isinstance(predictor.detector.frame, Tiles):
@@ -199,6 +207,13 @@ def predict(
         some = judged(predictor, batch.sources, scores)
         images += some
         failed.update({each.path: UNUSABLE for each in some if not math.isfinite(each.score)})
+        if album is not None:
+            shown = zip(batch.pixels, batch.sizes, maps if maps is not None else repeat(None))
+            for each, seen in zip(some, shown, strict=True):
+                try:
+                    add_scored(album, predictor, each.path, each.score, *seen)
+                except OSError as error:  # the disk may be full, or the image gone by now
+                    log.warning("no picture of %s: %s", each.path, error)
         if maps is None or not names:
             continue
         threshold, range = predictor.pixel_threshold, predictor.detector.frame.range
@@ -214,7 +229,7 @@ def predict(
                 log.warning("no picture of %s: %s", each.path, error)
     in_order = worst_first(images) if sort == "score" else images
     write_whole(table, to_csv([each.row() for each in in_order], COLUMNS))
-    found = Predicted(table, images, failed)
+    found = Predicted(table, images, failed, page=album and album.write())
     if predictor.calibration is None:
         return found
     ours, known = [each.score for each in found.judged], predictor.calibration.scores.numpy()

@@ -52,4 +52,3 @@ def add_scored(
     entry = Entry(path, score, task=predictor.task, shown=fractions(frame.shown(*size), size))
     seen = None if heat is None else cut(heat.numpy(), box)
     gallery.add(entry, cut(pixels, box), seen)
-

@@ -293,18 +293,21 @@
   }
 
   function makeTile(position) {
-    const tile = document.createElement("button"), image = document.createElement("img");
-    tile.type = "button";
+    const tile = document.createElement("div"), button = document.createElement("button");
+    const image = document.createElement("img");
+    button.type = "button";
+    tile.setAttribute("role", "listitem");
+    tile.append(button);
     image.alt = "";
     image.decoding = "async";
     image.src = `gallery/thumbs/${list[position].file}.jpg`;
-    tile.append(image, ...["name", "score", "verdict"].map((name) => {
+    button.append(image, ...["name", "score", "verdict"].map((name) => {
       const text = document.createElement("span");
       text.className = name;
       return text;
     }));
-    tile.addEventListener("click", () => open(position));
-    tile.addEventListener("keydown", (event) => {
+    button.addEventListener("click", () => open(position));
+    button.addEventListener("keydown", (event) => {
       const { count } = columns();
       const move = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: count, ArrowUp: -count }[event.key];
       if (!move) return;
@@ -319,15 +322,15 @@
     if (tile.dataset.state === `${found} ${said}`) return;
     tile.dataset.state = `${found} ${said}`;
     tile.className = `tile ${found}`;
-    tile.children[1].textContent = row.name;
-    tile.children[2].textContent = `${digits(row.score)} · ${found}`;
-    tile.children[3].textContent = said;
-    tile.children[3].hidden = !said;
-    tile.title = row.path;
-    tile.setAttribute("role", "listitem");
+    const button = tile.firstChild, [, name, score, mine] = button.children;
+    name.textContent = row.name;
+    score.textContent = `${digits(row.score)} · ${found}`;
+    mine.textContent = said;
+    mine.hidden = !said;
+    button.title = row.path;
+    button.setAttribute("aria-label", `${row.name}, score ${digits(row.score)}, ${found}${said ? `, verdict ${said}` : ""}`);
     tile.setAttribute("aria-setsize", list.length);
     tile.setAttribute("aria-posinset", position + 1);
-    tile.setAttribute("aria-label", `${row.name}, score ${digits(row.score)}, ${found}${said ? `, verdict ${said}` : ""}`);
   }
 
   function focusTile(position) {
@@ -338,7 +341,7 @@
     if (top < scrollY + bar) scrollTo(0, top - bar);
     else if (top + TALL > scrollY + innerHeight) scrollTo(0, top + TALL - innerHeight);
     drawTiles();
-    tiles.get(position)?.focus();
+    tiles.get(position)?.firstChild.focus();
   }
 
   // One image at full size with its map.

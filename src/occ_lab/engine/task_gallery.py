@@ -94,10 +94,11 @@ def seen_map(
     patches, frame = tested.patch_scores[index], tested.data.preprocessing
     if patches.shape == torch.Size([1, 1]):
         return None
-    if isinstance(frame, Tiles):
-        maps, _ = postprocess.stitched(patches, size)
-    else:
-        boxes = tested.data.test_images.box_of([index])
-        maps, _ = postprocess.framed(patches[None], frame.size, boxes)
+    boxes = tested.data.test_images.box_of([index])
+    maps, _ = (
+        postprocess.stitched(patches, size)
+        if isinstance(frame, Tiles)
+        else postprocess.framed(patches[None], frame.size, boxes)
+    )
     assert maps is not None
     return np.asarray(maps[0].float().cpu().numpy())

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import repeat
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
 
@@ -208,7 +207,8 @@ def predict(
         images += some
         failed.update({each.path: UNUSABLE for each in some if not math.isfinite(each.score)})
         if album is not None:
-            shown = zip(batch.pixels, batch.sizes, maps if maps is not None else repeat(None))
+            seen_maps = [None] * len(some) if maps is None else list(maps)
+            shown = zip(batch.pixels, batch.sizes, seen_maps, strict=True)
             for each, seen in zip(some, shown, strict=True):
                 try:
                     add_scored(album, predictor, each.path, each.score, *seen)
@@ -229,7 +229,7 @@ def predict(
                 log.warning("no picture of %s: %s", each.path, error)
     in_order = worst_first(images) if sort == "score" else images
     write_whole(table, to_csv([each.row() for each in in_order], COLUMNS))
-    found = Predicted(table, images, failed, page=album and album.write())
+    found = Predicted(table, images, failed, page=None if album is None else album.write())
     if predictor.calibration is None:
         return found
     ours, known = [each.score for each in found.judged], predictor.calibration.scores.numpy()

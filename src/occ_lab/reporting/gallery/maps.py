@@ -46,7 +46,7 @@ def stored_map(values: np.ndarray) -> StoredMap:
     """
     small = pooled(values, MAP_SIDE)
     low, high = float(small.min()), float(small.max())
-    span = max(high - low, np.finfo(np.float32).tiny)
+    span = max(high - low, float(np.finfo(np.float32).tiny))
     pixels = np.round((small - low) / span * LEVELS).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "png", compress_level=6)

@@ -14,6 +14,7 @@ COMMANDS = (
     "compare",
     "predict",
     "calibrate",
+    "correct",
     "stream",
     "export",
     "report",

@@ -33,6 +33,11 @@ TRAINED = 10  # epochs of a backbone that is trained
 MakeTrainer = Callable[[Sequence[Logger], Sequence[Callback], int], Trainer]
 
 
+def has_moments(objective: Objective) -> bool:
+    """Whether an objective is solved from moments, to which images can be added."""
+    return isinstance(objective, Norm) and objective.one_pass
+
+
 def plain_trainer(
     loggers: Sequence[Logger], callbacks: Sequence[Callback], max_epochs: int
 ) -> Trainer:
@@ -151,7 +156,8 @@ class Job:
         maps: how many heatmap pictures a task gets, the worst misses first.
         gallery: whether each task gets a page of all its test images; ``auto`` is for a user's own
             images alone.
-        moments: whether the sums that a closed form is solved from are kept, for streams.
+        moments: whether the sums that a closed form is solved from are kept, for streams and
+            corrections; ``auto`` is for a user's own images alone.
     """
 
     views: list[Benchmark]
@@ -177,7 +183,7 @@ class Job:
     oracle: bool = False
     maps: int = 16
     gallery: bool | Literal["auto"] = "auto"
-    moments: bool = False
+    moments: bool | Literal["auto"] = "auto"
 
     @property
     def benchmark(self) -> Benchmark:
@@ -188,6 +194,13 @@ class Job:
     def shows_gallery(self) -> bool:
         """Whether tasks get a page of their test images."""
         return self.benchmark.own if self.gallery == "auto" else self.gallery
+
+    @property
+    def keeps_moments(self) -> bool:
+        """Whether the sums that a closed form is solved from are kept."""
+        if self.moments == "auto":
+            return self.benchmark.own and has_moments(self.objective())
+        return self.moments
 
     @property
     def epochs(self) -> int | None:
@@ -229,7 +242,9 @@ class Job:
         check_number("validation", self.validation, at_least=0, at_most=0.99)
         objective = self.objective()
         one_pass = objective.one_pass
-        if self.moments and not (one_pass and isinstance(objective, Norm)):
+        if self.moments not in (True, False, "auto"):
+            raise InputError(f"moments must be true, false or auto, got {self.moments!r}")
+        if self.moments is True and not has_moments(objective):
             raise InputError(
                 "moments: only the norm-space objective in closed form is solved from moments that "
                 f"could be kept, not {type(objective).__name__}"

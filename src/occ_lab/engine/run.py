@@ -25,6 +25,7 @@ from occ_lab.engine.calibrate import ALARM, CALIBRATION, figures_of, write_calib
 from occ_lab.engine.explain import write_explanations
 from occ_lab.engine.fit import Fitted, fitted
 from occ_lab.engine.job import Job, Watcher
+from occ_lab.engine.learned import write_training_images
 from occ_lab.engine.live import MOMENTS, write_moments
 from occ_lab.engine.stopping import resumable
 from occ_lab.engine.task_gallery import write_gallery
@@ -214,8 +215,9 @@ def run_task(
     if calibration is not None and overkill is not None:
         figures["calibration"] = figures_of(calibration, overkill, tested.scores, tested.labels)
         write_calibration(folder / CALIBRATION, calibration, overkill)
-    if job.moments and leads():
+    if job.keeps_moments and len(members) == 1 and leads():
         write_moments(folder / MOMENTS, members[0].detector)
+        write_training_images(folder, members[0].data)
     write_scores(folder, tested)
     try:
         pictures = write_pictures(folder / "maps", tested, job.postprocess, job.maps)

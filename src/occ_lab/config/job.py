@@ -160,10 +160,11 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
         calibration=calibration_plan(cfg),
         explanations=explanations(cfg),
         checkpoint_every=cfg.checkpoint_every,
-        moments=bool(cfg.moments),
+        moments=cfg.moments,
         seed=cfg.seed,
         oracle=cfg.oracle,
         maps=cfg.maps,
+        gallery=cfg.gallery,
     )
     job.check()
     return job

@@ -44,6 +44,7 @@ def perform_predict(cfg: DictConfig, directory: Path) -> Predicted:
         workers=cfg.workers,
         heatmaps=bool(cfg.heatmaps),
         masks=bool(cfg.masks),
+        gallery=bool(cfg.gallery),
         sort=cfg.sort,
         window=cfg.drift.window,
         alarm=cfg.drift.alarm,
@@ -65,6 +66,8 @@ def report(cfg: DictConfig, predictor: Predictor, found: Predicted, images: int)
     console.print(f"{summary}: {found.table}")
     for path, reason in found.failed.items():
         console.print(printable(f"error: {path}: {reason}"))
+    if found.page is not None:
+        console.print(f"gallery: {found.page}")
     again = f"occ-lab calibrate run={cfg.run} input=FOLDER"
     if predictor.calibration is None:
         console.print(

@@ -57,7 +57,14 @@ def perform_stream(cfg: DictConfig, directory: Path) -> None:
     check_value(cfg, "settle", at_least=0)
     check_value(cfg, "patience", at_least=0)
     with stop_on_signal() as stop:
-        streams = Streams(stream_plan(cfg), directory, cfg.save_every, heatmaps_of(cfg), stop)
+        streams = Streams(
+            stream_plan(cfg),
+            directory,
+            cfg.save_every,
+            heatmaps_of(cfg),
+            stop,
+            gallery=cfg.gallery is not False,
+        )
         if cfg.run is not None:
             follow_run(cfg, directory, streams)
         elif cfg.input is not None:

@@ -34,7 +34,7 @@ LEAST = {  # the least that these numbers may be
     "representation.fit.save_epochs": 1,
 }
 NOT_ARGUMENTS = ("name", "fit", "own_score")  # of a representation's class
-SHARED = ("dataset", "scoring", "cache", "logger", "explain", "seed", "maps", "resume")
+SHARED = ("dataset", "scoring", "cache", "logger", "explain", "seed", "maps", "gallery", "resume")
 # Keys of stage 2, which do not affect stage 1.
 FREE = ("density", "features", "stride", "precision", "explain", "scoring")
 

@@ -33,6 +33,11 @@ TRAINED = 10  # default epochs of a trained backbone
 MakeTrainer = Callable[[Sequence[Logger], Sequence[Callback], int], Trainer]
 
 
+def has_moments(objective: Objective) -> bool:
+    """Whether an objective is solved from moments, to which images can be added."""
+    return isinstance(objective, Norm) and objective.one_pass
+
+
 def plain_trainer(
     loggers: Sequence[Logger], callbacks: Sequence[Callback], max_epochs: int
 ) -> Trainer:
@@ -151,7 +156,10 @@ class Job:
         seed: the seed of initial weights and of the order of batches.
         oracle: whether to evaluate the test set after every epoch, to report the best epoch.
         maps: the number of heatmap pictures of a task, the worst misses first.
-        moments: whether to keep the sums that a closed form is solved from, for streams.
+        gallery: whether each task gets a page of all its test images; ``auto`` is for a user's own
+            images only.
+        moments: whether to keep the sums that a closed form is solved from, for streams and
+            corrections; ``auto`` is for a user's own images only.
     """
 
     views: list[Benchmark]
@@ -176,12 +184,25 @@ class Job:
     seed: int = 0
     oracle: bool = False
     maps: int = 16
-    moments: bool = False
+    gallery: bool | Literal["auto"] = "auto"
+    moments: bool | Literal["auto"] = "auto"
 
     @property
     def benchmark(self) -> Benchmark:
         """The benchmark with the preprocessing of the first view."""
         return self.views[0]
+
+    @property
+    def shows_gallery(self) -> bool:
+        """Whether tasks get a page of their test images."""
+        return self.benchmark.own if self.gallery == "auto" else self.gallery
+
+    @property
+    def keeps_moments(self) -> bool:
+        """Whether the sums that a closed form is solved from are kept."""
+        if self.moments == "auto":
+            return self.benchmark.own and has_moments(self.objective())
+        return self.moments
 
     @property
     def epochs(self) -> int | None:
@@ -217,11 +238,15 @@ class Job:
             check_number(name, getattr(self, name), at_least=0, integer=True)
         for name in ("batch_size", "eval_batch_size"):
             check_number(name, getattr(self, name), at_least=1, integer=True)
+        if self.gallery not in (True, False, "auto"):
+            raise InputError(f"gallery must be true, false or auto, got {self.gallery!r}")
         self.check_length()
         check_number("validation", self.validation, at_least=0, at_most=0.99)
         objective = self.objective()
         one_pass = objective.one_pass
-        if self.moments and not (one_pass and isinstance(objective, Norm)):
+        if self.moments not in (True, False, "auto"):
+            raise InputError(f"moments must be true, false or auto, got {self.moments!r}")
+        if self.moments is True and not has_moments(objective):
             raise InputError(
                 "moments: only the norm-space objective in closed form is solved from moments that "
                 f"could be kept, not {type(objective).__name__}"

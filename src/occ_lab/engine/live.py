@@ -276,7 +276,7 @@ class Stream:
             ValueError: the score is not finite.
         """
         detector = self.detector
-        batches = partial(self._batches, seen)
+        batches = partial(self.batches, seen)
         if not isinstance(detector.frame, Tiles):
             # The levels of all tiles would not fit into memory; learning computes them again.
             kept = list(batches())
@@ -296,7 +296,12 @@ class Stream:
                 )
         return verdict, heat
 
-    def _batches(self, seen: Seen) -> Iterator[Batch]:
+    def features(self, seen: Seen) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+        """Levels of an image or of its tiles, and the positions that belong to the image."""
+        for each in self.batches(seen):
+            yield each["levels"], self.detector.valid(each, each["levels"][0])
+
+    def batches(self, seen: Seen) -> Iterator[Batch]:
         """Levels of the image or of its tiles, a few at a time, and the part that is the image."""
         detector, frame = self.detector, self.detector.frame
         if isinstance(frame, Tiles):

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from occ_lab.detector import Detector
+from occ_lab.features.regions import contents
 from occ_lab.objectives.norm.local_moments import LocalMoments
-from occ_lab.objectives.norm.moments import HalvedMoments
+from occ_lab.objectives.norm.moments import HalvedMoments, Moments
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.projectors import Conv1x1, LocalProjector
 from occ_lab.utils.errors import InputError, check_number
+
+# Levels [B, C_l, H_l, W_l], and which positions are of the image, bool [B, H, W], or None for all.
+Parts: TypeAlias = Iterable[tuple[Sequence[Tensor], Tensor | None]]
+
+
+@dataclass(frozen=True)
+class Summed:
+    """The moments of some images.
+
+    Attributes:
+        moments: the sums.
+        images: how many images they are of; those in tiles count once.
+    """
+
+    moments: Moments | LocalMoments
+    images: int
 
 
 @dataclass(frozen=True)
@@ -116,7 +133,7 @@ class Online:
         self.learn_parts([(levels, valid)])
 
     @torch.no_grad()
-    def learn_parts(self, parts: Iterable[tuple[Sequence[Tensor], Tensor | None]]) -> None:
+    def learn_parts(self, parts: Parts) -> None:
         """Add an image in tiles, a few tiles at a time.
 
         Args:
@@ -130,6 +147,67 @@ class Online:
             self.objective.observe(levels, valid)
         self.weight = self.keep * self.weight + 1
         self.fresh += 1
+
+    @torch.no_grad()
+    def summed(self, images: Iterable[Parts]) -> Summed:
+        """The moments of some images alone, which `add` adds or removes.
+
+        Args:
+            images: the parts of each, as of `learn_parts`.
+        """
+        local, whole = self.objective.local, self.objective.moments.even
+        device = whole.total.device if local is None else local.sums.device
+        own: Moments | LocalMoments = (
+            Moments(whole.normalize)
+            if local is None
+            else LocalMoments(local.cell, local.normalize, local.memory_mb)
+        ).to(device)
+        count = 0
+        for parts in images:
+            count += 1
+            for levels, valid in parts:
+                if isinstance(own, LocalMoments):
+                    own.update(levels, valid)
+                elif valid is None:
+                    own.update(levels)
+                else:
+                    for part in contents(levels, valid):
+                        own.update([part])
+        return Summed(own, count)
+
+    @torch.no_grad()
+    def add(self, summed: Summed, factor: int) -> None:
+        """Add the moments of some images, or remove them: then it is as if they had never been.
+
+        What is subtracted is what was added, so that only rounding is left: that of float64 if the
+        images were learned one by one, and of float32 if they were learned in batches.
+
+        Args:
+            summed: what `summed` has returned.
+            factor: 1 adds, −1 removes.
+
+        Raises:
+            InputError: a time was chosen from the positions of all images, or nothing is left.
+        """
+        if self.objective.flow_time:
+            raise InputError(
+                "time=auto was chosen with the positions of all images, which cannot be forgotten; "
+                "use time=integrated or a number",
+                part="objective",
+            )
+        change = factor * summed.images
+        if self.images + change < 1:
+            raise InputError("no image would be left to learn from")
+        whole, local = self.objective.moments, self.objective.local
+        if isinstance(summed.moments, Moments):
+            whole.even.total += factor * summed.moments.total
+            whole.seen += change
+        else:
+            assert local is not None
+            local.add(summed.moments.state(), factor)
+            local.seen += change
+        self.weight += change
+        self.fresh += abs(change)
 
     def solve(self) -> None:
         """Set the projector to the solution for everything that was learned."""

@@ -25,8 +25,10 @@ from occ_lab.engine.calibrate import ALARM, CALIBRATION, figures_of, write_calib
 from occ_lab.engine.explain import write_explanations
 from occ_lab.engine.fit import Fitted, fitted
 from occ_lab.engine.job import Job, Watcher
+from occ_lab.engine.learned import write_training_images
 from occ_lab.engine.live import MOMENTS, write_moments
 from occ_lab.engine.stopping import resumable
+from occ_lab.engine.task_gallery import write_gallery
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.postprocessing.ensemble import View, ensemble
 from occ_lab.postprocessing.postprocess import PostProcess
@@ -128,8 +130,11 @@ def print_results(
         console.print(published_line(published), soft_wrap=True)
     directory = record.directory
     console.print(f"run directory: {directory}", soft_wrap=True)
-    for title, folder in (("heatmaps:    ", "maps"), ("explanations:", "explanations")):
-        pictures = f"tasks/*/{folder}/*.png"
+    for title, pictures in (
+        ("gallery:     ", "tasks/*/index.html"),
+        ("heatmaps:    ", "tasks/*/maps/*.png"),
+        ("explanations:", "tasks/*/explanations/*.png"),
+    ):
         if visible(directory, pictures):
             console.print(f"{title}  {directory}/{pictures}", soft_wrap=True)
 
@@ -210,14 +215,17 @@ def run_task(
     if calibration is not None and overkill is not None:
         figures["calibration"] = figures_of(calibration, overkill, tested.scores, tested.labels)
         write_calibration(folder / CALIBRATION, calibration, overkill)
-    if job.moments and leads():
+    if job.keeps_moments and len(members) == 1 and leads():
         write_moments(folder / MOMENTS, members[0].detector)
+        write_training_images(folder, members[0].data)
     write_scores(folder, tested)
     try:
         pictures = write_pictures(folder / "maps", tested, job.postprocess, job.maps)
     except OSError as error:  # a full disk must not lose the figures
         log.warning("%s: some heatmaps are missing: %s", task, error)
         pictures = []
+    if job.shows_gallery:
+        write_gallery(folder, task, tested, job.postprocess, calibration, overkill)
     watcher.task_ended(task, tested.scores.numpy(), tested.labels.numpy(), pictures)
     if job.explanations and leads():
         write_explanations(

@@ -27,11 +27,13 @@ from occ_lab.engine.live import STREAMS, Stream, StreamPlan, why_frozen
 from occ_lab.engine.recorder import Recorder
 from occ_lab.engine.stopping import how_to_go_on, resumable
 from occ_lab.engine.stream_files import Heatmaps, StreamFiles, as_written
+from occ_lab.engine.stream_gallery import StreamGallery
 from occ_lab.engine.stream_state import read_state
 from occ_lab.engine.watch import Arrivals
 from occ_lab.inference.predict import readings
 from occ_lab.inference.stored import CHECKPOINT
 from occ_lab.metrics.calibration import fewest
+from occ_lab.reporting.gallery.gallery import PAGE
 from occ_lab.reporting.tables.stream import stream_table
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import whole_file
@@ -125,6 +127,7 @@ class Streams:
         heatmaps: the images of which a picture is saved in ``heatmaps/TASK``; streams of datasets
             save none.
         stop: if set, ends a stream between two images.
+        gallery: whether streams of image files write ``index.html``, a page of all their images.
 
     Attributes:
         done: the finished streams and their files, by task.
@@ -140,6 +143,7 @@ class Streams:
         save_every: int = 100,
         heatmaps: Heatmaps = "none",
         stop: Event | None = None,
+        gallery: bool = True,
     ) -> None:
         check_number("save_every", save_every, at_least=1, integer=True)
         self.plan = plan
@@ -147,6 +151,8 @@ class Streams:
         self.save_every = save_every
         self.heatmaps: Heatmaps = heatmaps
         self.stop = stop or Event()
+        self.wants_gallery = gallery
+        self.gallery: StreamGallery | None = None
         self.console = Console(highlight=False, soft_wrap=True, markup=False)
         self.done: dict[str, tuple[Stream, StreamFiles]] = {}
 
@@ -219,6 +225,8 @@ class Streams:
         files = StreamFiles(self.directory, task)
         files.restore(stream, listed)
         self.done[task] = stream, files
+        if self.wants_gallery and task == FILES:
+            self.gallery = StreamGallery(self.directory, stream, task, files.known)
         return files
 
     def follow_files(
@@ -269,11 +277,9 @@ class Streams:
             InputError: no image could be learned from, a state cannot be used, or there is no
                 such folder.
         """
-        files = StreamFiles(self.directory, FILES)
         there = images_below(folder) if folder.is_dir() else []
-        named = set(files.restore(stream, map(as_written, there)))
-        self.done[FILES] = stream, files
-        known = [path for path in there if as_written(path) in named]
+        files = self.begun(stream, FILES, map(as_written, there))
+        known = [path for path in there if as_written(path) in files.known]
         arrivals = Arrivals(folder, stream.seen, known, settle, patience, self.stop)
         coming = (Coming({"path": str(each.path)}, each.content, each.error) for each in arrivals)
         self.console.print(f"watching {folder} for images; Ctrl-C ends it")
@@ -314,16 +320,22 @@ class Streams:
                     self.console.print(said)
                 if files.position - saved >= self.save_every:
                     saved = files.position
-                    files.save(stream)
+                    self._save(stream, files)
                 if self.stop.is_set():
                     break
-        files.save(stream)
+        self._save(stream, files)
         if total is not None and files.position < total:
             raise KeyboardInterrupt
         if total is not None and stream.online is not None and not stream.online.weight:
             raise InputError(f"{files.name}: no image could be learned from")
         stream.solve(always=True)
         files.write_figures(stream)
+
+    def _save(self, stream: Stream, files: StreamFiles) -> None:
+        """Write page and state; the page is the first, so that no image of the state is missing."""
+        if self.gallery is not None:
+            self.gallery.write()
+        files.save(stream)
 
     def _judge(self, stream: Stream, files: StreamFiles, coming: Coming) -> str:
         """Judge an image and record the verdict; returns it as a line."""
@@ -339,6 +351,8 @@ class Streams:
             return f"not read  {named(name, error)}"
         files.failed.pop(name, None)
         row = files.add(coming.columns, verdict)
+        if self.gallery is not None:
+            self.gallery.add(Path(name), coming.seen, verdict, heat)
         wanted = self.heatmaps == "all" or (self.heatmaps, verdict.decision) == (
             "rejected",
             "reject",
@@ -375,6 +389,8 @@ class Streams:
             for said in closing_lines(stream, files):
                 self.console.print(said)
         self.console.print(f"run directory: {self.directory}")
+        if self.gallery is not None:
+            self.console.print(f"gallery:       {self.directory / PAGE}")
         self.console.print(f"streams:       {self.directory / STREAMS}/*.csv, *.safetensors")
         failed = [each for _, files in self.done.values() for each in files.failed.items()]
         for name, reason in failed:

@@ -48,6 +48,7 @@ class StreamFiles:
         failed: the images that could not be read, with the reasons.
         counts: the number of images with each decision, and of those that were learned from.
         rejected: the rows of rejected images.
+        known: paths of the images that an earlier attempt has judged.
     """
 
     def __init__(self, directory: Path, name: str) -> None:
@@ -57,6 +58,7 @@ class StreamFiles:
         self.failed: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
         self.rejected: list[dict[str, Any]] = []
+        self.known: set[str] = set()
         self._file: TextIO | None = None
 
     def path(self, suffix: str) -> Path:
@@ -79,16 +81,13 @@ class StreamFiles:
             path.unlink()
             return None
 
-    def restore(self, stream: Stream, listed: Iterable[str]) -> list[str]:
+    def restore(self, stream: Stream, listed: Iterable[str]) -> None:
         """Take over the results of an earlier attempt, if there are any.
 
         Args:
             stream: is set to the saved state.
             listed: the existing images, named as in the table. Rows that came after the state are
                 written again unless their images are gone.
-
-        Returns:
-            The paths in the table.
 
         Raises:
             InputError: the state was learned with other settings.
@@ -108,7 +107,7 @@ class StreamFiles:
             write_whole(self.path(".csv"), kept)
         for row in rows:
             self._count(row)
-        return [row["path"] for row in rows]
+        self.known = {row["path"] for row in rows}
 
     def add(self, columns: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
         """Write the row of an image; it is completely on the disk when the call returns."""

@@ -25,6 +25,7 @@ from occ_lab.data.files import (
 from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import Seen
 from occ_lab.features.extraction import one_ahead
+from occ_lab.inference.gallery import add_scored, gallery_for
 from occ_lab.inference.pictures import picture_names, save_heatmap, save_mask
 from occ_lab.inference.predictor import Predictor
 from occ_lab.metrics.calibration import fewest, rounded_up, smallest_rate
@@ -90,12 +91,14 @@ class Predicted:
         images: the images that could be read, in the order of the table.
         failed: the files that could not be read or judged, with the reasons.
         drift: whether the scores resemble those of the calibration; None without calibration.
+        page: the gallery; None if it was not requested.
     """
 
     table: Path
     images: list[Scored]
     failed: dict[Path, str]
     drift: Drift | None = None
+    page: Path | None = None
 
     @property
     def judged(self) -> list[Scored]:
@@ -144,6 +147,7 @@ def predict(
     workers: int = 0,
     heatmaps: bool = False,
     masks: bool = False,
+    gallery: bool = True,
     sort: Sort = "path",
     window: int = 50,
     alarm: float = 0.01,
@@ -161,6 +165,8 @@ def predict(
         heatmaps: whether to save pictures of image, anomaly map and overlay in ``heatmaps/``, each
             at the size of the image.
         masks: whether to save the pixels above the calibrated threshold in ``masks/``, likewise.
+        gallery: whether to write ``index.html``, a page that shows all images with their maps, and
+            on which the threshold can be moved and wrong decisions marked.
         sort: the order of the table: by ``path``, or by ``score``, the worst first.
         window: the number of consecutive images that are tested for drift together, see `drift`.
         alarm: the false-alarm rate of these tests; 0 turns them off.
@@ -186,6 +192,7 @@ def predict(
         raise ValueError(f"sort must be one of {', '.join(get_args(Sort))}, got {sort!r}")
     table = Path(directory) / TABLE
     names = picture_names(paths) if heatmaps or masks else {}
+    album = gallery_for(predictor, Path(directory), Path(directory).name) if gallery else None
     failed: dict[Path, str] = {}
     images: list[Scored] = []
     if isinstance(predictor.detector.frame, Tiles):
@@ -200,6 +207,14 @@ def predict(
         some = judged(predictor, batch.sources, scores)
         images += some
         failed.update({each.path: UNUSABLE for each in some if not math.isfinite(each.score)})
+        if album is not None:
+            seen_maps = [None] * len(some) if maps is None else list(maps)
+            shown = zip(batch.pixels, batch.sizes, seen_maps, strict=True)
+            for each, seen in zip(some, shown, strict=True):
+                try:
+                    add_scored(album, predictor, each.path, each.score, *seen)
+                except OSError as error:  # the disk may be full, or the image gone by now
+                    log.warning("no picture of %s: %s", each.path, error)
         if maps is None or not names:
             continue
         threshold, range = predictor.pixel_threshold, predictor.detector.frame.range
@@ -215,7 +230,7 @@ def predict(
                 log.warning("no picture of %s: %s", each.path, error)
     in_order = worst_first(images) if sort == "score" else images
     write_whole(table, to_csv([each.row() for each in in_order], COLUMNS))
-    found = Predicted(table, images, failed)
+    found = Predicted(table, images, failed, page=None if album is None else album.write())
     if predictor.calibration is None:
         return found
     ours, known = [each.score for each in found.judged], predictor.calibration.scores.numpy()

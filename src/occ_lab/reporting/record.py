@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 NOT_COMPARED = (
     "resume",
     "maps",
+    "gallery",
     "explain",
     "dataset.category",
     "save_every",

@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install run test lint bench faults clean
+.PHONY: help install run test lint docs bench faults clean
 
 help:
 	@echo "make run      train and test on the embedded data (sets up $(VENV) first)"
 	@echo "make test     linter, formatter check, type check, tests"
 	@echo "make lint     the first three of them"
+	@echo "make docs     the site, into site/, which opens from disk; a warning is an error"
 	@echo "make bench    time whole runs against one backbone pass, into experiments/benchmark/"
 	@echo "make faults   kills, damaged files, races and power cuts, counted in experiments/faults/"
 	@echo "make clean    remove $(VENV) and what tools left behind"
@@ -32,6 +33,9 @@ lint: $(READY)
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
@@ -39,4 +43,4 @@ faults: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.faults.study --again
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

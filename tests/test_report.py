@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,18 +13,6 @@ import pytest
 from occ_lab.report import main
 from tests import commands
 from tests.reporting.example_runs import write_run
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
 
 def command(*arguments: str | Path, columns: int = 200) -> subprocess.CompletedProcess[str]:
     return commands.command(
@@ -120,19 +107,6 @@ def test_values_out_of_range_are_refused(
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path), *wrong])
     assert wrong[0] in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A real one, headless."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"no browser on PATH: {', '.join(BROWSERS)}")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=path, headless=True, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ A squared score of the closed form is s₀² + norm² s₁² (see `norm_maps`), 
 functional of the feature, that of the constant. The upper end of the domain is the norm at which
 both parts have the same spread over normal images, norm* = √(D₀ / D₁): if s₁ does not respond to a
 defect, the separation of image scores relative to that spread is smaller by √2 there. There is no
-lower end. docs/norm_objective.md derives both.
+lower end. docs/reference/norm_objective.md derives both.
 
 The images must be held out: with few images and many channels, the fit is so close that the s₀ and
 s₁ of the training images say nothing (300 embeddings of 1280 channels put norm* off by a factor of

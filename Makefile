@@ -6,9 +6,10 @@ PIP := $(BIN)/python -m pip install --constraint constraints.txt --editable
 DEV := $(VENV)/.dev
 # What a run needs is there as well where everything is.
 RUN := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.run)
-LOWEST := .venv-lowest
+LOWEST ?= .venv-lowest
+NEWEST ?= .venv-newest
 
-.PHONY: help install install-dev run test lint test-lowest bench faults clean
+.PHONY: help install install-dev run test lint test-lowest test-newest bench faults clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +40,19 @@ lint: $(DEV) ## linter, formatter check, type check
 test: lint ## every check: make lint, then all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
+test-lowest: ## tests with the lowest supported dependencies, in .venv-lowest (PYTHON=python3.10)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install packaging
+	$(LOWEST)/bin/python -m pip install --no-deps --editable .
+	$(LOWEST)/bin/python -m experiments.versions.lowest > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --constraint $(LOWEST)/constraints.txt --editable '.[dev]'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m experiments.versions.study lowest
+
+test-newest: ## the same tests with constraints.txt, for another Python (PYTHON=python3.13)
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --constraint constraints.txt --editable '.[dev]'
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m experiments.versions.study newest
+
 bench: $(DEV) ## time whole runs against one backbone pass, into experiments/benchmark/
 	$(BIN)/python -m benchmarks
 
@@ -46,4 +60,4 @@ faults: $(DEV) ## kills, damaged files, races and power cuts, counted in experim
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.faults.study --again
 
 clean: ## remove .venv and what tools left behind
-	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

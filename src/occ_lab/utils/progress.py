@@ -1,4 +1,4 @@
-"""A progress bar for work that takes a while."""
+"""Progress bars for work that takes a while."""
 
 from __future__ import annotations
 
@@ -11,13 +11,23 @@ from rich.progress import track as rich_track
 T = TypeVar("T")
 
 
+def shows_progress() -> bool:
+    """Whether there is a place for a progress bar: a terminal, and not a notebook.
+
+    Bars in a notebook need ipywidgets, and each of them warns where that is not installed.
+
+    Example:
+        >>> shows_progress()
+        False
+    """
+    console = Console()
+    return console.is_terminal and not console.is_jupyter
+
+
 def track(
     work: Iterable[T], title: str, total: float | None = None, disable: bool = False
 ) -> Iterable[T]:
-    """Go through work behind a bar that disappears when it is done.
-
-    There is none where the output is no terminal. A notebook is none either: its bars would need
-    ipywidgets, and each would warn where that is not installed.
+    """Go through work behind a bar that disappears when it is done, see `shows_progress`.
 
     Args:
         work: what is done, one after another.
@@ -29,6 +39,4 @@ def track(
         >>> list(track([1, 2], "counting"))
         [1, 2]
     """
-    console = Console(force_jupyter=False)
-    hidden = disable or not console.is_terminal
-    return rich_track(work, title, total, console=console, transient=True, disable=hidden)
+    return rich_track(work, title, total, transient=True, disable=disable or not shows_progress())

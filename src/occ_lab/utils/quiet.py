@@ -21,7 +21,6 @@ EXPECTED = (  # warnings of Lightning and torch about what is as it should be he
     ".*configure_optimizers` returned `None`.*",
     ".*training_step` returned `None`.*",
     ".*exists and is not empty.*",  # of a training that is resumed
-    '.*install "ipywidgets".*',  # for progress bars in a notebook, which does without them
 )
 
 

@@ -25,7 +25,7 @@ except ImportError:  # the branch that makes it is not merged yet
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCS = "docs/"
-ROOT_PAGES = ("SECURITY.md",)  # CONTRIBUTING.md and CHANGELOG.md once they are there
+ROOT_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 RECORDED = ("*.md", "*.png", "*.json", "*.csv")  # of experiments/
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 FORMULA = re.compile(

@@ -14,6 +14,7 @@ from occ_lab.report import main
 from tests import commands
 from tests.reporting.example_runs import write_run
 
+
 def command(*arguments: str | Path, columns: int = 200) -> subprocess.CompletedProcess[str]:
     return commands.command(
         "report", *map(str, arguments), cwd=Path(), env={"COLUMNS": str(columns)}

@@ -100,8 +100,8 @@ def report(results: dict[str, Any]) -> str:
             "",
             "`loss.fit.steps=auto` (the default over frozen features) beside the ten epochs that",
             "were the default before, default backbone, mean ± deviation over seeds, per cent. The",
-            "steps are chosen by held-out normal images ([how](../../docs/guides/training.md)); no label",
-            "takes part.",
+            "steps are chosen by held-out normal images ([how](../../docs/guides/training.md));",
+            "no label takes part.",
             "",
             f"Recorded until {date.today()} by "
             "`OMP_NUM_THREADS=1 python -m experiments.training_steps.study --data DIR`.",

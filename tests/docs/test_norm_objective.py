@@ -1,4 +1,4 @@
-"""Every numbered formula of docs/reference/norm_objective.md: plain NumPy and SciPy against the package."""
+"""Every numbered formula of docs/reference/norm_objective.md, by plain NumPy and SciPy."""
 
 from __future__ import annotations
 

@@ -2,41 +2,65 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --constraint constraints.txt --editable
+DEV := $(VENV)/.dev
+# What a run needs is there as well where everything is.
+RUN := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.run)
+LOWEST ?= .venv-lowest
+NEWEST ?= .venv-newest
 
-.PHONY: help install run test lint bench faults clean
+.PHONY: help install install-dev run test lint test-lowest test-newest docs bench faults clean
 
-help:
-	@echo "make run      train and test on the embedded data (sets up $(VENV) first)"
-	@echo "make test     linter, formatter check, type check, tests"
-	@echo "make lint     the first three of them"
-	@echo "make bench    time whole runs against one backbone pass, into experiments/benchmark/"
-	@echo "make faults   kills, damaged files, races and power cuts, counted in experiments/faults/"
-	@echo "make clean    remove $(VENV) and what tools left behind"
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml constraints.txt
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) .
 	@touch $@
 
-install: $(READY)
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) '.[dev]'
+	@touch $@
 
-run: $(READY)
+install: $(RUN) ## set up .venv with what training and prediction need
+
+install-dev: $(DEV) ## set up .venv with all extras and the tools of the checks
+
+run: $(RUN) ## train and test on the embedded data (sets up .venv first)
 	$(BIN)/python -m occ_lab.train
 
-lint: $(READY)
+lint: $(DEV) ## linter, formatter check, type check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: lint ## every check: make lint, then all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-bench: $(READY)
+test-lowest: ## tests with the lowest supported dependencies, in .venv-lowest (PYTHON=python3.10)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install packaging
+	$(LOWEST)/bin/python -m pip install --no-deps --editable .
+	$(LOWEST)/bin/python -m experiments.versions.lowest > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --constraint $(LOWEST)/constraints.txt --editable '.[dev]'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m experiments.versions.study lowest
+
+test-newest: ## the same tests with constraints.txt, for another Python (PYTHON=python3.13)
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --constraint constraints.txt --editable '.[dev]'
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m experiments.versions.study newest
+
+docs: $(DEV) ## the site, into site/, which opens from disk; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+bench: $(DEV) ## time whole runs against one backbone pass, into experiments/benchmark/
 	$(BIN)/python -m benchmarks
 
-faults: $(READY)
+faults: $(DEV) ## kills, damaged files, races and power cuts, counted in experiments/faults/
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.faults.study --again
 
-clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove .venv and what tools left behind
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from occ_lab.postprocessing.prediction import Prediction
     from occ_lab.utils.errors import InputError
 
-__version__ = "0.1.0"
+    __version__: str
 
 _HOMES = {
     "CalibrationPlan": "occ_lab.engine.calibrate",
@@ -66,7 +66,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of the public API on first use."""
+    """Import a name of the public API on first use.
+
+    The version is that of the installed package, which comes from git's tags.
+    """
+    if name == "__version__":
+        return importlib.import_module("occ_lab.utils.version").installed_version()
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in _ROOMS:

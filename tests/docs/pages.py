@@ -1,14 +1,19 @@
-"""The fenced blocks of a page, and the commands in them."""
+"""The fenced blocks of all pages, and the command lines in them."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
 PROJECT = Path(__file__).resolve().parents[2]
-PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.md"))]
+PAGES = [
+    *sorted(path.name for path in PROJECT.glob("*.md")),
+    *sorted(path.relative_to(PROJECT).as_posix() for path in PROJECT.glob("docs/**/*.md")),
+]
+SHELL = ("", "bash", "console", "powershell", "shell")
 
 
 class Block(NamedTuple):
@@ -24,19 +29,34 @@ class Block(NamedTuple):
         return found[1] if found else None
 
 
+class Command(NamedTuple):
+    """A command line: its program and the arguments."""
+
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return shlex.join(self.words)
+
+
 def page_text(page: str) -> str:
     """A page by its path in the project."""
     return (PROJECT / page).read_text(encoding="utf-8")
 
 
-def blocks(page: str, language: str | None = None) -> list[Block]:
-    """The blocks of a page, optionally of one language only."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", page_text(page), re.MULTILINE | re.DOTALL)
-    return [Block(*each) for each in found if language in (None, each[0])]
+def blocks(page: str, *languages: str) -> list[Block]:
+    """The blocks of a page, of some languages alone if they are given."""
+    found = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", page_text(page), re.MULTILINE | re.DOTALL)
+    every = [Block(language, textwrap.dedent(text)) for language, text in found]
+    return [each for each in every if not languages or each.language in languages]
 
 
-def commands(page: str, module: str) -> list[list[str]]:
-    """The arguments of every ``python -m occ_lab.MODULE`` in the blocks of a page."""
-    lines = "".join(block.text for block in blocks(page, "")).replace("\\\n", " ").splitlines()
-    words = [shlex.split(line, comments=True) for line in lines if line.startswith("python -m ")]
-    return [each[3:] for each in words if each[2] == f"occ_lab.{module}"]
+def commands(page: str) -> list[Command]:
+    """The command lines of a page."""
+    text = "".join(block.text for block in blocks(page, *SHELL)).replace("\\\n", " ")
+    lines = [shlex.split(line, comments=True) for line in text.splitlines()]
+    return [Command(tuple(words)) for words in lines if words]
+
+
+def all_commands() -> list[Command]:
+    """The command lines of all pages, each once."""
+    return list(dict.fromkeys(command for page in PAGES for command in commands(page)))

@@ -1,4 +1,4 @@
-"""Every numbered formula of docs/norm_objective.md: NumPy and SciPy compared with the package."""
+"""Every numbered formula of the page on the norm objective, by NumPy and SciPy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from occ_lab.objectives.norm.objective import Norm
 from occ_lab.projectors import Conv1x1
 from tests.docs.pages import page_text
 
-PAGE = "docs/norm_objective.md"
+PAGE = "docs/reference/norm_objective.md"
 C, OUTPUTS, NORM, TIME = 5, 7, 1.5, 2.0
 MOMENT = OUTPUTS / (3 * C)
 

@@ -25,5 +25,8 @@ def in_process(rank: int, store: str, work: Callable[[int], None]) -> None:
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=patience)
     try:
         work(rank)
+        # The threads of torch 2.7 let go of the last tensors here: its destructor waits for them
+        # with the interpreter locked, which they need.
+        dist.barrier()
     finally:
         dist.destroy_process_group()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,15 @@ from occ_lab.pretraining.augmentations import (
     instances_of,
     turned,
 )
+from occ_lab.utils.errors import InputError
 
 OFF: dict[str, Any] = {"scale": 1.0, "flip": 0.0, "jitter": 0.0, "gray": 0.0, "blur": 0.0}
+
+
+def test_the_extra_that_brings_kornia_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kornia.augmentation", None)
+    with pytest.raises(InputError, match=r"kornia is not installed; pip install 'occ-lab\[two-st"):
+        Augment(side=32)
 
 
 def images(count: int, height: int = 16, width: int = 16, seed: int = 0) -> Tensor:

@@ -63,7 +63,7 @@ def description(cfg: DictConfig, predictor: Predictor, found: Exported) -> str:
     gives = f"score [{count}]{maps}"
     if isinstance(predictor.detector.frame, Tiles):
         takes = takes.replace("height, width, 3], RGB, of any size", f"{height}, {width}, 3], RGB")
-        gives = "map, the scores of each tile, to be stitched (docs/whole_image.md)"
+        gives = "map, the scores of each tile, to be stitched (docs/guides/whole_image.md)"
     threshold = "none: the run was not calibrated"
     if predictor.calibration is not None and predictor.overkill is not None:
         threshold = f"{predictor.calibration.threshold(predictor.overkill):.6g}"

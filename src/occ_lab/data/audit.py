@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
-
-from rich.progress import track
 
 from occ_lab.data.base import Benchmark
 from occ_lab.data.images import read_mask
 from occ_lab.data.items import Counts, Item, Split
 from occ_lab.data.validation import file_problems
 from occ_lab.utils.errors import ImageError
-
-T = TypeVar("T")
+from occ_lab.utils.progress import track
 
 
 def counts(split: Split) -> Counts:
@@ -42,7 +37,7 @@ def problems(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
                     f"published are {getattr(expected, part)}"
                 )
     seen: set[tuple[Path, int | None]] = set()
-    for split in shown(splits.values(), "files and masks"):
+    for split in track(splits.values(), "files and masks"):
         # Tasks made of classes share their images, and each image is checked once.
         new = Split(*([item for item in part if item.key not in seen] for part in halves(split)))
         seen |= {item.key for part in halves(new) for item in part}
@@ -52,11 +47,6 @@ def problems(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
 
 
 NAMES = {"train": "training", "normal": "normal test", "anomalous": "anomalous test"}
-
-
-def shown(work: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
-    """The same items, with a progress bar if the output is a terminal."""
-    return track(work, title, total, transient=True, disable=not sys.stdout.isatty())
 
 
 def halves(split: Split) -> tuple[list[Item], list[Item]]:
@@ -89,7 +79,7 @@ def duplicates(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
 
     with ThreadPoolExecutor() as pool:
         both = [*trained.values(), *tested.values()]
-        found = shown(pool.map(digest, both), "duplicates", len(both))
+        found = track(pool.map(digest, both), "duplicates", len(both))
         digests = dict(zip((*trained, *tested), found, strict=True))
     by_content: dict[bytes, Item] = {}
     for key, item in trained.items():

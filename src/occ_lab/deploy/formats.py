@@ -55,8 +55,9 @@ def required(name: str) -> Format:
     form = FORMATS[name]
     if not form.installed:
         missing = ", ".join(each for each in form.needs if not find_spec(each))
-        install = "'occ-lab[openvino]'" if name == "openvino" else missing.replace(",", "")
-        raise InputError(f"format: {name} needs {missing}, not installed; pip install {install}")
+        raise InputError(
+            f"format: {name} needs {missing}, not installed; pip install 'occ-lab[{name}]'"
+        )
     return form
 
 

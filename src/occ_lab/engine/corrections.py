@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from occ_lab.data.transforms import Seen
@@ -26,6 +25,7 @@ from occ_lab.metrics.calibration import RATE, Calibration, smallest_rate
 from occ_lab.reporting.record import cell, to_csv
 from occ_lab.utils.errors import ImageError, InputError, MissingError
 from occ_lab.utils.files import whole_folder, write_whole
+from occ_lab.utils.progress import track
 
 FALSE_ALARM, MISSED, GOOD, DEFECT = "false alarm", "missed", "good", "defect"
 VERDICTS = (FALSE_ALARM, MISSED, GOOD, DEFECT)
@@ -245,7 +245,7 @@ def score_of(stream: Stream, seen: Seen) -> tuple[Tensor, Tensor | None]:
 def calibrated(stream: Stream, paths: Sequence[Path]) -> Calibration:
     """The calibration by normal images that the detector has not learned from."""
     scores, peaks = [], []
-    for path in track(paths, "calibrating", transient=True):
+    for path in track(paths, "calibrating"):
         score, heat = score_of(stream, read(stream, path))
         scores.append(score.cpu())
         peaks.append(score.cpu() if heat is None else heat.amax().reshape(1).cpu())
@@ -264,7 +264,7 @@ def cross_fitted(
     folds = min(FOLDS, len(paths))
     for number in range(folds):
         fold = [paths[index] for index in order[number::folds]]
-        shown = track(fold, f"forgetting fold {number + 1} of {folds}", transient=True)
+        shown = track(fold, f"forgetting fold {number + 1} of {folds}")
         own = online.summed(features(stream, read(stream, path), rounded) for path in shown)
         online.add(own, -1)
         online.solve()

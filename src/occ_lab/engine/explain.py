@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from occ_lab.explain.nearest import nearest_images
 from occ_lab.features.extraction import image_batches
 from occ_lab.reporting.explanations import explanation
 from occ_lab.reporting.pictures import pixels_of, subject, worst_first
+from occ_lab.utils.progress import track
 
 CANDIDATES = 1000  # training images among which the nearest one is searched
 TOGETHER = 64  # test images that share one pass over the candidates
@@ -59,9 +59,7 @@ def write_explanations(
     indices = worst_first(scores, labels)[: wanted.count].tolist()
     pairs = with_nearest(member.data, indices, device)
     listed = list(enumerate(indices, start=1))
-    for (rank, index), (image, nearest) in zip(
-        track(listed, "explanations", transient=True), pairs, strict=True
-    ):
+    for (rank, index), (image, nearest) in zip(track(listed, "explanations"), pairs, strict=True):
         values = method(score, image, nearest).float().cpu()
         with torch.no_grad():
             other = float(score(nearest[None]))

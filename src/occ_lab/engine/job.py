@@ -26,6 +26,7 @@ from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.projectors import MakeProjector
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.optimizers import MakeOptimizer, MakeScheduler
+from occ_lab.utils.progress import shows_progress
 from occ_lab.utils.quiet import quiet_lightning
 
 TRAINED = 10  # default epochs of a trained backbone
@@ -54,6 +55,7 @@ def plain_trainer(
             max_epochs=max_epochs,
             enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
             enable_model_summary=False,
+            enable_progress_bar=shows_progress(),
             num_sanity_val_steps=0,
         )
 

@@ -13,7 +13,6 @@ import numpy as np
 import PIL
 import timm
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from occ_lab.backbones.base import FrozenBackbone
@@ -26,6 +25,7 @@ from occ_lab.features.dataset import TaskFeatures
 from occ_lab.features.entry_lock import CacheError
 from occ_lab.features.level_files import Levels
 from occ_lab.features.regions import framed_levels
+from occ_lab.utils.progress import track
 from occ_lab.utils.source import code_of
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def cached_features(
         backbone.to(device)
         read = image_batches(images, device, batch_size, workers)
         steps = math.ceil(len(images) / batch_size)
-        for number, image in enumerate(track(read, title, steps, transient=True)):
+        for number, image in enumerate(track(read, title, steps)):
             first = number * batch_size
             with torch.inference_mode():
                 boxes = images.box_of(range(first, first + len(image)))

@@ -12,7 +12,6 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from occ_lab.data.absent import no_images
@@ -33,6 +32,7 @@ from occ_lab.metrics.drift import Drift, drift
 from occ_lab.reporting.record import cell, to_csv
 from occ_lab.utils.errors import InputError, MissingError, check_number
 from occ_lab.utils.files import write_whole
+from occ_lab.utils.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ def predict(
         batch_size = 1  # the tiles of a single image form batches
     steps = math.ceil(len(paths) / batch_size)
     batches = readings(predictor.seen, paths, batch_size, workers)
-    for batch in track(batches, "scoring", steps, transient=True):
+    for batch in track(batches, "scoring", steps):
         failed.update(batch.failed)
         if not batch.sources:
             continue

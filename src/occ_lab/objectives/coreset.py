@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.processes import all_gathered, distributed
+from occ_lab.utils.progress import track
 
 SLOW = 1000  # vectors; larger selections show a progress bar
 
@@ -114,7 +114,7 @@ def farthest_first(vectors: Tensor, count: int) -> Tensor:
     squares = x.square().sum(dim=1)
     nearest = torch.full_like(squares, torch.inf)
     chosen = torch.zeros(count, dtype=torch.long, device=x.device)
-    for index in track(range(1, count), "coreset", transient=True, disable=count < SLOW):
+    for index in track(range(1, count), "coreset", disable=count < SLOW):
         last = chosen[index - 1]
         squared = torch.addmv(squares + squares[last], x, x[last], alpha=-2).clamp_min_(0)
         torch.minimum(nearest, squared, out=nearest)

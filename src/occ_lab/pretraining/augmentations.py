@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-import kornia.augmentation as K
 import torch
 from torch import Tensor, nn
 
 from occ_lab.backbones.encoder import turned
 from occ_lab.utils.errors import check_number
+from occ_lab.utils.extras import from_extra
 
 Family = Literal["none", "rotations", "hflip", "vflip", "geometric"]
 TURNS = 4  # quarter turns, including the unchanged image
@@ -37,6 +37,7 @@ class Augment(nn.Module):
 
     Raises:
         ValueError: an argument is out of range; the message begins with its name.
+        InputError: kornia, of the extra ``two-stage``, is not installed.
 
     Example:
         >>> Augment(side=32)(torch.rand(4, 3, 40, 40)).shape
@@ -60,6 +61,7 @@ class Augment(nn.Module):
         super().__init__()
         self.flip = flip
         kernel = max(3, side // 10 // 2 * 2 + 1)  # a tenth of the side, as in SimCLR
+        K = from_extra("kornia.augmentation", "two-stage", part="augment")
         self.pipeline = K.AugmentationSequential(
             K.RandomResizedCrop(
                 (side, side),

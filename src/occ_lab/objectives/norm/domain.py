@@ -4,7 +4,7 @@ A squared score of the closed form is s₀² + norm² s₁² (see `norm_maps`), 
 functional of the feature, the one that belongs to the constant. The upper end of the domain is the
 norm at which both parts have the same spread over normal images, norm* = √(D₀ / D₁). If s₁ does not
 respond to a defect, the separation of image scores relative to that spread is smaller by √2 at this
-norm. There is no lower end. docs/norm_objective.md derives both.
+norm. There is no lower end. docs/reference/norm_objective.md derives both.
 
 The images must be held out. With few images and many channels, the fit is so close that s₀ and s₁
 of the training images carry no information (with 300 embeddings of 1280 channels, norm* was off by

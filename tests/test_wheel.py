@@ -70,6 +70,12 @@ def test_wheel_names_its_licence_and_dependencies(wheel: Path) -> None:
     assert "Requires-Dist: lightning" in metadata
 
 
+def test_the_version_is_that_of_the_wheel(wheel: Path, fresh: Path, tmp_path: Path) -> None:
+    said = run(fresh, "-c", "import occ_lab; print(occ_lab.__version__)", cwd=tmp_path)
+    assert wheel.name.startswith(f"occ_lab-{said.strip()}-py3")
+    assert said[0].isdigit()
+
+
 def test_default_config_composes_from_the_wheel_alone(fresh: Path, tmp_path: Path) -> None:
     run(fresh, "-m", "pip", "install", "hydra-core", "numpy", "filelock", cwd=tmp_path)
     printed = run(fresh, "-m", "occ_lab.train", "--cfg", "job", "--resolve", cwd=tmp_path)

@@ -20,7 +20,7 @@ def run(*command: str | Path, cwd: Path, **env: str) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env={**os.environ, **env},
+        env={**os.environ, "PYTHONPATH": "", **env},
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -89,7 +89,7 @@ def test_the_installed_wheel_trains(fresh: Path, tmp_path: Path) -> None:
     # file by which an editable install would show the checkout.
     libraries = sysconfig.get_paths()["purelib"]
     small = ["dataset.category=brick", "dataset.train=4", "dataset.normal=2", "dataset.defective=5"]
-    where = "import occ_lab.engine.run; print(occ_lab.engine.run.__file__)"
+    where = "import occ_lab; print(occ_lab.__file__)"
     installed = run(fresh, "-c", where, cwd=tmp_path, PYTHONPATH=libraries)
     assert not Path(installed.strip()).is_relative_to(ROOT)
     command = ["-m", "occ_lab.train", *small, "loss.fit.epochs=1", "hydra.run.dir=out"]

@@ -14,6 +14,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+OF_EXTRAS = (  # what an installation without extras may lack
+    *("kornia", "onnx", "onnxruntime", "onnxscript", "openvino", "optuna", "pillow_heif"),
+    *("plotly", "wandb", "watchfiles"),
+)
+WITHOUT_EXTRAS = (
+    "import runpy, sys; "
+    f"sys.modules.update(dict.fromkeys({OF_EXTRAS})); "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
 
 
 def run(*command: str | Path, cwd: Path, **env: str) -> str:
@@ -84,7 +93,9 @@ def test_default_config_composes_from_the_wheel_alone(fresh: Path, tmp_path: Pat
     assert not Path(where.strip()).is_relative_to(ROOT)
 
 
-def test_the_installed_wheel_trains(fresh: Path, tmp_path: Path) -> None:
+def test_the_wheel_trains_and_predicts_without_extras(
+    fresh: Path, tmp_path: Path
+) -> None:
     # The heavy dependencies are lent from this environment; PYTHONPATH does not read the .pth
     # file by which an editable install would show the checkout.
     libraries = sysconfig.get_paths()["purelib"]
@@ -92,6 +103,10 @@ def test_the_installed_wheel_trains(fresh: Path, tmp_path: Path) -> None:
     where = "import occ_lab; print(occ_lab.__file__)"
     installed = run(fresh, "-c", where, cwd=tmp_path, PYTHONPATH=libraries)
     assert not Path(installed.strip()).is_relative_to(ROOT)
-    command = ["-m", "occ_lab.train", *small, "loss.fit.epochs=1", "hydra.run.dir=out"]
-    run(fresh, *command, cwd=tmp_path, PYTHONPATH=libraries)
+    train = ["occ_lab.train", *small, "loss.fit.epochs=1", "hydra.run.dir=out"]
+    run(fresh, "-c", WITHOUT_EXTRAS, *train, cwd=tmp_path, PYTHONPATH=libraries)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["tasks"]["brick"]
+    images = next(tmp_path.glob("data/*/brick/test/good"))
+    predict = ["occ_lab.predict", "run=out", f"input={images}", "hydra.run.dir=new"]
+    run(fresh, "-c", WITHOUT_EXTRAS, *predict, cwd=tmp_path, PYTHONPATH=libraries)
+    assert (tmp_path / "new" / "predictions.csv").is_file()

@@ -123,6 +123,7 @@ class World:
             save(folder / "line1" / f"{index}.png", noise(500 + index))
         for name in ("part1", "part2", "left", "right"):
             save(folder / f"{name}.png", noise(len(name)))
+        (folder / "verdicts.csv").write_text("path,verdict\nline1/0.png,false alarm\n")
         listed_parts(folder / "listed")
         learned = folder / "outputs" / "two_stage" / "cifar10" / "rotation" / "DATE" / "backbones"
         learned.mkdir(parents=True)

@@ -109,7 +109,7 @@ def report(results: dict[str, Any]) -> str:
             "",
             f"The default detector was trained on {GOOD} photographs of good transistors with a",
             "few defective ones among them. It was calibrated on them by five folds at a",
-            f"false-positive rate of {100 * RATE:g} %. Then the defective ones were marked as missed,",
+            f"false-positive rate of {100 * RATE:g} %. Then these were marked as missed,",
             "and `occ-lab correct` forgot them: it subtracted their moments and calibrated again.",
             "The last row of each block is a detector that was trained without them. It is",
             "calibrated on other folds, so that its threshold differs a little. All are tested on",

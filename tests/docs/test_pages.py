@@ -49,6 +49,32 @@ def test_every_group_is_in_a_page(group: str) -> None:
     assert re.search(rf"\b{group}=\w", TEXT)
 
 
+def rows(page: str) -> dict[str, list[str]]:
+    """The cells of all rows of tables of a page, by the first one."""
+    found = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+    return {cells[0]: cells[1:] for cells in reversed(found) if cells}
+
+
+def test_the_tables_of_methods_are_the_recorded_one() -> None:
+    recorded = rows(page_text("experiments/method_table/README.md"))
+    shown = rows(page_text("docs/guides/choosing.md").split("## Figures")[1])
+    methods = [name for name in shown if name in recorded and name != "method"]
+    assert len(methods) == 9
+    assert all(shown[name] == recorded[name] for name in methods)
+    names = {
+        **{"loss=norm": "norm", "loss.solver=gradient": "norm, by gradient", "loss=padim": "PaDiM"},
+        **{"loss=cfa": "CFA", "loss=knn": "nearest neighbours", "loss=gaussian": "one Gaussian"},
+        "loss=svdd": "Deep SVDD",
+    }
+    table = rows(page_text("README.md").split("## Methods")[1])
+    for label, cells in table.items():
+        command = re.search(r"`(\S+)`$", label)
+        if command:
+            expected = recorded[names.pop(command[1])]
+            assert cells == [re.split(" ± | / ", cell)[0] for cell in expected]
+    assert not names
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as ``make docs`` builds it: a warning is an error."""

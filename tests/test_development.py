@@ -7,11 +7,13 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 import yaml
 
+from experiments.versions.lowest import lowest
 from tests.test_house import COMMANDS, PACKAGE, RANKS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,3 +109,11 @@ def test_subjects_of_commits_are_checked(message: str, right: bool, tmp_path: Pa
     file.write_text(message, encoding="utf-8")
     done = subprocess.run([sys.executable, CHECK_SUBJECT, file], capture_output=True, check=False)
     assert (done.returncode == 0) is right
+
+
+def test_lowest_versions_are_the_lower_bounds() -> None:
+    wanted = ["a>=1.2", "b<3,>=2.0.8", 'c>=4; extra == "x"', 'd>=5; extra == "dev"', "occ-lab[x]"]
+    assert lowest(wanted) == ["a==1.2", "b==2.0.8", "c==4"]
+    with pytest.raises(ValueError, match="unpack"):
+        lowest(["a"])
+    assert lowest(requires("occ-lab") or [])

@@ -20,12 +20,14 @@ from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-# What a run goes through, and every room; not the long tests of whole commands and of faults.
+# Every room, and the main command; not the long tests of flows, faults and pages.
 TESTS = (
-    *("src", "tests/backbones", "tests/data", "tests/deploy", "tests/explain", "tests/features"),
-    *("tests/inference", "tests/metrics", "tests/objectives", "tests/postprocessing"),
-    *("tests/pretraining", "tests/utils", "tests/test_detector.py", "tests/test_train.py"),
+    *("src", "tests/backbones", "tests/config", "tests/data", "tests/deploy", "tests/explain"),
+    *("tests/features", "tests/inference", "tests/metrics", "tests/objectives"),
+    *("tests/postprocessing", "tests/pretraining", "tests/reporting", "tests/utils"),
+    *("tests/test_detector.py", "tests/test_train.py"),
 )
+PATIENCE = ("-o", "faulthandler_timeout=600")  # a test that hangs says where
 SHOWN = ("torch", "torchvision", "lightning", "timm", "numpy", "scipy", "scikit-learn", "onnx")
 
 
@@ -37,7 +39,7 @@ def main() -> None:
     asked = parser.parse_args()
     tests = asked.tests or [*TESTS]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", os.environ.get("JOBS", "2"), *tests],
+        [sys.executable, "-m", "pytest", "-n", os.environ.get("JOBS", "2"), *PATIENCE, *tests],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

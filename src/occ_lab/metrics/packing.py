@@ -23,8 +23,8 @@ def pack(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         >>> lows, heads, runs = pack(scores)
         >>> lows.nbytes, heads.tolist(), runs.tolist()
         (6, [0.25, 0.5], [1, 2])
-        >>> (unpack(lows, heads, runs) == np.sort(scores)).all()
-        np.True_
+        >>> bool((unpack(lows, heads, runs) == np.sort(scores)).all())
+        True
     """
     scores = np.sort(scores)
     halves = _halves(scores)

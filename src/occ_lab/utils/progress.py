@@ -39,4 +39,6 @@ def track(
         >>> list(track([1, 2], "counting"))
         [1, 2]
     """
-    return rich_track(work, title, total, transient=True, disable=disable or not shows_progress())
+    if disable or not shows_progress():
+        return work
+    return rich_track(work, title, total, transient=True)

@@ -14,14 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-try:
-    from occ_lab.config.reference import options_page
-except ImportError:  # the branch that makes it is not merged yet
-
-    def options_page() -> str:
-        """Nothing so far."""
-        return "# Options\n"
-
+from occ_lab.config.reference import options_page
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCS = "docs/"

@@ -70,7 +70,7 @@ def test_a_comparison_as_it_is_typed(part: Path) -> None:
         "2 normal and 4 anomalous test images",
         "images are few",
         "The best of 3",
-        f"python -m occ_lab.predict 'run={out}/methods/",
+        f"occ-lab predict 'run={out}/methods/",
     ):
         assert text in done.stdout, text
     found = content(out)

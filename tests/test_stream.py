@@ -195,13 +195,6 @@ def test_the_command_reports_what_cannot_be_read_and_its_run_can_be_used(tmp_pat
     assert len(rows(tmp_path / "p" / "predictions.csv")) == 1
 
 
-def test_help_shows_how_to_go_on(tmp_path: Path) -> None:
-    done = command("stream", "--help", cwd=tmp_path)
-    assert done.returncode == 0
-    assert "state=" in done.stdout
-    assert "half_life" in done.stdout
-
-
 @pytest.mark.parametrize(
     ("override", "message"),
     [

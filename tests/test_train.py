@@ -24,7 +24,7 @@ SMALL = ["loss.fit.epochs=1", "dataset.resize=64", "dataset.crop=64", "maps=2"]
 # Runs the command in-process and says on stderr which slow imports it made.
 SPY = (
     "import atexit, sys; sys.argv[0] = 'train'; import occ_lab.train as t; "
-    "from occ_lab.config.command_line import start; "
+    "from occ_lab.config.start import start; "
     "atexit.register(lambda: print('IMPORTED', "
     "[m for m in ('torch', 'lightning', 'timm', 'albumentations') if m in sys.modules], "
     "file=sys.stderr)); start(t.main, 'train')"
@@ -184,7 +184,7 @@ def test_ctrl_c_leaves_finished_tasks_whole(bolts: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("overrides", "code", "texts"),
     [
-        (["--help"], 0, ["dataset: ", "KEY=VALUE", "python -m occ_lab.train -m"]),
+        (["--help"], 0, ["KEY=VALUE", "occ-lab train -m", "*textures"]),
         (["--cfg", "job"], 0, ["_target_: occ_lab.objectives.norm.objective.Norm"]),
         (["loss.nrom=1"], 1, ["did you mean loss.norm?"]),
         (["dataset=mvtec", "dataset.root=nowhere"], 1, ["dataset.root: no mvtec data", "licence"]),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -161,27 +159,6 @@ def test_a_study_takes_each_tasks_own_network(learned: Path, toys: Path, tmp_pat
     alone = perform_study(composed("norm_study", one), tmp_path / "ring")
     assert alone["ring"]["times"] == both["ring"]["times"]
     assert both["dot"]["times"] != both["ring"]["times"]
-
-
-def test_help_comes_before_slow_imports(tmp_path: Path) -> None:
-    spy = (
-        "import atexit, sys; sys.argv[0] = 'two_stage'; import occ_lab.two_stage as t; "
-        "from occ_lab.config.command_line import start; "
-        "atexit.register(lambda: print('IMPORTED', "
-        "[m for m in ('torch', 'lightning', 'timm', 'kornia') if m in sys.modules], "
-        "file=sys.stderr)); start(t.main, 'two_stage')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", spy, "--help"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    for text in ("representation: ", "KEY=VALUE", "python -m occ_lab.two_stage", "density:"):
-        assert text in done.stdout
-    assert "IMPORTED []" in done.stderr
 
 
 # In this process, with a network that takes no time

@@ -1,16 +1,11 @@
-"""List, check and clear the cached features: ``python -m occ_lab.cache --help``."""
+"""List, check and clear the cached features: ``occ-lab cache --help``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from occ_lab.config.cache import command_line
-from occ_lab.features.cache import FeatureCache
-from occ_lab.reporting.cache_table import check, clear, show
-from occ_lab.utils.errors import InputError
+from occ_lab.config.parsers import parser_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,8 +14,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 1 where a check finds a problem or a question is answered by no.
     """
-    parser = command_line()
+    parser = parser_of("cache")
     asked = parser.parse_args(arguments)
+    from rich.console import Console  # what follows takes time to import
+
+    from occ_lab.features.cache import FeatureCache
+    from occ_lab.reporting.cache_table import check, clear, show
+    from occ_lab.utils.errors import InputError
+
     cache = FeatureCache(asked.dir)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if asked.command == "list":

@@ -1,24 +1,27 @@
-"""Every norm from one set of features: ``python -m occ_lab.norm_study --help``."""
+"""Every norm from one set of features: ``occ-lab norm-study --help``."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from occ_lab.config.start import start
 
-from occ_lab.config.command_line import start
-from occ_lab.config.composition import benchmark_of, conf_dir
-from occ_lab.config.errors import messages_alone
-from occ_lab.utils.exclusive import exclusive
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="norm_study")
 def main(cfg: DictConfig) -> None:
     """One study, or one job of a multirun."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from occ_lab.config.errors import messages_alone
+    from occ_lab.utils.exclusive import exclusive
+
     directory = Path(HydraConfig.get().runtime.output_dir)
     with messages_alone(), exclusive(directory):
+        from occ_lab.config.composition import benchmark_of
+
         # Reported before torch is imported, which takes seconds: the most common mistake.
         benchmark_of(cfg).tasks()
 

@@ -1,15 +1,11 @@
-"""One page, one table of all runs in some directories: ``python -m occ_lab.report --help``."""
+"""One page, one table of all runs in some directories: ``occ-lab report --help``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from occ_lab.reporting.report.arguments import command_line
-from occ_lab.reporting.report.write import write_report
-from occ_lab.utils.errors import InputError
+from occ_lab.config.parsers import parser_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +14,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 1 where no run could be read or the user has something to correct.
     """
-    asked = command_line().parse_args(arguments)
+    asked = parser_of("report").parse_args(arguments)
+    from rich.console import Console  # what follows takes seconds to import
+
+    from occ_lab.reporting.report.write import write_report
+    from occ_lab.utils.errors import InputError
+
     console = Console(soft_wrap=True, highlight=False, markup=False)
     try:
         write_report(console=console, **vars(asked))

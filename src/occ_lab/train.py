@@ -1,26 +1,28 @@
-"""Train and test detectors: ``python -m occ_lab.train --help``."""
+"""Train and test detectors: ``occ-lab train --help``."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import hydra
-from omegaconf import DictConfig
+from occ_lab.config.start import start
 
-from occ_lab.config.command_line import start
-from occ_lab.config.composition import benchmark_of, conf_dir
-from occ_lab.config.sweeps import perform
-from occ_lab.utils.scratch import visible
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """One run, or one job of a multirun."""
+    from occ_lab.config.sweeps import perform
+
     return perform(work, cfg)
 
 
 def work(cfg: DictConfig, directory: Path) -> None:
     """What is done in the output directory."""
+    from occ_lab.config.composition import benchmark_of
+    from occ_lab.utils.scratch import visible
+
     # Said before torch is imported, which takes seconds: the most common mistake. What a run has
     # finished can be had without its images.
     if not (cfg.resume and visible(directory, "tasks/*/metrics.json")):

@@ -1,25 +1,27 @@
-"""Learn a representation, then a density of it: ``python -m occ_lab.two_stage --help``."""
+"""Learn a representation, then a density of it: ``occ-lab two-stage --help``."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import hydra
-from omegaconf import DictConfig
+from occ_lab.config.start import start
 
-from occ_lab.config.command_line import start
-from occ_lab.config.composition import benchmark_of, conf_dir
-from occ_lab.config.sweeps import perform
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="two_stage")
 def main(cfg: DictConfig) -> float | None:
     """Both stages, or one job of a multirun."""
+    from occ_lab.config.sweeps import perform
+
     return perform(work, cfg, "occ_lab.two_stage")
 
 
 def work(cfg: DictConfig, directory: Path) -> None:
     """What is done in the output directory."""
+    from occ_lab.config.composition import benchmark_of
+
     # Reported before torch is imported, which takes seconds: the most common mistake.
     benchmark_of(cfg).tasks()
 

@@ -11,14 +11,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 
+from occ_lab.backbones.presets import preset, preset_files
 from occ_lab.backbones.timm import TimmBackbone
 from occ_lab.backbones.weights import load_weights
 from occ_lab.utils.errors import InputError
 
 PRESETS = {
-    path.stem: path
-    for path in (Path(__file__).resolve().parents[2] / "conf" / "backbone").glob("*.yaml")
-    if path.stem not in ("lenet", "file")  # classes of their own
+    name: path
+    for name, path in preset_files().items()
+    if name not in ("lenet", "file")  # classes of their own
 }
 TRANSFORMERS = {"dinov2_small": 14, "dinov3_small": 16}  # and the side of their patches, in pixels
 # 1792 and 448 channels in all: Lee et al. 2022 (CFA); 2048 pooled: Gao et al. 2023
@@ -33,9 +34,9 @@ PAPERS_LEVELS = {
 PAPERS_POOLED = {"resnet152": [2048]}
 
 
-def preset(name: str, **changes: Any) -> DictConfig:
+def configured(name: str, **changes: Any) -> DictConfig:
     """A preset's config with random weights, for a caller that says the output."""
-    return OmegaConf.merge(OmegaConf.load(PRESETS[name]), {"weights": "random", **changes})
+    return OmegaConf.merge(preset(PRESETS[name]), {"weights": "random", **changes})
 
 
 def side_of(name: str) -> int:
@@ -102,12 +103,12 @@ def test_every_preset_is_there_and_names_itself() -> None:
         "dinov3_small",
     } <= set(PRESETS)
     for name, path in PRESETS.items():
-        assert OmegaConf.load(path).name == name
+        assert preset(path)["name"] == name
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_levels_are_those_of_the_plain_model(name: str) -> None:
-    config = preset(name, output="levels", pool=1)
+    config = configured(name, output="levels", pool=1)
     backbone = instantiate(config)
     side = side_of(name)
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1))
@@ -145,7 +146,7 @@ def test_preset_levels_are_those_of_the_plain_model(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_pools_to_one_embedding(name: str) -> None:
-    backbone = instantiate(preset(name, output="pooled"))
+    backbone = instantiate(configured(name, output="pooled"))
     side = side_of(name)
     (level,) = backbone(torch.rand(2, 3, side, side))
     assert level.shape == (2, *backbone.channels, 1, 1)
@@ -208,7 +209,7 @@ def test_it_is_frozen_and_stays_in_eval_mode(image: torch.Tensor) -> None:
 
 
 def test_default_backbone_in_float32_is_close_to_float64(image: torch.Tensor) -> None:
-    backbone = instantiate(preset("efficientnet_lite0", weights="package", output="levels"))
+    backbone = instantiate(configured("efficientnet_lite0", weights="package", output="levels"))
     image = image[..., :64, :64]
     single = backbone(image)
     double = backbone.double()(image.double())
@@ -218,20 +219,22 @@ def test_default_backbone_in_float32_is_close_to_float64(image: torch.Tensor) ->
 def test_default_backbone_is_the_plain_pretrained_model(image: torch.Tensor) -> None:
     plain = timm.create_model("tf_efficientnet_lite0")
     load_weights(plain, "package")
-    backbone = instantiate(preset("efficientnet_lite0", weights="package", output="levels", pool=1))
+    backbone = instantiate(
+        configured("efficientnet_lite0", weights="package", output="levels", pool=1)
+    )
     wanted = plain_levels(plain, ["blocks.1", "blocks.2", "blocks.4"], image)
     assert_same_levels(backbone(image), wanted)
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (42, 70)])
 def test_transformer_takes_any_image_that_its_patches_tile(shape: tuple[int, int]) -> None:
-    backbone = instantiate(preset("dinov2_small", output="levels", blocks=[0, 1]))
+    backbone = instantiate(configured("dinov2_small", output="levels", blocks=[0, 1]))
     for level in backbone(torch.rand(1, 3, *shape)):
         assert level.shape == (1, 384, shape[0] // 14, shape[1] // 14)
 
 
 def test_image_that_the_patches_do_not_tile_is_refused() -> None:
-    backbone = instantiate(preset("dinov2_small", output="pooled"))
+    backbone = instantiate(configured("dinov2_small", output="pooled"))
     with pytest.raises(InputError, match=r"256x256 px .* multiples of 14, such as 252, 266"):
         backbone(torch.rand(1, 3, 256, 256))
 
@@ -274,7 +277,9 @@ def test_identity_tells_apart_all_that_changes_the_features(
 
 def test_identity_knows_the_blocks() -> None:
     def identity(*blocks: int) -> str:
-        return instantiate(preset("dinov3_small", output="levels", blocks=list(blocks))).identity
+        return instantiate(
+            configured("dinov3_small", output="levels", blocks=list(blocks))
+        ).identity
 
     assert identity(0, 1) != identity(1)
     assert identity(0, 1) == identity(1, 0)
@@ -304,7 +309,9 @@ def test_argument_out_of_range_is_named(changes: dict[str, Any], message: str) -
 def test_autocast_is_near_and_told_apart(image: torch.Tensor) -> None:
     image = image[..., :64, :64]
     single, half = (
-        instantiate(preset("efficientnet_lite0", weights="package", output="levels", precision=p))
+        instantiate(
+            configured("efficientnet_lite0", weights="package", output="levels", precision=p)
+        )
         for p in ("float32", "bfloat16")
     )
     assert half.identity != single.identity

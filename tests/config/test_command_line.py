@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from occ_lab.config.command_line import prepared, start
+from occ_lab.config.command_line import prepared
 from occ_lab.config.errors import UserError, messages_alone
+from occ_lab.config.start import start
 from occ_lab.utils.errors import InputError
 
 TRAIN = [
@@ -100,7 +101,6 @@ def test_an_output_directory_that_cannot_be_made(tmp_path: Path) -> None:
         ["-m", "loss=glob(*)", "seed=range(3)"],
         ["experiment=noco_norm_sweep", "seed=3,4"],
         ["hydra.searchpath=[file:///nowhere]", "dataset=textures"],
-        ["--help"],
         ["--cfg", "job", "dataset=folder"],
         ["+dataset.mine=1", "++loss.norm=2"],
     ],
@@ -125,7 +125,7 @@ def test_a_command_ends_with_the_message_alone(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["train", "sed=1"])
     with pytest.raises(SystemExit, match="1"):
-        start(lambda: pytest.fail("begun"), "train")
+        start(lambda cfg: pytest.fail("begun"), "train")
     assert capsys.readouterr().err == "sed: there is no such key; did you mean seed?\n"
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from occ_lab.config.packages import folder_of, make_importable
+from occ_lab.config.folders import folder_of
+from occ_lab.config.packages import make_importable
 from tests.commands import command
 from tests.data.trees import noise, save
 

@@ -1,4 +1,4 @@
-"""What ``python -m occ_lab.data`` tells of benchmarks."""
+"""What ``occ-lab data`` tells of benchmarks."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_download_is_installed_where_it_is_looked_for(
 
     monkeypatch.setattr(download, "install", install)
     assert main(["download", "mnist", "--root", str(tmp_path)]) == 0
-    assert "check it: python -m occ_lab.data check mnist" in capsys.readouterr().out
+    assert "check it: occ-lab data check mnist" in capsys.readouterr().out
     assert main(["download", "mnist", "--root", str(tmp_path)]) == 0
     assert "already" in capsys.readouterr().out
     direct = {name for name in configured(DATASETS) if archives.archives(name)}

@@ -8,7 +8,6 @@ import io
 import logging
 import os
 import re
-import runpy
 import sys
 import traceback
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+from occ_lab.__main__ import main
 from occ_lab.backbones import presets
 from occ_lab.backbones.encoder import Encoder
 from occ_lab.backbones.learned import save_encoder
@@ -147,10 +147,10 @@ class World:
         same = essence(command)
         command = MADE.get(same, command)
         if command not in self.done:
-            module, arguments = command.words[1].replace("-", "_"), list(command.words[2:])
+            name, *arguments = command.words[1:]
             self.make(str(same))
             with inside(self.folder):
-                self.done[command] = called(f"occ_lab.{module}", shrunk(module, arguments))
+                self.done[command] = called(name, shrunk(name.replace("-", "_"), arguments))
         return self.done[command]
 
 
@@ -230,18 +230,18 @@ def inside(folder: Path) -> Iterator[None]:
         yield
 
 
-def called(module: str, arguments: list[str]) -> Outcome:
-    """``python -m MODULE ARGUMENTS`` in this process."""
+def called(name: str, arguments: list[str]) -> Outcome:
+    """``occ-lab NAME ARGUMENTS`` in this process."""
     printed, code = io.StringIO(), 0
     root = logging.getLogger()
     handlers, level, path, environment = root.handlers[:], root.level, sys.path[:], dict(os.environ)
     GlobalHydra.instance().clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [module, *arguments])
+        patch.setattr(sys, "argv", ["occ-lab", name, *arguments])
         patch.setenv("COLUMNS", "140")
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             try:
-                runpy.run_module(module, run_name="__main__", alter_sys=True)
+                main()
             except SystemExit as error:
                 code = error.code if isinstance(error.code, int) else int(error.code is not None)
             except Exception:

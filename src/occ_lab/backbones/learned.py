@@ -228,7 +228,7 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise InputError(
             f"path: {path} cannot be used ({str(error).splitlines()[0]}); it must be a file that "
-            "`python -m occ_lab.two_stage` has written",
+            "`occ-lab two-stage` has written",
             part="backbone",
         ) from error
     return encoder, facts
@@ -244,7 +244,7 @@ def any_file(path: Path) -> Path:
     if not files:
         raise InputError(
             f"path: no learned backbone in {path.absolute()}; name a file that "
-            "`python -m occ_lab.two_stage` has written, or its folder with a file for each task",
+            "`occ-lab two-stage` has written, or its folder with a file for each task",
             part="backbone",
         )
     return files[0]

@@ -44,11 +44,9 @@ def create(name: str, **overrides: Any) -> Backbone:
         close = difflib.get_close_matches(name, files)
         hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(files)}"
         raise InputError(f"no backbone preset {name!r}; {hint}", part="backbone")
-    content = yaml.safe_load(files[name].read_text(encoding="utf-8"))
+    content = preset(files[name])
     given = {
-        key: value
-        for key, value in content.items()
-        if key not in ("_target_", "defaults") and not composed(value)
+        key: value for key, value in content.items() if key != "_target_" and not composed(value)
     }
     arguments = {**given, **overrides}
     missing = [key for key, value in arguments.items() if value == "???"]
@@ -62,6 +60,16 @@ def create(name: str, **overrides: Any) -> Backbone:
             f"the preset {name} does not take this: {error}", part="backbone"
         ) from error
     return made
+
+
+def preset(file: Path) -> dict[str, Any]:
+    """What a preset file holds, with what the files hold that it is based on."""
+    own: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content: dict[str, Any] = {}
+    for base in own.pop("defaults", []):
+        if isinstance(base, str) and base != "_self_":
+            content |= preset(file.parent / f"{base.partition('@')[0]}.yaml")
+    return content | own
 
 
 def preset_files() -> Mapping[str, Path]:

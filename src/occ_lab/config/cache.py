@@ -1,13 +1,10 @@
-"""The command line of ``python -m occ_lab.cache``."""
+"""The command line of ``occ-lab cache``."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from occ_lab.config.composition import conf_dir
+from occ_lab.config.options import Options
 
 COMMANDS = {
     "list": "what is kept: backbone, images, size, last use",
@@ -23,10 +20,10 @@ def command_line() -> argparse.ArgumentParser:
         "--dir",
         default=default_dir(),
         metavar="DIR",
-        help="the folder of the cache; default: cache.dir of the configuration (%(default)s)",
+        help="the folder of the cache; default: that of the runs, cache.dir",
     )
     parser = argparse.ArgumentParser(
-        prog="python -m occ_lab.cache",
+        prog="occ-lab cache",
         description="Features of frozen backbones, kept on disk and shared by all runs.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -39,4 +36,4 @@ def command_line() -> argparse.ArgumentParser:
 
 def default_dir() -> str:
     """The folder that runs use unless they name another one."""
-    return str(OmegaConf.load(Path(conf_dir()) / "base.yaml").cache.dir)
+    return str(Options("base").value("cache.dir"))

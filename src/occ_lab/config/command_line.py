@@ -1,17 +1,11 @@
-"""How a command of Hydra starts.
-
-Its command line is completed and checked before Hydra reads it, so that all messages are ours.
-"""
+"""The command line is completed and checked before Hydra reads it, so that messages are ours."""
 
 from __future__ import annotations
 
 import os
-import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra import compose
 from hydra._internal.utils import get_args_parser
@@ -20,36 +14,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from occ_lab.config.composition import explained_errors, hydra_ready, readable
-from occ_lab.config.errors import UserError, messages_alone, open_value
+from occ_lab.config.errors import UserError, open_value
 from occ_lab.config.packages import make_importable
 from occ_lab.config.suggestions import check_options, parsed
 from occ_lab.utils.files import check_name
 
 REQUIRED = {  # what a value that must be given is, where a command has such a key
-    "run": "the run directory that `python -m occ_lab.train` prints at its end",
+    "run": "the run directory that `occ-lab train` prints at its end",
     "input": "a file, a folder of images, or a pattern such as 'parts/*.png'",
 }
 FOLDER_NAMES = ("dataset.name", "loss.name", "representation.name")  # folders are named after them
 # Options with which a command prints something instead of its work.
-PRINTS = ("help", "hydra_help", "info", "shell_completion", "experimental_rerun", "config_path")
-
-
-def start(main: Callable[[], Any], name: str) -> None:
-    """Run a command of Hydra.
-
-    Args:
-        main: the function that ``hydra.main`` decorates.
-        name: of its configuration.
-
-    Raises:
-        SystemExit: the command line is wrong; the message is on stderr.
-    """
-    with suppress(AttributeError, OSError):  # of another kind of stream
-        # A file name may hold what cannot be printed.
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    with messages_alone():
-        sys.argv[1:] = prepared(sys.argv[1:], name)
-    main()
+PRINTS = ("hydra_help", "shell_completion", "experimental_rerun", "config_path")
 
 
 def prepared(arguments: list[str], name: str) -> list[str]:

@@ -93,7 +93,7 @@ def jobs_of(runs: dict[str, DictConfig]) -> dict[str, Job]:
         if made.backbone.trained:
             raise UserError(
                 f"backbone: {made.backbone.name} is trained, so that methods have no features in "
-                "common; compare runs of occ_lab.train by `python -m occ_lab.report`"
+                "common; compare runs of occ_lab.train by `occ-lab report`"
             )
         jobs[name] = replace(made, backbone=first.backbone) if first else made
         first = first or made

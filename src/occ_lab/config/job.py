@@ -74,7 +74,7 @@ def perform_run(cfg: DictConfig, directory: Path, fit: Fit = fitted) -> dict[str
     if any("calibration" in each for each in figures.values()):
         task = " task=NAME" if len(figures) > 1 else ""
         Console(highlight=False, markup=False, soft_wrap=True).print(
-            f"new images:    python -m occ_lab.predict run={directory}{task} input=FOLDER"
+            f"new images:    occ-lab predict run={directory}{task} input=FOLDER"
         )
     return figures
 

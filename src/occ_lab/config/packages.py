@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pkgutil
 import sys
@@ -17,8 +16,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from occ_lab.config.errors import UserError
-
-GROUP = "occ_lab.configs"
+from occ_lab.config.folders import GROUP, folder_of
 
 
 class InstalledConfigs(SearchPathPlugin):
@@ -51,18 +49,6 @@ class InstalledConfigs(SearchPathPlugin):
 def register() -> None:
     """Let Hydra know of `InstalledConfigs`; doing so again changes nothing."""
     Plugins.instance().register(InstalledConfigs)
-
-
-def folder_of(package: str) -> Path | None:
-    """The folder with the YAML files of a package, or None where there is no such package."""
-    try:
-        spec = importlib.util.find_spec(package)
-    except ImportError:
-        return None
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    folder = Path(next(iter(spec.submodule_search_locations)))
-    return folder / "conf" if (folder / "conf").is_dir() else folder
 
 
 def make_importable(arguments: list[str]) -> None:

@@ -65,7 +65,7 @@ def report(cfg: DictConfig, predictor: Predictor, found: Predicted, images: int)
     console.print(f"{summary}: {found.table}")
     for path, reason in found.failed.items():
         console.print(printable(f"error: {path}: {reason}"))
-    again = f"python -m occ_lab.calibrate run={cfg.run} input=FOLDER"
+    again = f"occ-lab calibrate run={cfg.run} input=FOLDER"
     if predictor.calibration is None:
         console.print(
             f"no threshold: the run was not calibrated. Calibrate it on normal images: {again}"

@@ -16,9 +16,8 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from occ_lab.config.errors import UserError
+from occ_lab.config.options import OF_THE_FILES
 from occ_lab.config.typed import PARSER, shown_quoted
-
-OF_THE_FILES = ("kind.", "kinds.", "task.")  # keys that are not for the command line
 
 
 def parsed(overrides: Sequence[str]) -> list[Override]:

@@ -1,4 +1,4 @@
-"""List, download and check benchmarks: ``python -m occ_lab.data --help``."""
+"""List, download and check benchmarks: ``occ-lab data --help``."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.errors import HydraException
 from rich.console import Console
 
-from occ_lab.config.composition import benchmark_of, composed, conf_dir
-from occ_lab.config.errors import message
-from occ_lab.data.listing import check, command_line, configured, download, show
+from occ_lab.config.parsers import parser_of
+from occ_lab.data.listing import check, configured, download, show
+from occ_lab.utils.conf import conf_dir
 from occ_lab.utils.errors import InputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 1 if the data has a problem or cannot be downloaded."""
+    asked = parser_of("data").parse_args(arguments)
     known = configured(Path(conf_dir(), "dataset"))
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    asked = command_line(known).parse_args(arguments)
     done = True
     try:
         if asked.command == "list":
@@ -27,12 +26,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif asked.command == "download":
             done = download(known[asked.name], asked.root, console)
         else:
-            cfg = composed("train", [f"dataset={asked.name}", *asked.overrides])
-            done = check(benchmark_of(cfg), console)
-    except (InputError, HydraException) as error:
-        console.print(message(error) if isinstance(error, InputError) else str(error))
+            done = checked(asked.name, asked.overrides, console)
+    except InputError as error:
+        from occ_lab.config.errors import message
+
+        console.print(message(error))
         done = False
     return 0 if done else 1
+
+
+def checked(name: str, overrides: Sequence[str], console: Console) -> bool:
+    """Check a benchmark as its configuration and the overrides describe it."""
+    from hydra.errors import HydraException  # imports that take half a second
+
+    from occ_lab.config.composition import benchmark_of, composed
+
+    try:
+        cfg = composed("train", [f"dataset={name}", *overrides])
+        return check(benchmark_of(cfg), console)
+    except HydraException as error:
+        console.print(str(error))
+        return False
 
 
 if __name__ == "__main__":

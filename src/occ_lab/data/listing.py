@@ -1,4 +1,4 @@
-"""What the command ``python -m occ_lab.data`` prints: lists, downloads and checks of benchmarks."""
+"""What the command ``occ-lab data`` prints: lists, downloads and checks of benchmarks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def command_line(names: Collection[str]) -> argparse.ArgumentParser:
         names: of the benchmarks.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m occ_lab.data",
+        prog="occ-lab data",
         description="List benchmarks, download them, and check the data that is present.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -126,11 +126,11 @@ def download(listed: Listed, root: Path | None, console: Console) -> bool:
         console.print(f"  1. get it:     {kind.source}")
         console.print(f"  2. unpack to:  {folder.absolute()}")
         console.print(f"  3. it must be: {kind.layout}")
-        console.print(f"  4. check it:   python -m occ_lab.data check {name}")
+        console.print(f"  4. check it:   occ-lab data check {name}")
         return False
     console.print(f"{name}: {kind.size}, licence: {kind.licence}")
     install(wanted, folder)
-    console.print(f"in {folder.absolute()}; check it: python -m occ_lab.data check {name}")
+    console.print(f"in {folder.absolute()}; check it: occ-lab data check {name}")
     return True
 
 

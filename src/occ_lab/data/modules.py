@@ -1,7 +1,7 @@
 """A LightningDataModule for each benchmark, by its name.
 
 Each of them holds one task: ``trainer.fit(detector, datamodule=MVTecAD("data/mvtec", "bottle"))``.
-The benchmarks' classes in `occ_lab.data.datasets` and ``python -m occ_lab.data list`` say what the
+The benchmarks' classes in `occ_lab.data.datasets` and ``occ-lab data list`` say what the
 folders must hold, and where the data can be had under which licence.
 """
 

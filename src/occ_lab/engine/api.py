@@ -81,7 +81,7 @@ def fit(
     """Fit a detector to the normal images of a task and test it.
 
     It is what `Detector` and a `lightning.Trainer` do, through the cache of features, with seeds
-    set, and with the results of ``python -m occ_lab.train`` for the same arguments.
+    set, and with the results of ``occ-lab train`` for the same arguments.
 
     Args:
         data: the task; batch sizes and workers are taken from it.

@@ -132,7 +132,7 @@ def print_comparison(
     for line in (
         f"table:       {directory}/compare.csv, {COMPARED}",
         f"runs:        {directory / METHODS}/*",
-        f"new images:  python -m occ_lab.predict {run}{task} input=FOLDER",
+        f"new images:  occ-lab predict {run}{task} input=FOLDER",
     ):
         console.print(line, soft_wrap=True, markup=False)
 

@@ -117,7 +117,7 @@ def read_state(path: Path, settings: dict[str, Any]) -> StreamState:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedStateError(
             f"state: {path} is not the state of a stream ({type(error).__name__}); name a file "
-            "that `python -m occ_lab.stream` has written, streams/*.safetensors"
+            "that `occ-lab stream` has written, streams/*.safetensors"
         ) from error
     earlier = facts["settings"]
     other = [name for name in settings if earlier.get(name) != settings[name]]

@@ -126,7 +126,7 @@ def load(
     Of a run directory only classes of OCC Lab are made, whoever wrote it; no other code runs.
 
     Args:
-        run: the run directory of ``python -m occ_lab.train``, or of `occ_lab.fit`.
+        run: the run directory of ``occ-lab train``, or of `occ_lab.fit`.
         task: which of its tasks; may be left out where there is one.
         device: where it computes.
         trust: packages of your own whose classes the run may name, such as ``["mine"]``.

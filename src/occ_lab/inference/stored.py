@@ -90,7 +90,7 @@ def stored_run(directory: Path, task: str | None = None) -> Stored:
     if not kept.is_file() or not tasks:
         raise MissingError(
             f"{directory.absolute()} holds no trained detector; name the run directory that "
-            "`python -m occ_lab.train` prints at its end",
+            "`occ-lab train` prints at its end",
             part="run",
         )
     if task is None and len(tasks) == 1:

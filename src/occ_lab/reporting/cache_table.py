@@ -1,4 +1,4 @@
-"""The cache of features, listed, checked and cleared: what ``python -m occ_lab.cache`` does."""
+"""The cache of features, listed, checked and cleared: what ``occ-lab cache`` does."""
 
 from __future__ import annotations
 

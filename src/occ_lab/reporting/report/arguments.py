@@ -1,17 +1,16 @@
-"""The command line of ``python -m occ_lab.report``."""
+"""The command line of ``occ-lab report``."""
 
 from __future__ import annotations
 
 import argparse
 
-from occ_lab.metrics.bootstrap import RESAMPLES
 from occ_lab.utils.files import typed_path
 
 
 def command_line() -> argparse.ArgumentParser:
     """The parser, whose names are those of the arguments of `write_report`."""
     parser = argparse.ArgumentParser(
-        prog="python -m occ_lab.report",
+        prog="occ-lab report",
         description="Write report.html, report.csv and report.md over all runs in the directories.",
     )
     parser.add_argument(
@@ -40,9 +39,9 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resamples",
         type=at_least_1,
-        default=RESAMPLES,
+        default=argparse.SUPPRESS,  # that of `write_report`, whose module takes seconds to import
         metavar="N",
-        help="of the bootstrap; default: %(default)s",
+        help="of the bootstrap; default: 2000",
     )
     parser.add_argument(
         "--seed", type=at_least_0, default=0, help="of the bootstrap; default: %(default)s"

@@ -14,19 +14,13 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-try:
-    from occ_lab.config.reference import options_page
-except ImportError:  # the branch that makes it is not merged yet
-
-    def options_page() -> str:
-        """Nothing so far."""
-        return "# Options\n"
-
+from occ_lab.config.reference import options_page
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCS = "docs/"
 ROOT_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 RECORDED = ("*.md", "*.png", "*.json", "*.csv")  # of experiments/
+FIGURES = re.compile(r"(\d) ([±/]) (?=\d)")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 FORMULA = re.compile(
     r'<(span|div) class="arithmatex">\\[(\[]\s*(.*?)\s*\\[)\]]</\1>', flags=re.DOTALL
@@ -86,14 +80,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Formulas as MathML, which browsers show without a script."""
+    """Formulas as MathML, which browsers show without a script; figures that keep together."""
 
     def formula(found: re.Match[str]) -> str:
         display = "block" if found[1] == "div" else "inline"
         mathml = convert(unescape(found[2]), display=display)
         return f'<{found[1]} class="formula">{mathml}</{found[1]}>'
 
-    return FORMULA.sub(formula, html)
+    return FIGURES.sub("\\1\N{NO-BREAK SPACE}\\2\N{NO-BREAK SPACE}", FORMULA.sub(formula, html))
 
 
 class Doctests(griffe.Extension):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import textwrap
+from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ PAGES = [
     *sorted(path.name for path in PROJECT.glob("*.md")),
     *sorted(path.relative_to(PROJECT).as_posix() for path in PROJECT.glob("docs/**/*.md")),
 ]
+VARIABLE = re.compile(r"[A-Z_]+=")  # of the environment, before a command
 SHELL = ("", "bash", "console", "powershell", "shell")
 
 
@@ -54,7 +56,8 @@ def commands(page: str) -> list[Command]:
     """The command lines of a page."""
     text = "".join(block.text for block in blocks(page, *SHELL)).replace("\\\n", " ")
     lines = [shlex.split(line, comments=True) for line in text.splitlines()]
-    return [Command(tuple(words)) for words in lines if words]
+    plain = [list(dropwhile(VARIABLE.match, words)) for words in lines]
+    return [Command(tuple(words)) for words in plain if words]
 
 
 def all_commands() -> list[Command]:

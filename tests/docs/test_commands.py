@@ -33,7 +33,7 @@ OTHERS = (
     *(".venvScriptsactivate", "cd", "git", "make", "pip", "py", "python", "python3"),
     *(".venv/bin/pre-commit", "source", "wandb"),
 )
-COMMANDS = [each for each in all_commands() if each.words[0] == "occ-lab"]
+LINES = [each for each in all_commands() if each.words[0] == "occ-lab"]
 
 
 def reason(command: Command) -> str | None:
@@ -41,7 +41,7 @@ def reason(command: Command) -> str | None:
     return next((why for part, why in COMPOSED.items() if part in str(command)), None)
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if not reason(each)], ids=str)
+@pytest.mark.parametrize("command", [each for each in LINES if not reason(each)], ids=str)
 def test_a_command_runs(world: World, command: Command) -> None:
     done = world.run(command)
     code, text = EXPECTED.get(str(command), (0, ""))
@@ -49,7 +49,7 @@ def test_a_command_runs(world: World, command: Command) -> None:
     assert text in done.text
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if reason(each)], ids=str)
+@pytest.mark.parametrize("command", [each for each in LINES if reason(each)], ids=str)
 def test_a_command_that_cannot_run_here_is_composed(command: Command) -> None:
     module, *arguments = command.words[1:]
     if module == "data":
@@ -67,7 +67,7 @@ def first_choice(override: str) -> str:
 
 def test_every_reason_is_needed() -> None:
     for part in COMPOSED:
-        assert any(part in str(command) for command in COMMANDS), part
+        assert any(part in str(command) for command in LINES), part
 
 
 @pytest.mark.parametrize(

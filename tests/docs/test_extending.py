@@ -76,14 +76,14 @@ def test_predict_without_trust_runs_nothing_of_it(run: Path, world: World) -> No
     mark.unlink(missing_ok=True)
     asked = ["--config-dir", "plugin", f"run={run}", "input=parts/new"]
     with inside(world.folder):
-        refused = called("occ_lab.predict", [*asked, "hydra.run.dir=refused"])
+        refused = called("predict", [*asked, "hydra.run.dir=refused"])
     assert not mark.exists()
     assert refused.code == 1
     assert "mine.edges.Edges is not a class that OCC Lab makes" in refused.text
     assert "trust=[mine]" in refused.text
     assert "Traceback" not in refused.text
     with inside(world.folder):
-        done = called("occ_lab.predict", [*asked, "trust=[mine]", "hydra.run.dir=judged"])
+        done = called("predict", [*asked, "trust=[mine]", "hydra.run.dir=judged"])
     assert done.code == 0, done.text
     assert mark.exists()
     table = (world.folder / "judged" / "predictions.csv").read_text(encoding="utf-8")

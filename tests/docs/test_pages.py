@@ -12,12 +12,11 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
 import occ_lab
+from occ_lab.config.commands import COMMANDS
 from occ_lab.config.composition import conf_dir
 from tests.docs.pages import PAGES, PROJECT, page_text
 
 TEXT = "".join(page_text(page) for page in PAGES)
-SOURCES = [*PROJECT.glob("src/occ_lab/*.py"), PROJECT / "src" / "occ_lab" / "data" / "__main__.py"]
-STARTED = [path for path in SOURCES if 'if __name__ == "__main__"' in path.read_text()]
 GROUPS = sorted({path.parent.name for path in Path(conf_dir()).glob("*/*.yaml")})
 PUBLIC = [
     *(f"occ_lab.{name}" for name in occ_lab._HOMES),
@@ -38,15 +37,39 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_every_command_is_in_a_page() -> None:
-    names = [path.parent.name if path.stem == "__main__" else path.stem for path in STARTED]
-    assert len(names) > 9
-    for name in {*names} - {"occ_lab"}:
-        assert f"`occ-lab {name.replace('_', '-')}`" in page_text("docs/reference/commands.md")
+    page = page_text("docs/reference/commands.md")
+    assert [name for name in COMMANDS if f"`occ-lab {name}`" not in page] == []
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_group_is_in_a_page(group: str) -> None:
     assert re.search(rf"\b{group}=\w", TEXT)
+
+
+def rows(page: str) -> dict[str, list[str]]:
+    """The cells of all rows of tables of a page, by the first one."""
+    found = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+    return {cells[0]: cells[1:] for cells in reversed(found) if cells}
+
+
+def test_the_tables_of_methods_are_the_recorded_one() -> None:
+    recorded = rows(page_text("experiments/method_table/README.md"))
+    shown = rows(page_text("docs/guides/choosing.md").split("## Figures")[1])
+    methods = [name for name in shown if name in recorded and name not in ("method", "---")]
+    assert len(methods) == 9
+    assert all(shown[name] == recorded[name] for name in methods)
+    names = {
+        **{"loss=norm": "norm", "loss.solver=gradient": "norm, by gradient", "loss=padim": "PaDiM"},
+        **{"loss=cfa": "CFA", "loss=knn": "nearest neighbours", "loss=gaussian": "one Gaussian"},
+        "loss=svdd": "Deep SVDD",
+    }
+    table = rows(page_text("README.md").split("## Methods")[1])
+    for label, cells in table.items():
+        command = re.search(r"`(\S+)`$", label)
+        if command:
+            expected = recorded[names.pop(command[1])]
+            assert cells == [re.split(" ± | / ", cell)[0] for cell in expected]
+    assert not names
 
 
 @pytest.fixture(scope="module")

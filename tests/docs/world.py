@@ -8,7 +8,6 @@ import io
 import logging
 import os
 import re
-import runpy
 import sys
 import traceback
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+from occ_lab.__main__ import main
 from occ_lab.backbones import presets
 from occ_lab.backbones.encoder import Encoder
 from occ_lab.backbones.learned import save_encoder
@@ -53,36 +53,32 @@ MAKERS = {
 }
 WRITES = ("hydra.run.dir=", "hydra.sweep.dir=", "output=")
 DEFAULTS = ("dataset.root=data/mvtec", "loss=norm", "seed=0,1,2")
-# Less work for the same command, by command and by dataset. What the page says takes precedence.
-SMALL = [
-    *("dataset.resize=64", "dataset.crop=64", "loader.workers=1", "trainer.accelerator=cpu"),
-    *("backbone=resnet18", "backbone.model=resnet10t", "backbone.weights=random"),
-    "backbone.strides=[4,8]",
+# Less work for the same commands, with an argument or any. What the page says takes precedence,
+# then what comes later here.
+LESS = [
+    ("train compare stream norm_study", "", ["dataset.resize=64", "dataset.crop=64"]),
+    ("train compare stream norm_study", "", ["backbone=resnet18", "backbone.weights=random"]),
+    ("train compare stream norm_study", "", ["backbone.model=resnet10t", "backbone.strides=[4,8]"]),
+    ("train compare two_stage", "", ["maps=1", "trainer.accelerator=cpu"]),
+    ("train compare stream", "dataset=textures", ["dataset.category=brick", "dataset.train=6"]),
+    ("train compare", "dataset=textures", ["dataset.normal=3", "dataset.defective=5"]),
+    ("train stream two_stage", "dataset=mvtec", ["dataset.category=bottle"]),
+    ("train two_stage", "dataset=cifar10", ["dataset.category=airplane"]),
+    ("train compare", "dataset=folder", ["dataset.crop=whole"]),
+    ("train", "dataset=folder", ["calibration.folds=2"]),
+    ("train", "dataset=class_folder", ["calibration.folds=0"]),
+    ("train", "dataset=listed", ["calibration.folds=0"]),
+    ("train", "explain=occlusion", ["explain.window=0.5", "explain.stride=0.5"]),
+    ("train", "explain=integrated_gradients", ["explain.count=2", "explain.steps=2"]),
+    ("compare", "", ["methods=[norm,padim]", "calibration.folds=0"]),
+    ("stream", "dataset=mvtec", ["dataset.train_limit=6"]),
+    ("norm_study", "", ["norms=[1,4]", "times=[10]"]),
+    ("two_stage", "", ["dataset.resize=32", "dataset.crop=32", "density=[kde]"]),
+    ("two_stage", "", ["representation.fit.epochs=1", "representation.fit.batch_size=4"]),
+    # Rotations collapse so early.
+    ("two_stage", "", ["dataset.train_limit=4", "representation=contrastive"]),
 ]
-LESS = {
-    "train": [*SMALL, "maps=1"],
-    "compare": [*SMALL, "maps=1", "methods=[norm,padim]"],
-    "stream": [each for each in SMALL if "." not in each or not each.startswith(("loader", "tr"))],
-    "norm_study": [each for each in SMALL if each.startswith(("dataset", "backbone"))],
-    "two_stage": [
-        *("dataset.resize=32", "dataset.crop=32", "maps=0", "trainer.accelerator=cpu"),
-        *("representation.fit.epochs=1", "representation.fit.batch_size=4", "density=[kde]"),
-        *("dataset.train_limit=4", "representation=contrastive"),  # rotations collapse so early
-    ],
-}
-LESS_OF = {
-    "textures": [
-        *("dataset.category=brick", "dataset.train=6", "dataset.normal=3", "dataset.defective=5"),
-    ],
-    "mvtec": ["dataset.category=bottle"],
-    "cifar10": ["dataset.category=airplane"],
-    "folder": ["dataset.crop=whole", "calibration.folds=2"],
-    "class_folder": ["calibration.folds=0"],
-}
-LESS_WITH = {
-    "explain=occlusion": ["explain.count=2", "explain.window=0.5", "explain.stride=0.5"],
-    "explain=integrated_gradients": ["explain.count=2", "explain.steps=2"],
-}
+COMMANDS = {command for commands, _, _ in LESS for command in commands.split()}
 LESS_THAN = {"loss.fit.steps=200": "loss.fit.steps=2", "explain.count=60": "explain.count=2"}
 ALWAYS = {"cache clear": ["--yes"], "report": ["--resamples", "20"]}
 
@@ -152,10 +148,10 @@ class World:
         same = essence(command)
         command = MADE.get(same, command)
         if command not in self.done:
-            module, arguments = command.words[1].replace("-", "_"), list(command.words[2:])
+            name, *arguments = command.words[1:]
             self.make(str(same))
             with inside(self.folder):
-                self.done[command] = called(f"occ_lab.{module}", shrunk(module, arguments))
+                self.done[command] = called(name, shrunk(name.replace("-", "_"), arguments))
         return self.done[command]
 
 
@@ -190,19 +186,18 @@ def shrunk(module: str, arguments: list[str]) -> list[str]:
     for start, more in ALWAYS.items():
         if " ".join([module, *arguments]).startswith(start):
             return [*arguments, *more]
-    if module not in LESS or "--help" in arguments or "--cfg" in arguments:
+    if module not in COMMANDS or "--help" in arguments or "--cfg" in arguments:
         return arguments
     keys = {each.partition("=")[0] for each in arguments}
     if keys & {"dataset.resize", "dataset.crop"}:
         keys |= {"dataset.resize", "dataset.crop"}
     if "backbone" in keys:
         keys |= {"backbone.model", "backbone.weights", "backbone.strides"}
-    dataset = next((each[8:] for each in arguments if each.startswith("dataset=")), "textures")
-    chosen = [more for each in arguments for more in LESS_WITH.get(each, [])]
-    all_less = [*LESS[module], *LESS_OF.get(dataset, []), *chosen]
-    less = dict(each.split("=", 1) for each in all_less)
-    if module == "stream":
-        less.pop("calibration.folds", None)
+    named = [*arguments, *([] if "dataset" in keys else ["dataset=textures"]), ""]
+    less: dict[str, str] = {}
+    for commands, argument, overrides in LESS:
+        if module in commands.split() and argument in named:
+            less |= dict(each.split("=", 1) for each in overrides)
     added = [f"{key}={value}" for key, value in less.items() if key not in keys]
     given = [LESS_THAN.get(each, each) for each in arguments]
     return [*(first_two(each) if "-m" in arguments else each for each in given), *added]
@@ -236,18 +231,18 @@ def inside(folder: Path) -> Iterator[None]:
         yield
 
 
-def called(module: str, arguments: list[str]) -> Outcome:
-    """``python -m MODULE ARGUMENTS`` in this process."""
+def called(name: str, arguments: list[str]) -> Outcome:
+    """``occ-lab NAME ARGUMENTS`` in this process."""
     printed, code = io.StringIO(), 0
     root = logging.getLogger()
     handlers, level, path, environment = root.handlers[:], root.level, sys.path[:], dict(os.environ)
     GlobalHydra.instance().clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [module, *arguments])
+        patch.setattr(sys, "argv", ["occ-lab", name, *arguments])
         patch.setenv("COLUMNS", "140")
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             try:
-                runpy.run_module(module, run_name="__main__", alter_sys=True)
+                main()
             except SystemExit as error:
                 code = error.code if isinstance(error.code, int) else int(error.code is not None)
             except Exception:

@@ -34,7 +34,10 @@ RATE = 0.05  # the false-positive rate to decide at
 def main() -> None:
     """Run what is not recorded yet, then write the page."""
     data = command_line(__doc__).parse_args().data
-    trials = ((f"{count} defect" + "s" * (count > 1), partial(measured, count, data)) for count in COUNTS)
+    trials = (
+        (f"{count} defect{'s' if count > 1 else ''}", partial(measured, count, data))
+        for count in COUNTS
+    )
     write_whole(HERE / "README.md", report(record(HERE / "results.json", trials)))
 
 

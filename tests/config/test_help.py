@@ -52,7 +52,7 @@ def test_help_names_groups_choices_and_the_options_that_people_change(name: str)
 
 
 def test_help_of_the_report_has_the_number_of_resamples() -> None:
-    assert f"of the bootstrap; default: {RESAMPLES}\n" in page("report")
+    assert f"number of bootstrap resamples; default: {RESAMPLES}\n" in page("report")
 
 
 def test_help_follows_the_choices_on_the_line() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ import torch
 
 import occ_lab
 from occ_lab.backbones import TimmBackbone
-from occ_lab.engine.job import plain_trainer
 from occ_lab.features.cache import FeatureCache
 from occ_lab.objectives import Norm, PaDiM
 from occ_lab.utils.errors import InputError
@@ -28,20 +26,11 @@ def backbone() -> TimmBackbone:
     return TimmBackbone("resnet10t", weights="random")
 
 
-def quiet(*arguments: object) -> object:
-    trainer = plain_trainer(*arguments)  # type: ignore[arg-type]
-    trainer.progress_bar_callback.disable()
-    return trainer
-
-
-fit = partial(occ_lab.fit, trainer=quiet)
-
-
 def test_a_run_is_recorded_and_loaded(data: occ_lab.data.Textures, tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "cache")
     plan = occ_lab.CalibrationPlan(folds=2, overkill=0.25)
     run = tmp_path / "run"
-    result = fit(data, PaDiM(), backbone(), cache=cache, calibration=plan, directory=run)
+    result = occ_lab.fit(data, PaDiM(), backbone(), cache=cache, calibration=plan, directory=run)
     summary = json.loads((run / "metrics.json").read_text())
     assert summary["tasks"]["brick"]["image_auroc"] == result.metrics["image_auroc"]
     assert (len(result.scores), result.labels.sum(), len(result.paths)) == (9, 5, 9)
@@ -54,11 +43,11 @@ def test_a_run_is_recorded_and_loaded(data: occ_lab.data.Textures, tmp_path: Pat
     assert judged.anomalous is not None
     assert loaded.overkill == 0.25
     with pytest.raises(InputError, match="already holds results"):
-        fit(data, PaDiM(), backbone(), cache=cache, directory=run)
+        occ_lab.fit(data, PaDiM(), backbone(), cache=cache, directory=run)
 
 
 def test_nothing_is_recorded_unless_asked_for(data: occ_lab.data.Textures, tmp_path: Path) -> None:
-    result = fit(data, Norm(solver="gradient"), backbone(), cache=False, max_epochs=2)
+    result = occ_lab.fit(data, Norm(solver="gradient"), backbone(), cache=False, max_epochs=2)
     assert result.directory is None
     assert result.detector.objective.one_pass is False
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
@@ -66,7 +55,9 @@ def test_nothing_is_recorded_unless_asked_for(data: occ_lab.data.Textures, tmp_p
 
 def test_the_same_seed_gives_the_same_scores(data: occ_lab.data.Textures) -> None:
     first, again, other = (
-        fit(data, Norm(solver="gradient"), backbone(), cache=False, max_epochs=1, seed=seed).scores
+        occ_lab.fit(
+            data, Norm(solver="gradient"), backbone(), cache=False, max_epochs=1, seed=seed
+        ).scores
         for seed in (0, 0, 1)
     )
     assert (first == again).all()
@@ -75,13 +66,13 @@ def test_the_same_seed_gives_the_same_scores(data: occ_lab.data.Textures) -> Non
 
 def test_the_objective_that_is_given_is_left_alone(data: occ_lab.data.Textures) -> None:
     objective = PaDiM()
-    fit(data, objective, backbone(), cache=False)
+    occ_lab.fit(data, objective, backbone(), cache=False)
     assert len(objective.state_dict()) == len(PaDiM().state_dict())
 
 
 def test_what_does_not_fit_is_refused(data: occ_lab.data.Textures) -> None:
     with pytest.raises(ValueError, match="max_epochs must be an integer"):
-        fit(data, Norm(solver="gradient"), backbone(), max_epochs=0)
+        occ_lab.fit(data, Norm(solver="gradient"), backbone(), max_epochs=0)
     plan = occ_lab.CalibrationPlan(folds=2, overkill=0.01)
     with pytest.raises(InputError, match="overkill: 0.01 needs at least 99 images"):
-        fit(data, PaDiM(), backbone(), calibration=plan, cache=False)
+        occ_lab.fit(data, PaDiM(), backbone(), calibration=plan, cache=False)

@@ -136,10 +136,10 @@ COMMANDS = {
     "correct": Command(
         "learn the false alarms of a detector, and forget defects that it has learned",
         (
-            ("run=model verdicts=verdicts.csv", "verdicts that the gallery has saved"),
+            ("run=model verdicts=verdicts.csv", "verdicts of the gallery"),
             ("run=model verdicts=verdicts.csv out=model2", "name the new run directory"),
-            ("run=model verdicts=verdicts.csv calibration=lot2/", "a threshold from other images"),
-            ("run=outputs/mvtec/norm/DATE task=bottle verdicts=FILE", "one task of several"),
+            ("run=model verdicts=verdicts.csv calibration=lot2/", "threshold of another lot"),
+            ("run=outputs/mvtec/norm/DATE task=bottle verdicts=FILE", "a task of several"),
             ("run=model verdicts=verdicts.csv device=cuda", "on a GPU"),
         ),
         about=(
@@ -147,7 +147,7 @@ COMMANDS = {
             "although they are defective, and calibrate again. Writes a new run directory beside "
             "the old one. It needs the norm objective in closed form, whose moments were kept."
         ),
-        often=("run", "verdicts", "task", "calibration", "out", "device", "trust"),
+        often=("run", "verdicts", "task", "calibration", "out", "device", "trust", "hydra.run.dir"),
     ),
     "stream": Command(
         "score each incoming image, then update the detector with it",

@@ -50,14 +50,11 @@ def argument_of(target: str, name: str, folders: Iterable[Path] = ()) -> Argumen
         except (TypeError, ValueError):  # of C
             continue
         if parameter is not None and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-            written = parameter.annotation
-            annotation = (
-                "" if written is inspect.Parameter.empty else inspect.formatannotation(written)
-            )
+            typed = parameter.annotation
+            if not isinstance(typed, str):
+                typed = "" if typed is inspect.Parameter.empty else inspect.formatannotation(typed)
             texts = [inspect.getdoc(each) or "", inspect.getdoc(vars(each).get("__init__")) or ""]
-            return Argument(
-                next(filter(None, (line_of(one, name) for one in texts)), ""), annotation
-            )
+            return Argument(next(filter(None, (line_of(one, name) for one in texts)), ""), typed)
     return None
 
 

@@ -93,9 +93,7 @@ def test_default_config_composes_from_the_wheel_alone(fresh: Path, tmp_path: Pat
     assert not Path(where.strip()).is_relative_to(ROOT)
 
 
-def test_the_wheel_trains_and_predicts_without_extras(
-    fresh: Path, tmp_path: Path
-) -> None:
+def test_the_wheel_trains_and_predicts_without_extras(fresh: Path, tmp_path: Path) -> None:
     # The heavy dependencies are lent from this environment; PYTHONPATH does not read the .pth
     # file by which an editable install would show the checkout.
     libraries = sysconfig.get_paths()["purelib"]

@@ -71,7 +71,7 @@ def axis(count: int, side: int, sigma: float, start: Tensor, length: Tensor) -> 
     last = torch.maximum(behind.clamp_max(count), first + 1) - 1
     pixels = torch.arange(side, device=start.device)
     at = ((pixels + 0.5) * count / side - 0.5).clamp(min=0)
-    at = torch.minimum(torch.maximum(at, first), last)
+    at = torch.minimum(torch.maximum(at, first.to(at)), last.to(at))
     positions = torch.arange(count, device=start.device)
     matrix = (1 - (at[:, None] - positions).abs()).clamp_min(0)
     inside = ((pixels >= start) & (pixels < start + length)).to(matrix)[:, None]

@@ -1,6 +1,6 @@
 """Defects among the training images, and forgetting them: ``... study --help`` has the options.
 
-Good transistors with a few defective ones among them, as happens to whoever photographs a lot.
+Good transistors with a few anomalous ones among them, as happens to whoever photographs a lot.
 Whoever looks at the training images marks the defects as missed; `occ_lab.correct` forgets them.
 """
 
@@ -111,7 +111,7 @@ def report(results: dict[str, Any]) -> str:
             "# Defects that were learned, and forgotten",
             "",
             f"The default detector was trained on {GOOD} photographs of good transistors with a",
-            "few defective ones among them. It was calibrated on them by five folds at a",
+            "few anomalous ones among them. It was calibrated on them by five folds at a",
             f"false-positive rate of {100 * RATE:g} %. Then these were marked as missed,",
             "and `occ-lab correct` forgot them: it subtracted their moments and calibrated again.",
             "The last row of each block is a detector that was trained without them. It is",

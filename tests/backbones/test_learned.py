@@ -336,14 +336,14 @@ def test_another_safetensors_file_is_refused(
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(3)}, path, metadata)
     with pytest.raises(
-        InputError, match=rf"other\.safetensors cannot be used \(.*{reason}.*two_stage"
+        InputError, match=rf"other\.safetensors cannot be used \(.*{reason}.*two-stage"
     ):
         LearnedBackbone(path, "pooled")
 
 
 @pytest.mark.parametrize("name", ["", "bolt.safetensors"])
 def test_a_missing_file_is_reported(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^path: no learned backbone in .*two_stage"):
+    with pytest.raises(InputError, match=r"^path: no learned backbone in .*two-stage"):
         LearnedBackbone(tmp_path / name, "pooled")
 
 

@@ -29,7 +29,7 @@ def survived(campaign: Campaign, stride: int, first: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "stride", "first"), [("train by gradient", 11, 3), ("cache clear", 5, 2)]
+    ("name", "stride", "first"), [("train by gradient", 16, 3), ("cache clear", 5, 2)]
 )
 def test_a_kill_costs_nothing(
     brick: Path, tmp_path: Path, name: str, stride: int, first: int
@@ -37,7 +37,7 @@ def test_a_kill_costs_nothing(
     survived(Campaign(CASES[name], tmp_path, brick), stride, first)
 
 
-@pytest.mark.parametrize(("name", "stride", "first"), [("stream", 12, 9), ("two_stage", 60, 25)])
+@pytest.mark.parametrize(("name", "stride", "first"), [("stream", 24, 9), ("two_stage", 80, 25)])
 def test_a_kill_of_what_needs_no_run_costs_nothing(
     tmp_path: Path, name: str, stride: int, first: int
 ) -> None:

@@ -94,7 +94,7 @@ def test_the_run_says_what_its_threshold_stands_for(
     assert "threshold" in said
     assert "24 images can guarantee no false-positive rate below 4.0 %" in said
     assert "needs 99 images" in said
-    assert f"occ_lab.predict run={copied}/run input=FOLDER" in said
+    assert f"occ-lab predict run={copied}/run input=FOLDER" in said
 
 
 def test_a_rate_that_was_asked_for_and_cannot_be_kept_is_refused(copied: Path) -> None:
@@ -144,7 +144,7 @@ def test_rejects_are_printed_worst_first_and_decisions_written(
     assert shown == [str(path) for path in worst[:20]]
     assert f"and {len(worst) - 20} more" in said
     assert "drift: images 1 to 34" in said
-    assert "occ_lab.calibrate" in said
+    assert "occ-lab calibrate" in said
     by_score = [
         float(row["score"]) for row in rows(predicted(copied, "input=new", "sort=score").table)
     ]

@@ -134,7 +134,7 @@ COMMANDS = {
         often=("run", "task", "input", "overkill", "batch_size", "workers", "device", "trust"),
     ),
     "correct": Command(
-        "learn the false alarms of a detector, and forget defects that it has learned",
+        "learn false alarms, and forget defects that were learned",
         (
             ("run=model verdicts=verdicts.csv", "verdicts of the gallery"),
             ("run=model verdicts=verdicts.csv out=model2", "name the new run directory"),
@@ -144,7 +144,7 @@ COMMANDS = {
         ),
         about=(
             "Learn the images that are marked as false alarms, forget those that were learned "
-            "although they are defective, and calibrate again. Writes a new run directory beside "
+            "although they are anomalous, and calibrate again. Writes a new run directory beside "
             "the old one. It needs the norm objective in closed form, whose moments were kept."
         ),
         often=("run", "verdicts", "task", "calibration", "out", "device", "trust", "hydra.run.dir"),

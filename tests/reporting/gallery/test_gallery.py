@@ -59,7 +59,7 @@ def page(browser: Any, page_file: Path) -> Iterator[Any]:
     troubles: list[str] = []
     opened.on("console", lambda message: troubles.append(message.text))
     opened.on("pageerror", lambda error: troubles.append(str(error)))
-    opened.on("requestfailed", lambda request: troubles.append(request.url))
+    opened.on("requestfailed", lambda request: troubles.append(request.url) if lost(request) else 0)
     opened.on(
         "request",
         lambda request: (
@@ -73,6 +73,11 @@ def page(browser: Any, page_file: Path) -> Iterator[Any]:
     yield opened
     context.close()
     assert not troubles
+
+
+def lost(request: Any) -> bool:
+    """Whether a request has failed; a reload ends those that are on their way."""
+    return "ERR_ABORTED" not in (request.failure or "")
 
 
 def counts(page: Any) -> dict[str, str]:

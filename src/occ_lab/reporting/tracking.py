@@ -143,7 +143,7 @@ def tracked(
                 "name": f"{group}-{directory.name}" if in_sweep else directory.name,
                 "group": group,
                 "job_type": job,
-                "dir": directory,
+                "dir": str(directory),
                 "config": dict(config),
                 **settings,
             }

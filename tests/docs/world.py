@@ -231,11 +231,18 @@ def inside(folder: Path) -> Iterator[None]:
         yield
 
 
+def loggers() -> list[logging.Logger]:
+    """All loggers that there are by now."""
+    known = logging.Logger.manager.loggerDict.values()
+    return [each for each in known if isinstance(each, logging.Logger)]
+
+
 def called(name: str, arguments: list[str]) -> Outcome:
     """``occ-lab NAME ARGUMENTS`` in this process."""
     printed, code = io.StringIO(), 0
     root = logging.getLogger()
     handlers, level, path, environment = root.handlers[:], root.level, sys.path[:], dict(os.environ)
+    enabled = [each for each in loggers() if not each.disabled]
     GlobalHydra.instance().clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["occ-lab", name, *arguments])
@@ -251,6 +258,8 @@ def called(name: str, arguments: list[str]) -> Outcome:
     GlobalHydra.instance().clear()
     root.handlers[:], sys.path[:] = handlers, path
     root.setLevel(level)
+    for each in enabled:  # Hydra disables all where a command has no log of its own
+        each.disabled = False
     os.environ.clear()
     os.environ.update(environment)
     return Outcome(code, printed.getvalue())

@@ -126,7 +126,7 @@ def fixed_point(pixel: Tensor, row: Tensor, size: int, side: Tensor) -> Tensor:
     """
     # The distance between a pixel and the centre of a row, (pixel + ½) − (row + ½) size / side,
     # divided by the kernel's scale, max(size / side, 1): a fraction of whole numbers.
-    reach = 2 * torch.maximum(torch.full((), size, dtype=torch.long, device=pixel.device), side)
+    reach = 2 * torch.maximum(torch.zeros_like(side) + size, side)
     distance = ((2 * pixel + 1) * side - (2 * row + 1) * size).double() / reach
     weights = torch.where((pixel >= 0) & (pixel < size), lanczos(distance), 0.0)
     total = weights.sum(dim=-1, keepdim=True)

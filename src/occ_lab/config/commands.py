@@ -156,7 +156,7 @@ COMMANDS = {
                 "input=line1/ watch=true run=outputs/folder/norm/DATE",
                 "follow a folder of your parts",
             ),
-            ("input=line1/ half_life=500 overkill=0.02", "start anew, and forget"),
+            ("input=line1/ half_life=500 overkill=0.02", "a new detector that forgets"),
             ("input=today/ state=DIR/streams/input.safetensors", "go on from a state"),
             ("resume=true hydra.run.dir=DIR input=line1/", "after a stop, the same folder"),
             ("dataset=mvtec dataset.category=bottle", "a benchmark, image by image"),

@@ -143,7 +143,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
         part.unlink(missing_ok=True)
         raise InputError(
             f"{archive.url}: the file is not the expected one\n  {error}\n"
-            "Run the same command again to download it anew. If this happens again, the file has "
+            "Run the same command to download it again. If this happens again, the file has "
             "changed at its source."
         ) from error
     return target

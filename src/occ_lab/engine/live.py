@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -291,14 +291,16 @@ class Stream:
             verdict = self.judged(float(scores), heat)
         if verdict.learned and self.online is not None:
             with self.costs.of("update"):
-                self.online.learn_parts(
-                    (each["levels"], detector.valid(each, each["levels"][0])) for each in batches()
-                )
+                self.online.learn_parts(self._parts(batches()))
         return verdict, heat
 
     def features(self, seen: Seen) -> Iterator[tuple[list[Tensor], Tensor | None]]:
         """Levels of an image or of its tiles, and the positions that belong to the image."""
-        for each in self.batches(seen):
+        return self._parts(self.batches(seen))
+
+    def _parts(self, batches: Iterable[Batch]) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+        """The levels of batches, and the positions that belong to their images."""
+        for each in batches:
             yield each["levels"], self.detector.valid(each, each["levels"][0])
 
     def batches(self, seen: Seen) -> Iterator[Batch]:

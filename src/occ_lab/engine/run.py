@@ -75,6 +75,31 @@ class Tested:
     scores: Tensor
     patch_scores: Sequence[Tensor]
 
+    def seen_map(
+        self, postprocess: PostProcess, index: int, size: tuple[int, int]
+    ) -> np.ndarray | None:
+        """The anomaly map of a test image as the network sees it.
+
+        Args:
+            postprocess: makes the map.
+            index: of the image.
+            size: height and width of the image.
+
+        Returns:
+            The map, float32 ``[h, w]``; None if the whole image has one score.
+        """
+        patches, frame = self.patch_scores[index], self.data.preprocessing
+        if patches.shape == torch.Size([1, 1]):
+            return None
+        boxes = self.data.test_images.box_of([index])
+        maps, _ = (
+            postprocess.stitched(patches, size)
+            if isinstance(frame, Tiles)
+            else postprocess.framed(patches[None], frame.size, boxes)
+        )
+        assert maps is not None
+        return np.asarray(maps[0].float().cpu().numpy())
+
 
 def run(
     job: Job,
@@ -309,19 +334,14 @@ def write_pictures(
     whole = not isinstance(frame, Preprocessing)
 
     def heat(index: int) -> np.ndarray:
-        patches, boxes = tested.patch_scores[index], images.box_of([index])
         size = images.benchmark.image_size(images.items[index]) if whole else frame.size
-        maps, _ = (
-            postprocess.stitched(patches, size)
-            if isinstance(frame, Tiles)
-            else postprocess.framed(patches[None], frame.size, boxes)
-        )
-        assert maps is not None
-        shown = maps[0].float()
-        if whole:
-            small = contained(size, (LARGEST, LARGEST)) if max(size) > LARGEST else size
-            shown = at_full_size(shown, frame.box(*size), frame.shown(*small), small)
-        return shown.numpy()
+        seen = tested.seen_map(postprocess, index, size)
+        assert seen is not None
+        if not whole:
+            return seen
+        small = contained(size, (LARGEST, LARGEST)) if max(size) > LARGEST else size
+        shown = at_full_size(torch.from_numpy(seen), frame.box(*size), frame.shown(*small), small)
+        return np.asarray(shown.numpy())
 
     has_maps = tested.patch_scores[0].shape != torch.Size([1, 1])
     return save_pictures(

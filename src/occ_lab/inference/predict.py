@@ -24,11 +24,11 @@ from occ_lab.data.files import (
 from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import Seen
 from occ_lab.features.extraction import one_ahead
-from occ_lab.inference.gallery import add_scored, gallery_for
 from occ_lab.inference.pictures import picture_names, save_heatmap, save_mask
 from occ_lab.inference.predictor import Predictor
 from occ_lab.metrics.calibration import fewest, rounded_up, smallest_rate
 from occ_lab.metrics.drift import Drift, drift
+from occ_lab.reporting.gallery.gallery import Entry, Gallery, Judging
 from occ_lab.reporting.record import cell, to_csv
 from occ_lab.utils.errors import InputError, MissingError, check_number
 from occ_lab.utils.files import write_whole
@@ -192,7 +192,7 @@ def predict(
         raise ValueError(f"sort must be one of {', '.join(get_args(Sort))}, got {sort!r}")
     table = Path(directory) / TABLE
     names = picture_names(paths) if heatmaps or masks else {}
-    album = gallery_for(predictor, Path(directory), Path(directory).name) if gallery else None
+    album = gallery_of(predictor, Path(directory)) if gallery else None
     failed: dict[Path, str] = {}
     images: list[Scored] = []
     if isinstance(predictor.detector.frame, Tiles):
@@ -208,13 +208,11 @@ def predict(
         images += some
         failed.update({each.path: UNUSABLE for each in some if not math.isfinite(each.score)})
         if album is not None:
-            seen_maps = [None] * len(some) if maps is None else list(maps)
-            shown = zip(batch.pixels, batch.sizes, seen_maps, strict=True)
-            for each, seen in zip(some, shown, strict=True):
-                try:
-                    add_scored(album, predictor, each.path, each.score, *seen)
-                except OSError as error:  # the disk may be full, or the image gone by now
-                    log.warning("no picture of %s: %s", each.path, error)
+            for index, each in enumerate(some):
+                seen = Seen(batch.pixels[index], batch.sizes[index])
+                heat = None if maps is None else maps[index].numpy()
+                entry = Entry(each.path, each.score, task=predictor.task)
+                album.show(entry, predictor.detector.frame, seen, heat)
         if maps is None or not names:
             continue
         threshold, range = predictor.pixel_threshold, predictor.detector.frame.range
@@ -235,6 +233,12 @@ def predict(
         return found
     ours, known = [each.score for each in found.judged], predictor.calibration.scores.numpy()
     return replace(found, drift=drift(np.array(ours), known, window, alarm))
+
+
+def gallery_of(predictor: Predictor, directory: Path) -> Gallery:
+    """A gallery of images that a predictor scores, named after its directory."""
+    judging = {predictor.task: Judging.of(predictor.calibration, predictor.overkill)}
+    return Gallery(directory, directory.name, judging, predictor.detector.frame.range)
 
 
 def image_paths(given: str | Path) -> list[Path]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from occ_lab.data.transforms import Seen, WholeImage
 from occ_lab.reporting.gallery.gallery import AFTER, BEFORE, Entry, Gallery, Judging
 from occ_lab.reporting.gallery.scale import Scale
 
@@ -38,7 +39,9 @@ def write(directory: Path, labels: bool = True) -> Path:
         label = int(number >= 10) if labels else None
         kind = "scratch" if number >= 13 and labels else ""
         gallery.add(Entry(path, score, label, kind, "task"), pixels(number), heat)
-    return gallery.write()
+    page = gallery.write()
+    assert page is not None
+    return page
 
 
 def content(directory: Path) -> Any:
@@ -236,9 +239,10 @@ def test_only_the_tiles_in_sight_exist(browser: Any, tmp_path: Path) -> None:
     gallery = Gallery(tmp_path, "many")
     for number in range(600):
         gallery.add(Entry(Path(f"{number}.png"), float(number)), pixels(0, 8, 8), None)
+    gallery.write()
     context = browser.new_context(viewport={"width": 1000, "height": 800})
     page = context.new_page()
-    page.goto(gallery.write().as_uri())
+    page.goto((tmp_path / "index.html").as_uri())
     page.wait_for_selector(".tile")
     assert page.locator(".tile").count() < 60
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
@@ -281,6 +285,18 @@ def test_what_browsers_cannot_show_is_copied(tmp_path: Path) -> None:
     assert sources == ["gallery/images/0.jpg", "gallery/images/1.jpg", ""]
     copy = np.asarray(Image.open(tmp_path / sources[0])).astype(float)
     assert np.abs(copy.mean() - values.mean() / 4095 * 255) < 2
+
+
+def test_a_gallery_that_cannot_be_written_costs_the_gallery_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "gallery").touch()  # where its folder should be; so does a full disk
+    gallery = Gallery(tmp_path, "full")
+    seen = Seen(pixels(0), (48, 64))
+    gallery.show(Entry(Path("1.png"), 1.0), WholeImage(48, 64), seen, None)
+    assert gallery.write() is None
+    assert "no picture of 1.png" in caplog.text
+    assert f"no gallery in {tmp_path}" in caplog.text
 
 
 def test_scores_that_are_not_finite_are_errors(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +18,9 @@ from PIL import Image
 
 from occ_lab import __version__
 from occ_lab.data.any_image import as_rgb
+from occ_lab.data.boxes import cut, fractions
 from occ_lab.data.images import header
+from occ_lab.data.transforms import Frame, Seen
 from occ_lab.data.value_range import Range
 from occ_lab.metrics.calibration import Calibration
 from occ_lab.reporting.gallery.maps import stored_map, thumbnail
@@ -26,6 +29,8 @@ from occ_lab.reporting.gallery.scale import Scale
 from occ_lab.utils.errors import ImageError
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.names import printable
+
+log = logging.getLogger(__name__)
 
 PAGE, FOLDER, DATA = "index.html", "gallery", "data.js"
 BEFORE, AFTER = "window.occGallery = ", ";\n"  # the content of DATA without its JSON
@@ -100,8 +105,8 @@ class Gallery:
         >>> with TemporaryDirectory() as folder:
         ...     gallery = Gallery(Path(folder), "parts")
         ...     gallery.add(Entry(Path("1.png"), 0.5), np.zeros((8, 8, 3), np.uint8), None)
-        ...     gallery.write().name
-        'index.html'
+        ...     print(gallery.write().name)
+        index.html
     """
 
     def __init__(
@@ -120,13 +125,27 @@ class Gallery:
         self._next = 1 + max((row["file"] for row in self.rows), default=-1)
         if not self.rows:
             shutil.rmtree(self.folder, ignore_errors=True)
-        for name in ("thumbs", "maps"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     @property
     def folder(self) -> Path:
         """Where everything but the page is."""
         return self.directory / FOLDER
+
+    def show(self, entry: Entry, frame: Frame, seen: Seen, heat: np.ndarray | None) -> None:
+        """Add an image as a detector has seen it; a picture that cannot be written is named.
+
+        Args:
+            entry: what is known of it, but for ``shown``, which follows from the frame.
+            frame: how the detector sees images.
+            seen: the image in this frame.
+            heat: the map of the frame, float ``[h, w]``; None where there is none.
+        """
+        box = frame.box(*seen.size)
+        entry = replace(entry, shown=fractions(frame.shown(*seen.size), seen.size))
+        try:
+            self.add(entry, cut(seen.pixels, box), None if heat is None else cut(heat, box))
+        except OSError as error:  # the disk may be full, or the image gone by now
+            log.warning("no picture of %s: %s", entry.path, error)
 
     def add(self, entry: Entry, pixels: np.ndarray, heat: np.ndarray | None) -> None:
         """Add an image.
@@ -151,6 +170,8 @@ class Gallery:
         }
         self.rows.append(row)
         scale = self.judging.get(entry.task, Judging()).scale
+        for name in ("thumbs", "maps"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
         thumb = self.folder / "thumbs" / f"{number}.jpg"
         thumb.write_bytes(thumbnail(pixels, heat, scale))
         if stored is not None:
@@ -175,15 +196,19 @@ class Gallery:
             return path.absolute().as_uri()
         return quote(os.fsencode(relative.replace(os.sep, "/")))
 
-    def write(self) -> Path:
+    def write(self) -> Path | None:
         """Write the page and its table.
 
         Returns:
-            The page.
+            The page; None if it cannot be written, which is logged: no work is lost for it.
         """
         text = json.dumps(self.content(), allow_nan=False, separators=(",", ":"))
-        write_whole(self.folder / DATA, f"{BEFORE}{text}{AFTER}")
-        write_whole(self.directory / PAGE, page(self.title))
+        try:
+            write_whole(self.folder / DATA, f"{BEFORE}{text}{AFTER}")
+            write_whole(self.directory / PAGE, page(self.title))
+        except OSError as error:
+            log.warning("no gallery in %s: %s", self.directory, error)
+            return None
         return self.directory / PAGE
 
     def content(self) -> dict[str, Any]:

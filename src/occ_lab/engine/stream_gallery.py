@@ -49,6 +49,7 @@ class StreamGallery:
         """Write the page as it is now, if there is any image."""
         self._written = time.monotonic()
         if self.gallery.rows:
+            self._judge()  # a stream that goes on may have no image left to add
             self.gallery.write()
 
     def _judge(self) -> None:

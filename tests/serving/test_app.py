@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 
 from occ_lab.serving.limits import Limits
 from occ_lab.serving.service import Plan
-from tests.serving.parts import RATE, Running, content, predictor, requests, running
+from tests.serving.parts import RATE, Held, Running, content, predictor, requests, running, wait_for
 
 TOKEN = "a token of 20 signs."
 
@@ -44,7 +45,7 @@ def test_the_answer_is_that_of_the_detector(service: Running) -> None:
 
 def test_the_map_is_that_of_the_detector(service: Running) -> None:
     found = service.score(content(20)).json()["map"]
-    assert found["shown"] == pytest.approx([0.0, 0.1, 1.0, 0.8])  # the middle of 80 x 100 pixels
+    assert found["shown"] == [0.0, 0.0, 1.0, 1.0]
     levels = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["png"]))), float)
     values = found["low"] + (found["high"] - found["low"]) * levels / 255
     expected = predictor()
@@ -73,9 +74,7 @@ def test_many_at_a_time_get_their_own_answers(service: Running) -> None:
         (iter([bytes(30_000)] * 2), 413, "0.05 MB"),  # of unknown length
     ],
 )
-def test_bad_input_costs_nothing(
-    service: Running, image: bytes, status: int, said: str
-) -> None:
+def test_bad_input_costs_nothing(service: Running, image: bytes, status: int, said: str) -> None:
     answer = service.score(image)
     assert answer.status_code == status
     assert said in answer.json()["detail"]
@@ -95,9 +94,7 @@ def test_health_figures_and_interface(service: Running) -> None:
     service.score(b"")
     assert service.ask("GET", "/health").json()["scored"] == before + 1
     figures = service.ask("GET", "/metrics").text
-    lines = dict(
-        line.rsplit(" ", 1) for line in figures.splitlines() if not line.startswith("#")
-    )
+    lines = dict(line.rsplit(" ", 1) for line in figures.splitlines() if not line.startswith("#"))
     decided = [
         float(lines[f'occ_lab_images_total{{decision="{said}"}}']) for said in ("accept", "reject")
     ]
@@ -136,3 +133,15 @@ def test_a_client_that_sends_too_often_is_told_when_to_come_again(tmp_path: Path
         again = found.score(content(1))
         assert again.status_code == 429
         assert 1 <= int(again.headers["Retry-After"]) <= 3
+
+
+def test_what_has_begun_is_answered_when_the_service_ends(tmp_path: Path) -> None:
+    images = [content(number) for number in range(5)]
+    with ThreadPoolExecutor(5) as pool:
+        with running(tmp_path / "out") as found:
+            held = Held(found.service.predictor)
+            answers = [pool.submit(found.score, image) for image in images]
+            wait_for(lambda: sum(held.sizes) + found.service.scorer.length == 5)
+            Timer(0.3, held.go.set).start()  # the server has been told to end by then
+        scores = [each.result().json()["score"] for each in answers]
+    assert scores == pytest.approx(predictor().score(images).image.tolist(), rel=1e-4)

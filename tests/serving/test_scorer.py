@@ -4,34 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import wait
 from pathlib import Path
-from threading import Event
-from typing import Any
 
 import numpy as np
 import pytest
 
 from occ_lab.data.transforms import Seen
-from tests.serving import parts
+from tests.serving.parts import Held, predictor
 
 scorer = pytest.importorskip("occ_lab.serving.scorer")
-
-
-class Held:
-    """Makes a predictor wait before each batch, and counts its images."""
-
-    def __init__(self, predictor: Any) -> None:
-        self.go, self.begun = Event(), Event()
-        self.sizes: list[int] = []
-        self.score_pixels = predictor.score_pixels
-        predictor.score_pixels = self
-
-    def __call__(self, pixels: np.ndarray, sizes: Any) -> Any:
-        self.begun.set()
-        assert self.go.wait(60)
-        self.sizes.append(len(pixels))
-        if (pixels == 7).all(axis=(1, 2, 3)).any():
-            raise ValueError("seven")
-        return self.score_pixels(pixels, sizes)
 
 
 def seen(value: int) -> Seen:
@@ -39,15 +19,15 @@ def seen(value: int) -> Seen:
 
 
 def test_images_that_wait_are_one_batch_and_have_the_scores_of_single_ones() -> None:
-    predictor = parts.predictor()
-    single = [float(predictor.score(seen(value).pixels).image) for value in range(6)]
-    held = Held(predictor)
-    found = scorer.Scorer(predictor, batch_size=3, waiting=5)
-    first = found.submit(Path("0"), seen(0))
+    judge = predictor()
+    single = [float(judge.score(seen(value).pixels).image) for value in range(1, 7)]
+    held = Held(judge)
+    found = scorer.Scorer(judge, batch_size=3, waiting=5)
+    first = found.submit(Path("1"), seen(1))
     assert held.begun.wait(60)
-    later = [found.submit(Path(str(value)), seen(value)) for value in range(1, 6)]
+    later = [found.submit(Path(str(value)), seen(value)) for value in range(2, 7)]
     with pytest.raises(scorer.BusyError):
-        found.submit(Path("6"), seen(6))
+        found.submit(Path("7"), seen(7))
     held.go.set()
     scores = [each.result(60).scored.score for each in (first, *later)]
     assert scores == pytest.approx(single, rel=1e-4)
@@ -58,14 +38,14 @@ def test_images_that_wait_are_one_batch_and_have_the_scores_of_single_ones() -> 
 
 
 def test_an_image_that_fails_costs_itself_and_closing_scores_what_waits() -> None:
-    predictor = parts.predictor()
-    held = Held(predictor)
-    found = scorer.Scorer(predictor, batch_size=8)
-    outcomes = [found.submit(Path(str(value)), seen(value)) for value in (1, 7, 2)]
+    judge = predictor()
+    held = Held(judge)
+    found = scorer.Scorer(judge, batch_size=8)
+    outcomes = [found.submit(Path(str(value)), seen(value)) for value in (1, 0, 2)]
     held.go.set()
     found.close()
     assert not wait(outcomes, 0).not_done
-    with pytest.raises(ValueError, match="seven"):
+    with pytest.raises(ValueError, match="black"):
         outcomes[1].result()
     assert [str(outcomes[index].result().scored.path) for index in (0, 2)] == ["1", "2"]
     assert found.counters.scored == 2

@@ -180,7 +180,7 @@ COMMANDS = {
         ),
     ),
     "serve": Command(
-        "score images that are sent, and those of a folder, with a live page",
+        "score images that are sent, and those of a folder, live",
         (
             ("run=outputs/folder/norm/DATE input=line1/", "the folder that your camera fills"),
             ("run=DIR", "images that are sent alone"),

@@ -113,6 +113,11 @@ class Scorer:
         self.counters.waiting.set(self._queue.qsize())
         return one.outcome
 
+    @property
+    def length(self) -> int:
+        """The number of images that wait."""
+        return self._queue.qsize()
+
     def close(self) -> None:
         """Score what waits, then end."""
         self._stopped = True

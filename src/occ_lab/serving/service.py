@@ -89,19 +89,16 @@ class Service:
         self.failed: dict[str, str] = {}
         self.error: Exception | None = None
         self._stop = Event()
-        recorded = plan.keep or plan.folder is not None
-        title = plan.folder.name if plan.folder is not None else directory.name
-        self.album = Album(directory, predictor, title) if recorded else None
         self._arrivals: Arrivals[Seen] | None = None
-        if plan.folder is not None and self.album is not None:
+        self.album: Album | None = None
+        if plan.folder is not None:
             self._arrivals = Arrivals(
-                plan.folder,
-                predictor.seen,
-                self.album.known,
-                plan.settle,
-                plan.patience,
-                self._stop,
+                plan.folder, predictor.seen, (), plan.settle, plan.patience, self._stop
             )
+            self.album = Album(directory, predictor, plan.folder.name)
+            self._arrivals.skip(self.album.known)
+        elif plan.keep:
+            self.album = Album(directory, predictor, directory.name)
         self.scorer = Scorer(predictor, plan.batch_size, plan.waiting, self.counters)
         self._recorder = ThreadPoolExecutor(1, "recorder")
         self._free = BoundedSemaphore(AHEAD * plan.batch_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,6 +80,22 @@ def test_bad_input_costs_nothing(service: Running, image: bytes, status: int, sa
     assert answer.status_code == status
     assert said in answer.json()["detail"]
     assert service.score(content(1)).status_code == 200
+
+
+def test_whoever_goes_away_costs_nothing(
+    service: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = service.address.removeprefix("http://").split(":")
+    for sent in (b"", content(1)[:500], content(1)):
+        length = len(content(1))
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(
+                b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % length
+                + sent
+            )
+    assert service.score(content(1)).status_code == 200
+    assert service.ask("GET", "/health").status_code == 200
+    assert caplog.text == ""
 
 
 def test_pages_of_other_sites_are_refused(service: Running) -> None:

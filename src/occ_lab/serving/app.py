@@ -17,6 +17,7 @@ import anyio
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from fastapi_offline import FastAPIOffline
+from starlette.requests import ClientDisconnect
 
 from occ_lab import __version__
 from occ_lab.data.boxes import fractions
@@ -154,6 +155,8 @@ def add_scoring(app: FastAPI, service: Service) -> None:
             return problem(413, f"an image may have {limits.megabytes:g} MB")
         except TimeoutError:
             return problem(408, "the image did not come in time")
+        except ClientDisconnect:
+            return problem(400, "the image ended too early")  # nobody reads it, but it is counted
         except BusyError:
             return problem(503, f"{service.plan.waiting} images wait", 1)
         except StoppedError:
@@ -202,8 +205,8 @@ def add_state(app: FastAPI, service: Service) -> None:
     @app.get("/health", tags=["Service"], summary="Whether the service works")
     async def health() -> Health:
         """It needs no token, so that a supervisor needs none."""
-        if service.error is not None:
-            raise HTTPException(503, f"the folder is no longer followed: {service.error}")
+        if service.broken:
+            raise HTTPException(503, service.broken)
         scored = service.counters.scored
         return Health(task=service.predictor.task, version=__version__, scored=scored)
 

@@ -114,6 +114,11 @@ class Scorer:
         return one.outcome
 
     @property
+    def works(self) -> bool:
+        """Whether its thread is alive."""
+        return self._thread.is_alive()
+
+    @property
     def length(self) -> int:
         """The number of images that wait."""
         return self._queue.qsize()
@@ -135,7 +140,9 @@ class Scorer:
                     break
             last = batch[-1] is None
             self.counters.waiting.set(self._queue.qsize())
-            self._answer([each for each in batch if each is not None])
+            # Whoever has gone away needs no outcome; the others can no longer cancel theirs.
+            images = [each for each in batch if each is not None]
+            self._answer([each for each in images if each.outcome.set_running_or_notify_cancel()])
 
     def _answer(self, batch: list[Waiting]) -> None:
         """Give every image its outcome, or the error of this image alone."""

@@ -76,7 +76,6 @@ class Service:
         album: the recorded images; None if no images are recorded.
         counters: what it has done.
         failed: files of the folder that could not be read or scored, with the reasons.
-        error: what ended the following of the folder, if anything did.
 
     Raises:
         InputError: the folder cannot be followed.
@@ -87,7 +86,7 @@ class Service:
         self.plan = plan
         self.counters = Counters()
         self.failed: dict[str, str] = {}
-        self.error: Exception | None = None
+        self._broken = ""
         self._stop = Event()
         self._arrivals: Arrivals[Seen] | None = None
         self.album: Album | None = None
@@ -108,6 +107,11 @@ class Service:
         """Begin to follow the folder, if there is one."""
         self._follower.start()
 
+    @property
+    def broken(self) -> str:
+        """What no longer works, and why; empty if all is well."""
+        return self._broken if self.scorer.works else "images are no longer scored"
+
     def stop(self) -> None:
         """Finish what has begun, and write the page."""
         self._stop.set()
@@ -127,6 +131,7 @@ class Service:
             return None
         path = self.album.store(content)
         kept = Outcome(outcome.scored.named(path), outcome.heat)
+        self._free.acquire()  # whoever sends waits while the disk is slower than the detector
         self._recorder.submit(self._record, path, seen, kept)
         return path
 
@@ -141,8 +146,8 @@ class Service:
                 outcome = self.scorer.submit(each.path, each.content, patient=True)
                 outcome.add_done_callback(self._recording(each.path, each.content))
         except Exception as error:  # images that are sent are still scored
-            self.error = error
-            log.error("%s is no longer followed: %s", self.plan.folder, error)
+            self._broken = f"{self.plan.folder} is no longer followed: {error}"
+            log.error("%s", self._broken)
 
     def _recording(self, path: Path, seen: Seen) -> Callable[[Future[Outcome]], None]:
         """What to do once an image of the folder has been scored."""
@@ -157,16 +162,17 @@ class Service:
         if error is None:
             self._record(path, seen, outcome.result())
         else:
+            self._free.release()
             self._lost(path, str(error))
-        self._free.release()
 
     def _record(self, path: Path, seen: Seen, outcome: Outcome) -> None:
-        if self.album is None:
-            return
         try:
-            self.album.add(path, seen, outcome)
+            if self.album is not None:
+                self.album.add(path, seen, outcome)
         except Exception:  # one image must not end the recording of all others
             log.exception("%s is not on the page", path)
+        finally:
+            self._free.release()
 
     def _lost(self, path: Path, reason: str) -> None:
         """Count and name a file that has no score."""

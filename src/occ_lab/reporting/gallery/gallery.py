@@ -217,12 +217,12 @@ class Gallery:
         return {
             "title": self.title,
             "version": __version__,
-            "tasks": {name: self._judging_of(name) for name in tasks},
+            "tasks": {name: self.judging_of(name) for name in tasks},
             "rows": self.rows,
         }
 
-    def _judging_of(self, task: str) -> dict[str, Any]:
-        """Threshold, calibration and colours of a task."""
+    def judging_of(self, task: str) -> dict[str, Any]:
+        """Threshold, calibration and colours of a task, as plain data."""
         judging = self.judging.get(task, Judging())
         threshold = judging.threshold
         if threshold is not None and not math.isfinite(threshold):

@@ -6,12 +6,10 @@ import csv
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -231,63 +229,6 @@ def test_a_corrupt_file_stops_before_training(tmp_path: Path) -> None:
     assert f"{folder / 'train' / 'good' / '003.png'}: unreadable" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "metrics.json").exists()
-
-
-def test_wandb_offline_keeps_all_of_a_run(bolts: Path, tmp_path: Path) -> None:
-    pytest.importorskip("wandb")
-    done = train(
-        *on_bolts(bolts, "loss.solver=gradient", "logger=wandb", "hydra.run.dir=out"),
-        cwd=tmp_path,
-        env={"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_API_KEY": "k" * 40},
-    )
-    assert done.returncode == 0, done.stderr
-    (path,) = (tmp_path / "out").glob("wandb/offline-run-*/*.wandb")
-    kept = offline_records(path)
-    (run,) = (record.run for record in kept if record.WhichOneof("record_type") == "run")
-    assert (run.display_name, run.run_group, run.job_type) == ("out", "out", "norm")
-    config = {item.key: json.loads(item.value_json) for item in run.config.update}
-    assert config["loss"]["norm"] == 1.0
-    names = {
-        item.nested_key[0] if item.nested_key else item.key
-        for record in kept
-        if record.WhichOneof("record_type") == "history"
-        for item in record.history.item
-    }
-    for task in ("bolt", "nut"):
-        wanted = {"loss", "image_auroc", "pixel_aupro", "roc_table", "precision_recall_table"}
-        assert {f"{task}/{name}" for name in (*wanted, "maps")} <= names
-    summary = {
-        ".".join(item.nested_key) or item.key: json.loads(item.value_json)
-        for record in kept
-        if record.WhichOneof("record_type") == "summary"
-        for item in record.summary.update
-    }
-    means = json.loads((tmp_path / "out" / "metrics.json").read_text())["mean"]
-    assert {name: summary[name] for name in means} == pytest.approx(means)
-    tables = list(path.parent.glob("files/media/table/tasks_*.json"))
-    assert [row[0] for row in json.loads(tables[0].read_text())["data"]] == ["bolt", "nut"]
-    assert list(path.parent.glob("files/media/images/bolt/maps_*.png"))
-    for written in (tmp_path / "out").rglob("*"):
-        assert not written.is_file() or b"k" * 40 not in written.read_bytes()
-
-
-def offline_records(path: Path) -> list[Any]:
-    """What an offline W&B run holds, in order: the log format of LevelDB after 7 bytes of W&B."""
-    from wandb.proto import wandb_internal_pb2
-
-    content, place, records, begun = path.read_bytes(), 7, [], b""
-    while place + 7 <= len(content):
-        room = 32768 - place % 32768  # left in the block; what cannot hold a header is padding
-        if room < 7:
-            place += room
-            continue
-        _, length, kind = struct.unpack("<IHB", content[place : place + 7])
-        begun += content[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):  # whole, or the last piece
-            records.append(wandb_internal_pb2.Record.FromString(begun))
-            begun = b""
-    return records
 
 
 def test_results_agree_with_and_without_the_cache(bolts: Path, tmp_path: Path) -> None:

@@ -143,6 +143,8 @@ def test_the_settings_of_wandb() -> None:
         "project": "occ-lab",
         "entity": None,
         "tags": ["a"],
+        "rows": 1000,
+        "checkpoints_mb": 500,
         "notes": "b",
     }
 

@@ -33,6 +33,7 @@ EXPECTED = {  # of the made data; any other command ends with 0
 OTHERS = (
     *(".venvScriptsactivate", "cd", "curl", "git", "make", "pip", "py", "python", "python3"),
     *(".venv/bin/pre-commit", "source", "wandb"),
+    *("docker", "dotnet", "g++", "./score"),  # tests/deploy/test_line.py builds the examples
 )
 LINES = [each for each in all_commands() if each.words[0] == "occ-lab"]
 
@@ -80,5 +81,8 @@ def test_another_program_is_a_known_one(command: Command) -> None:
     if program == "make":
         targets = re.findall(r"^([\w-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE)
         assert {each for each in arguments if "=" not in each} <= {*targets}
+    for each in arguments:
+        if each.startswith("examples/"):
+            assert (PROJECT / each).is_file()
     if program == "python" and arguments[0] == "-m" and arguments[1].startswith("occ_lab"):
         assert Path(PROJECT, "src", *arguments[1].split(".")).with_suffix(".py").is_file()

@@ -6,8 +6,11 @@ import json
 
 import pytest
 
+from occ_lab.config.composition import composed
 from occ_lab.reporting import wandb_dashboard
 from occ_lab.utils.errors import InputError
+
+COMPARED = ("loss.value.norm", "loss.value.name", "backbone.value.name", "dataset.value.name")
 
 
 def test_the_panels_show_what_runs_log() -> None:
@@ -16,10 +19,19 @@ def test_the_panels_show_what_runs_log() -> None:
     assert (made.entity, made.project, made.name) == ("me", "occ-lab", "OCC Lab")
     spec = json.loads(made._to_model().spec.model_dump_json())
     text = json.dumps(spec)
-    for shown in ("image_auroc", "pixel_auroc", "seconds", "config:loss.value.norm", "tasks"):
+    logged = ("image_auroc", "pixel_auroc", "seconds", '"tasks"', '"predictions"')
+    for shown in (*logged, *(f"config:{key}" for key in COMPARED)):
         assert shown in text
     titles = [section.name for section in made.sections]
-    assert titles == ["Which norm", "Which objective", "Category by category"]
+    assert titles[:4] == ["Which norm", "Which objective", "Which backbone", "Which dataset"]
+
+
+def test_what_it_compares_by_is_in_the_configuration_of_a_run() -> None:
+    cfg = composed("train", ["logger=wandb"])
+    for key in COMPARED:
+        part, value, name = key.split(".")
+        assert value == "value"  # W&B keeps each key's value so
+        assert cfg[part][name] is not None
 
 
 def test_without_a_network_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

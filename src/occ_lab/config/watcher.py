@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
@@ -20,11 +19,11 @@ class ConfiguredWatcher(Tracking):
 
     Args:
         cfg: the whole configuration, resolved.
-        wandb: the W&B run; with None, nothing is sent.
+        tracking: the W&B run, and how much is sent to it.
     """
 
-    def __init__(self, cfg: DictConfig, wandb: Any) -> None:
-        super().__init__(wandb)
+    def __init__(self, cfg: DictConfig, tracking: Tracking) -> None:
+        super().__init__(tracking.wandb, tracking.directory, tracking.limits)
         self.cfg = cfg
 
     def loggers(self, task: str, folder: Path) -> list[Logger]:
@@ -56,4 +55,4 @@ def watched(
     config.pop("task", None)
     named = {str(key): value for key, value in config.items()}
     with tracked(wandb_settings(cfg), named, directory, leads, job or cfg.loss.name) as tracking:
-        yield ConfiguredWatcher(cfg, tracking.wandb)
+        yield ConfiguredWatcher(cfg, tracking)

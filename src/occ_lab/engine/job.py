@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import Logger
@@ -24,6 +23,7 @@ from occ_lab.objectives.base import Objective
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.projectors import MakeProjector
+from occ_lab.reporting.predictions import Predictions
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.optimizers import MakeOptimizer, MakeScheduler
 from occ_lab.utils.progress import shows_progress
@@ -95,10 +95,8 @@ class Watcher(Protocol):
     def callbacks(self, task: str, folder: Path) -> list[Callback]:
         """The callbacks for the fit of a task."""
 
-    def task_ended(
-        self, task: str, scores: np.ndarray, labels: np.ndarray, pictures: list[Path]
-    ) -> None:
-        """Called after the test of a task with scores and labels ``[N]``, and its heatmaps."""
+    def task_ended(self, found: Predictions) -> None:
+        """Called after the test of a task."""
 
     def run_ended(self, tasks: dict[str, dict[str, Any]]) -> None:
         """Called after the test of all tasks, with their metrics by name."""
@@ -115,9 +113,7 @@ class NoWatcher:
         """No callbacks."""
         return []
 
-    def task_ended(
-        self, task: str, scores: np.ndarray, labels: np.ndarray, pictures: list[Path]
-    ) -> None:
+    def task_ended(self, found: Predictions) -> None:
         """Do nothing."""
 
     def run_ended(self, tasks: dict[str, dict[str, Any]]) -> None:

@@ -34,6 +34,7 @@ from occ_lab.postprocessing.ensemble import View, ensemble
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.reporting.learning_curve import save_learning_curve
 from occ_lab.reporting.pictures import save_pictures
+from occ_lab.reporting.predictions import Predictions
 from occ_lab.reporting.record import METRICS, RunRecord, cell, leads, to_csv, to_json
 from occ_lab.reporting.tables.results import (
     TITLES,
@@ -251,7 +252,17 @@ def run_task(
         pictures = []
     if job.shows_gallery:
         write_gallery(folder, task, tested, job.postprocess, calibration, overkill)
-    watcher.task_ended(task, tested.scores.numpy(), tested.labels.numpy(), pictures)
+    watcher.task_ended(
+        Predictions(
+            task,
+            tested.data.split.test,
+            tested.scores.numpy(),
+            tested.labels.numpy(),
+            calibration,
+            overkill,
+            pictures,
+        )
+    )
     if job.explanations and leads():
         write_explanations(
             folder / "explanations",

@@ -32,8 +32,9 @@ def command_line() -> argparse.ArgumentParser:
     """The parser."""
     parser = argparse.ArgumentParser(
         prog="python -m occ_lab.reporting.wandb_dashboard",
-        description="Create the dashboard that compares runs in a W&B project of yours: AUROC over "
-        "the norm, the table of categories, AUROC against seconds, heatmaps.",
+        description="Create the dashboard that compares runs in a W&B project of yours over the "
+        "norm, the objective, the backbone and the dataset, with the tables of tasks and of "
+        "predictions.",
     )
     parser.add_argument("--entity", required=True, help="your W&B user or team")
     parser.add_argument("--project", default="occ-lab", help="default: %(default)s")
@@ -69,7 +70,20 @@ def dashboard(entity: str, project: str, name: str) -> Any:
     import wandb_workspaces.workspaces as ws
 
     image, pixel = wr.SummaryMetric("image_auroc"), wr.SummaryMetric("pixel_auroc")
-    norm, seconds = wr.Config("loss.norm"), wr.SummaryMetric("seconds")
+    seconds = wr.SummaryMetric("seconds")
+    norm, loss = wr.Config("loss.norm"), wr.Config("loss.name")
+    axis = wr.ParallelCoordinatesPlotColumn
+    backbone, dataset = wr.Config("backbone.name"), wr.Config("dataset.name")
+
+    def bars(title: str, metric: Any, over: Any) -> Any:
+        return wr.BarPlot(
+            f"{title}, mean and deviation",
+            metrics=[metric],
+            groupby=over,
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stddev",
+        )
+
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -86,20 +100,52 @@ def dashboard(entity: str, project: str, name: str) -> Any:
             ws.Section(
                 "Which objective",
                 panels=[
-                    wr.BarPlot(
-                        "image AUROC, mean and deviation",
-                        metrics=[image],
-                        groupby=wr.Config("loss.name"),
-                        groupby_aggfunc="mean",
-                        groupby_rangefunc="stddev",
-                    ),
+                    bars("image AUROC by objective", image, loss),
                     wr.ScatterPlot("AUROC against seconds", x=seconds, y=image, log_x=True),
+                ],
+                is_open=True,
+            ),
+            ws.Section(
+                "Which backbone",
+                panels=[
+                    bars("image AUROC by backbone", image, backbone),
+                    bars("pixel AUROC by backbone", pixel, backbone),
+                    bars("seconds by backbone", seconds, backbone),
+                ],
+                is_open=True,
+            ),
+            ws.Section(
+                "Which dataset",
+                panels=[
+                    bars("image AUROC by dataset", image, dataset),
+                    bars("pixel AUROC by dataset", pixel, dataset),
+                ],
+                is_open=True,
+            ),
+            ws.Section(
+                "All at once",
+                panels=[
+                    wr.ParallelCoordinatesPlot(
+                        title="dataset, backbone, objective and norm to AUROC",
+                        columns=[
+                            axis(metric=dataset, display_name="dataset"),
+                            axis(metric=backbone, display_name="backbone"),
+                            axis(metric=loss, display_name="objective"),
+                            axis(metric=norm, display_name="norm", log=True),
+                            axis(metric=image, display_name="image AUROC"),
+                        ],
+                    )
                 ],
                 is_open=True,
             ),
             ws.Section(
                 "Category by category",
                 panels=[wr.WeavePanelSummaryTable(table_name="tasks")],
+                is_open=True,
+            ),
+            ws.Section(
+                "Image by image",
+                panels=[wr.WeavePanelSummaryTable(table_name="predictions")],
                 is_open=True,
             ),
         ],

@@ -219,7 +219,7 @@ def test_score_charts_are_of_every_run_while_there_is_room(
     assert (len(charts), dropped) == (8, 0)
     assert json.loads(json.dumps(charts, allow_nan=False)) is not None
     task = charts[0]["tasks"]["cat"]
-    assert task["counts"] == [20, 20]
+    assert (len(task["normal"]), len(task["anomalous"])) == (20, 20)
     assert task["points"][0]["overkill"] <= 0.05
     monkeypatch.setattr(report_plots, "LIMIT", 10_000)
     few, dropped = score_charts(found, [0.05])
@@ -231,7 +231,9 @@ def test_a_task_of_one_kind_has_a_histogram_alone(tmp_path: Path) -> None:
     write_run(tmp_path, tasks=["only"], images=1)
     report = report_of(tmp_path)
     (run,) = score_charts(report.found, [0.05])[0]
-    assert set(run["tasks"]["only"]) == {"counts", "bins", "normal", "anomalous"}
+    task = run["tasks"]["only"]
+    assert set(task) == {"normal", "anomalous", "calibration", "threshold", "training"}
+    assert (len(task["normal"]), task["anomalous"]) == (1, [])
     assert "only" in page(report)
 
 
@@ -276,6 +278,6 @@ def test_the_extra_is_asked_for(monkeypatch: pytest.MonkeyPatch, absent: str) ->
 def test_infinite_scores_do_not_break_a_chart(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", tasks=["x"], shift=np.inf)
     assert [each.directory for each in gather([run]).runs] == [run]
-    assert (
-        "Infinity" not in page(report_of(tmp_path)).split('id="charts">')[1].split("</script>")[0]
-    )
+    text = page(report_of(tmp_path)).split('id="charts">')[1].split("</script>")[0]
+    task = json.loads(text, parse_constant=pytest.fail)["scores"][0]["tasks"]["x"]
+    assert set(task["anomalous"]) == {"Infinity"}

@@ -28,10 +28,17 @@ from occ_lab.reporting.report.tables import (
     spread_text,
     verdict,
 )
+from occ_lab.reporting.shared import SHARED, style, text_of
 from occ_lab.reporting.tables.results import TITLES
 from occ_lab.utils.errors import InputError
 
 TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = (
+    TEMPLATES / "tables.js",
+    TEMPLATES / "pictures.js",
+    SHARED / "threshold.js",
+    TEMPLATES / "charts.js",
+)
 LIMIT = 14_500_000  # characters of the page
 IN_MATRIX = ("image_auroc", "pixel_auroc", "pixel_aupro")
 TEXT_COLUMNS = ("dataset", "loss", "backbone", "version", "directory", "command")
@@ -119,7 +126,7 @@ def page(report: Report) -> str:
     from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader([TEMPLATES, SHARED]),
         autoescape=True,  # names, paths and messages may contain anything
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -135,8 +142,8 @@ def page(report: Report) -> str:
         "escapes": escape_matrices(report.found, report.rates),
         "charts": {"norms": norm_curves(report.found), "scores": charts},
         "dropped": dropped,
-        "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        "script": Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
+        "style": Markup(style(TEMPLATES / "report.css")),
+        "scripts": [Markup(text_of(each)) for each in SCRIPTS],
         "plotly": Markup(get_plotlyjs()),
     }
     template = environment.get_template("report.html")

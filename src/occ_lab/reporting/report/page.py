@@ -15,6 +15,7 @@ from occ_lab.reporting.record import METRICS
 from occ_lab.reporting.report.compare import Comparison
 from occ_lab.reporting.report.gather import LeftOut
 from occ_lab.reporting.report.groups import Group, Grouped
+from occ_lab.reporting.report.kinds import kind_matrices
 from occ_lab.reporting.report.matrix import Matrix, escape_matrix, metric_matrix
 from occ_lab.reporting.report.pictures import worst_misses
 from occ_lab.reporting.report.plots import norm_curves, score_charts
@@ -40,7 +41,6 @@ SCRIPTS = (
     TEMPLATES / "charts.js",
 )
 LIMIT = 14_500_000  # characters of the page
-IN_MATRIX = ("image_auroc", "pixel_auroc", "pixel_aupro")
 TEXT_COLUMNS = ("dataset", "loss", "backbone", "version", "directory", "command")
 
 
@@ -139,6 +139,7 @@ def page(report: Report) -> str:
         "runs": runs_table(report.found),
         "ranking": ranking_table(report.comparisons),
         "matrices": metric_matrices(report.found),
+        "kinds": kind_matrices(report.found),
         "escapes": escape_matrices(report.found, report.rates),
         "charts": {"norms": norm_curves(report.found), "scores": charts},
         "dropped": dropped,

@@ -29,20 +29,24 @@ function layout(x, y, more = {}) {
   };
 }
 
-// A chart below its title, at a position among the children of a place.
-function chartAt(place, number, title) {
-  let figure = place.children[number];
-  if (!figure) {
-    figure = place.appendChild(document.createElement("figure"));
+// The boxes of charts below their titles. All of them are made before any is drawn, since each has
+// the width that the others leave it.
+function chartsIn(place, titles) {
+  while (place.children.length > titles.length) place.lastChild.remove();
+  while (place.children.length < titles.length) {
+    const figure = place.appendChild(document.createElement("figure"));
     figure.append(document.createElement("figcaption"), document.createElement("div"));
     figure.lastChild.className = "chart";
   }
-  figure.firstChild.textContent = title;
-  return figure.lastChild;
+  return titles.map((title, index) => {
+    place.children[index].firstChild.textContent = title;
+    return place.children[index].lastChild;
+  });
 }
 
 function drawNorms() {
-  const place = document.getElementById("norm-charts");
+  if (!charts.norms.length) return;
+  const boxes = chartsIn(document.getElementById("norm-charts"), charts.norms.map((chart) => chart.dataset));
   charts.norms.forEach((chart, number) => {
     const lines = chart.lines.map((line, i) => ({
       name: plain(line.name),
@@ -64,7 +68,7 @@ function drawNorms() {
       yaxis: { range: [low - room, high + room] },
       showlegend: true,
     });
-    Plotly.react(chartAt(place, number, chart.dataset), lines, shape, OPTIONS);
+    Plotly.react(boxes[number], lines, shape, OPTIONS);
   });
 }
 
@@ -118,36 +122,35 @@ function drawCurves() {
     { x: [0, 1], y: [0, 1], mode: "lines", line: { color: colour("faint"), width: 1, dash: "dot" }, hoverinfo: "skip" },
     { x: roc[0], y: roc[1], mode: "lines", line, hovertemplate: "overkill %{x:.1%}, found %{y:.1%}<extra></extra>" },
     {
-      x: points.map((point) => point.overkill), y: points.map((point) => 1 - point.escape), mode: "markers",
+      x: points.map((point) => point.overkill), y: points.map((point) => 1 - point.escape), mode: "markers", cliponaxis: false,
       marker: { color: colour("ink"), size: 6 }, customdata: points.map((point) => 100 * point.rate),
       hovertemplate: "at %{customdata} % overkill: found %{y:.1%}<extra></extra>",
     },
     {
-      x: now.map((each) => each.overkill), y: now.map((each) => each.recall), mode: "markers", marker: ring,
+      x: now.map((each) => each.overkill), y: now.map((each) => each.recall), mode: "markers", marker: ring, cliponaxis: false,
       hovertemplate: "at the threshold: overkill %{x:.1%}, found %{y:.1%}<extra></extra>",
     },
   ], layout("false-positive rate (overkill)", "anomalous found", SQUARE), OPTIONS);
   Plotly.react("pr", [
     { x: pr[0], y: pr[1], mode: "lines", line: { ...line, shape: "vh" }, hovertemplate: "found %{x:.1%}, precision %{y:.1%}<extra></extra>" },
     {
-      x: now.map((each) => each.recall), y: now.map((each) => each.precision), mode: "markers", marker: ring,
+      x: now.map((each) => each.recall), y: now.map((each) => each.precision), mode: "markers", marker: ring, cliponaxis: false,
       hovertemplate: "at the threshold: found %{x:.1%}, precision %{y:.1%}<extra></extra>",
     },
   ], layout("anomalous found (recall)", "precision", SQUARE), OPTIONS);
 }
 
 function drawTraining(curves) {
-  const place = document.getElementById("training-charts");
   document.getElementById("training").hidden = !curves.length;
+  const boxes = chartsIn(document.getElementById("training-charts"), curves.map((panel) => panel.title));
   curves.forEach((panel, number) => {
     const lines = panel.lines.map((line, i) => ({
       name: plain(line.name), x: line.steps, y: line.values, mode: line.steps.length > 20 ? "lines" : "lines+markers",
       line: { color: toneOf(i) }, hovertemplate: "step %{x}: %{y:.4g}",
     }));
-    const shape = layout("optimizer steps", "", { xaxis: { type: "log", dtick: "D1" }, showlegend: lines.length > 1 });
-    Plotly.react(chartAt(place, number, panel.title), lines, shape, OPTIONS);
+    const shape = layout("optimizer steps", "", { xaxis: { type: "log", tick0: 0, dtick: Math.log10(4) }, showlegend: lines.length > 1 });
+    Plotly.react(boxes[number], lines, shape, OPTIONS);
   });
-  while (place.children.length > curves.length) place.lastChild.remove();
 }
 
 function drawScores() {

@@ -29,7 +29,7 @@ function sortBy(table, column) {
 
 for (const table of document.querySelectorAll("table.sortable")) {
   [...table.tHead.rows[0].cells].forEach((title, column) => {
-    if (title.classList.contains("still")) return;
+    if (title.localName !== "th") return; // a drawing
     const button = document.createElement("button");
     button.append(...title.childNodes);
     button.addEventListener("click", () => sortBy(table, column));

@@ -49,7 +49,7 @@ def test_bright_is_good_and_noise_is_not_stretched(high_is_good: bool) -> None:
 
     wide = brightness([0.2, 0.8])
     assert (wide[1] > wide[0]) == high_is_good
-    assert len(set(brightness([0.5, 0.509]))) == 1  # cannot be told apart
+    assert len(set(brightness([0.5, 0.509]))) == 1  # cannot be distinguished
     order = 1 if high_is_good else -1
     worst, middle, best = brightness([0.50, 0.53, 0.56][::order])
     assert worst < middle < best

@@ -2,8 +2,8 @@
 
 Colours must not make noise look like a result. Two rules see to that:
 
-1. What cannot be told from the best of its column, by the 95 % interval of the difference over test
-   images and seeds (`occ_lab.reporting.report.noise`), has the colour of the best.
+1. What cannot be distinguished from the best of its column, by the 95 % interval of the difference
+   over test images and seeds (`occ_lab.reporting.report.noise`), has the colour of the best.
 2. The scale of a table spans at least `SPAN` times the median half interval of its cells, from the
    best value on. A difference within the interval therefore changes a colour little.
 """
@@ -36,7 +36,7 @@ class Cell:
     """A coloured cell: its large and small text, and its colours as CSS.
 
     Attributes:
-        best: whether it cannot be told from the best of its column.
+        best: whether it cannot be distinguished from the best of its column.
     """
 
     text: str

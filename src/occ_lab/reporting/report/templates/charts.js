@@ -22,7 +22,7 @@ function layout(x, y, more = {}) {
     margin: { t: 32, r: 15, b: 45, l: 55 },
     modebar: { bgcolor: "transparent", color: colour("faint"), activecolor: colour("ink") },
     hoverlabel: { namelength: -1 },
-    legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top" },
+    legend: { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom" },
     ...more,
     xaxis: { ...line, title: { text: x }, ...more.xaxis },
     yaxis: { ...line, title: { text: y }, ...more.yaxis },

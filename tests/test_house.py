@@ -30,8 +30,9 @@ RANKS = {
     "engine": 9,
     "inference": 9,
     "deploy": 9,
-    "config": 10,
-    **dict.fromkeys(COMMANDS, 11),
+    "serving": 10,
+    "config": 11,
+    **dict.fromkeys(COMMANDS, 12),
 }
 CONFIGURATION = {"hydra", "omegaconf"}
 

@@ -24,6 +24,7 @@ from occ_lab.config.composition import composed
 from occ_lab.config.errors import UserError, user_messages
 from occ_lab.config.job import perform_run
 from occ_lab.config.stream import check_run, perform_stream
+from occ_lab.engine import stream_gallery
 from occ_lab.engine.stream import Streams
 from tests.commands import command
 from tests.data.trees import class_tree, mvtec_tree, noise, save
@@ -107,6 +108,21 @@ def test_each_file_is_scored_by_what_came_before(tmp_path: Path) -> None:
     maps = loaded.score(noise(1, side=90)).maps
     assert maps is not None
     assert maps.shape == (1, 90, 90)
+
+
+def test_thumbnails_follow_from_the_images_and_not_from_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = pictures(tmp_path / "parts", 12)
+    found = []
+    for pause in (-1.0, 1000.0):  # the page is written after each image, or at the end
+        monkeypatch.setattr(stream_gallery, "PAUSE", pause)
+        folder = tmp_path / f"out{pause}"
+        stream(settings(parts, "overkill=0.3", "window=3"), folder)
+        thumbs = sorted((folder / "gallery" / "thumbs").iterdir())
+        found.append({path.name: path.read_bytes() for path in thumbs})
+    assert len(found[0]) == 11
+    assert found[0] == found[1]
 
 
 def test_whole_images_too(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ IMPORTED = [
     "occ_lab.config.compare",
     "occ_lab.config.export",
     "occ_lab.config.norm_study",
+    "occ_lab.config.serve",
     "occ_lab.config.stream",
     "occ_lab.config.two_stage",
     "occ_lab.reporting.report.write",

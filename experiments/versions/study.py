@@ -24,7 +24,13 @@ ROOT = HERE.parents[1]
 TESTS = (
     *("src", "tests/backbones", "tests/config", "tests/data", "tests/deploy", "tests/explain"),
     *("tests/features", "tests/inference", "tests/metrics", "tests/objectives"),
-    *("tests/postprocessing", "tests/pretraining", "tests/reporting", "tests/utils"),
+    *(
+        "tests/postprocessing",
+        "tests/pretraining",
+        "tests/reporting",
+        "tests/serving",
+        "tests/utils",
+    ),
     *("tests/test_detector.py", "tests/test_train.py"),
 )
 PATIENCE = ("-o", "faulthandler_timeout=600")  # a test that hangs says where

@@ -19,6 +19,12 @@ from occ_lab.utils.errors import ImageError
 from tests.data.trees import noise, save
 
 
+@pytest.mark.parametrize("content", [b"", b"no image", b"II*\0", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+def test_bytes_that_are_no_image_are_refused(content: bytes) -> None:
+    with pytest.raises(ImageError, match=r"^image: unreadable \("):
+        read_pixels(content)
+
+
 def test_grey_is_repeated(tmp_path: Path) -> None:
     grey = noise(0)[..., 0]
     read = read_image(save(tmp_path / "grey.png", grey))
@@ -88,6 +94,7 @@ def test_numbers_of_32_and_64_bits(tmp_path: Path) -> None:
         path = tmp_path / f"{kind}.tif"
         tifffile.imwrite(path, (RAMP * scale).astype(kind))
         assert len(np.unique(read_image(path))) == 256, kind
+        assert np.array_equal(read_pixels(path.read_bytes()), read_pixels(path)), kind
     colours = np.stack([RAMP, RAMP / 2, RAMP / 4], -1).astype(np.float32)
     tifffile.imwrite(tmp_path / "colours.tif", colours, photometric="rgb")
     read = read_image(tmp_path / "colours.tif", (0, 255))
@@ -109,6 +116,7 @@ def test_rarer_ways_to_store_numbers(tmp_path: Path) -> None:
     for path in sorted(tmp_path.iterdir()):
         assert header(path).deep, path
         assert len(np.unique(read_image(path))) >= 255, path
+        assert np.array_equal(read_pixels(path.read_bytes()), read_pixels(path)), path
         assert (np.diff(read_image(path)[0, :, 0].astype(int)) >= 0).all(), path
     bytes_ = np.stack([RAMP.astype(np.uint8)] * 5, -1)
     tifffile.imwrite(tmp_path / "five_bytes.tif", bytes_, planarconfig="contig")

@@ -22,6 +22,7 @@ COMPOSED = {
     "calibration.share=": "the rate needs 64 images; tests/test_train.py has it",
     "export run=outputs/mvtec": "as `format=onnx`",
     "run=outputs/textures/cosine/DATE": "test_extending predicts, and exports nothing it may not",
+    "occ-lab serve": "it serves until Ctrl-C; tests/test_serve.py does it",
     "trainer.accelerator=gpu": "it needs a GPU",
     "watch=true": "it runs until Ctrl-C; tests/test_stream.py does it",
 }
@@ -30,7 +31,7 @@ EXPECTED = {  # of the made data; any other command ends with 0
 }
 # Programs that are not of OCC Lab. The targets of make and modules of Python are looked up.
 OTHERS = (
-    *(".venvScriptsactivate", "cd", "git", "make", "pip", "py", "python", "python3"),
+    *(".venvScriptsactivate", "cd", "curl", "git", "make", "pip", "py", "python", "python3"),
     *(".venv/bin/pre-commit", "source", "wandb"),
 )
 LINES = [each for each in all_commands() if each.words[0] == "occ-lab"]

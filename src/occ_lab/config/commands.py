@@ -179,6 +179,33 @@ COMMANDS = {
             "hydra.run.dir",
         ),
     ),
+    "serve": Command(
+        "score images that are sent, and those of a folder, live",
+        (
+            ("run=outputs/folder/norm/DATE input=line1/", "the folder that your camera fills"),
+            ("run=DIR", "images that are sent alone"),
+            ("run=DIR keep=true", "these are kept and shown on the page"),
+            ("run=DIR input=line1/ hydra.run.dir=DIR2", "go on in the same folder"),
+            ("run=DIR host=0.0.0.0 port=80", "for other machines; set OCC_LAB_TOKEN"),
+        ),
+        about=(
+            "Serve a detector on this machine: POST /score gives score, p-value, decision and map "
+            "of an image; the images of a folder appear on a page, where wrong decisions are "
+            "marked and saved. /health, /metrics (Prometheus) and /docs are there as well."
+        ),
+        often=(
+            "run",
+            "task",
+            "input",
+            "keep",
+            "overkill",
+            "host",
+            "port",
+            "rate",
+            "device",
+            "hydra.run.dir",
+        ),
+    ),
     "export": Command(
         "write a trained detector as one file for other runtimes",
         (

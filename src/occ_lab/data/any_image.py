@@ -13,16 +13,16 @@ from torch import Tensor
 from occ_lab.data.images import read_pixels, shown
 from occ_lab.data.value_range import Range, eight_bits
 
-AnyImage: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
+AnyImage: TypeAlias = str | Path | bytes | Image.Image | np.ndarray | Tensor
 
 
 def as_images(images: AnyImage | Iterable[AnyImage]) -> Iterable[AnyImage]:
     """Wrap one image, or pass on many, as an iterable of images.
 
     Args:
-        images: a path, PIL image, array or tensor; a batch of arrays or tensors with the images
-            along the first of four axes; or any iterable of images, including generators and
-            ``Path.glob(...)``.
+        images: a path, the content of a file, a PIL image, an array or a tensor; a batch of arrays
+            or tensors with the images along the first of four axes; or any iterable of images,
+            including generators and ``Path.glob(...)``.
 
     Raises:
         ValueError: the batch is empty.
@@ -35,7 +35,7 @@ def as_images(images: AnyImage | Iterable[AnyImage]) -> Iterable[AnyImage]:
         if not images.shape or 0 in images.shape:
             raise ValueError(f"there is no image in {describe(images)}")
         return list(images) if images.ndim == 4 else [images]
-    if isinstance(images, str | Path | Image.Image):
+    if isinstance(images, str | Path | bytes | Image.Image):
         return [images]
     return images
 
@@ -44,19 +44,22 @@ def as_rgb(image: AnyImage, range: Range | None = None) -> np.ndarray:
     """Convert any image to uint8 ``[h, w, 3]``.
 
     Args:
-        image: the path of a file, a PIL image, an array ``[h, w]`` or ``[h, w, 3]``, or a tensor
-            ``[3, h, w]``. Values are uint8, floats in 0..1, or larger integers.
+        image: the path of a file or its content as bytes, a PIL image, an array ``[h, w]`` or
+            ``[h, w, 3]``, or a tensor ``[3, h, w]``. Values are uint8, floats in 0..1, or larger
+            integers.
         range: the stored values that become 0 and 255 in files of more than 8 bits and in larger
             integers; with None such images are refused.
 
     Raises:
-        OSError: a file cannot be read.
+        OSError: a file cannot be read, or the bytes are no image.
         ValueError: an array or tensor is not an image, or a range is needed.
 
     Example:
         >>> as_rgb(np.zeros((8, 6), np.uint8)).shape
         (8, 6, 3)
     """
+    if isinstance(image, bytes):
+        return eight_bits(read_pixels(image), range)
     if isinstance(image, str | Path):
         return eight_bits(read_pixels(Path(image)), range, image)
     if isinstance(image, Image.Image):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -23,6 +24,7 @@ UNSIGNED, SIGNED = 1, 2
 WIDE = {"PNG", "TIFF", "JPEG2000"}  # formats with 16 bits a colour, which Pillow reduces to 8
 # Formats whose decoded values may differ from the values that were saved.
 LOSSY = {"JPEG", "MPO", "AVIF", "HEIF"}
+TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how TIFF and BigTIFF files begin
 LATE = 2**17  # bytes at the end of a PNG that are searched for EXIF data
 
 
@@ -68,8 +70,11 @@ def read_image(path: Path, range: Range | None = None) -> np.ndarray:
     return eight_bits(stored, range or range_of([extremes_of(stored)]), path)
 
 
-def read_pixels(path: Path) -> np.ndarray:
+def read_pixels(source: Path | bytes) -> np.ndarray:
     """Read an image file, oriented for display, with the values as stored.
+
+    Args:
+        source: the file, or its content.
 
     Returns:
         uint8 ``[h, w, 3]``, RGB; if the values have more than 8 bits, ``[h, w]`` or ``[h, w, 3]``
@@ -78,7 +83,7 @@ def read_pixels(path: Path) -> np.ndarray:
     Raises:
         ImageError: the file is missing, truncated, too large or not an image.
     """
-    with opened(path) as file:
+    with opened(source) as file:
         values = file if isinstance(file, np.ndarray) else shown(file)
         return (
             eight_bits(values, None) if values.dtype == np.uint8 else np.ascontiguousarray(values)
@@ -170,21 +175,25 @@ def page_count(file: Image.Image) -> int:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image | np.ndarray]:
-    """Open an image file with Pillow; return the values of a TIFF that Pillow does not support.
+def opened(source: Path | bytes) -> Iterator[Image.Image | np.ndarray]:
+    """Open an image file, or its content, with Pillow.
+
+    Yields:
+        The image; the values of a TIFF that Pillow does not support.
 
     Raises:
-        ImageError: the file cannot be read; the message begins with the path.
+        ImageError: the file cannot be read; the message begins with the path, or with ``image``.
     """
     image_suffixes()  # registers HEIC with Pillow
+    path = source if isinstance(source, Path) else "image"
     try:
         try:
-            with Image.open(path) as file:
+            with Image.open(as_file(source)) as file:
                 yield file
         except UnidentifiedImageError:
-            if path.suffix.lower() not in (".tif", ".tiff"):
+            if not is_tiff(source):
                 raise
-            yield tiff_values(path)
+            yield tiff_values(source)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -197,6 +206,18 @@ def opened(path: Path) -> Iterator[Image.Image | np.ndarray]:
     except Exception as error:  # Pillow raises errors of many kinds if a file is damaged
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(f"{path}: unreadable ({said.splitlines()[0]})") from error
+
+
+def as_file(source: Path | bytes) -> Path | io.BytesIO:
+    """What libraries open: a path, or content as a file in memory."""
+    return source if isinstance(source, Path) else io.BytesIO(source)
+
+
+def is_tiff(source: Path | bytes) -> bool:
+    """Whether a file is a TIFF by its name, or content by its first bytes."""
+    if isinstance(source, Path):
+        return source.suffix.lower() in (".tif", ".tiff")
+    return source[:4] in TIFFS
 
 
 def shown(file: Image.Image) -> np.ndarray:
@@ -305,21 +326,21 @@ def wide_values(file: Image.Image) -> np.ndarray:
     return np.concatenate([colours, values[..., 3:]], axis=-1)
 
 
-def tiff_values(path: Path) -> np.ndarray:
+def tiff_values(source: Path | bytes) -> np.ndarray:
     """The first page of a TIFF whose dtype Pillow does not support, ``[h, w(, 3)]``.
 
     These are floats of 16 or 64 bits, integers of 64 bits, and colour images of floats.
     """
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
+    with tifffile.TiffFile(as_file(source)) as file:
         page: Any = file.pages[0]
         values = page.asarray()
         if values.ndim == 3 and page.axes.startswith("S"):
             values = np.moveaxis(values, 0, -1)
         tag = page.tags.get(int(ORIENTATION))
         if values.ndim not in (2, 3):
-            raise ImageError(f"{path}: unreadable (not an image: its axes are {page.axes})")
+            raise ValueError(f"not an image: its axes are {page.axes}")
     if values.ndim == 3:
         values = values[..., :3] if values.shape[2] >= 3 else values[..., 0]
     return oriented(values, None if tag is None else int(tag.value))

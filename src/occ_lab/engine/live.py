@@ -492,8 +492,8 @@ def frame_for(image: AnyImage, side: int, multiple: int) -> WholeImage:
         OSError: the file cannot be read.
         ValueError: it is not an image.
     """
-    if isinstance(image, str | Path):
-        values = read_pixels(Path(image))
+    if isinstance(image, str | Path | bytes):
+        values = read_pixels(image if isinstance(image, bytes) else Path(image))
     elif isinstance(image, Image.Image):
         values = shown(image)
     else:

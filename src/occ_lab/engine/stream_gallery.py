@@ -37,8 +37,7 @@ class StreamGallery:
         """Add an image and its map ``[h, w]``; write the page now and then."""
         if verdict.score is None:  # the first image of a new detector has nothing to show
             return
-        if not self.gallery.judging:  # later ones are taken over when the page is written
-            self._judge()
+        self._judge()  # a thumbnail's colours follow from the images before, not from the clock
         frame = self.stream.detector.frame
         self.gallery.range = frame.range
         entry = Entry(path, verdict.score, task=self.task, decided=verdict.decision or "")
@@ -50,7 +49,7 @@ class StreamGallery:
         """Write the page as it is now, if there is any image."""
         self._written = time.monotonic()
         if self.gallery.rows:
-            self._judge()
+            self._judge()  # a stream that goes on may have no image left to add
             self.gallery.write()
 
     def _judge(self) -> None:

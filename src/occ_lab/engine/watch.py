@@ -105,8 +105,13 @@ class Arrivals(Generic[T]):
         self.settle = settle
         self.patience = patience
         self.stop = stop or Event()
-        self._done = {path: signature_of(path) for path in known}
+        self._done: dict[Path, Signature | None] = {}
         self._waiting: dict[Path, Waiting] = {}
+        self.skip(known)
+
+    def skip(self, known: Iterable[Path]) -> None:
+        """Do not read these files unless they change."""
+        self._done.update((path, signature_of(path)) for path in known)
 
     def __iter__(self) -> Iterator[Arrival[T]]:
         """The existing files and those that arrive, in the order in which they become complete.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,6 +69,10 @@ class Scored:
         if self.anomalous is None:
             return ""
         return "reject" if self.anomalous else "accept"
+
+    def named(self, path: Path) -> Scored:
+        """The same under another name."""
+        return replace(self, path=path)
 
     def row(self) -> dict[str, Any]:
         """Its row of the table."""
@@ -192,7 +196,7 @@ def predict(
         raise ValueError(f"sort must be one of {', '.join(get_args(Sort))}, got {sort!r}")
     table = Path(directory) / TABLE
     names = picture_names(paths) if heatmaps or masks else {}
-    album = gallery_of(predictor, Path(directory)) if gallery else None
+    album = gallery_of(predictor, Path(directory), Path(directory).name) if gallery else None
     failed: dict[Path, str] = {}
     images: list[Scored] = []
     if isinstance(predictor.detector.frame, Tiles):
@@ -235,10 +239,19 @@ def predict(
     return replace(found, drift=drift(np.array(ours), known, window, alarm))
 
 
-def gallery_of(predictor: Predictor, directory: Path) -> Gallery:
-    """A gallery of images that a predictor scores, named after its directory."""
+def gallery_of(
+    predictor: Predictor, directory: Path, title: str, kept: Collection[str] = ()
+) -> Gallery:
+    """A gallery of images that a predictor scores.
+
+    Args:
+        predictor: scores them.
+        directory: where it goes.
+        title: of its page.
+        kept: paths of images of a gallery that is there already, which stay.
+    """
     judging = {predictor.task: Judging.of(predictor.calibration, predictor.overkill)}
-    return Gallery(directory, directory.name, judging, predictor.detector.frame.range)
+    return Gallery(directory, title, judging, predictor.detector.frame.range, kept)
 
 
 def image_paths(given: str | Path) -> list[Path]:

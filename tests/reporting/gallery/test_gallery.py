@@ -49,6 +49,19 @@ def content(directory: Path) -> Any:
     return json.loads(text[len(BEFORE) : -len(AFTER)])
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_image_without_a_finite_score_or_map_is_on_the_page(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path, "parts", {"task": JUDGING})
+    for number, value in enumerate((np.nan, np.inf, -np.inf)):
+        heat = np.ones((12, 16), np.float32)
+        heat[2, 3] = value
+        gallery.add(Entry(Path(f"{number}.png"), value, task="task"), pixels(number), heat)
+    assert gallery.write() is not None
+    rows = content(tmp_path)["rows"]
+    assert [(row["score"], row["range"]) for row in rows] == [(None, None)] * 3
+    assert len(list((tmp_path / "gallery" / "thumbs").iterdir())) == 3
+
+
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("a gallery é"))

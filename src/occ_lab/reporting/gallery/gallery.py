@@ -154,11 +154,14 @@ class Gallery:
             entry: what is known of it.
             pixels: the part of it that has a map, at any size, uint8 ``[h, w, 3]``.
             heat: the map of that part, at any size, float ``[H, W]``; None where there is none.
+                A map with a value that is not finite is not shown.
 
         Raises:
             OSError: a file cannot be written. The image is on the page nevertheless.
         """
         number, self._next = self._next, self._next + 1
+        if heat is not None and not np.isfinite(heat).all():
+            heat = None
         stored = None if heat is None else stored_map(heat)
         row = {
             **vars(entry),
@@ -217,12 +220,12 @@ class Gallery:
         return {
             "title": self.title,
             "version": __version__,
-            "tasks": {name: self._judging_of(name) for name in tasks},
+            "tasks": {name: self.judging_of(name) for name in tasks},
             "rows": self.rows,
         }
 
-    def _judging_of(self, task: str) -> dict[str, Any]:
-        """Threshold, calibration and colours of a task."""
+    def judging_of(self, task: str) -> dict[str, Any]:
+        """Threshold, calibration and colours of a task, as plain data."""
         judging = self.judging.get(task, Judging())
         threshold = judging.threshold
         if threshold is not None and not math.isfinite(threshold):

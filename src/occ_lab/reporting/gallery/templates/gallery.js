@@ -13,14 +13,23 @@
     [249, 142, 8], [251, 172, 16], [248, 203, 52], [241, 233, 104], [252, 254, 164],
   ];
   const GOOD = "good", DEFECT = "defect";
+  const PAUSE = 2000; // milliseconds between two questions to a service
+  let lost = false; // whether it did not answer the last one
 
   // The images, and how each task judges them.
 
-  const rows = data.rows;
-  for (const row of rows) row.name = row.path.split(/[\\/]/).slice(-2).join("/");
+  const rows = [];
+  addRows(data.rows);
   const labelled = rows.some((row) => row.label !== null);
   const taskNames = Object.keys(data.tasks);
   const judging = Object.fromEntries(taskNames.map((name) => [name, judged(name)]));
+
+  function addRows(more) {
+    for (const row of more) {
+      row.name = row.path.split(/[\\/]/).slice(-2).join("/");
+      rows.push(row);
+    }
+  }
 
   function judged(name) {
     const task = data.tasks[name];
@@ -43,17 +52,39 @@
     return row.score === null ? -1 : Math.abs(row.score - judging[row.task].now);
   }
 
-  // Verdicts of the person who looks, kept by the browser until they are saved.
+  // Verdicts of the person who looks: kept by the browser until they are saved, or by the service.
 
   const KEY = `occ-lab verdicts ${location.pathname}`;
-  let marks = {};
-  try { marks = JSON.parse(localStorage.getItem(KEY)) ?? {}; } catch { /* the browser keeps nothing */ }
+  let marks = data.marks ?? {};
+  if (!data.live) try { marks = JSON.parse(localStorage.getItem(KEY)) ?? {}; } catch { /* the browser keeps nothing */ }
 
   function mark(row, truth, kind) {
     if (truth === null) delete marks[row.path];
     else marks[row.path] = { truth, kind: truth === DEFECT ? kind ?? marks[row.path]?.kind ?? "" : "" };
-    try { localStorage.setItem(KEY, JSON.stringify(marks)); } catch { /* likewise */ }
+    if (data.live) send(row);
+    else try { localStorage.setItem(KEY, JSON.stringify(marks)); } catch { /* likewise */ }
     refreshVerdicts();
+  }
+
+  let sending = Promise.resolve(); // one after another, so that the last verdict on an image counts
+  function send(row) {
+    const body = JSON.stringify({
+      path: row.path, verdict: verdict(row) || null, defect: marks[row.path]?.kind ?? "",
+      score: row.score, threshold: judging[row.task].now, decision: decision(row), task: row.task,
+    });
+    sending = sending.then(async () => {
+      try {
+        const answer = await fetch("verdicts", { method: "PUT", body, headers: { "Content-Type": "application/json" } });
+        if (!answer.ok) throw new Error((await answer.json()).detail);
+        tell("Verdicts are saved in verdicts.csv.");
+      } catch (error) {
+        tell(`The verdict on ${row.name} is not saved: ${error.message}`);
+      }
+    });
+  }
+
+  function tell(text) {
+    if ($("live").textContent !== text) $("live").textContent = text;
   }
 
   function verdict(row) {
@@ -78,7 +109,8 @@
   function refreshVerdicts() {
     const count = rows.filter((row) => marks[row.path]).length;
     $("save").disabled = !count;
-    $("save").textContent = count ? `Save ${count} verdict${count > 1 ? "s" : ""}` : "Save verdicts";
+    const act = data.live ? "Download" : "Save";
+    $("save").textContent = count ? `${act} ${count} verdict${count > 1 ? "s" : ""}` : `${act} verdicts`;
     const known = [...rows.map((row) => row.kind), ...Object.values(marks).map((each) => each.kind)];
     $("kinds").replaceChildren(...[...new Set(known)].filter(Boolean).sort().map((kind) => {
       const option = document.createElement("option");
@@ -125,6 +157,7 @@
     marked: ["with a verdict", (row) => Boolean(marks[row.path])],
   };
   const ORDERS = {
+    late: (a, b) => b.file - a.file,
     score: (a, b) => (b.score ?? Infinity) - (a.score ?? Infinity),
     low: (a, b) => (a.score ?? Infinity) - (b.score ?? Infinity),
     name: (a, b) => a.path.localeCompare(b.path, undefined, { numeric: true }),
@@ -499,10 +532,47 @@
   for (const [name, [text]] of Object.entries(FILTERS)) $("filter").add(new Option(text, name));
   for (const name of taskNames) $("task").add(new Option(name || "images", name));
   $("task-label").hidden = taskNames.length < 2;
-  const errors = rows.filter((row) => row.score === null).length;
-  $("about").textContent = `${rows.length} images${taskNames.length > 1 ? ` of ${taskNames.length} tasks` : ""}`
-    + `${errors ? `, ${errors} without a score` : ""}. Written by OCC Lab ${data.version}. Colours of all images have one scale`
-    + `${data.tasks[taskNames[0]]?.calibration.length ? ", anchored at the calibration: a good part has none." : "."}`;
+  describe();
+  if (data.live) $("sort").value = "late";
   refreshVerdicts();
   if (taskNames.length) setTask(taskNames[0]);
+  if (data.live) setTimeout(poll, PAUSE);
+
+  function describe() {
+    const errors = rows.filter((row) => row.score === null).length;
+    $("about").textContent = `${rows.length} images${taskNames.length > 1 ? ` of ${taskNames.length} tasks` : ""}`
+      + `${errors ? `, ${errors} without a score` : ""}. Written by OCC Lab ${data.version}. Colours of all images have one scale`
+      + `${data.tasks[taskNames[0]]?.calibration.length ? ", anchored at the calibration: a good part has none." : "."}`;
+  }
+
+  // A service goes on scoring images: those that have come since are added.
+
+  async function poll() {
+    try {
+      const answer = await fetch(`rows?after=${rows.length}`);
+      if (!answer.ok) throw new Error(answer.statusText);
+      const fresh = await answer.json();
+      if (fresh.count < rows.length) location.reload(); // another service, with other images
+      if (lost) tell("");
+      lost = false;
+      if (fresh.rows.length) take(fresh);
+    } catch {
+      lost = true;
+      tell("The service does not answer; it is asked again every few seconds.");
+    }
+    setTimeout(poll, PAUSE);
+  }
+
+  function take(fresh) {
+    addRows(fresh.rows);
+    Object.assign(data.tasks, fresh.tasks);
+    for (const name of taskNames) {
+      const { now, first } = judging[name];
+      judging[name] = judged(name);
+      if (now !== first) judging[name].now = now; // it was moved by hand
+    }
+    describe();
+    showThreshold(judging[task]);
+    if (!$("viewer").open) refresh(); // the order stays while one image is looked at
+  }
 }

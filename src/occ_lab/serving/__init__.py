@@ -1,0 +1,1 @@
+"""A detector as a local service: images in, scores, decisions and a page out."""

@@ -34,7 +34,11 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pictures=2,
             overrides=["loss=norm", f"loss.norm={norm}", f"seed={seed}"],
         )
-    write_run(folder / "4", loss="svdd", shift=0.2)
+    write_run(folder / "4", loss="svdd", shift=0.2, tasks=["brick", "grass"])
+    task = folder / "4" / "tasks" / "grass"
+    (task / "calibration.json").write_text('{"overkill": 0.05, "scores": [-1.0, 0.0, 1.0]}')
+    log = ["epoch,image_auroc,loss,step,val_loss", "0,,3.0,9,2.0", "1,,2.0,19,1.5", "2,0.9,,20,"]
+    (task / "metrics.csv").write_text("\n".join(log) + "\n")
     failed = folder / "10" / ".hydra"
     failed.mkdir(parents=True)
     (failed.parent / "error.txt").write_text("RuntimeError: no memory\n\nTraceback\n")
@@ -136,7 +140,7 @@ def opened(browser: Any, made: Any, sweep: Path) -> Iterator[tuple[Any, list[str
 def test_page_draws_everything_without_network(opened: tuple[Any, list[str]]) -> None:
     page, troubles = opened
     drawn = {
-        "#histogram .bars .point path": 2,
+        "#histogram path": 2,
         "#roc .scatterlayer .trace": 3,
         "#pr .scatterlayer .trace path.js-line": 1,
         "#norm-charts .scatterlayer .trace": 1,
@@ -174,7 +178,6 @@ def test_selectors_change_what_is_shown(opened: tuple[Any, list[str]]) -> None:
     before = page.locator("#score-facts").inner_text()
     page.select_option("#score-run", label="svdd, seed 0")
     page.select_option("#score-task", label="grass")
-    assert page.locator("#histogram .gtitle").text_content() == "grass"
     assert page.locator("#score-facts").inner_text() != before
     page.select_option("#score-run", index=0)
     assert page.locator("#score-task option:checked").inner_text() == "grass"  # kept
@@ -185,6 +188,86 @@ def test_selectors_change_what_is_shown(opened: tuple[Any, list[str]]) -> None:
     assert shown.count() == 1
     assert shown.inner_text() != first
     assert troubles == []
+
+
+def test_the_threshold_of_a_run_moves_and_its_training_is_drawn(
+    opened: tuple[Any, list[str]],
+) -> None:
+    page, troubles = opened
+
+    def counts() -> dict[str, str]:
+        found = page.locator("#counts").locator("dt, dd").all_inner_texts()
+        return dict(zip(found[::2], found[1::2], strict=True))
+
+    assert page.locator("#training").is_hidden()
+    assert counts()["False-positive rate"].startswith("unknown without a calibration")
+    assert counts()["False alarms"] == "1 of 20 normal images (5 %)"
+    page.locator("#slider").focus()
+    page.keyboard.press("Home")
+    assert counts()["Missed"] in (
+        "0 of 20 anomalous images (0 %)",
+        "1 of 20 anomalous images (5 %)",
+    )
+    moved = page.evaluate("document.querySelector('#roc').data.at(-1).x[0]")
+    assert moved >= 0.95  # the point on the curve moves along
+    page.select_option("#score-run", label="svdd, seed 0")
+    page.select_option("#score-task", label="grass")
+    page.locator("#threshold").fill("0.5")
+    assert counts()["False-positive rate"] == "50 % by 3 calibration images"
+    assert page.locator("#training-charts .trace").count() == 2
+    assert page.evaluate("document.querySelector('#training-charts .chart').data[0].x") == [10, 20]
+    page.select_option("#score-run", index=0)
+    assert page.locator("#training").is_hidden()
+    assert troubles == []
+
+
+def test_pictures_enlarge_by_mouse_and_keys(opened: tuple[Any, list[str]]) -> None:
+    page, troubles = opened
+    dialog, pictures = page.locator("#enlarged"), page.locator(".pictures button")
+    small = pictures.nth(0).bounding_box()["width"]
+    pictures.nth(0).click()
+    assert page.locator("#enlarged-title").inner_text().startswith("001_defect_hole_1 brick")
+    assert page.locator("#sheet img").bounding_box()["width"] > 1.5 * small
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#enlarged-title").inner_text().startswith("002_defect_hole_2 brick")
+    page.keyboard.press("Escape")
+    assert dialog.is_hidden()
+    page.locator(".pictures button:focus[data-title='002_defect_hole_2']").wait_for()
+    page.keyboard.press("Enter")
+    assert dialog.is_visible()
+    page.locator("#close").click()
+    assert dialog.is_hidden()
+    assert troubles == []
+
+
+def test_the_mode_bar_hides_no_title(opened: tuple[Any, list[str]]) -> None:
+    page, _ = opened
+    for chart in page.locator("figure").all():
+        chart.locator(".nsewdrag").first.hover()
+        bar = chart.locator(".modebar").bounding_box()
+        for shown in (chart.locator("figcaption"), chart.locator(".nsewdrag").first):
+            box = shown.bounding_box()
+            assert box["y"] + box["height"] <= bar["y"] or bar["y"] + bar["height"] <= box["y"] + 1
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_everyone_can_use_the_page(
+    browser: Any, made: Any, sweep: Path, scheme: str, width: int
+) -> None:
+    """By axe-core, also with a picture enlarged."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
+    )
+    page = context.new_page()
+    page.goto((sweep / "report.html").as_uri())
+    page.wait_for_selector("#pr .main-svg")
+    for enlarge in (False, True):
+        if enlarge:
+            page.locator(".pictures button").first.click()
+        found = axe.run(page).response["violations"]
+        assert not [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
+    context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -55,9 +55,23 @@ def scores(directory: Path) -> str:
     return (directory / "scores.csv").read_text()
 
 
+def check_kinds(figures: dict[str, Any]) -> None:
+    """The image AUROC of the whole is the mean of those of equally many images of each kind."""
+    kinds = figures["defects"]
+    assert set(kinds) == {"hole", "scratch", "stain", "blur", "patch"}
+    assert all(each["images"] == 1 for each in kinds.values())
+    found = [each["image_auroc"] for each in kinds.values()]
+    assert sum(found) / 5 == pytest.approx(figures["image_auroc"])
+    for metric in ("pixel_auroc", "pixel_aupro"):
+        values = [each[metric] for each in kinds.values()]
+        assert min(values) <= figures[metric] <= max(values)
+        assert len(set(values)) > 1
+
+
 def test_a_stopped_training_goes_on_inside_its_task(tmp_path: Path) -> None:
     undisturbed = job(tmp_path)
-    run(undisturbed, RunRecord(tmp_path / "whole", HEADER, {}), NoWatcher())
+    figures = run(undisturbed, RunRecord(tmp_path / "whole", HEADER, {}), NoWatcher())["brick"]
+    check_kinds(figures)
     stopped = tmp_path / "stopped"
     with pytest.raises(StoppedError):
         run(job(tmp_path), RunRecord(stopped, HEADER, {}), Watching(StopAt(3)))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import auc
 
-from occ_lab.metrics.curves import auroc, histogram, operating_point, precision_recall, roc, thinned
+from occ_lab.metrics.curves import auroc, operating_point, precision_recall, roc, thinned
 
 SCORED = st.lists(st.tuples(st.integers(-4, 4), st.integers(0, 1)), min_size=2, max_size=40).filter(
     lambda rows: len({label for _, label in rows}) == 2
@@ -92,20 +92,3 @@ def test_thinned_keeps_the_ends() -> None:
     assert len(x) == len(y) == 10
     assert (x[0], x[-1], y[-1]) == (0, 999, 999**2)
     assert len(thinned(np.arange(5), np.arange(5), points=10)[0]) == 5
-
-
-def test_histogram_shares_sum_to_one() -> None:
-    rng = np.random.default_rng(0)
-    scores, labels = rng.normal(size=100), np.arange(100) % 2
-    middles, normal, anomalous = histogram(scores, labels, bins=8)
-    assert len(middles) == len(normal) == len(anomalous) == 8
-    assert normal.sum() == pytest.approx(1)
-    assert anomalous.sum() == pytest.approx(1)
-
-
-def test_histogram_of_odd_scores() -> None:
-    same = histogram(np.ones(4), np.array([0, 0, 1, 1]), bins=3)
-    assert same[1].sum() == same[2].sum() == 1
-    endless = histogram(np.array([0.0, 1.0, np.inf]), np.array([0, 0, 1]), bins=3)
-    assert endless[2].sum() == 0
-    assert histogram(np.array([np.inf, -np.inf]), np.array([0, 1]), bins=3)[1].sum() == 0

@@ -116,3 +116,28 @@ def test_both_at_once_are_both(seed: int, levels: int, limit: float) -> None:
     for metric in (both, auroc, aupro):
         metric.update(maps, masks)
     assert both.compute() == {"pixel_auroc": auroc.compute(), "pixel_aupro": aupro.compute()}
+
+
+@given(st.integers(0, 99), st.integers(1, 9), st.floats(0.05, 1))
+def test_the_parts_of_images_make_the_whole(seed: int, levels: int, limit: float) -> None:
+    """Also one by one, against a metric that has no other anomalous pixels."""
+    rng = np.random.default_rng(seed)
+    maps = torch.from_numpy(rng.integers(0, levels, (3, 9, 9)).astype(np.float32))
+    masks = torch.from_numpy(rng.random((3, 9, 9)) < 0.2)
+    masks[:, 4, 4] = True
+    metric = PixelMetrics(limit)
+    assert metric.of([0]) == {}
+    metric.update(maps[:2], masks[:2], torch.tensor([5, 0]))
+    metric.update(maps[2:], masks[2:], torch.tensor([2]))
+    whole, all_of = metric.compute(), metric.of([0, 2, 5])
+    assert all_of == {name: pytest.approx(float(value)) for name, value in whole.items()}
+    assert metric.of([1, 9]) == {}
+    alone = PixelMetrics(limit)
+    alone.update(maps[:1], masks[:1])
+    for image in (1, 2):  # only the normal pixels of the others
+        normal = maps[image][~masks[image]][None, None]
+        alone.update(normal, torch.zeros(normal.shape, dtype=torch.bool))
+    found = {name: pytest.approx(float(value)) for name, value in alone.compute().items()}
+    assert metric.of([5]) == found
+    metric.reset()
+    assert metric.of([5]) == {}

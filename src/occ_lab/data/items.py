@@ -36,6 +36,14 @@ class Item:
         """A key that is equal for items of the same image, whatever their labels are."""
         return self.path, self.index
 
+    @property
+    def kind(self) -> str:
+        """The kind of an anomalous image, which is the name of its folder, such as ``scratch``.
+
+        It is empty for a normal image, and for one of a file that holds many.
+        """
+        return self.path.parent.name if self.label and self.index is None else ""
+
     def __str__(self) -> str:
         return str(self.path) if self.index is None else f"{self.path}#{self.index}"
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from occ_lab.data.batches import as_batch
 from occ_lab.detector import Detector
+from occ_lab.engine.defects import pixels_by_kind
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.postprocessing.prediction import Prediction
 from occ_lab.utils.processes import gathered_objects
@@ -23,16 +24,18 @@ class Recorder(Callback):
 
     Attributes:
         metrics: the test metrics, in 0..1, in double precision.
+        pixels: the pixel metrics of each kind of defect, likewise.
     """
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
+        self.pixels: dict[str, dict[str, float]] = {}
         self._tested: list[dict[str, Tensor]] = []
         self._predicted: list[dict[str, Tensor]] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Discard the previous test."""
-        self.metrics, self._tested = {}, []
+        self.metrics, self.pixels, self._tested = {}, {}, []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Discard the previous prediction."""
@@ -54,6 +57,8 @@ class Recorder(Callback):
         """Keep the metrics before the detector logs them in single precision and resets them."""
         assert isinstance(pl_module, Detector)
         self.metrics = pl_module.evaluation.compute()
+        images = trainer.datamodule.test_images  # type: ignore[attr-defined]
+        self.pixels = pixels_by_kind(pl_module.evaluation, images.items)
         self._tested = gathered_objects(self._tested)
 
     def tested(self, name: str) -> Tensor:

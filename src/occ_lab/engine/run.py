@@ -22,6 +22,7 @@ from occ_lab.data.sight import sight
 from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import Preprocessing, at_full_size, contained
 from occ_lab.engine.calibrate import ALARM, CALIBRATION, figures_of, write_calibration
+from occ_lab.engine.defects import defect_figures, pixels_by_kind
 from occ_lab.engine.explain import write_explanations
 from occ_lab.engine.fit import Fitted, fitted
 from occ_lab.engine.job import Job, Watcher
@@ -68,6 +69,7 @@ class Tested:
         labels: ``[N]``, 1 anomalous.
         scores: the image scores, ``[N]``.
         patch_scores: the scores of each image ``[H, W]``, before upsampling and smoothing.
+        pixels: the pixel metrics of each kind of defect, in 0..1.
     """
 
     data: AnomalyDataModule
@@ -75,6 +77,7 @@ class Tested:
     labels: Tensor
     scores: Tensor
     patch_scores: Sequence[Tensor]
+    pixels: dict[str, dict[str, float]]
 
     def seen_map(
         self, postprocess: PostProcess, index: int, size: tuple[int, int]
@@ -286,6 +289,10 @@ def task_figures(tested: Tested, members: Sequence[Fitted]) -> dict[str, Any]:
         "peak_memory_mb": peak_mb(),
         "trainable_parameters": sum(each.detector.trainable for each in members),
     }
+    scores, labels = tested.scores.numpy(), tested.labels.numpy()
+    defects = defect_figures(tested.data.split.test, scores, labels, tested.pixels)
+    if defects:
+        figures["defects"] = defects
     if members[0].steps is not None:
         figures["steps"] = members[0].steps
     if members[0].best_epochs is not None:
@@ -297,7 +304,8 @@ def alone(member: Fitted) -> Tested:
     """The result of a single detector's test."""
     recorder = member.recorder
     label, score = recorder.tested("label"), recorder.tested("score")
-    return Tested(member.data, recorder.metrics, label, score, recorder.tested_maps())
+    maps = recorder.tested_maps()
+    return Tested(member.data, recorder.metrics, label, score, maps, recorder.pixels)
 
 
 def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
@@ -322,8 +330,10 @@ def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
         scores.append(postprocess.image_scores(maps[indices], full))
         facts = [data.test_images.facts(int(index)) for index in indices]
         masks = torch.stack([each["mask"] for each in facts]) if data.split.has_masks else None
-        evaluation.update(scores[-1], labels[indices], full, masks)
-    return Tested(data, evaluation.compute(), labels, torch.cat(scores), list(maps))
+        evaluation.update(scores[-1], labels[indices], full, masks, indices)
+    metrics = evaluation.compute()
+    pixels = pixels_by_kind(evaluation, data.split.test)
+    return Tested(data, metrics, labels, torch.cat(scores), list(maps), pixels)
 
 
 def write_scores(folder: Path, tested: Tested) -> None:

@@ -42,8 +42,7 @@ def write_gallery(
     gallery = Gallery(folder, task, {task: judging}, tested.data.preprocessing.range)
     for index, score in enumerate(tested.scores.tolist()):
         item, seen = images.items[index], images.seen(index)
-        kind = item.path.parent.name if item.label and item.index is None else ""
-        entry = Entry(Path(str(item)), score, item.label, kind, task)
+        entry = Entry(Path(str(item)), score, item.label, item.kind, task)
         heat = tested.seen_map(postprocess, index, seen.size)
         gallery.show(entry, images.frame, seen, heat)
     gallery.write()

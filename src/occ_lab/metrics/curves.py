@@ -8,7 +8,6 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 POINTS = 64  # of a thinned curve
-BINS = 30
 
 
 class OperatingPoint(NamedTuple):
@@ -120,27 +119,3 @@ def thinned(x: np.ndarray, y: np.ndarray, points: int = POINTS) -> tuple[np.ndar
         return x, y
     kept = np.linspace(0, len(x) - 1, points).round().astype(int)
     return x[kept], y[kept]
-
-
-def histogram(
-    scores: np.ndarray, labels: np.ndarray, bins: int = BINS
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A histogram of the scores of normal and of anomalous images.
-
-    Args:
-        scores: ``[N]``, without NaN; infinite scores are in no bin.
-        labels: ``[N]``, 1 anomalous.
-        bins: B, the number of bins.
-
-    Returns:
-        The centres of the bins, and the fractions of the normal and of the anomalous images in each
-        bin, all ``[B]``.
-    """
-    finite = scores[np.isfinite(scores)]
-    ends = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
-    edges = np.histogram_bin_edges(finite, bins, ends)
-    normal, anomalous = (
-        np.histogram(scores[labels == kind], edges)[0] / max((labels == kind).sum(), 1)
-        for kind in (0, 1)
-    )
-    return (edges[:-1] + edges[1:]) / 2, normal, anomalous

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -34,7 +37,12 @@ class Evaluation(nn.Module):
         self.pixel = PixelMetrics()
 
     def update(
-        self, scores: Tensor, labels: Tensor, maps: Tensor | None, masks: Tensor | None
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        maps: Tensor | None,
+        masks: Tensor | None,
+        indices: Tensor | None = None,
     ) -> None:
         """Add a batch.
 
@@ -43,6 +51,7 @@ class Evaluation(nn.Module):
             labels: ``[B]``, 0 normal, 1 anomalous.
             maps: anomaly maps, float ``[B, h, w]``; None if there are none.
             masks: bool ``[B, h, w]``, true where a pixel is anomalous; None if there are none.
+            indices: of the images, int ``[B]``, for `pixels_of`; None if it is not asked.
 
         Raises:
             InputError: a score is NaN.
@@ -50,26 +59,29 @@ class Evaluation(nn.Module):
         """
         self.image.update(scores, labels)
         if maps is not None and masks is not None:
-            self.pixel.update(maps, masks)
+            self.pixel.update(maps, masks, indices)
             self.has_pixels = True
 
     def update_batch(self, batch: Batch, maps: Tensor | None, scores: Tensor) -> None:
         """Add a tested batch; pixels outside of its images do not count.
 
         Args:
-            batch: a batch with ``label``, and optionally ``mask`` and ``box``, see `Detector`.
+            batch: a batch with ``label``, and optionally ``index``, ``mask`` and ``box``, see
+                `Detector`.
             maps: ``[B, h, w]``, or None.
             scores: ``[B]``.
         """
-        masks, boxes = batch.get("mask"), batch.get("box")
+        masks, boxes, indices = (batch.get(name) for name in ("mask", "box", "index"))
         if maps is not None and masks is not None and masks.shape != maps.shape:
             masks = on_grid(masks, (maps.shape[-2], maps.shape[-1]))
         if boxes is None or maps is None or masks is None:
-            self.update(scores, batch["label"], maps, masks)
+            self.update(scores, batch["label"], maps, masks, indices)
             return
         self.image.update(scores, batch["label"])
-        for own, marked in inside(boxes, maps, masks):
-            self.pixel.update(own, marked)
+        of = torch.full((len(maps),), -1) if indices is None else indices
+        owners = of[:, None, None].expand(maps.shape)
+        for own, marked, owner in inside(boxes, maps, masks, owners):
+            self.pixel.update(own, marked, owner[:, 0, 0])
         self.has_pixels = True
 
     def compute(self) -> dict[str, float]:
@@ -80,6 +92,14 @@ class Evaluation(nn.Module):
         """
         values = self.image.compute() | (self.pixel.compute() if self.has_pixels else {})
         return {name: float(value) for name, value in values.items() if not value.isnan()}
+
+    def pixels_of(self, images: Sequence[int]) -> dict[str, float]:
+        """The pixel metrics of some images after `compute`, see `PixelMetrics.of`.
+
+        Args:
+            images: their indices.
+        """
+        return self.pixel.of(images) if self.has_pixels else {}
 
     def reset(self) -> None:
         """Remove all batches."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,20 +35,34 @@ class _PixelMetric(OrderMetric):
 
     positives: list[Tensor]  # scores
     areas: list[Tensor]  # of the regions that the positive pixels belong to
+    owners: list[Tensor]  # the indices of their images; -1 where they are not known
     packed_lows: list[Tensor]  # the negatives, in the three parts that `pack` returns
     packed_heads: list[Tensor]
     packed_runs: list[Tensor]
 
     def __init__(self) -> None:
-        super().__init__("positives", "areas", "packed_lows", "packed_heads", "packed_runs")
+        super().__init__(
+            *("positives", "areas", "owners", "packed_lows", "packed_heads", "packed_runs")
+        )
+        self._reset_parts()
 
-    def update(self, maps: Tensor, masks: Tensor) -> None:
+    def reset(self) -> None:
+        """Remove all batches."""
+        super().reset()
+        self._reset_parts()
+
+    def _reset_parts(self) -> None:
+        # Of the last `_areas`, for each curve and image: area over limit, and weight.
+        self._parts = np.zeros((0, 2, 0))
+
+    def update(self, maps: Tensor, masks: Tensor, indices: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
             maps: anomaly maps, float ``[B, h, w]``; higher is more anomalous. The size may change
                 between batches, but the dtype must not.
             masks: bool ``[B, h, w]``, true where a pixel is anomalous.
+            indices: of the images, int ``[B]``, for `PixelMetrics.of`; None if it is not asked.
 
         Raises:
             InputError: a score is NaN.
@@ -63,6 +77,8 @@ class _PixelMetric(OrderMetric):
         regions = ndimage.label(inside, _EIGHT_NEIGHBOURS)[0][inside]
         self._append(self.positives, scores[inside])
         self._append(self.areas, np.bincount(regions)[regions].astype(np.int32))
+        of = np.full(len(maps), -1) if indices is None else indices.cpu().numpy()
+        self._append(self.owners, np.repeat(of, inside.sum((1, 2))).astype(np.int32))
         lows, heads, runs = pack(scores[~inside])
         self._append(self.packed_lows, lows)
         self._append(self.packed_heads, heads)
@@ -73,20 +89,26 @@ class _PixelMetric(OrderMetric):
 
     def _areas(self, *curves: _Curve) -> list[Tensor]:
         """The area of each curve in 0..1, float64 scalars; NaN unless both classes are present."""
-        positives, regions = arrays(self.positives), arrays(self.areas)
+        positives, regions, owners = map(arrays, (self.positives, self.areas, self.owners))
         n_negatives = sum(int(runs.sum(dtype=np.int64)) for runs in arrays(self.packed_runs))
         limits = np.array([curve.limit * n_negatives for curve in curves])
         area, total = np.zeros(len(curves)), np.zeros(len(curves))
+        images = 1 + max((int(of.max()) for of in owners if len(of)), default=-1)
+        self._parts = parts = np.zeros((len(curves), 2, images))
         for block in _blocks([len(chunk) for chunk in positives], POSITIVES_AT_ONCE):
             scores = np.concatenate(positives[block])
             order = np.argsort(scores)
             below, up_to = self._count_negatives(scores[order])
             sizes = np.concatenate(regions[block])[order].astype(np.float64)
+            of = np.concatenate(owners[block])[order]
+            known = of >= 0
             for index, curve in enumerate(curves):
                 weights = curve.weights(sizes)
                 ramps = _area_under_ramp(n_negatives - up_to, n_negatives - below, limits[index])
                 area[index] += weights @ ramps
                 total[index] += weights.sum()
+                for part, values in enumerate((weights * ramps / (limits[index] or 1.0), weights)):
+                    parts[index, part] += np.bincount(of[known], values[known], images)
         most = limits * total
         # Rounding must not lead to an area above 1.
         values = np.minimum(area / most, 1.0) if most.all() else np.full(len(curves), np.nan)
@@ -193,6 +215,34 @@ class PixelMetrics(_PixelMetric):
         """``pixel_auroc`` and ``pixel_aupro``, equal to the separate metrics."""
         auroc, aupro = self._areas(_ROC, self.curve)
         return {"pixel_auroc": auroc, "pixel_aupro": aupro}
+
+    def of(self, images: Sequence[int]) -> dict[str, float]:
+        """The metrics of the anomalous pixels of some images against the normal pixels of all.
+
+        Those of a whole test set are the means of those of its parts, weighted by the numbers of
+        anomalous pixels and of regions. It goes by the last `compute`.
+
+        Args:
+            images: their indices, as in `update`.
+
+        Returns:
+            As `compute`; empty if the images have no anomalous pixel, or there is no normal one.
+
+        Example:
+            >>> maps, metric = torch.tensor([[[0.1, 0.9]], [[0.8, 0.2]]]), PixelMetrics()
+            >>> metric.update(maps, torch.tensor([[[0, 1]], [[0, 1]]]), torch.tensor([4, 7]))
+            >>> _ = metric.compute()
+            >>> metric.of([4])["pixel_auroc"], metric.of([7])["pixel_auroc"]
+            (1.0, 0.5)
+        """
+        kept = [index for index in images if index < self._parts.shape[2]]
+        area, weight = self._parts[:, :, kept].sum(2).T
+        if not weight.all() or not len(weight) or not self.packed_runs:
+            return {}
+        return {
+            "pixel_auroc": min(1.0, float(area[0] / weight[0])),
+            "pixel_aupro": min(1.0, float(area[1] / weight[1])),
+        }
 
 
 def _overlap(limit: float) -> _Curve:

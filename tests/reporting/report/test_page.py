@@ -10,16 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from matplotlib.colors import Normalize, to_rgb
 
 from occ_lab.reporting.report import page as report_page
 from occ_lab.reporting.report import plots as report_plots
 from occ_lab.reporting.report.compare import all_comparisons, choose_baselines
 from occ_lab.reporting.report.gather import gather
-from occ_lab.reporting.report.groups import Spread, grouped
-from occ_lab.reporting.report.matrix import coloured, escape_matrix, luminance, metric_matrix
+from occ_lab.reporting.report.groups import grouped
 from occ_lab.reporting.report.page import Report, page, require_extra, runs_table
 from occ_lab.reporting.report.pictures import worst_misses
 from occ_lab.reporting.report.plots import norm_curves, score_charts
@@ -161,48 +157,6 @@ def test_points() -> None:
     assert [points(x) for x in (0.0123, -0.0123, -0.0001, 0.0)] == ["+1.2", "−1.2", "0.0", "0.0"]
 
 
-@given(st.floats(0, 1), st.booleans())
-def test_numbers_can_be_read_on_every_colour(value: float, high_is_good: bool) -> None:
-    cell = coloured(Spread(value, None), "", Normalize(0, 1), high_is_good)
-    low, high = sorted(luminance(to_rgb(colour)) for colour in (cell.background, cell.ink))
-    assert (high + 0.05) / (low + 0.05) >= 4.5  # the contrast that WCAG 2.1 asks for
-
-
-def test_bright_is_good() -> None:
-    def brightness(value: float, scale: Normalize, high_is_good: bool) -> float:
-        cell = coloured(Spread(value, None), "", scale, high_is_good)
-        return luminance(to_rgb(cell.background))
-
-    scale, one_value = Normalize(0.2, 0.8), Normalize(0.5, 0.5)
-    for high_is_good in (True, False):
-        low, high = (brightness(value, scale, high_is_good) for value in (0.2, 0.8))
-        assert (high > low) == high_is_good
-        assert brightness(0.5, one_value, high_is_good) == max(low, high)
-
-
-def test_matrix_has_rows_of_methods_and_columns_of_tasks(runs: Path) -> None:
-    found = grouped(gather([runs]).runs)
-    matrix = metric_matrix("image AUROC", found, "image_auroc")
-    assert matrix.datasets == [("animals", 1), ("textures", 3)]
-    assert matrix.columns == ["cat", "brick", "grass", "mean"]
-    rows = dict(matrix.rows)
-    assert [cell is None for cell in rows["svdd"]] == [False, False, False, False]  # of both
-    assert rows["norm loss.norm=4"][0] is None
-    shown = found.datasets["textures"][0].over_seeds("image_auroc", "brick")
-    assert shown is not None
-    assert rows["norm loss.norm=1"][1].text.startswith(f"{100 * shown.mean:.1f} ± ")
-
-
-def test_escape_matrix_by_hand(tmp_path: Path) -> None:
-    write_run(tmp_path, tasks=["a", "b"], shift=99.0)
-    perfect = escape_matrix("x", grouped(gather([tmp_path]).runs), 0.05)
-    assert [(cell.text, cell.small) for cell in perfect.rows[0][1]] == [
-        ("0.0", "at 5.0"),
-        ("0.0", "at 5.0"),
-        ("0.0", "at 5.0"),
-    ]
-
-
 def test_norm_curves(runs: Path) -> None:
     (chart,) = norm_curves(grouped(gather([runs]).runs))
     (line,) = chart["lines"]
@@ -219,7 +173,7 @@ def test_score_charts_are_of_every_run_while_there_is_room(
     assert (len(charts), dropped) == (8, 0)
     assert json.loads(json.dumps(charts, allow_nan=False)) is not None
     task = charts[0]["tasks"]["cat"]
-    assert task["counts"] == [20, 20]
+    assert (len(task["normal"]), len(task["anomalous"])) == (20, 20)
     assert task["points"][0]["overkill"] <= 0.05
     monkeypatch.setattr(report_plots, "LIMIT", 10_000)
     few, dropped = score_charts(found, [0.05])
@@ -231,7 +185,9 @@ def test_a_task_of_one_kind_has_a_histogram_alone(tmp_path: Path) -> None:
     write_run(tmp_path, tasks=["only"], images=1)
     report = report_of(tmp_path)
     (run,) = score_charts(report.found, [0.05])[0]
-    assert set(run["tasks"]["only"]) == {"counts", "bins", "normal", "anomalous"}
+    task = run["tasks"]["only"]
+    assert set(task) == {"normal", "anomalous", "calibration", "threshold", "training"}
+    assert (len(task["normal"]), task["anomalous"]) == (1, [])
     assert "only" in page(report)
 
 
@@ -276,6 +232,6 @@ def test_the_extra_is_asked_for(monkeypatch: pytest.MonkeyPatch, absent: str) ->
 def test_infinite_scores_do_not_break_a_chart(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", tasks=["x"], shift=np.inf)
     assert [each.directory for each in gather([run]).runs] == [run]
-    assert (
-        "Infinity" not in page(report_of(tmp_path)).split('id="charts">')[1].split("</script>")[0]
-    )
+    text = page(report_of(tmp_path)).split('id="charts">')[1].split("</script>")[0]
+    task = json.loads(text, parse_constant=pytest.fail)["scores"][0]["tasks"]["x"]
+    assert set(task["anomalous"]) == {"Infinity"}

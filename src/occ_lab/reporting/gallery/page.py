@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
+from occ_lab.reporting.shared import SHARED, style, text_of
+
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -14,8 +16,14 @@ def page(title: str) -> str:
     Args:
         title: shown at the top and in the browser's tab.
     """
-    parts = {name: (TEMPLATES / f"gallery.{name}").read_text("utf-8") for name in ("css", "js")}
-    text = (TEMPLATES / "gallery.html").read_text("utf-8")
-    for name, content in (*parts.items(), ("title", escape(title))):
+    parts = {
+        "threshold": text_of(SHARED / "threshold.html"),
+        "css": style(TEMPLATES / "gallery.css"),
+        "threshold.js": text_of(SHARED / "threshold.js"),
+        "js": text_of(TEMPLATES / "gallery.js"),
+        "title": escape(title),
+    }
+    text = text_of(TEMPLATES / "gallery.html")
+    for name, content in parts.items():
         text = text.replace(f"{{{{ {name} }}}}", content)
     return text

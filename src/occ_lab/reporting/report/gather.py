@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from occ_lab.metrics.curves import auroc
+from occ_lab.reporting.report.training import LOG, Curve, read_curves
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import FAILURE
 from occ_lab.utils.plain import read_json, read_yaml
@@ -37,6 +38,8 @@ class Task:
         labels: int ``[N]``, 1 anomalous.
         scores: float64 ``[N]``, higher is more anomalous; no NaN.
         pictures: pictures of the worst misses, the worst first.
+        calibration: the scores of normal images that were not trained on; may be empty.
+        curves: what was logged of the training, see `read_curves`.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Task:
     labels: np.ndarray
     scores: np.ndarray
     pictures: list[Path]
+    calibration: list[float] = field(default_factory=list)
+    curves: dict[str, Curve] = field(default_factory=dict)
 
     def metric(self, name: str) -> float | None:
         """A metric in 0..1; None if it is missing."""
@@ -241,7 +246,12 @@ def read_task(folder: Path, name: str, figures: Any, rows: list[dict[str, str]])
         raise ValueError(f"{name}: scores.csv names an image twice")
     if np.isnan(scores).any() or not np.isin(labels, (0, 1)).all():
         raise ValueError(f"{name}: scores.csv has a score that is NaN, or a label besides 0 and 1")
-    task = Task(name, figures, paths, labels, scores, pictures_in(folder / "tasks" / name / "maps"))
+    own = folder / "tasks" / name
+    task = Task(
+        *(name, figures, paths, labels, scores, pictures_in(own / "maps")),
+        calibration=read_calibration(own / "calibration.json"),
+        curves=read_curves(own / LOG),
+    )
     recorded = task.metric("image_auroc")
     if recorded is not None and abs(auroc(scores, labels) - recorded) > AGREE:
         raise ValueError(
@@ -249,6 +259,14 @@ def read_task(folder: Path, name: str, figures: Any, rows: list[dict[str, str]])
             "from scores.csv"
         )
     return task
+
+
+def read_calibration(path: Path) -> list[float]:
+    """The scores of the calibration images; empty where there are none."""
+    scores = read_json(path)["scores"] if path.is_file() else []
+    if not all(isinstance(score, int | float) for score in scores):
+        raise ValueError(f"{path.name}: a score is not a number")
+    return list(scores)
 
 
 def pictures_in(folder: Path) -> list[Path]:

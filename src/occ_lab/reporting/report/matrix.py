@@ -1,4 +1,12 @@
-"""The coloured tables of a report: one row for each method, one column for each task."""
+"""The coloured tables of a report: one row for each method, one column for each task.
+
+Colours must not make noise look like a result. Two rules see to that:
+
+1. What cannot be distinguished from the best of its column, by the 95 % interval of the difference
+   over test images and seeds (`occ_lab.reporting.report.noise`), has the colour of the best.
+2. The scale of a table spans at least `SPAN` times the median half interval of its cells, from the
+   best value on. A difference within the interval therefore changes a colour little.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +15,89 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import Normalize, to_hex
+from matplotlib.colors import to_hex
 
 from occ_lab.metrics.curves import OperatingPoint, operating_point
 from occ_lab.reporting.report.gather import Task
 from occ_lab.reporting.report.groups import Group, Grouped, Spread, spread
+from occ_lab.reporting.report.noise import ESCAPE, Noise, noise_of
 from occ_lab.reporting.report.tables import spread_text
 
 COLOURS = matplotlib.colormaps["cividis"]  # readable for colour-blind people
 DARK, LIGHT = "#000000", "#ffffff"
+SPAN = 8
+STOPS = 9  # of the key to the colours
 # The relative luminance at which black and white text have the same contrast (WCAG 2.1).
 MIDDLE = 0.05 * 21**0.5 - 0.05
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A coloured cell: its large and small text, and its colours as CSS."""
+    """A coloured cell: its large and small text, and its colours as CSS.
+
+    Attributes:
+        best: whether it cannot be distinguished from the best of its column.
+    """
 
     text: str
     small: str
     background: str
     ink: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a cell shows, with a small text below it, and how far it can be trusted."""
+
+    spread: Spread
+    small: str
+    noise: Noise
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Which values have which colours; bright is good.
+
+    Attributes:
+        worst: the value of the darkest colour.
+        best: the value of the brightest.
+    """
+
+    worst: float
+    best: float
+
+    @classmethod
+    def of(cls, values: Sequence[Value], high_is_good: bool) -> Colours:
+        """The colours of all values of a table, by the second rule of this module.
+
+        Example:
+            >>> noise = Noise(None, frozenset(), 0.0)  # a point
+            >>> values = [Value(Spread(value, None), "", noise) for value in (0.90, 0.91)]
+            >>> colours = Colours.of(values, high_is_good=True)
+            >>> round(colours.worst, 2), colours.best
+            (0.83, 0.91)
+        """
+        means = [value.spread.mean for value in values] or [1.0]
+        least = SPAN * float(np.median([value.noise.half for value in values] or [0.0]))
+        if high_is_good:
+            return cls(min(*means, max(means) - least), max(means))
+        return cls(max(*means, min(means) + least), min(means))
+
+    def rgb(self, value: float) -> tuple[float, float, float]:
+        """The colour of a value, in 0..1."""
+        reach = self.best - self.worst
+        red, green, blue, _ = COLOURS((value - self.worst) / reach if reach else 1.0)
+        return red, green, blue
+
+    @property
+    def key(self) -> list[tuple[str, str]]:
+        """Colours as CSS and their values in per cent, from the worst possible to the best."""
+        worst = min(1.0, max(0.0, self.worst))
+        return [
+            (to_hex(self.rgb(value)), f"{100 * value:.0f}")
+            for value in np.linspace(worst, self.best, STOPS).tolist()
+        ]
 
 
 @dataclass(frozen=True)
@@ -39,27 +109,34 @@ class Matrix:
         datasets: the name of each dataset and its number of columns.
         columns: the tasks of each dataset and, if there are several, ``mean``.
         rows: for each method, one cell for each column; None if it has no result.
+        key: colours and their values, see `Colours.key`.
+        first: the title of the first column.
     """
 
     title: str
     datasets: list[tuple[str, int]]
     columns: list[str]
     rows: list[tuple[str, list[Cell | None]]]
-
-
-Value = tuple[Spread, str]  # with the small text below it
+    key: list[tuple[str, str]]
+    first: str = "method"
 
 
 def metric_matrix(title: str, found: Grouped, metric: str) -> Matrix:
     """The means of a metric over seeds."""
 
+    def having(group: Group, task: str) -> list[Task]:
+        results = group.tasks.get(task, {}).values()
+        return [each for each in results if each.metric(metric) is not None]
+
     def of_task(group: Group, task: str) -> Value | None:
-        value = group.over_seeds(metric, task)
-        return None if value is None else (value, "")
+        value, noise = group.over_seeds(metric, task), noise_of([having(group, task)], metric)
+        return Value(value, "", noise) if value and noise else None
 
     def overall(group: Group) -> Value | None:
-        value = group.overall(metric)
-        return None if value is None else (value, "")
+        tasks = [having(group, name) for name in group.shared]
+        whole = [results for results in tasks if len(results) == len(group.seeds)]
+        value, noise = group.overall(metric), noise_of(whole, metric)
+        return Value(value, "", noise) if value and noise else None
 
     return matrix(title, found, of_task, overall, high_is_good=True)
 
@@ -67,13 +144,14 @@ def metric_matrix(title: str, found: Grouped, metric: str) -> Matrix:
 def escape_matrix(title: str, found: Grouped, rate: float) -> Matrix:
     """The miss rates at a false-positive rate, with the observed rate in small print."""
 
-    def value_of(points: Sequence[OperatingPoint]) -> Value | None:
-        escaped = spread([point.escape for point in points])
+    def value_of(points: Sequence[OperatingPoint], tasks: list[list[Task]]) -> Value | None:
+        escaped, noise = spread([point.escape for point in points]), noise_of(tasks, ESCAPE, rate)
         observed = np.mean([point.overkill for point in points]) if points else 0
-        return None if escaped is None else (escaped, f"at {100 * observed:.1f}")
+        return Value(escaped, f"at {100 * observed:.1f}", noise) if escaped and noise else None
 
     def of_task(group: Group, task: str) -> Value | None:
-        return value_of([at_rate(x, rate) for x in group.tasks.get(task, {}).values() if judged(x)])
+        results = [each for each in group.tasks.get(task, {}).values() if judged(each)]
+        return value_of([at_rate(each, rate) for each in results], [results])
 
     def overall(group: Group) -> Value | None:
         tasks = [name for name in group.shared if all(map(judged, group.tasks[name].values()))]
@@ -81,7 +159,8 @@ def escape_matrix(title: str, found: Grouped, rate: float) -> Matrix:
             [at_rate(group.tasks[name][seed], rate) for name in tasks] for seed in group.seeds
         ]
         # The means over tasks, one point for each seed.
-        return value_of([OperatingPoint(*np.mean(points, axis=0)) for points in by_seed if points])
+        means = [OperatingPoint(*np.mean(points, axis=0)) for points in by_seed if points]
+        return value_of(means, [list(group.tasks[name].values()) for name in tasks])
 
     return matrix(title, found, of_task, overall, high_is_good=False)
 
@@ -124,21 +203,45 @@ def matrix(
         method: [value(groups, *column) for column in columns]
         for method, groups in of_method.items()
     }
-    means = [each[0].mean for row in values.values() for each in row if each is not None]
-    scale = Normalize(min(means, default=0), max(means, default=1))
-    rows = [
-        (method, [each and coloured(*each, scale, high_is_good) for each in row])
-        for method, row in values.items()
+    present = [each for row in values.values() for each in row if each is not None]
+    colours = Colours.of(present, high_is_good)
+    best = [best_of(column, high_is_good) for column in zip(*values.values(), strict=True)]
+    rows = [(method, coloured_row(row, best, colours)) for method, row in values.items()]
+    names = [task or "mean" for _, task in columns]
+    return Matrix(title, datasets, names, rows, colours.key)
+
+
+def best_of(column: Sequence[Value | None], high_is_good: bool) -> Value | None:
+    """The best value of a column; None if it has none."""
+    present = [value for value in column if value is not None]
+    sign = 1 if high_is_good else -1
+    return max(present, key=lambda value: sign * value.spread.mean, default=None)
+
+
+def coloured_row(
+    row: Sequence[Value | None], best: Sequence[Value | None], colours: Colours
+) -> list[Cell | None]:
+    """The cells of a row, each compared with its best."""
+    return [
+        None if value is None else coloured(value, of, colours)
+        for value, of in zip(row, best, strict=True)
     ]
-    return Matrix(title, datasets, [task or "mean" for _, task in columns], rows)
 
 
-def coloured(value: Spread, small: str, scale: Normalize, high_is_good: bool) -> Cell:
-    """A cell whose colour shows the position of its value in the scale; bright is good."""
-    fraction = float(scale(value.mean)) if scale.vmax != scale.vmin else float(high_is_good)
-    background = COLOURS(fraction if high_is_good else 1 - fraction)
-    ink = DARK if luminance(background[:3]) > MIDDLE else LIGHT
-    return Cell(spread_text(value), small, to_hex(background), ink)
+def coloured(value: Value, best: Value | None, colours: Colours) -> Cell:
+    """A cell, by the first rule of this module.
+
+    Args:
+        value: what it shows.
+        best: the best value of those that it is compared with.
+        colours: of the table.
+    """
+    assert best is not None  # the column has this value
+    difference = abs(value.spread.mean - best.spread.mean)
+    alike = value is best or difference <= value.noise.between(best.noise)
+    background = colours.rgb((best if alike else value).spread.mean)
+    ink = DARK if luminance(background) > MIDDLE else LIGHT
+    return Cell(spread_text(value.spread), value.small, to_hex(background), ink, alike)
 
 
 def luminance(rgb: Sequence[float]) -> float:

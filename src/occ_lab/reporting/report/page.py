@@ -15,6 +15,7 @@ from occ_lab.reporting.record import METRICS
 from occ_lab.reporting.report.compare import Comparison
 from occ_lab.reporting.report.gather import LeftOut
 from occ_lab.reporting.report.groups import Group, Grouped
+from occ_lab.reporting.report.kinds import kind_matrices
 from occ_lab.reporting.report.matrix import Matrix, escape_matrix, metric_matrix
 from occ_lab.reporting.report.pictures import worst_misses
 from occ_lab.reporting.report.plots import norm_curves, score_charts
@@ -28,12 +29,18 @@ from occ_lab.reporting.report.tables import (
     spread_text,
     verdict,
 )
+from occ_lab.reporting.shared import SHARED, style, text_of
 from occ_lab.reporting.tables.results import TITLES
 from occ_lab.utils.errors import InputError
 
 TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = (
+    TEMPLATES / "tables.js",
+    TEMPLATES / "pictures.js",
+    SHARED / "threshold.js",
+    TEMPLATES / "charts.js",
+)
 LIMIT = 14_500_000  # characters of the page
-IN_MATRIX = ("image_auroc", "pixel_auroc", "pixel_aupro")
 TEXT_COLUMNS = ("dataset", "loss", "backbone", "version", "directory", "command")
 
 
@@ -119,7 +126,7 @@ def page(report: Report) -> str:
     from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader([TEMPLATES, SHARED]),
         autoescape=True,  # names, paths and messages may contain anything
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -132,11 +139,12 @@ def page(report: Report) -> str:
         "runs": runs_table(report.found),
         "ranking": ranking_table(report.comparisons),
         "matrices": metric_matrices(report.found),
+        "kinds": kind_matrices(report.found),
         "escapes": escape_matrices(report.found, report.rates),
         "charts": {"norms": norm_curves(report.found), "scores": charts},
         "dropped": dropped,
-        "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        "script": Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
+        "style": Markup(style(TEMPLATES / "report.css")),
+        "scripts": [Markup(text_of(each)) for each in SCRIPTS],
         "plotly": Markup(get_plotlyjs()),
     }
     template = environment.get_template("report.html")

@@ -12,7 +12,7 @@ from PIL import Image
 from occ_lab.reporting.report.gather import Task
 from occ_lab.reporting.report.groups import RANKED_BY, Group, Grouped
 
-WIDTH = 920  # the largest width, that of a strip of four panels
+WIDTH = 1400  # the largest width: a strip of four panels of whole images, enlarged
 QUALITY = 75
 
 

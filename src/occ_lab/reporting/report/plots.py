@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from occ_lab.metrics.curves import histogram, operating_point, precision_recall, roc, thinned
+from occ_lab.metrics.curves import operating_point, precision_recall, roc, thinned
 from occ_lab.reporting.report.gather import Task
 from occ_lab.reporting.report.groups import RANKED_BY, Group, Grouped
+from occ_lab.reporting.report.training import panels
 
 LIMIT = 5_000_000  # characters of all score charts together
 
@@ -52,7 +53,7 @@ def line(name: str, points: Sequence[tuple[float, float, float]]) -> dict[str, A
 
 
 def score_charts(found: Grouped, rates: Sequence[float]) -> tuple[list[dict[str, Any]], int]:
-    """Histograms and curves of each run and task, the best groups first, within `LIMIT`.
+    """Scores and curves of each run and task, the best groups first, within `LIMIT`.
 
     Returns:
         For each run, ``label`` and ``tasks`` by name; and the number of runs that did not fit.
@@ -86,14 +87,17 @@ def by_rank(found: Grouped) -> list[Group]:
 
 def task_charts(task: Task, rates: Sequence[float]) -> dict[str, Any]:
     """The charts of one task of one run."""
-    middles, normal, anomalous = histogram(task.scores, task.labels)
+    threshold = (task.figures.get("calibration") or {}).get("threshold")
+    known = threshold is not None and math.isfinite(threshold)
+    normal, anomalous = (exact(task.scores[task.labels == label]) for label in (0, 1))
     charts: dict[str, Any] = {
-        "counts": [int((task.labels == 0).sum()), int((task.labels == 1).sum())],
-        "bins": rounded(middles, 6),
-        "normal": rounded(normal),
-        "anomalous": rounded(anomalous),
+        "normal": normal,
+        "anomalous": anomalous,
+        "calibration": exact(np.array(task.calibration)),
+        "threshold": exact(np.array([threshold]))[0] if known else None,
+        "training": panels(task.curves),
     }
-    if 0 in charts["counts"]:
+    if not normal or not anomalous:
         return charts
     points = {rate: operating_point(task.scores, task.labels, rate) for rate in rates}
     return {
@@ -112,6 +116,14 @@ def task_charts(task: Task, rates: Sequence[float]) -> dict[str, Any]:
             for rate, point in points.items()
         ],
     }
+
+
+def exact(scores: np.ndarray) -> list[float | str]:
+    """Scores in the fewest digits that keep float32 apart; JSON has no infinity, text has."""
+    return [
+        float(str(score)) if np.isfinite(score) else ("Infinity" if score > 0 else "-Infinity")
+        for score in scores.astype(np.float32)
+    ]
 
 
 def rounded(values: np.ndarray, digits: int = 4) -> list[float]:

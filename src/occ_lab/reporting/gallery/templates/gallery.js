@@ -1,6 +1,7 @@
 "use strict";
 {
   const data = window.occGallery;
+  const { digits, quantile } = occThreshold; // threshold.js
   const $ = (id) => document.getElementById(id);
   const DARKEST = 0.35; // as in maps.py
   const REACH = 3; // as in scale.py
@@ -33,16 +34,13 @@
   function judged(name) {
     const task = data.tasks[name];
     const own = rows.filter((row) => row.task === name && row.score !== null);
-    const sorted = own.map((row) => row.score).sort((a, b) => a - b);
+    const scores = (label) => own.filter((row) => row.label === label).map((row) => row.score);
+    const [normal, anomalous, unlabelled] = [0, 1, null].map(scores);
     // Where the image score is the largest value of the map, one threshold serves both.
     const peak = own.every((row) => row.range && Math.abs(row.score - row.range[1]) <= 1e-3 * Math.abs(row.score));
-    const good = own.filter((row) => row.label !== 1).map((row) => row.score).sort((a, b) => a - b);
-    const first = task.threshold ?? quantile(good, 0.95); // without a calibration: most are good
-    return { ...task, first, now: first, peak, rows: own, all: [...sorted, ...task.calibration] };
-  }
-
-  function quantile(sorted, fraction) {
-    return sorted.length ? sorted[Math.max(0, Math.ceil(fraction * sorted.length) - 1)] : 0;
+    // Without a calibration: most are good.
+    const first = task.threshold ?? quantile([...normal, ...unlabelled], 0.95);
+    return { ...task, first, now: first, peak, normal, anomalous, unlabelled };
   }
 
   function decision(row) {
@@ -52,14 +50,6 @@
 
   function distance(row) {
     return row.score === null ? -1 : Math.abs(row.score - judging[row.task].now);
-  }
-
-  function digits(value) {
-    return value === null ? "no score" : Number(value.toPrecision(4)).toString();
-  }
-
-  function percent(part, whole) {
-    return whole ? `${Number((100 * part / whole).toPrecision(3))} %` : "–";
   }
 
   // Verdicts of the person who looks: kept by the browser until they are saved, or by the service.
@@ -138,103 +128,14 @@
     URL.revokeObjectURL(link.href);
   }
 
-  // The threshold: a histogram, a slider and a number that move together.
+  // The threshold.
 
   let task = taskNames[0];
-  let low = 0, high = 1;
-
-  function drawHistogram() {
-    const { all, rows: own, calibration } = judging[task];
-    low = Math.min(...extremes(all));
-    high = Math.max(...extremes(all));
-    if (!(high > low)) high = low + Math.max(Math.abs(low), 1e-6);
-    const bars = 80;
-    const counts = (values) => {
-      const found = new Array(bars).fill(0);
-      for (const value of values) found[Math.min(bars - 1, Math.floor((value - low) / (high - low) * bars))] += 1;
-      return found;
-    };
-    const scores = (label) => own.filter((row) => row.label === label).map((row) => row.score);
-    const layers = [
-      ["behind", "calibration", counts(calibration), calibration.length],
-      ["bars", labelled ? "normal images" : "images", counts([...scores(0), ...scores(null)]), own.length],
-      ["anomalous", "anomalous images", counts(scores(1)), scores(1).length],
-    ].filter(([, , , size]) => size);
-    const svg = $("histogram");
-    svg.replaceChildren();
-    const images = layers.filter(([name]) => name !== "behind");
-    const top = Math.max(1, ...images.flatMap(([, , each]) => each));
-    for (const [name, , each] of layers) {
-      const most = name === "behind" ? Math.max(1, ...each) : top;
-      const path = document.createElementNS(svg.namespaceURI, "path");
-      path.setAttribute("class", name);
-      path.setAttribute("d", each.map((count, index) => {
-        const tall = 112 * Math.sqrt(count / most);
-        return count ? `M${index * 1000 / bars},120v${-tall}h${1000 / bars}v${tall}z` : "";
-      }).join(""));
-      svg.append(path);
-    }
-    const line = document.createElementNS(svg.namespaceURI, "line");
-    line.setAttribute("y1", 0);
-    line.setAttribute("y2", 120);
-    svg.append(line);
-    const colours = { behind: "--behind", bars: "--normal", anomalous: "--reject" };
-    $("legend").replaceChildren(...layers.map(([name, text]) => {
-      const item = document.createElement("span"), box = document.createElement("i");
-      box.style.background = `var(${colours[name]})`;
-      item.append(box, text);
-      return item;
-    }), document.createTextNode("Bars grow with the root of the number of images."));
-    svg.setAttribute("aria-label", `Histogram of ${own.length} image scores from ${digits(low)} to ${digits(high)}`);
-  }
-
-  function extremes(values) {
-    return values.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
-  }
-
-  function setThreshold(value) {
-    if (!Number.isFinite(value)) return;
-    judging[task].now = value;
-    showThreshold();
-    refresh();
-  }
-
-  function showThreshold() {
-    const { now, calibration, rows: own } = judging[task];
-    const at = Math.max(0, Math.min(1000, 1000 * (now - low) / (high - low)));
-    const line = $("histogram").querySelector("line");
-    line.setAttribute("x1", at);
-    line.setAttribute("x2", at);
-    $("slider").value = Math.round(at);
-    $("slider").setAttribute("aria-valuetext", digits(now));
-    if (document.activeElement !== $("threshold")) $("threshold").value = Number(now.toPrecision(7));
-    const over = (values) => values.filter((value) => value > now).length;
-    const lines = [["Rejected", `${over(own.map((row) => row.score))} of ${own.length} (${percent(over(own.map((row) => row.score)), own.length)})`]];
-    if (calibration.length) {
-      // Split conformal: a good image exceeds the threshold with at most this probability.
-      lines.push(["False-positive rate", `${percent(over(calibration) + 1, calibration.length + 1)} by ${calibration.length} calibration images`]);
-    } else {
-      lines.push(["False-positive rate", "unknown without a calibration; the threshold begins where"
-        + ` 5 % of the ${labelled ? "normal images" : "images"} are rejected`]);
-    }
-    if (labelled) {
-      const bad = own.filter((row) => row.label === 1), good = own.filter((row) => row.label === 0);
-      const missed = bad.length - over(bad.map((row) => row.score)), alarms = over(good.map((row) => row.score));
-      lines.push(["Missed", `${missed} of ${bad.length} anomalous images (${percent(missed, bad.length)})`]);
-      lines.push(["False alarms", `${alarms} of ${good.length} normal images (${percent(alarms, good.length)})`]);
-    }
-    $("counts").replaceChildren(...lines.flatMap(([title, text]) => {
-      const term = document.createElement("dt"), value = document.createElement("dd");
-      term.textContent = title;
-      value.textContent = text;
-      return [term, value];
-    }));
-  }
+  const showThreshold = occThreshold(refresh);
 
   function setTask(name) {
     task = name;
-    drawHistogram();
-    showThreshold();
+    showThreshold(judging[task]);
     refresh();
   }
 
@@ -571,7 +472,6 @@
     out: () => zoom(0.8),
     fit,
     save: saveVerdicts,
-    reset: () => { setThreshold(judging[task].first); $("threshold").value = Number(judging[task].first.toPrecision(7)); },
   };
   for (const [id, act] of Object.entries(clicks)) $(id).addEventListener("click", act);
   $("kind").addEventListener("input", () => {
@@ -622,16 +522,6 @@
   }, { passive: false });
   stage.addEventListener("dblclick", () => (view.zoom < 0.99 ? zoom(1 / view.zoom) : fit()));
 
-  const histogram = $("histogram");
-  const drag = (event) => {
-    const box = histogram.getBoundingClientRect();
-    setThreshold(low + (high - low) * Math.max(0, Math.min(1, (event.clientX - box.left) / box.width)));
-  };
-  histogram.addEventListener("pointerdown", (event) => { histogram.setPointerCapture(event.pointerId); drag(event); });
-  histogram.addEventListener("pointermove", (event) => { if (event.buttons) drag(event); });
-  $("slider").addEventListener("input", () => setThreshold(low + (high - low) * $("slider").value / 1000));
-  $("threshold").addEventListener("input", () => setThreshold($("threshold").valueAsNumber));
-  $("threshold").addEventListener("change", showThreshold);
   for (const id of ["filter", "sort"]) $(id).addEventListener("change", refresh);
   $("text").addEventListener("input", refresh);
   $("task").addEventListener("change", () => setTask($("task").value));
@@ -682,8 +572,7 @@
       if (now !== first) judging[name].now = now; // it was moved by hand
     }
     describe();
-    drawHistogram();
-    showThreshold();
+    showThreshold(judging[task]);
     if (!$("viewer").open) refresh(); // the order stays while one image is looked at
   }
 }

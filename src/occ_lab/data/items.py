@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+# Folders between that of a kind of defect and its images, as magnetic tiles have them.
+BETWEEN = ("imgs", "images")
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,28 @@ class Item:
 
     @property
     def kind(self) -> str:
-        """The kind of an anomalous image, which is the name of its folder, such as ``scratch``.
-
-        It is empty for a normal image, and for one of a file that holds many.
-        """
-        return self.path.parent.name if self.label and self.index is None else ""
+        """The kind of an anomalous image, see `kind_of`; empty for a normal one."""
+        return kind_of(str(self)) if self.label else ""
 
     def __str__(self) -> str:
         return str(self.path) if self.index is None else f"{self.path}#{self.index}"
+
+
+def kind_of(path: str) -> str:
+    """The kind of defect of an image, the name of its folder; empty in a file of many images.
+
+    Example:
+        >>> kind_of("data/bolt/test/scratch/001.png"), kind_of("digits.idx#7")
+        ('scratch', '')
+        >>> kind_of("MT_Crack/Imgs/001.jpg")  # a folder between kind and image
+        'MT_Crack'
+    """
+    folders = re.split(r"[\\/]", path)
+    if re.search(r"#\d+$", folders.pop()):
+        return ""
+    while folders and folders[-1].lower() in BETWEEN:
+        folders.pop()
+    return folders[-1] if folders else ""
 
 
 @dataclass(frozen=True)

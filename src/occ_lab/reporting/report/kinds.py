@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from occ_lab.data.items import kind_of
 from occ_lab.metrics.curves import auroc
 from occ_lab.reporting.report.gather import Task
 from occ_lab.reporting.report.groups import Group, Grouped, spread
@@ -15,17 +15,6 @@ from occ_lab.reporting.report.noise import noise_of
 from occ_lab.reporting.tables.results import TITLES
 
 SHOWN = ("image_auroc", "pixel_auroc", "pixel_aupro")
-
-
-def kind_of(path: str) -> str:
-    """The kind of an anomalous image, the name of its folder; empty in a file of many images.
-
-    Example:
-        >>> kind_of("data/bolt/test/scratch/001.png"), kind_of("digits.idx#7")
-        ('scratch', '')
-    """
-    parts = re.split(r"[\\/]", path)
-    return "" if len(parts) < 2 or re.search(r"#\d+$", parts[-1]) else parts[-2]
 
 
 def kinds_of(task: Task) -> dict[str, Task]:

@@ -52,7 +52,7 @@ class CFA(Objective):
         bank_compression: γ_c, at least 1; the bank has HW // γ_c centres.
         ema: the weight of each further image in ``algorithm1``, above 0 and at most 1.
         chunk: the number of positions whose distances to all centres are held in memory at a time,
-            at least 1.
+            at least 1; None suits the device.
         half_selection: whether the nearest centres are selected in bfloat16. The distances to them
             are always computed in full precision.
         unit_rms: whether `default_projector` scales each level to a root mean square of 1 over the
@@ -95,7 +95,7 @@ class CFA(Objective):
         memory: Memory = "official",
         bank_compression: int = 1,
         ema: float = 0.1,
-        chunk: int = 2048,
+        chunk: int | None = None,
         half_selection: bool = False,
         unit_rms: bool = True,
         seed: int = 0,
@@ -109,7 +109,8 @@ class CFA(Objective):
             raise ValueError(f"memory must be one of {', '.join(get_args(Memory))}, got {memory!r}")
         check_number("bank_compression", bank_compression, at_least=1, integer=True)
         check_number("ema", ema, above=0, at_most=1)
-        check_number("chunk", chunk, at_least=1, integer=True)
+        if chunk is not None:
+            check_number("chunk", chunk, at_least=1, integer=True)
         super().__init__()
         self.k = k
         self.j = j

@@ -26,7 +26,7 @@ class KDE(SampledObjective):
             fewer.
         scale: the scale in γ, above 0; 10 in the paper's code.
         chunk: the number of positions whose kernels with all kept ones are computed at a time, at
-            least 1.
+            least 1; None suits the device.
         seed: the seed of the random sample.
 
     Attributes:
@@ -54,12 +54,13 @@ class KDE(SampledObjective):
         self,
         samples: int = 20_000,
         scale: float = 10.0,
-        chunk: int = 1024,
+        chunk: int | None = None,
         seed: int = 0,
     ) -> None:
         check_number("samples", samples, at_least=1, integer=True)
         check_number("scale", scale, above=0)
-        check_number("chunk", chunk, at_least=1, integer=True)
+        if chunk is not None:
+            check_number("chunk", chunk, at_least=1, integer=True)
         super().__init__(samples, seed)
         self.scale = scale
         self.chunk = chunk

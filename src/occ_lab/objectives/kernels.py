@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from occ_lab.objectives.neighbours import rows_at_a_time
 from occ_lab.utils.errors import InputError
 
 
@@ -36,7 +37,7 @@ def kernel_gamma(vectors: Tensor, scale: float) -> Tensor:
 
 
 def log_kernel_sum(
-    features: Tensor, centres: Tensor, weights: Tensor, gamma: Tensor, chunk: int
+    features: Tensor, centres: Tensor, weights: Tensor, gamma: Tensor, chunk: int | None = None
 ) -> Tensor:
     """``log Σ_j w_j exp(−γ ‖x − c_j‖²)`` of every feature x.
 
@@ -47,14 +48,15 @@ def log_kernel_sum(
         centres: ``[M, C]``.
         weights: w ``[M]``, at least 0 and not all 0.
         gamma: γ, a scalar.
-        chunk: the number of features whose kernels with all centres are computed at a time.
+        chunk: the number of features whose kernels with all centres are computed at a time; None
+            suits the device.
 
     Returns:
         ``[N]``.
 
     Example:
         >>> x, centre, one = torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2), torch.ones(1)
-        >>> log_kernel_sum(x, centre, one, gamma=torch.tensor(2.0), chunk=1024)
+        >>> log_kernel_sum(x, centre, one, gamma=torch.tensor(2.0))
         tensor([-50.])
     """
     # Vectors relative to the mean are shorter, so rounding affects their distances less.
@@ -62,7 +64,7 @@ def log_kernel_sum(
     centres = centres - origin
     constant = weights.log() - gamma * centres.square().sum(dim=1)
     sums = []
-    for part in torch.split(features, chunk):
+    for part in torch.split(features, rows_at_a_time(chunk, centres)):
         x = part - origin
         # ‖x‖² is the same in all terms and is factored out of the sum.
         exponents = torch.addmm(constant, 2 * gamma * x, centres.T)

@@ -35,7 +35,7 @@ class KNN(SampledObjective):
             ``bank``.
         metric: ``euclidean``, or ``cosine`` distance, 1 − cos, in 0..2.
         chunk: the number of positions whose distances to the whole bank are held in memory at a
-            time, at least 1.
+            time, at least 1; None suits the device.
         seed: the seed of the random sample.
 
     Attributes:
@@ -63,7 +63,7 @@ class KNN(SampledObjective):
         coreset: Coreset = "random",
         k: int = 1,
         metric: Metric = "euclidean",
-        chunk: int = 1024,
+        chunk: int | None = None,
         seed: int = 0,
     ) -> None:
         check_number("bank", bank, at_least=1, integer=True)
@@ -71,7 +71,8 @@ class KNN(SampledObjective):
             if value not in get_args(choices):
                 raise ValueError(f"{name} must be {' or '.join(get_args(choices))}, got {value!r}")
         check_number("k", k, at_least=1, at_most=bank, integer=True)
-        check_number("chunk", chunk, at_least=1, integer=True)
+        if chunk is not None:
+            check_number("chunk", chunk, at_least=1, integer=True)
         greedy = coreset == "greedy"
         super().__init__(CANDIDATES * bank if greedy else bank, seed)
         self.size = bank

@@ -9,6 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+GROUP = 64  # values whose minimum is taken first, see `smallest`
+CPU_BLOCK = 2**20  # distances at a time: those of float32 stay in the cache of a core
+GPU_BLOCK = 2**26  # these fill a GPU
+EXPORTED = 1024  # features at a time in an exported graph, which has a node for each part
+
 
 def rows(z: Tensor) -> Tensor:
     """The positions ``[B·H·W, C]`` of maps ``[B, C, H, W]``; no copy if they are channels-last."""
@@ -20,8 +25,27 @@ def lengths(squared: Tensor) -> Tensor:
     return squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt()
 
 
+def rows_at_a_time(chunk: int | None, centres: Tensor) -> int:
+    """How many features are compared with all centres at a time.
+
+    Args:
+        chunk: the number that was asked for; None suits the device and the number of centres.
+        centres: ``[M, C]``.
+
+    Example:
+        >>> rows_at_a_time(None, torch.empty(2**12, 3)), rows_at_a_time(7, torch.empty(2**12, 3))
+        (256, 7)
+    """
+    if chunk is not None:
+        return chunk
+    if torch.compiler.is_exporting():
+        return EXPORTED
+    block = CPU_BLOCK if centres.device.type == "cpu" else GPU_BLOCK
+    return max(1, block // max(1, len(centres)))
+
+
 def nearest_distances(
-    features: Tensor, bank: Tensor, count: int, chunk: int, half: bool = False
+    features: Tensor, bank: Tensor, count: int, chunk: int | None = None, half: bool = False
 ) -> Tensor:
     """Squared distances of features to their nearest centres, nearest first.
 
@@ -29,7 +53,8 @@ def nearest_distances(
         features: ``[N, C]``; the only argument that gets a gradient.
         bank: the centres ``[M, C]``.
         count: the number of nearest centres, from 1 to M.
-        chunk: the number of features whose distances to all centres are held in memory at a time.
+        chunk: the number of features whose distances to all centres are held in memory at a time;
+            None suits the device.
         half: whether the nearest centres are selected in bfloat16, see `NearestDistances`.
 
     Returns:
@@ -37,11 +62,37 @@ def nearest_distances(
 
     Example:
         >>> bank = torch.tensor([[0.0, 0.0], [3.0, 0.0], [9.0, 0.0]])
-        >>> nearest_distances(torch.tensor([[1.0, 0.0]]), bank, count=2, chunk=1024)
+        >>> nearest_distances(torch.tensor([[1.0, 0.0]]), bank, count=2)
         tensor([[1., 4.]])
     """
-    distances: Tensor = NearestDistances.apply(features, bank, count, chunk, half)
+    size = rows_at_a_time(chunk, bank)
+    distances: Tensor = NearestDistances.apply(features, bank, count, size, half)
     return distances
+
+
+def smallest(values: Tensor, count: int) -> Tensor:
+    """The indices of the smallest values of each row, which is faster than one ``topk`` over all.
+
+    The smallest ``count`` values lie in the ``count`` groups with the smallest minima.
+
+    Args:
+        values: ``[N, M]``, M a multiple of `GROUP`.
+        count: from 1 to M.
+
+    Returns:
+        ``[N, count]``, int64, the smallest value first.
+
+    Example:
+        >>> smallest(torch.arange(128.0).flip(0)[None], 2)
+        tensor([[127, 126]])
+    """
+    groups = values.reshape(len(values), -1, GROUP)
+    if groups.shape[1] <= 2 * count:
+        return values.topk(count, dim=1, largest=False).indices
+    chosen = groups.amin(dim=2).topk(count, dim=1, largest=False).indices
+    found = groups.gather(1, chosen[..., None].expand(-1, -1, GROUP)).flatten(1)
+    within = found.topk(count, dim=1, largest=False).indices
+    return chosen.gather(1, within // GROUP) * GROUP + within % GROUP
 
 
 class NearestDistances(torch.autograd.Function):
@@ -67,14 +118,16 @@ class NearestDistances(torch.autograd.Function):
         # Vectors relative to the mean are shorter, so rounding affects distances less.
         origin = bank.mean(dim=0)
         centres = bank - origin
-        lengths = centres.square().sum(dim=1).to(dtype)
-        centres = centres.to(dtype)
+        # Centres that nothing is near fill the last group of `smallest`.
+        missing = -len(bank) % GROUP
+        lengths = F.pad(centres.square().sum(dim=1), (0, missing), value=torch.inf).to(dtype)
+        centres = F.pad(centres, (0, 0, 0, missing)).to(dtype)
         distances, selected = [], []
         for part in torch.split(features, chunk):
             # ‖c‖² − 2 f·c orders the centres c as ‖f − c‖² does. The distances themselves are
             # computed from differences: near a centre the expanded form is mostly rounding error.
             order = torch.addmm(lengths, (part - origin).to(dtype), centres.T, alpha=-2)
-            near = order.topk(candidates, dim=1, largest=False).indices
+            near = smallest(order, candidates)
             d = (part[:, None] - bank[near]).square_().sum(dim=2)
             d, ranked = d.topk(count, dim=1, largest=False)
             distances.append(d)

@@ -35,7 +35,7 @@ class OCSVM(SampledObjective):
             fewer. The time grows with their square.
         scale: the scale in γ, above 0; not used for ``linear``.
         chunk: the number of positions whose kernels with all support vectors are computed at a
-            time, at least 1; not used for ``linear``.
+            time, at least 1; None suits the device. Not used for ``linear``.
         seed: the seed of the random sample.
 
     Attributes:
@@ -68,7 +68,7 @@ class OCSVM(SampledObjective):
         nu: float = 0.5,
         samples: int = 20_000,
         scale: float = 10.0,
-        chunk: int = 1024,
+        chunk: int | None = None,
         seed: int = 0,
     ) -> None:
         if kernel not in get_args(Kernel):
@@ -78,7 +78,8 @@ class OCSVM(SampledObjective):
             raise ValueError(f"nu must be a number and < 1, got {nu!r}")
         check_number("samples", samples, at_least=1, integer=True)
         check_number("scale", scale, above=0)
-        check_number("chunk", chunk, at_least=1, integer=True)
+        if chunk is not None:
+            check_number("chunk", chunk, at_least=1, integer=True)
         super().__init__(samples, seed)
         self.kernel = kernel
         self.nu = nu

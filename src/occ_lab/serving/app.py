@@ -253,7 +253,7 @@ def add_page(app: FastAPI, service: Service) -> None:
         return file_of(album.source(number))
 
     @app.put("/verdicts", status_code=204, tags=["Page"], summary="Save a verdict")
-    def put_verdict(said: Said) -> None:
+    def put_verdict(said: Said) -> Response:
         """On an image of the page; all verdicts are in ``verdicts.csv``."""
         if not album.holds(said.path):
             raise HTTPException(404, "the page has no such image")
@@ -263,6 +263,7 @@ def add_page(app: FastAPI, service: Service) -> None:
         except OSError as error:
             log.error("no verdict was saved: %s", error)
             raise HTTPException(507, f"verdicts.csv cannot be written: {error}") from error
+        return Response(status_code=204)
 
     @app.get(
         "/verdicts.csv", response_class=FileResponse, tags=["Page"], summary="All verdicts so far"

@@ -65,7 +65,8 @@ class Scorer:
         >>> from occ_lab.data.transforms import Preprocessing
         >>> from occ_lab.objectives import Norm
         >>> backbone = TimmBackbone("resnet10t", weights="random")
-        >>> detector = Detector(backbone, Norm(solver="gradient"), Preprocessing(64, 64))
+        >>> detector = Detector(backbone, Norm(solver="gradient"))
+        >>> detector.see(Preprocessing(64, 64))
         >>> scorer = Scorer(Predictor(detector, "parts"))
         >>> seen = scorer.predictor.seen(np.zeros((80, 100, 3), np.uint8))
         >>> outcome = scorer.submit(Path("1.png"), seen).result()

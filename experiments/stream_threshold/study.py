@@ -19,8 +19,9 @@ import torch
 from experiments.trial import command_line, record, table
 from occ_lab.backbones import create
 from occ_lab.detector import Detector
-from occ_lab.engine.live import Stream, StreamPlan
+from occ_lab.engine.live import Stream
 from occ_lab.engine.reference import Reference
+from occ_lab.engine.stream_plan import StreamPlan
 from occ_lab.metrics.calibration import Calibration, fewest
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole

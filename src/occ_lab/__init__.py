@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from occ_lab.detector import Detector
     from occ_lab.engine.api import FitResult, fit
     from occ_lab.engine.calibrate import CalibrationPlan
-    from occ_lab.engine.live import Stream, StreamPlan, Verdict
+    from occ_lab.engine.live import Stream
+    from occ_lab.engine.stream_plan import StreamPlan
+    from occ_lab.engine.verdict import Verdict
     from occ_lab.inference.predictor import Predictor, load
     from occ_lab.postprocessing.prediction import Prediction
     from occ_lab.utils.errors import InputError
@@ -36,8 +38,8 @@ _HOMES = {
     "Prediction": "occ_lab.postprocessing.prediction",
     "Predictor": "occ_lab.inference.predictor",
     "Stream": "occ_lab.engine.live",
-    "StreamPlan": "occ_lab.engine.live",
-    "Verdict": "occ_lab.engine.live",
+    "StreamPlan": "occ_lab.engine.stream_plan",
+    "Verdict": "occ_lab.engine.verdict",
     "fit": "occ_lab.engine.api",
     "load": "occ_lab.inference.predictor",
 }

@@ -21,9 +21,10 @@ from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import Frame, Preprocessing, WholeImage
 from occ_lab.detector import Detector
 from occ_lab.engine.job import Job
-from occ_lab.engine.live import Stream, StreamPlan
+from occ_lab.engine.live import Stream
 from occ_lab.engine.reference import Reference
-from occ_lab.engine.stream import ImageFiles
+from occ_lab.engine.stream_images import ImageFiles
+from occ_lab.engine.stream_plan import StreamPlan
 from occ_lab.metrics.calibration import Calibration
 from occ_lab.objectives import KNN, Norm
 from occ_lab.utils.errors import InputError

@@ -15,9 +15,11 @@ import torch
 from occ_lab.backbones import LeNet, TimmBackbone
 from occ_lab.data.transforms import Seen
 from occ_lab.engine.job import Job
-from occ_lab.engine.live import Stream, StreamPlan
-from occ_lab.engine.stream import ImageFiles, Streams
+from occ_lab.engine.live import Stream
+from occ_lab.engine.stream import Streams
 from occ_lab.engine.stream_files import StreamFiles
+from occ_lab.engine.stream_images import ImageFiles
+from occ_lab.engine.stream_plan import StreamPlan
 from occ_lab.engine.stream_state import read_state
 from occ_lab.objectives import KNN, Norm
 from occ_lab.utils.errors import InputError

@@ -22,10 +22,12 @@ from occ_lab.config.trainer import make_trainer
 from occ_lab.config.watcher import watched
 from occ_lab.data.base import Crop
 from occ_lab.data.files import images_below
-from occ_lab.engine.live import STREAMS, Stream, StreamPlan
+from occ_lab.engine.live import STREAMS, Stream
 from occ_lab.engine.run import run
-from occ_lab.engine.stream import FILES, ImageFiles, Streams
+from occ_lab.engine.stream import Streams
 from occ_lab.engine.stream_files import Heatmaps
+from occ_lab.engine.stream_images import FILES, ImageFiles
+from occ_lab.engine.stream_plan import StreamPlan
 from occ_lab.inference.predict import image_paths
 from occ_lab.inference.stored import stored_run
 from occ_lab.objectives.norm.objective import Norm

@@ -17,8 +17,8 @@ from occ_lab.engine.calibrate import CALIBRATION, FOLDS, write_calibration
 from occ_lab.engine.job import plain_trainer
 from occ_lab.engine.learned import TABLE as TRAINING
 from occ_lab.engine.learned import learned_images, write_table
-from occ_lab.engine.live import MOMENTS, Stream, why_frozen, write_moments
-from occ_lab.engine.online import Online, Parts
+from occ_lab.engine.live import MOMENTS, Stream, write_moments
+from occ_lab.engine.online import Online, Parts, why_frozen
 from occ_lab.inference.predict import image_paths
 from occ_lab.inference.stored import CHECKPOINT, Stored
 from occ_lab.metrics.calibration import RATE, Calibration, smallest_rate

@@ -3,134 +3,36 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.data.any_image import AnyImage, as_rgb
 from occ_lab.data.batches import Batch
-from occ_lab.data.images import read_pixels, shown
 from occ_lab.data.tiled_images import tile_batches
 from occ_lab.data.tiling import Tiles
-from occ_lab.data.transforms import Seen, WholeImage, describe_frame
-from occ_lab.data.value_range import Range, extremes_of, range_of
+from occ_lab.data.transforms import Seen, describe_frame
+from occ_lab.data.value_range import Range
 from occ_lab.detector import Detector
-from occ_lab.engine.online import Online, check_rates
+from occ_lab.engine.first_image import frame_for
+from occ_lab.engine.online import Online, why_frozen
 from occ_lab.engine.reference import Reference
+from occ_lab.engine.stream_plan import StreamPlan, check_rate
 from occ_lab.engine.stream_state import StreamState, read_state, write_state
+from occ_lab.engine.verdict import Costs, Decision, Verdict
 from occ_lab.inference.predictor import load
-from occ_lab.metrics.calibration import RATE, Calibration, fewest
-from occ_lab.objectives.norm.objective import Norm
+from occ_lab.metrics.calibration import RATE, Calibration
 from occ_lab.utils.errors import InputError, check_number
 
 SIDE = 256  # pixels; the default for the longer side of images
 STREAMS = "streams"  # the folder of a run directory
 MOMENTS = "moments.safetensors"  # in the folder of a task: the sums a closed form was solved from
-
-Decision = Literal["accept", "reject"]
-
-
-@dataclass(frozen=True)
-class StreamPlan:
-    """How a stream judges images, and how its detector learns from them.
-
-    Args:
-        overkill: the false-positive rate of decisions, above 0 and at most 0.5; None is that of the
-            run, or 1 %.
-        refuse: the detector does not learn from images with at most this p-value, in 0..0.5. None
-            is ``overkill``: it does not learn from rejected images. 0 learns from all images.
-        learn: whether the detector learns at all.
-        half_life: see `Online`.
-        window: see `Reference`.
-        refresh: see `Online`.
-        states: files of earlier streams to start from; several files are merged.
-
-    Raises:
-        ValueError: a value is out of range; the message begins with its name.
-    """
-
-    overkill: float | None = None
-    refuse: float | None = None
-    learn: bool = True
-    half_life: float | None = None
-    window: int = 200
-    refresh: float = 0.1
-    states: Sequence[str | Path] = ()
-
-    def __post_init__(self) -> None:
-        if self.overkill is not None:
-            check_number("overkill", self.overkill, above=0, at_most=0.5)
-        if self.refuse is not None:
-            check_number("refuse", self.refuse, at_least=0, at_most=0.5)
-        check_number("window", self.window, at_least=1, integer=True)
-        check_rates(self.half_life, self.refresh)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The result of a stream for one image.
-
-    Attributes:
-        score: larger is more anomalous; None for the first image of an untrained detector.
-        p_value: the p-value of the score, see `Reference`; None likewise.
-        decision: ``accept`` or ``reject``; None while there are too few scores for the rate.
-        learned: whether the detector has learned from the image.
-        map: the anomaly map at the size of the image, float32 ``[h, w]``; None if there is none, or
-            if it was not requested.
-    """
-
-    score: float | None
-    p_value: float | None
-    decision: Decision | None
-    learned: bool
-    map: Tensor | None = None
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """The columns of the image in a table."""
-        return {
-            "score": "" if self.score is None else f"{self.score:.7g}",
-            "p_value": "" if self.p_value is None else f"{self.p_value:.6g}",
-            "decision": self.decision or "",
-            "learned": int(self.learned),
-        }
-
-
-@dataclass
-class Costs:
-    """The time spent on the steps of a stream.
-
-    Attributes:
-        seconds: the total time of each step.
-        counts: the number of times each step was done.
-    """
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    @contextmanager
-    def of(self, step: str) -> Iterator[None]:
-        """Add the duration of the block."""
-        started = time.perf_counter()
-        yield
-        spent = time.perf_counter() - started
-        self.seconds[step] = self.seconds.get(step, 0.0) + spent
-        self.counts[step] = self.counts.get(step, 0) + 1
-
-    @property
-    def milliseconds(self) -> dict[str, float]:
-        """The mean duration of each step."""
-        return {step: 1000 * spent / self.counts[step] for step, spent in self.seconds.items()}
 
 
 class Stream:
@@ -160,6 +62,7 @@ class Stream:
             there can never be enough scores for a decision.
 
     Example:
+        >>> import numpy as np
         >>> from occ_lab.backbones import TimmBackbone
         >>> stream = Stream(Detector(TimmBackbone("resnet10t", weights="random")), side=64)
         >>> images = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
@@ -437,74 +340,6 @@ class Stream:
             )
             fixed = any(state.fixed for state in states)
             self.reference.restore(scores, peaks, fixed, latest)
-
-
-def check_rate(overkill: float, window: int, calibration: Calibration | None) -> None:
-    """Refuse a false-positive rate that the number of scores can never guarantee.
-
-    Raises:
-        InputError: the calibration, or without one the window, has too few scores.
-    """
-    needed = fewest(overkill)
-    if calibration is None and window < needed:
-        raise InputError(
-            f"window: a false-positive rate of {overkill:g} needs at least {needed} scores, got "
-            f"{window}; choose a larger window or a higher rate"
-        )
-    if calibration is not None and len(calibration.scores) < needed:
-        raise InputError(
-            f"overkill: {overkill:g} needs at least {needed} calibration images, the run has "
-            f"{len(calibration.scores)}; choose a higher rate"
-        )
-
-
-def why_frozen(detector: Detector) -> str:
-    """The reason why a detector cannot learn from further images; empty if it can.
-
-    Example:
-        >>> from occ_lab.backbones import TimmBackbone
-        >>> from occ_lab.objectives import KNN
-        >>> why_frozen(Detector(TimmBackbone("resnet10t", weights="random"), KNN()))
-        'its objective is KNN, not the norm-space objective in closed form'
-    """
-    objective, backbone = detector.objective, detector.backbone
-    if not isinstance(backbone, FrozenBackbone):
-        return f"a stream needs a frozen backbone, not {backbone.name}"
-    if not (isinstance(objective, Norm) and objective.one_pass):
-        return (
-            f"its objective is {type(objective).__name__}, not the norm-space objective in closed "
-            "form"
-        )
-    if not objective.images and not objective.target.any():  # solved and loaded from a checkpoint
-        return "the moments that it was solved from were not kept; train it with moments=true"
-    return ""
-
-
-def frame_for(image: AnyImage, side: int, multiple: int) -> WholeImage:
-    """The frame for whole images like a given one.
-
-    Args:
-        image: the first image, see `Detector.score`.
-        side: the longer side in pixels.
-        multiple: the sides of the frame are multiples of this number of pixels.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is not an image.
-    """
-    if isinstance(image, str | Path | bytes):
-        values = read_pixels(image if isinstance(image, bytes) else Path(image))
-    elif isinstance(image, Image.Image):
-        values = shown(image)
-    else:
-        values = np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image)
-        if np.issubdtype(values.dtype, np.floating):  # in 0..1
-            values = as_rgb(image)
-    found = None
-    if values.dtype != np.uint8 and values.size:
-        found = range_of([extremes_of(values)])
-    height, width = as_rgb(image, found).shape[:2]
-    return replace(WholeImage.of([(height, width)], side, multiple), range=found)
 
 
 def write_moments(path: Path, detector: Detector) -> None:

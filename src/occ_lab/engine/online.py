@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.detector import Detector
 from occ_lab.features.regions import contents
 from occ_lab.objectives.norm.local_moments import LocalMoments
@@ -308,6 +309,28 @@ class Online:
         self.weight += state.facts["weight"]
         if self.objective.flow_time:
             self.objective.flow_time.keep(state.tensors["held_out"].numpy())
+
+
+def why_frozen(detector: Detector) -> str:
+    """The reason why a detector cannot learn from further images; empty if it can.
+
+    Example:
+        >>> from occ_lab.backbones import TimmBackbone
+        >>> from occ_lab.objectives import KNN
+        >>> why_frozen(Detector(TimmBackbone("resnet10t", weights="random"), KNN()))
+        'its objective is KNN, not the norm-space objective in closed form'
+    """
+    objective, backbone = detector.objective, detector.backbone
+    if not isinstance(backbone, FrozenBackbone):
+        return f"a stream needs a frozen backbone, not {backbone.name}"
+    if not (isinstance(objective, Norm) and objective.one_pass):
+        return (
+            f"its objective is {type(objective).__name__}, not the norm-space objective in closed "
+            "form"
+        )
+    if not objective.images and not objective.target.any():  # solved and loaded from a checkpoint
+        return "the moments that it was solved from were not kept; train it with moments=true"
+    return ""
 
 
 def check_rates(half_life: float | None, refresh: float) -> None:

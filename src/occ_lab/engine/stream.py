@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
-from typing import Any, TypeVar
+from typing import Any
 
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
@@ -14,102 +13,30 @@ from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.progress import Progress
 
-from occ_lab.data.base import Benchmark, Crop
+from occ_lab.data.base import Benchmark
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.files import images_below
 from occ_lab.data.images_dataset import TaskImages
-from occ_lab.data.items import Item, Split
-from occ_lab.data.transforms import Frame, Seen
+from occ_lab.data.transforms import Frame
 from occ_lab.engine.calibrate import write_calibration
 from occ_lab.engine.fit import Fitted, timed
 from occ_lab.engine.job import Job
-from occ_lab.engine.live import STREAMS, Stream, StreamPlan, why_frozen
+from occ_lab.engine.live import STREAMS, Stream
+from occ_lab.engine.online import why_frozen
 from occ_lab.engine.recorder import Recorder
 from occ_lab.engine.stopping import how_to_go_on, resumable
 from occ_lab.engine.stream_files import Heatmaps, StreamFiles, as_written
 from occ_lab.engine.stream_gallery import StreamGallery
+from occ_lab.engine.stream_images import FILES, Coming, in_order
+from occ_lab.engine.stream_lines import closing_lines, introduction, line_of, named
+from occ_lab.engine.stream_plan import StreamPlan
 from occ_lab.engine.stream_state import read_state
 from occ_lab.engine.watch import Arrivals
-from occ_lab.inference.predict import readings
 from occ_lab.inference.stored import CHECKPOINT
-from occ_lab.metrics.calibration import fewest
 from occ_lab.reporting.gallery.gallery import PAGE
 from occ_lab.reporting.tables.stream import stream_table
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import whole_file
-
-AHEAD = 16  # images that are read ahead while the detector is updated
-FILES = "input"  # the name of the task for images without a dataset
-SHOWN = 20  # rejected images in the final lines
-
-S = TypeVar("S")
-
-
-class ImageFiles(Benchmark):
-    """A benchmark of one task without test images: the files of a stream.
-
-    Args:
-        paths: the files, in order.
-        resize: the longer side of the images after resizing, in pixels.
-        crop: ``whole``, or see `Benchmark`.
-        range: see `Benchmark`.
-    """
-
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        resize: int,
-        crop: Crop = "whole",
-        range: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__(resize=resize, crop=crop, range=range)
-        self.paths = list(paths)
-
-    def available(self) -> list[str]:
-        """The only task."""
-        return [FILES]
-
-    def published_split(self, task: str) -> Split:
-        """All files, as training images."""
-        return Split([Item(path, 0) for path in self.paths], [])
-
-
-@dataclass(frozen=True)
-class Coming:
-    """An image of a stream, or a file that could not be read.
-
-    Attributes:
-        columns: the columns of its row that are known beforehand; ``path`` comes first.
-        seen: the preprocessed image; None if it could not be read.
-        error: the reason in that case.
-    """
-
-    columns: Mapping[str, Any]
-    seen: Seen | None
-    error: str = ""
-
-
-def in_order(
-    read: Callable[[S], Seen],
-    sources: Sequence[S],
-    columns: Callable[[S], Mapping[str, Any]],
-    workers: int,
-) -> Iterator[Coming]:
-    """Images one after another; the next ones are read in the meantime.
-
-    Args:
-        read: reads and preprocesses a source.
-        sources: the sources, for example paths.
-        columns: returns the columns of a source, see `Coming`.
-        workers: see `readings`.
-    """
-    for number, batch in enumerate(readings(read, sources, AHEAD, workers)):
-        seen = dict(zip(batch.sources, zip(batch.pixels, batch.sizes, strict=True), strict=True))
-        for source in sources[number * AHEAD : (number + 1) * AHEAD]:
-            if source in seen:
-                yield Coming(columns(source), Seen(*seen[source]))
-            else:
-                yield Coming(columns(source), None, batch.failed[source])
 
 
 class Streams:
@@ -397,67 +324,3 @@ class Streams:
             self.console.print(f"not read: {named(name, reason)}")
         if failed:
             raise SystemExit(1)
-
-
-def introduction(stream: Stream) -> str:
-    """A few lines that describe what a stream does."""
-    rate = f"{100 * stream.overkill:.3g} %"
-    reference = stream.reference
-    if reference.fixed:
-        given = f"by {len(reference.scores)} scores of normal images"
-    else:
-        given = (
-            f"by the scores of the first images of the stream; there are decisions once there are "
-            f"{fewest(stream.overkill)} scores"
-        )
-    lines = [f"An image is rejected at a false-positive rate of {rate}, {given}."]
-    if stream.online is None:
-        why = why_frozen(stream.detector) if stream.plan.learn else ""
-        lines.append(f"The detector does not learn{f': {why}' if why else ''}.")
-    elif stream.refuse == stream.overkill:
-        lines.append("The detector learns from every image that is not rejected.")
-    elif stream.refuse:
-        lines.append(f"The detector learns from images with a p-value above {stream.refuse:g}.")
-    else:
-        lines.append("The detector learns from every image.")
-    return "\n".join(lines)
-
-
-def named(name: str, reason: str) -> str:
-    """The reason why a file could not be read, beginning with its name.
-
-    Example:
-        >>> named("1.png", "1.png: unreadable (not an image)"), named("2.png", "no verdict")
-        ('1.png: unreadable (not an image)', '2.png: no verdict')
-    """
-    return reason if reason.startswith(f"{name}: ") else f"{name}: {reason}"
-
-
-def line_of(row: Mapping[str, Any]) -> str:
-    """The row of an image as a readable line.
-
-    Example:
-        >>> line_of({"path": "1.png", "score": "3.5", "p_value": "0.5", "decision": "accept"})
-        'accept  1.png  score 3.5  p-value 0.5'
-    """
-    if not row["score"]:
-        return f"first   {row['path']}  (there is nothing to compare it with)"
-    figures = f"score {row['score']}  p-value {row['p_value']}"
-    return f"{row['decision'] or '–':6}  {row['path']}  {figures}"
-
-
-def closing_lines(stream: Stream, files: StreamFiles) -> list[str]:
-    """The numbers of accepted and rejected images, and the rejected ones, the worst first."""
-    figures = files.figures(stream)
-    said = (
-        f"{files.name}: {figures['accepted']} accepted, {figures['rejected']} rejected at a "
-        f"false-positive rate of {100 * stream.overkill:.3g} %"
-    )
-    if figures["undecided"]:
-        said += (
-            f"; {figures['undecided']} without a decision, which needs "
-            f"{fewest(stream.overkill)} earlier scores"
-        )
-    worst = sorted(files.rejected, key=lambda row: -float(row["score"]))
-    more = [f"... and {len(worst) - SHOWN} more"] if len(worst) > SHOWN else []
-    return [said, *map(line_of, worst[:SHOWN]), *more]

@@ -15,13 +15,14 @@ import numpy as np
 from torch import Tensor
 
 from occ_lab.data.any_image import as_rgb
-from occ_lab.engine.live import STREAMS, Stream, Verdict
+from occ_lab.engine.live import STREAMS, Stream
 from occ_lab.engine.stream_state import (
     DamagedStateError,
     StreamState,
     read_state,
     write_state,
 )
+from occ_lab.engine.verdict import Verdict
 from occ_lab.reporting.pictures import strip
 from occ_lab.reporting.record import to_csv, to_json
 from occ_lab.utils.files import write_whole

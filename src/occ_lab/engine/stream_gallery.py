@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from occ_lab.data.transforms import Seen
-from occ_lab.engine.live import Stream, Verdict
+from occ_lab.engine.live import Stream
+from occ_lab.engine.verdict import Verdict
 from occ_lab.reporting.gallery.gallery import Entry, Gallery, Judging
 
 PAUSE = 5.0  # seconds between two versions of the page

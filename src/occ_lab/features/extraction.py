@@ -177,7 +177,7 @@ class HostCopy:
             for tensor in tensors
         ]
         self.copied = torch.cuda.Event()
-        self.copied.record()
+        self.copied.record(torch.cuda.current_stream(tensors[0].device))
 
     def arrays(self) -> list[np.ndarray]:
         """The copies, when they are complete."""
@@ -214,13 +214,13 @@ def image_batches(
             ]
             for start in range(0, len(images), batch_size)
         )
+        pinned = device.type == "cuda"  # memory that an Nvidia GPU reads while it works
         for batch in one_ahead(batches):
             read = [reading.result() for reading in batch]
-            pixels = torch.empty(
-                (len(read), *read[0].shape), dtype=torch.uint8, pin_memory=device.type == "cuda"
-            )
+            shape = (len(read), *read[0].shape)
+            pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
             np.stack(read, out=pixels.numpy())
-            moved = pixels.to(device, non_blocking=True)
+            moved = pixels.to(device, non_blocking=pinned)
             yield moved.permute(0, 3, 1, 2).float() / 255
 
 

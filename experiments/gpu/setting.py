@@ -62,15 +62,13 @@ class Effort:
 
 
 SHORT = Effort(
-    model="resnet10t",
-    weights="random",
     side=64,
-    photographs=(6, 2, 4),
+    photographs=(4, 1, 2),
     steps=2,
     bank=100,
     files=(8, 4),
     sizes=(4,),
-    views=(4, 16),
+    views=(4, 8),
     repeats=1,
     seconds=0.02,
     formats=("torch_export",),

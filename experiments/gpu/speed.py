@@ -237,7 +237,7 @@ def measure_cfa(setting: Setting) -> Figures:
     return {
         "images": len(data.train_images),
         "batch_size": data.batch_size,
-        "bank": bank,
+        "bank": list(bank),
         "epoch_seconds": clock.seconds,
         "products_seconds": step * steps,
         "ratio": ratio,

@@ -176,7 +176,7 @@ class HostCopy:
             )
             for tensor in tensors
         ]
-        self.copied = torch.cuda.Event()
+        self.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self.copied.record(torch.cuda.current_stream(tensors[0].device))
 
     def arrays(self) -> list[np.ndarray]:

@@ -43,4 +43,7 @@ class Sums(SizedByData):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         there = fn(torch.empty(0)).device
-        return self if float64_device(there) != there else super()._apply(fn, recurse)
+        if float64_device(there) != there:
+            return self
+        moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return moved

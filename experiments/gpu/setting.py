@@ -16,7 +16,10 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
 
+from experiments.gpu.decoding import plain_loader
 from occ_lab.backbones.timm import TimmBackbone
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.mvtec import MVTec
@@ -129,6 +132,14 @@ class Setting:
     def files(self) -> Path:
         """A folder of JPEG files of the side of the network's input, in the layout of MVTec AD."""
         return jpeg_files(self.work / "files", self.effort.side, *self.effort.files)
+
+    @cached_property
+    def bare_loader(self) -> DataLoader[Tensor]:
+        """All of `files`, read by a process for each core, which take seconds to start."""
+        split = self.benchmark().split("part")
+        paths = [item.path for item in (*split.train, *split.test)]
+        processes = 0 if self.device.type == "cpu" else cores()
+        return plain_loader(paths, processes, pinned=self.device.type == "cuda")
 
     def benchmark(self) -> MVTec:
         """The benchmark of `files`."""

@@ -7,17 +7,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 import occ_lab
 from benchmarks.whole_runs import least_seconds
-from experiments.gpu.setting import Figures, Setting, cores, trainer_on, wait
+from experiments.gpu.decoding import Decoded
+from experiments.gpu.setting import Figures, Setting, trainer_on, wait
 from occ_lab.config.composition import composed
 from occ_lab.config.job import perform_run
 from occ_lab.data.datamodule import AnomalyDataModule
@@ -27,22 +25,8 @@ from occ_lab.features.extraction import cached_features
 from occ_lab.objectives import CFA, Norm
 
 GOALS = {"extraction": 0.85, "job": 1.3, "scoring": 0.9, "cfa": 1.2}
-BARE_BATCH = 128  # of the plain loop
 CFA_IMAGES, CFA_BATCH = 512, 16
 ROWS = 2**14  # positions in one of the plain products of CFA
-
-
-class Decoded(Dataset[Tensor]):
-    """JPEG files as uint8 ``[h, w, 3]``, read in the plainest way."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(np.array(Image.open(self.paths[index]).convert("RGB")))
 
 
 def measure_extraction(setting: Setting, precision: str) -> Figures:
@@ -61,24 +45,19 @@ def measure_extraction(setting: Setting, precision: str) -> Figures:
     def network(pixels: Tensor) -> None:
         backbone(pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255)
 
-    batch = min(BARE_BATCH, len(items) // 2)
     bare = 0.0
-    loader = bare_loader([item.path for item in items], batch, device)
+    loader = setting.bare_loader
+    batch = loader.batch_size or 1
     with torch.inference_mode():
-        for _ in range(effort.repeats):
-            started, seen = 0.0, 0
+        for repeat in range(effort.repeats + 1):
+            started = time.perf_counter()
             for pixels in loader:
                 network(pixels)
-                if not started:  # the processes run, and kernels are chosen
-                    wait(device)
-                    started = time.perf_counter()
-                else:
-                    seen += len(pixels)
             wait(device)
-            bare = max(bare, seen / (time.perf_counter() - started))
+            if repeat:  # the first starts the processes and chooses kernels
+                bare = max(bare, len(items) / (time.perf_counter() - started))
         ready = torch.stack([Decoded([items[0].path])[0]] * batch).to(device)
         (seconds,) = timed([lambda: network(ready)], setting)
-    del loader
     images = TaskImages(benchmark, items, masks=False, frame=benchmark.preprocessing("part"))
     passes = {}
     for size in effort.sizes:
@@ -101,20 +80,6 @@ def measure_extraction(setting: Setting, precision: str) -> Figures:
         "goal": GOALS["extraction"],
         "agrees": ratio >= GOALS["extraction"],
     }
-
-
-def bare_loader(paths: list[Path], batch: int, device: torch.device) -> DataLoader[Tensor]:
-    """Batches of decoded files, read by processes; on the CPU by the process itself."""
-    if device.type == "cpu":
-        return DataLoader(Decoded(paths), batch)
-    return DataLoader(
-        Decoded(paths),
-        batch,
-        num_workers=cores(),
-        pin_memory=device.type == "cuda",
-        persistent_workers=True,
-        multiprocessing_context="forkserver",  # a fork of a process with threads may hang
-    )
 
 
 def measure_job(setting: Setting) -> Figures:
@@ -229,7 +194,7 @@ def measure_cfa(setting: Setting) -> Figures:
         trainer=make,
     )
     detector = found.detector
-    sizes = [tuple(level.shape) for level in detector.levels(one_batch(setting, data))]
+    sizes = [tuple(level.shape) for level in detector.levels(one_batch(setting, data, detector.device))]
     bank = tuple(detector.objective.bank.shape)  # type: ignore[arg-type]
     (step,) = timed([products(sizes, bank, device)], setting)
     steps = -(-len(data.train_images) // data.batch_size)
@@ -246,10 +211,12 @@ def measure_cfa(setting: Setting) -> Figures:
     }
 
 
-def one_batch(setting: Setting, data: AnomalyDataModule) -> dict[str, Tensor]:
+def one_batch(
+    setting: Setting, data: AnomalyDataModule, device: torch.device
+) -> dict[str, Tensor]:
     """As many images as are in a training batch."""
     side = setting.effort.side
-    return {"image": torch.rand(data.batch_size, 3, side, side)}
+    return {"image": torch.rand(data.batch_size, 3, side, side, device=device)}
 
 
 def products(

@@ -194,7 +194,9 @@ def measure_cfa(setting: Setting) -> Figures:
         trainer=make,
     )
     detector = found.detector
-    sizes = [tuple(level.shape) for level in detector.levels(one_batch(setting, data, detector.device))]
+    sizes = [
+        tuple(level.shape) for level in detector.levels(one_batch(setting, data, detector.device))
+    ]
     bank = tuple(detector.objective.bank.shape)  # type: ignore[arg-type]
     (step,) = timed([products(sizes, bank, device)], setting)
     steps = -(-len(data.train_images) // data.batch_size)
@@ -211,9 +213,7 @@ def measure_cfa(setting: Setting) -> Figures:
     }
 
 
-def one_batch(
-    setting: Setting, data: AnomalyDataModule, device: torch.device
-) -> dict[str, Tensor]:
+def one_batch(setting: Setting, data: AnomalyDataModule, device: torch.device) -> dict[str, Tensor]:
     """As many images as are in a training batch."""
     side = setting.effort.side
     return {"image": torch.rand(data.batch_size, 3, side, side, device=device)}

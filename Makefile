@@ -9,7 +9,7 @@ RUN := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.run)
 LOWEST ?= .venv-lowest
 NEWEST ?= .venv-newest
 
-.PHONY: help install install-dev run test lint test-lowest test-newest docs bench faults clean
+.PHONY: help install install-dev run test lint test-lowest test-newest docs bench faults gpu clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench: $(DEV) ## time whole runs against one backbone pass, into experiments/ben
 
 faults: $(DEV) ## kills, damaged files, races and power cuts, counted in experiments/faults/
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.faults.study --again
+
+gpu: $(DEV) ## every check that needs a GPU, into experiments/gpu/ (nothing where there is none)
+	$(BIN)/python -m experiments.gpu.study
 
 clean: ## remove .venv and what tools left behind
 	rm -rf $(VENV) $(LOWEST) $(NEWEST) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

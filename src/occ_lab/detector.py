@@ -538,7 +538,7 @@ class Detector(LightningModule):
         self._test_scores = []
 
     def _check_collapse(self) -> None:
-        scores = torch.cat(self._test_scores).double().cpu()
+        scores = torch.cat(self._test_scores).cpu().double()
         found = gathered_objects([(scores.min(), scores.max(), len(scores))])
         low, high, counts = zip(*found, strict=True)
         check_collapse(torch.stack([*low, *high]), sum(counts))

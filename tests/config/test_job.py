@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from omegaconf import OmegaConf
 
 from occ_lab.config.composition import composed
 from occ_lab.config.errors import UserError, message
 from occ_lab.config.job import make_job
+from occ_lab.config.process import prepare_process
 from occ_lab.utils.errors import InputError
 
 
@@ -72,3 +75,17 @@ def test_other_lengths_are_refused(tmp_path: Path, overrides: list[str], said: s
     with pytest.raises(InputError, match=said) as raised:
         make_job(composed("train", [*small, f"dataset.root={tmp_path}", *FROZEN, *overrides]))
     assert message(raised.value).startswith("loss.fit.steps: ")
+
+
+def test_what_may_be_computed_in_tf32_is_set_for_the_process() -> None:
+    try:
+        prepare_process(OmegaConf.create({"tf32": "all"}))
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32
+        prepare_process(OmegaConf.create({"tf32": "none"}))
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert not torch.backends.cudnn.allow_tf32
+        with pytest.raises(UserError, match="tf32 must be one of none, convolutions, all, got 1"):
+            prepare_process(OmegaConf.create({"tf32": 1}))
+    finally:
+        prepare_process(OmegaConf.create({"tf32": "convolutions"}))

@@ -160,7 +160,12 @@ def test_resumable_batches_of_few_images_and_of_shares(tmp_path: Path) -> None:
 def process(rank: int, processes: int = 2, gradients: bool = True) -> Any:
     """The attributes of a trainer that a data module reads."""
     module = SimpleNamespace(automatic_optimization=gradients)
-    return SimpleNamespace(world_size=processes, global_rank=rank, lightning_module=module)
+    return SimpleNamespace(
+        world_size=processes,
+        global_rank=rank,
+        lightning_module=module,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )
 
 
 def indices(loader: DataLoader[Any]) -> list[int]:

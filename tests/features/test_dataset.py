@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -72,3 +73,53 @@ def test_only_few_images_that_stay_the_same_are_in_memory(
     assert in_memory(rotated.train_images) is rotated.train_images
     monkeypatch.setattr(dataset, "IN_MEMORY", 6 * 3 * 64**2 - 1)
     assert in_memory(task.train_images) is task.train_images
+
+
+def test_levels_on_a_device_give_the_same_batches(tmp_path: Path) -> None:
+    task = data(tmp_path)
+    generator = np.random.default_rng(0)
+    count = len(task.train_images)
+    kept = [generator.random((count, 4, 4, 3)).astype(np.float16)]
+    rows = generator.permutation(count)
+    there = [dataset.copied(level, torch.device("cpu")) for level in kept]
+    on_disk = TaskFeatures(kept, task.train_images, rows)
+    resident = TaskFeatures(there, task.train_images, rows)
+    assert (on_disk.resident, resident.resident) == (False, True)
+    (ours,) = resident.__getitems__([2, 0])["levels"]
+    (theirs,) = on_disk.__getitems__([2, 0])["levels"]
+    assert torch.equal(ours, theirs)
+    assert ours.stride() == theirs.stride()
+
+
+def test_levels_are_copied_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "COPIED", 40)  # bytes: two and a half rows
+    level = np.arange(7 * 8, dtype=np.float16).reshape(7, 2, 2, 2)
+    assert torch.equal(dataset.copied(level, torch.device("cpu")), torch.from_numpy(level))
+
+
+def test_only_a_gpu_with_room_keeps_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = [np.zeros((3, 2, 2, 4), np.float16)]  # 96 bytes
+    assert dataset.on_device(levels, torch.device("cpu")) is levels
+    monkeypatch.setattr(dataset, "copied", lambda level, device: torch.from_numpy(level))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (191, 1000))
+    assert dataset.on_device(levels, torch.device("cuda")) is levels
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (192, 1000))
+    (there,) = dataset.on_device(levels, torch.device("cuda"))
+    assert isinstance(there, torch.Tensor)
+
+
+@pytest.mark.parametrize(("kind", "pinned"), [("cuda", True), ("cpu", False), ("mps", False)])
+def test_batches_for_cuda_are_pinned_unless_they_are_there(
+    tmp_path: Path, kind: str, pinned: bool
+) -> None:
+    task = data(tmp_path)
+    task.workers = 2
+    strategy = SimpleNamespace(root_device=torch.device(kind))
+    task.trainer = SimpleNamespace(
+        strategy=strategy, world_size=1, global_rank=0, lightning_module=None
+    )
+    loader = task.train_dataloader()
+    assert (loader.pin_memory, loader.num_workers) == (pinned, 2)
+    task.train_set = TaskFeatures([torch.zeros(5, 2, 2, 3)], task.train_images)
+    loader = task.train_dataloader()
+    assert (loader.pin_memory, loader.num_workers) == (False, 0)

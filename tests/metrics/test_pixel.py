@@ -141,3 +141,15 @@ def test_the_parts_of_images_make_the_whole(seed: int, levels: int, limit: float
     assert metric.of([5]) == found
     metric.reset()
     assert metric.of([5]) == {}
+
+
+@given(sample=some_maps)
+@settings(deadline=None, max_examples=30)
+def test_pixels_are_parted_on_a_device_as_on_the_cpu(
+    sample: tuple[np.ndarray, np.ndarray],
+) -> None:
+    maps, masks = (torch.from_numpy(each) for each in sample)
+    for here, there in zip(
+        pixel.parted(maps, masks.bool()), pixel.parted_there(maps, masks.bool()), strict=True
+    ):
+        np.testing.assert_array_equal(here, there)

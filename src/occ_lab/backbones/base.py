@@ -113,7 +113,7 @@ class FrozenBackbone(Backbone, metaclass=_FrozenAfterInit):
     Args:
         name: its name in results.
         precision: the precision of the network: ``float32``; or ``bfloat16`` or ``float16`` by
-            autocast, which are faster on GPUs and change features by about 1e-2 or 1e-3.
+            autocast, which are faster on GPUs and round the result of every layer.
 
     Raises:
         ValueError: the precision is unknown.

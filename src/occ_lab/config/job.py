@@ -15,6 +15,7 @@ from torch import nn
 import occ_lab
 from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.config.errors import UserError
+from occ_lab.config.process import prepare_process
 from occ_lab.config.trainer import check_trainer, make_trainer
 from occ_lab.config.watcher import watched
 from occ_lab.data.base import Benchmark
@@ -25,7 +26,6 @@ from occ_lab.engine.run import Fit, print_results, run
 from occ_lab.features.cache import FeatureCache
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.reporting.record import RunRecord, holds_tasks
-from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.optimizers import MakeOptimizer
 
@@ -58,8 +58,8 @@ def perform_run(cfg: DictConfig, directory: Path, fit: Fit = fitted) -> dict[str
         UserError: a value out of range, absent data, or a file that cannot be used; before any
             work on the task concerned.
     """
-    keep_freed_memory()
     cfg = resolved(cfg)
+    prepare_process(cfg)
     try:
         job = make_job(cfg)
     except (UserError, ValueError) as error:

@@ -12,8 +12,8 @@ import occ_lab
 from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.config.errors import UserError
 from occ_lab.config.job import cache_of, settings
+from occ_lab.config.process import prepare_process
 from occ_lab.engine.norm_study import NormStudy, Pictures, study
-from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.errors import InputError
 
 
@@ -27,8 +27,8 @@ def perform_study(cfg: DictConfig, directory: Path) -> dict[str, dict[str, Any]]
         UserError: a value out of range or absent data.
         InputError: results already there, or a file that cannot be used.
     """
-    keep_freed_memory()
     cfg = resolved(cfg)
+    prepare_process(cfg)
     header = {
         "dataset": cfg.dataset.name,
         "backbone": cfg.backbone.name,

@@ -17,6 +17,7 @@ from occ_lab.config.errors import UserError
 from occ_lab.config.job import header, make_job, settings
 from occ_lab.config.packages import located
 from occ_lab.config.predict import trusted
+from occ_lab.config.process import prepare_process
 from occ_lab.config.sweeps import on_several_processes
 from occ_lab.config.trainer import make_trainer
 from occ_lab.config.watcher import watched
@@ -32,7 +33,6 @@ from occ_lab.inference.predict import image_paths
 from occ_lab.inference.stored import stored_run
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.reporting.record import NOT_COMPARED, RunRecord, keep_settings
-from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.scratch import visible
 from occ_lab.utils.signals import stop_on_signal
 
@@ -52,8 +52,8 @@ def perform_stream(cfg: DictConfig, directory: Path) -> None:
         SystemExit: 1 if images could not be read; 130 on Ctrl-C before the last image, what was
             saved stays.
     """
-    keep_freed_memory()
     cfg = resolved(cfg)
+    prepare_process(cfg)
     check_images(cfg)
     check_value(cfg, "save_every", at_least=1, integer=True)
     check_value(cfg, "settle", at_least=0)

@@ -15,13 +15,13 @@ from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.config.errors import UserError
 from occ_lab.config.job import make_job, perform_run, settings
 from occ_lab.config.methods import method_run, several
+from occ_lab.config.process import prepare_process
 from occ_lab.config.trainer import check_trainer, make_trainer
 from occ_lab.config.watcher import watched
 from occ_lab.engine.representation import RepresentationPlan, check_side
 from occ_lab.engine.two_stage import BACKBONES, DENSITIES, begun, learn_encoders, report
 from occ_lab.pretraining.representation import Representation
 from occ_lab.reporting.record import NOT_COMPARED, keep_settings, leads
-from occ_lab.utils.allocator import keep_freed_memory
 
 FEATURES = ("pooled", "head")
 OWN = "turns"  # the features that the classifier's own score is computed from
@@ -54,8 +54,8 @@ def perform_both_stages(cfg: DictConfig, directory: Path) -> dict[str, dict[str,
         UserError: a value out of range, absent data, or results that are there already; before any
             training.
     """
-    keep_freed_memory()
     cfg = resolved(cfg)
+    prepare_process(cfg)
     for key, least in LEAST.items():
         check_value(cfg, key, at_least=least, integer=True)
     check_trainer(cfg)

@@ -158,6 +158,11 @@ class AnomalyDataModule(LightningDataModule):
         return self.trainer.global_rank if self.trainer else 0
 
     @property
+    def _on_cuda(self) -> bool:
+        """Whether batches are copied to an Nvidia GPU, which reads pinned memory while it works."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    @property
     def equal(self) -> bool:
         """Whether each process needs the same number of training images, as gradient steps do."""
         module = self.trainer.lightning_module if self.trainer else None
@@ -275,14 +280,18 @@ class AnomalyDataModule(LightningDataModule):
         drop_last: bool = False,
         generator: torch.Generator | None = None,
     ) -> Loader:
+        # What is on the device already can be neither pinned nor read by other processes.
+        resident = getattr(images, "resident", False)
+        workers = 0 if resident else self.workers
         return DataLoader(
             images,
             batch_size=1 if isinstance(images, TiledImages) else batch_size,
             shuffle=shuffle,
             sampler=sampler,
             drop_last=drop_last,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self._on_cuda and not resident,
             collate_fn=collate,
             generator=generator,
         )

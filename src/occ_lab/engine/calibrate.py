@@ -161,7 +161,7 @@ def figures_of(
     """
     above = calibration.anomalous(scores, overkill)
     normal = labels == 0
-    there = scores[normal].double().cpu()
+    there = scores[normal].cpu().double()
     tested = drift(
         there[there.isfinite()].numpy(), calibration.scores.numpy(), max(2, len(there)), ALARM
     )

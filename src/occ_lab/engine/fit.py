@@ -225,7 +225,8 @@ def use_fast_samples(data: AnomalyDataModule, job: Job, device: torch.device) ->
     """Make ``data`` return unchanging samples from the cache or memory instead of image files."""
     if isinstance(job.backbone, FrozenBackbone):
         if job.cache is not None:
-            use_features(data, job.cache, job.backbone, device)
+            often = not job.objective().one_pass
+            use_features(data, job.cache, job.backbone, device, often)
         return
     if job.cache is not None:
         log.info("cache: off, because the backbone is trained")

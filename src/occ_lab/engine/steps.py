@@ -140,7 +140,7 @@ class ChosenSteps(StepCount):
         loss = float(torch.stack(self._losses).mean())
         self._losses = []
         sums = torch.tensor([loss, held_out_loss, found, 1.0], dtype=torch.float64)
-        *total, processes = all_reduced(sums.to(detector.device)).tolist()
+        *total, processes = all_reduced(sums).tolist()
         return {name: value / processes for name, value in zip(LEARNING_CURVE, total, strict=True)}
 
     def _keep(self, step: int, detector: Detector) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from occ_lab.data.images_dataset import TaskImages
@@ -18,18 +19,30 @@ from occ_lab.features.level_files import Levels
 IN_MEMORY = 2**30  # bytes; the limit for the pixels of one dataset in memory
 
 
+RESIDENT = 0.5  # the largest fraction of a GPU's free memory for the features of a task
+COPIED = 2**26  # bytes that are copied to a device at a time
+
+
 class TaskFeatures(Dataset[dict[str, Any]]):
     """The samples of a dataset with ``levels`` instead of ``image``, read batch by batch.
 
     Args:
-        levels: the cached levels, finest first, each ``[N, H_l, W_l, C_l]``.
+        levels: the cached levels, finest first, each ``[N, H_l, W_l, C_l]``; or tensors on a
+            device, as `on_device` returns them.
         images: the dataset; it still provides labels, paths and masks.
         rows: the row of each image in the levels, int ``[len(images)]``; None if the order is the
             same.
+
+    Attributes:
+        resident: whether the levels are tensors on a device. Other processes cannot read them, and
+            their batches need not be copied.
     """
 
-    def __init__(self, levels: Levels, images: TaskImages, rows: np.ndarray | None = None) -> None:
+    def __init__(
+        self, levels: Levels | list[Tensor], images: TaskImages, rows: np.ndarray | None = None
+    ) -> None:
         self.levels = levels
+        self.resident = isinstance(levels[0], Tensor)
         self.images = images
         self.rows = np.arange(len(images)) if rows is None else rows
 
@@ -44,9 +57,7 @@ class TaskFeatures(Dataset[dict[str, Any]]):
         """
         batch = collate(list(self._facts(indices)))
         rows = self.rows[np.asarray(indices)]
-        batch["levels"] = [
-            torch.from_numpy(level[rows]).permute(0, 3, 1, 2) for level in self.levels
-        ]
+        batch["levels"] = [taken(level, rows).permute(0, 3, 1, 2) for level in self.levels]
         return batch
 
     def _facts(self, indices: Sequence[int]) -> Iterable[dict[str, Any]]:
@@ -54,6 +65,45 @@ class TaskFeatures(Dataset[dict[str, Any]]):
             return map(self.images.facts, indices)
         with ThreadPoolExecutor() as pool:  # to decode the masks
             return pool.map(self.images.facts, indices)
+
+
+def taken(level: np.ndarray | Tensor, rows: np.ndarray) -> Tensor:
+    """A copy of some rows of a level, on the device of the level."""
+    if isinstance(level, Tensor):
+        return level[torch.from_numpy(rows).to(level.device)]
+    return torch.from_numpy(level[rows])
+
+
+def on_device(levels: Levels, device: torch.device) -> Levels | list[Tensor]:
+    """Levels that are read in every epoch: on the device if it is a GPU with room for them.
+
+    Args:
+        levels: the cached levels, each ``[N, H_l, W_l, C_l]``.
+        device: the device of the training.
+
+    Returns:
+        Tensors on the device if they take at most half of its free memory; otherwise ``levels``.
+    """
+    if device.type != "cuda":
+        return levels
+    free, _ = torch.cuda.mem_get_info(device)
+    if sum(level.nbytes for level in levels) > RESIDENT * free:
+        return levels
+    return [copied(level, device) for level in levels]
+
+
+def copied(level: np.ndarray, device: torch.device) -> Tensor:
+    """A level on a device, copied in parts, because it may be a memory map larger than memory.
+
+    Example:
+        >>> copied(np.ones((3, 2, 2, 1), np.float16), torch.device("cpu")).shape
+        torch.Size([3, 2, 2, 1])
+    """
+    step = max(1, COPIED // max(1, level[:1].nbytes))
+    there = torch.empty(level.shape, dtype=torch.float16, device=device)
+    for first in range(0, len(level), step):
+        there[first : first + step] = torch.from_numpy(level[first : first + step].copy())
+    return there
 
 
 class TaskPixels(Dataset[dict[str, Any]]):

@@ -21,7 +21,7 @@ from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.tiled_images import image_samples
 from occ_lab.data.transforms import describe_frame
 from occ_lab.features.cache import FeatureCache
-from occ_lab.features.dataset import TaskFeatures
+from occ_lab.features.dataset import TaskFeatures, on_device
 from occ_lab.features.entry_lock import CacheError
 from occ_lab.features.level_files import Levels
 from occ_lab.features.regions import framed_levels
@@ -36,7 +36,11 @@ T = TypeVar("T")
 
 
 def use_features(
-    data: AnomalyDataModule, cache: FeatureCache, backbone: FrozenBackbone, device: torch.device
+    data: AnomalyDataModule,
+    cache: FeatureCache,
+    backbone: FrozenBackbone,
+    device: torch.device,
+    often: bool = False,
 ) -> None:
     """Replace the unchanging images of a data module by cached features.
 
@@ -50,18 +54,24 @@ def use_features(
         cache: stores the features.
         backbone: the frozen network; it is moved to ``device``.
         device: the device for the backbone.
+        often: whether the features of training images are read in many epochs; a GPU then keeps
+            them in its memory if they fit, see `on_device`.
 
     Raises:
         OSError: an image cannot be read.
     """
     try:
-        replace_images(data, cache, backbone, device)
+        replace_images(data, cache, backbone, device, often)
     except CacheError as error:
         log.warning("cache: %s; features are computed in every pass", error)
 
 
 def replace_images(
-    data: AnomalyDataModule, cache: FeatureCache, backbone: FrozenBackbone, device: torch.device
+    data: AnomalyDataModule,
+    cache: FeatureCache,
+    backbone: FrozenBackbone,
+    device: torch.device,
+    often: bool = False,
 ) -> None:
     """As `use_features`, with the same arguments, but without handling a failing cache.
 
@@ -80,7 +90,8 @@ def replace_images(
         pooled = data.split.pool or data.split.train
         pool = TaskImages(data.benchmark, pooled, frame=data.preprocessing).tiles()
         rows = {item: row for row, item in enumerate(pool.items)}
-        levels = features(pool, "train features")
+        cached = features(pool, "train features")
+        levels = on_device(cached, device) if often else cached
 
         def of_pool(images: TaskImages) -> TaskFeatures:
             own = images.tiles()
@@ -127,14 +138,52 @@ def cached_features(
         backbone.to(device)
         read = image_batches(images, device, batch_size, workers)
         steps = math.ceil(len(images) / batch_size)
+        before: HostCopy | None = None
         for number, image in enumerate(track(read, title, steps)):
             first = number * batch_size
             with torch.inference_mode():
                 boxes = images.box_of(range(first, first + len(image)))
                 levels = framed_levels(backbone, image, boxes)
-                yield [level.permute(0, 2, 3, 1).half().cpu().numpy() for level in levels]
+                copy = HostCopy([level.permute(0, 2, 3, 1).half() for level in levels])
+            if before is not None:  # while a GPU works on this batch
+                yield before.arrays()
+            before = copy
+        if before is not None:
+            yield before.arrays()
 
     return cache.get(cache_key(backbone, images), len(images), batches)
+
+
+class HostCopy:
+    """A copy of tensors in the memory of the processor; one from an Nvidia GPU runs on its own.
+
+    Args:
+        tensors: of any shape, on one device.
+
+    Example:
+        >>> [array.tolist() for array in HostCopy([torch.arange(3)]).arrays()]
+        [[0, 1, 2]]
+    """
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self.copied: torch.cuda.Event | None = None
+        if tensors[0].device.type != "cuda":
+            self.tensors = [tensor.cpu() for tensor in tensors]
+            return
+        self.tensors = [
+            torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(
+                tensor, non_blocking=True
+            )
+            for tensor in tensors
+        ]
+        self.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self.copied.record(torch.cuda.current_stream(tensors[0].device))
+
+    def arrays(self) -> list[np.ndarray]:
+        """The copies, when they are complete."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return [tensor.numpy() for tensor in self.tensors]
 
 
 def image_batches(
@@ -165,9 +214,14 @@ def image_batches(
             ]
             for start in range(0, len(images), batch_size)
         )
+        pinned = device.type == "cuda"  # memory that an Nvidia GPU reads while it works
         for batch in one_ahead(batches):
-            read = np.stack([reading.result() for reading in batch])
-            yield torch.from_numpy(read).to(device).permute(0, 3, 1, 2).float() / 255
+            read = [reading.result() for reading in batch]
+            shape = (len(read), *read[0].shape)
+            pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+            np.stack(read, out=pixels.numpy())
+            moved = pixels.to(device, non_blocking=pinned)
+            yield moved.permute(0, 3, 1, 2).float() / 255
 
 
 def one_ahead(batches: Iterator[list[T]]) -> Iterator[list[T]]:

@@ -48,14 +48,14 @@ class Calibration:
             wrong = int((~values.isfinite()).sum())
             if wrong:
                 raise ValueError(f"{name}: {wrong} of {len(values)} are not finite")
-        return cls(*(values.double().cpu().sort().values for values in (scores, peaks)))
+        return cls(*(values.cpu().double().sort().values for values in (scores, peaks)))
 
     def p_values(self, scores: Tensor) -> Tensor:
         """``(1 + #{calibration scores ≥ s}) / (n + 1)`` of scores s ``[N]``, float64 ``[N]``.
 
         The p-value of a score that is not finite is NaN, because it says nothing about its image.
         """
-        scores = scores.double().cpu().contiguous()
+        scores = scores.cpu().double().contiguous()
         lower = torch.searchsorted(self.scores, scores)
         p_values = (1 + len(self.scores) - lower).double() / (1 + len(self.scores))
         return torch.where(scores.isfinite(), p_values, torch.nan)
@@ -65,7 +65,7 @@ class Calibration:
 
         A score that is not finite is never classified as normal.
         """
-        scores = scores.double().cpu()
+        scores = scores.cpu().double()
         return (scores > self.threshold(overkill)) | ~scores.isfinite()
 
     def threshold(self, overkill: float) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from occ_lab.metrics.base import OrderMetric, arrays, checked
 from occ_lab.metrics.packing import pack, unpack
+from occ_lab.utils.processes import distributed
 
 # Neighbours within an image only: the first axis counts the images of a batch.
 _EIGHT_NEIGHBOURS = np.zeros((3, 3, 3), dtype=bool)
@@ -71,21 +72,24 @@ class _PixelMetric(OrderMetric):
         maps = checked(maps, masks, "masks")
         if self.positives and maps.dtype != self.positives[0].dtype:
             raise ValueError(f"maps must stay {self.positives[0].dtype}, got {maps.dtype}")
-        scores = maps.cpu().numpy()
-        inside = masks.cpu().numpy().astype(bool)
+        marked = masks.to(maps.device).bool()
+        inside = marked.cpu().numpy()
 
         regions = ndimage.label(inside, _EIGHT_NEIGHBOURS)[0][inside]
-        self._append(self.positives, scores[inside])
+        positives, negatives = parted(maps, marked)
+        self._append(self.positives, positives)
         self._append(self.areas, np.bincount(regions)[regions].astype(np.int32))
         of = np.full(len(maps), -1) if indices is None else indices.cpu().numpy()
         self._append(self.owners, np.repeat(of, inside.sum((1, 2))).astype(np.int32))
-        lows, heads, runs = pack(scores[~inside])
+        lows, heads, runs = pack(negatives)
         self._append(self.packed_lows, lows)
         self._append(self.packed_heads, heads)
         self._append(self.packed_runs, runs)
 
     def _append(self, state: list[Tensor], array: np.ndarray) -> None:
-        state.append(torch.from_numpy(array).to(self.device))
+        # Processes exchange what is on their devices; without them it would only go back and forth.
+        kept = torch.from_numpy(array)
+        state.append(kept.to(self.device) if distributed() else kept)
 
     def _areas(self, *curves: _Curve) -> list[Tensor]:
         """The area of each curve in 0..1, float64 scalars; NaN unless both classes are present."""
@@ -131,6 +135,29 @@ class _PixelMetric(OrderMetric):
             right = np.searchsorted(negatives, scores[tied], side="right")
             up_to[tied] += right - left[tied]
         return below, up_to
+
+
+def parted(maps: Tensor, marked: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The scores of marked pixels in order, and those of all others in ascending order.
+
+    Args:
+        maps: float ``[B, h, w]``.
+        marked: bool ``[B, h, w]``, on the same device.
+
+    Example:
+        >>> maps = torch.tensor([[[3.0, 2.0, 1.0]]])
+        >>> parted(maps, maps == 2)
+        (array([2.], dtype=float32), array([1., 3.], dtype=float32))
+    """
+    if maps.device.type != "cpu":
+        return parted_there(maps, marked)
+    scores, inside = maps.numpy(), marked.numpy()
+    return scores[inside], np.sort(scores[~inside])
+
+
+def parted_there(maps: Tensor, marked: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """As `parted`, with the work done by PyTorch, which suits a GPU; on a CPU it takes longer."""
+    return maps[marked].cpu().numpy(), maps[~marked].sort().values.cpu().numpy()
 
 
 @dataclass(frozen=True)

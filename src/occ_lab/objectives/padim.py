@@ -14,6 +14,7 @@ from occ_lab.objectives.gaussian import inverse_factor, mean_and_covariance
 from occ_lab.objectives.joined import JoinedObjective
 from occ_lab.projectors import Projector
 from occ_lab.utils.errors import InputError, check_number
+from occ_lab.utils.precision import float64_device
 from occ_lab.utils.processes import all_reduced
 
 POSITIONS = 256  # solved at a time
@@ -104,10 +105,11 @@ class PaDiM(JoinedObjective):
         """
         if not len(self.chosen):
             self.build(sum(level.shape[1] for level in levels))
-        x = torch.cat([self._positions(join(piece)) for piece in pieces(levels)], dim=1).double()
+        x = torch.cat([self._positions(join(piece)) for piece in pieces(levels)], dim=1)
+        x = x.to(float64_device(x.device)).double()
         x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], dim=2)
         if valid is not None:
-            x *= valid.flatten(1).T[..., None]
+            x *= valid.flatten(1).T[..., None].to(x.device)
         if self.moments is None:
             self.moments = x.new_zeros(len(x), x.shape[2], x.shape[2])
         self.moments.baddbmm_(x.mT, x)
@@ -136,8 +138,8 @@ class PaDiM(JoinedObjective):
             mean, covariance = mean_and_covariance(part.cpu())
             means.append(mean.float())
             factors.append(inverse_factor(covariance, self.shrinkage, scale).float())
-        self.mean = torch.cat(means).to(moments.device)
-        self.factor = torch.cat(factors).to(moments.device)
+        self.mean = torch.cat(means).to(self.mean.device)
+        self.factor = torch.cat(factors).to(self.factor.device)
         self.moments = None
 
     def forward(self, z: Tensor) -> Tensor:

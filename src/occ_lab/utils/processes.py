@@ -19,14 +19,25 @@ def all_reduced(value: Tensor) -> Tensor:
     """The sum of a tensor over the processes of a distributed run.
 
     Args:
-        value: has the same shape in all processes; it is changed in place.
+        value: has the same shape in all processes, on any device; it may be changed in place.
 
     Returns:
-        The sum; the tensor itself if there is only one process.
+        The sum, on the device of ``value``; the tensor itself if there is only one process.
     """
-    if distributed():
-        torch.distributed.all_reduce(value)
-    return value
+    if not distributed():
+        return value
+    moved = value.to(reducing_device(value.device))
+    torch.distributed.all_reduce(moved)
+    return moved.to(value.device)
+
+
+def reducing_device(device: torch.device) -> torch.device:
+    """The device on which processes can exchange a tensor of ``device``.
+
+    NCCL exchanges nothing that is on the CPU, and the others of ours need no other device.
+    """
+    on_gpus = torch.distributed.get_backend() == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if on_gpus else device
 
 
 def all_gathered(value: Tensor) -> Tensor:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from occ_lab.utils.precision import float64_device
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class SizedByData(nn.Module):
@@ -26,3 +32,18 @@ class SizedByData(nn.Module):
                 sized = torch.empty_like(saved, dtype=held.dtype, device=held.device)
                 setattr(self, name, nn.Parameter(sized) if name in self._parameters else sized)
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class Sums(SizedByData):
+    """A module whose buffers are sums in float64.
+
+    It moves to other devices like any module, but the sums stay on the CPU if the device cannot
+    hold float64, see `float64_device`.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        there = fn(torch.empty(0)).device
+        if float64_device(there) != there:
+            return self
+        moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return moved

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from occ_lab.features.cells import Cells
 from occ_lab.utils.errors import InputError, check_number
+from occ_lab.utils.precision import full_precision
 from occ_lab.utils.processes import all_reduced, gathered_objects
-from occ_lab.utils.sized import SizedByData
+from occ_lab.utils.sized import Sums
 
 MEMORY_MB = 512.0
 CACHED = 2**19  # float64 numbers, 4 MB
@@ -19,7 +20,7 @@ CACHED = 2**19  # float64 numbers, 4 MB
 log = logging.getLogger(__name__)
 
 
-class LocalMoments(SizedByData):
+class LocalMoments(Sums):
     """Sums over images: of f at every position, and of f fᵀ over the positions of every cell.
 
     f are the concatenated levels. All are sums in float64: they grow image by image, the sums of
@@ -126,9 +127,15 @@ class LocalMoments(SizedByData):
             InputError: the size of the maps differs from that of earlier images.
         """
         cells = self.build(sum(level.shape[1] for level in levels), levels[0].shape[-2:])
-        count = len(levels[0])
-        if not count:
+        if not len(levels[0]):
             return
+        here = self.sums.device
+        own_levels = [level.to(here) for level in levels]
+        with full_precision(here):
+            self._add(cells, own_levels, None if valid is None else valid.to(here))
+
+    def _add(self, cells: Cells, levels: Sequence[Tensor], valid: Tensor | None) -> None:
+        count = len(levels[0])
         x = cells.features(levels, self.normalize)
         # Deviations from the mean of the batch are summed in the precision of the features, which
         # takes half of the time. The large part, the means, is added in float64.

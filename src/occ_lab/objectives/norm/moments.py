@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from occ_lab.features.levels import join, unit_scale
 from occ_lab.utils.interpolation import upsampling_matrix
+from occ_lab.utils.precision import full_precision
 from occ_lab.utils.processes import all_reduced
-from occ_lab.utils.sized import SizedByData
+from occ_lab.utils.sized import Sums
 
 
-class Moments(SizedByData):
+class Moments(Sums):
     """The sum of f̃ f̃ᵀ over positions, with f̃ = [f; 1] and f the concatenated levels.
 
     It grows image by image, and the sums of two sets or two processes can be added.
@@ -56,8 +57,9 @@ class Moments(SizedByData):
         # Within a batch the sum has the precision of the features; over batches it is float64.
         if not len(levels[0]):
             return
-        added = normalized_moments(levels) if self.normalize else joint_moments(levels)
-        self.total += added.double().to(self.total.device)
+        with full_precision(levels[0].device):
+            added = normalized_moments(levels) if self.normalize else joint_moments(levels)
+        self.total += added.to(self.total.device).double()
 
     def add(self, total: Tensor) -> None:
         """Add the total ``[C + 1, C + 1]`` of other moments, or an empty one."""

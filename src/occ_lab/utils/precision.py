@@ -1,0 +1,69 @@
+"""What a device computes in, and what it can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+
+TF32 = Literal["none", "convolutions", "all"]
+
+WITHOUT_FLOAT64 = frozenset({"mps"})  # kinds of devices
+
+
+def float64_device(device: torch.device) -> torch.device:
+    """The device for float64 tensors: ``device`` itself, or the CPU if it cannot hold them.
+
+    Example:
+        >>> float64_device(torch.device("cuda", 1)), float64_device(torch.device("mps"))
+        (device(type='cuda', index=1), device(type='cpu'))
+    """
+    return torch.device("cpu") if device.type in WITHOUT_FLOAT64 else device
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Compute in the precision of the tensors: without autocast, and without TF32 in products.
+
+    Moments need it. Their small eigenvalues, which the score depends on most, are differences of
+    large numbers, and the rounding of bfloat16 or TF32 would replace them.
+
+    Args:
+        device: the device of the tensors.
+
+    Example:
+        >>> ones = torch.full((1, 1), 1.001)
+        >>> with torch.autocast("cpu", torch.bfloat16), full_precision(ones.device):
+        ...     (ones @ ones).dtype
+        torch.float32
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def allow_tf32(what: TF32) -> None:
+    """Choose what Nvidia GPUs may compute in TF32, which is faster and has 10 bits after the point.
+
+    It holds for the whole process. Other devices ignore it.
+
+    Args:
+        what: ``none``, ``convolutions`` (PyTorch's default), or ``all``: matrix products as well,
+            except those of `full_precision`.
+
+    Example:
+        >>> allow_tf32("all")
+        >>> torch.get_float32_matmul_precision()
+        'high'
+        >>> allow_tf32("convolutions")
+        >>> torch.get_float32_matmul_precision()
+        'highest'
+    """
+    torch.backends.cudnn.allow_tf32 = what != "none"
+    torch.set_float32_matmul_precision("high" if what == "all" else "highest")

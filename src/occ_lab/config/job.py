@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from occ_lab.objectives.norm.objective import Norm
 from occ_lab.reporting.record import RunRecord, holds_tasks
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.errors import InputError
+from occ_lab.utils.memo import Memo
 from occ_lab.utils.optimizers import MakeOptimizer
 
 LEAST = {  # the least that these numbers may be
@@ -43,13 +45,16 @@ LEAST = {  # the least that these numbers may be
 NOT_OF_THE_OBJECT = {"loss": ("name", "fit"), "explain": ("count",), "pretrain": ("epochs",)}
 
 
-def perform_run(cfg: DictConfig, directory: Path, fit: Fit = fitted) -> dict[str, dict[str, Any]]:
+def perform_run(
+    cfg: DictConfig, directory: Path, fit: Fit = fitted, shared: Memo | None = None
+) -> dict[str, dict[str, Any]]:
     """Fit and test every task that ``cfg.dataset`` selects; write all into ``directory``.
 
     Args:
         cfg: the configuration of ``occ_lab.train``.
         directory: the run directory.
         fit: what makes a fitted and tested detector of a task, see `occ_lab.engine.run.run`.
+        shared: what this run shares with others in the process; None shares nothing.
 
     Returns:
         The metrics of each task, as in ``metrics.json``; an empty dict on non-zero ranks.
@@ -61,7 +66,7 @@ def perform_run(cfg: DictConfig, directory: Path, fit: Fit = fitted) -> dict[str
     keep_freed_memory()
     cfg = resolved(cfg)
     try:
-        job = make_job(cfg)
+        job = replace(make_job(cfg), shared=shared)
     except (UserError, ValueError) as error:
         finished = finished_run(cfg, directory)
         if finished is None:

@@ -24,6 +24,7 @@ from occ_lab.detector import Detector
 from occ_lab.engine.checkpoints import Saving, resumed_from
 from occ_lab.engine.job import Job
 from occ_lab.engine.recorder import Oracle, Recorder
+from occ_lab.engine.shared import SharedPass
 from occ_lab.engine.steps import ChosenSteps, StepCount
 from occ_lab.features.dataset import in_memory
 from occ_lab.features.extraction import use_features
@@ -159,6 +160,7 @@ def fit_without(
         same,
         *([count] if count else []),
         *([oracle] if job.oracle else []),
+        *([SharedPass(job.shared)] if job.shared and one_pass else []),
         *callbacks,
         *([Saving(kept_state, job.checkpoint_every)] if kept_state else []),
     ]

@@ -26,11 +26,19 @@ class TaskFeatures(Dataset[dict[str, Any]]):
         images: the dataset; it still provides labels, paths and masks.
         rows: the row of each image in the levels, int ``[len(images)]``; None if the order is the
             same.
+        identity: a name for the levels, which no other levels have; empty if it is unknown.
     """
 
-    def __init__(self, levels: Levels, images: TaskImages, rows: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        levels: Levels,
+        images: TaskImages,
+        rows: np.ndarray | None = None,
+        identity: str = "",
+    ) -> None:
         self.levels = levels
         self.images = images
+        self.identity = identity
         self.rows = np.arange(len(images)) if rows is None else rows
 
     def __len__(self) -> int:

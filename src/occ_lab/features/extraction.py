@@ -20,7 +20,7 @@ from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.tiled_images import image_samples
 from occ_lab.data.transforms import describe_frame
-from occ_lab.features.cache import FeatureCache
+from occ_lab.features.cache import FeatureCache, digest
 from occ_lab.features.dataset import TaskFeatures
 from occ_lab.features.entry_lock import CacheError
 from occ_lab.features.level_files import Levels
@@ -69,10 +69,12 @@ def replace_images(
         CacheError: the cache cannot be used.
     """
 
-    def features(images: TaskImages, title: str) -> Levels:
-        return cached_features(
+    def features(images: TaskImages, title: str) -> tuple[Levels, str]:
+        identity = digest(cache_key(backbone, images))
+        levels = cached_features(
             cache, backbone, images, device, data.eval_batch_size, data.workers, title
         )
+        return levels, identity
 
     if data.benchmark.random:
         log.info("cache: only for test images, because training images change in every epoch")
@@ -80,18 +82,20 @@ def replace_images(
         pooled = data.split.pool or data.split.train
         pool = TaskImages(data.benchmark, pooled, frame=data.preprocessing).tiles()
         rows = {item: row for row, item in enumerate(pool.items)}
-        levels = features(pool, "train features")
+        levels, identity = features(pool, "train features")
 
         def of_pool(images: TaskImages) -> TaskFeatures:
             own = images.tiles()
-            return TaskFeatures(levels, own, np.array([rows[item] for item in own.items], int))
+            mine = np.array([rows[item] for item in own.items], int)
+            return TaskFeatures(levels, own, mine, identity)
 
         data.train_set = of_pool(data.train_images)
         data.validation_set = of_pool(data.validation_images)
         aside = data.calibration_images
         data.calibration_set = image_samples(aside, of_pool(aside))
     tiles = data.test_images.tiles()
-    tested = TaskFeatures(features(tiles, "test features"), tiles)
+    levels, identity = features(tiles, "test features")
+    tested = TaskFeatures(levels, tiles, identity=identity)
     data.test_set = image_samples(data.test_images, tested)
 
 

@@ -70,11 +70,9 @@ def replace_images(
     """
 
     def features(images: TaskImages, title: str) -> tuple[Levels, str]:
-        identity = digest(cache_key(backbone, images))
-        levels = cached_features(
+        return cached_features(
             cache, backbone, images, device, data.eval_batch_size, data.workers, title
         )
-        return levels, identity
 
     if data.benchmark.random:
         log.info("cache: only for test images, because training images change in every epoch")
@@ -107,7 +105,7 @@ def cached_features(
     batch_size: int,
     workers: int,
     title: str,
-) -> Levels:
+) -> tuple[Levels, str]:
     """The backbone's levels of every image, from the cache or computed in one pass.
 
     Args:
@@ -120,7 +118,8 @@ def cached_features(
         title: the title of the progress bar.
 
     Returns:
-        One array for each level, finest first, float16 ``[N, H_l, W_l, C_l]``, memory-mapped.
+        One array for each level, finest first, float16 ``[N, H_l, W_l, C_l]``, memory-mapped; and
+        the name of their entry, which no other features have.
 
     Raises:
         CacheError: the cache cannot be used.
@@ -138,7 +137,8 @@ def cached_features(
                 levels = framed_levels(backbone, image, boxes)
                 yield [level.permute(0, 2, 3, 1).half().cpu().numpy() for level in levels]
 
-    return cache.get(cache_key(backbone, images), len(images), batches)
+    key = cache_key(backbone, images)
+    return cache.get(key, len(images), batches), digest(key)
 
 
 def image_batches(

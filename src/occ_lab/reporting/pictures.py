@@ -18,6 +18,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from occ_lab.utils.names import file_name, printable
+from occ_lab.utils.png import save_png
 
 PANEL = 224
 CAPTION = 26
@@ -167,7 +168,7 @@ def save_pictures(
         caption = f"{shown.title}   score {scores[index]:.4g}   {below_text(scores, labels, index)}"
         size = shown.pixels.shape[:2] if whole else (PANEL, PANEL)
         picture = strip(shown.pixels, shown.mask, values, caption, size)
-        picture.save(folder / shown.file, compress_level=1)  # four times faster, a fifth larger
+        save_png(picture, folder / shown.file)
         return folder / shown.file
 
     with ThreadPoolExecutor() as pool:  # most of the work is decoding and encoding

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import ModuleType
 from typing import Any
 
 MB = 1e6
@@ -56,13 +57,21 @@ class Memo:
         self.held -= self._values.pop(key, (None, 0))[1]
 
 
-def memory_of(value: Any) -> int:
+def memory_of(value: Any, counted: set[int] | None = None) -> int:
     """The bytes of all arrays, tensors and strings of bytes in a value and its attributes.
+
+    Args:
+        value: any object.
+        counted: the identities of the objects that were counted already; it grows.
 
     Example:
         >>> memory_of({"name": "ones", "values": [bytes(3), bytes(4)]})
         7
     """
+    counted = set() if counted is None else counted
+    if id(value) in counted or isinstance(value, type | ModuleType):
+        return 0
+    counted.add(id(value))
     if hasattr(value, "nbytes"):
         return int(value.nbytes)
     if isinstance(value, bytes | bytearray):
@@ -72,6 +81,6 @@ def memory_of(value: Any) -> int:
         parts = value.values()
     elif isinstance(value, list | tuple | set):
         parts = value
-    elif hasattr(value, "__dict__") and not isinstance(value, type):
+    elif hasattr(value, "__dict__"):
         parts = vars(value).values()
-    return sum(map(memory_of, parts))
+    return sum(memory_of(part, counted) for part in parts)

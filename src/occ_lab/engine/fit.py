@@ -176,6 +176,7 @@ def fit_without(
         benchmark, task, job.batch_size, job.eval_batch_size, job.workers, validation
     )
     data.prepare_data()
+    data.test_images.memo = None if job.workers else job.shared  # that of this process
     if aside:
         data.set_aside(aside)
     seconds = {"features": 0.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -32,26 +33,29 @@ class Memo:
     def __init__(self, limit_mb: float) -> None:
         self.limit = limit_mb * MB
         self.held = 0
+        self._lock = Lock()  # threads read masks
         self._values: dict[str, tuple[Any, int]] = {}  # in the order of their use
 
     def get(self, key: str) -> Any | None:
         """The value of a key itself, not a copy; None if it is not kept."""
-        found = self._values.pop(key, None)
-        if found is None:
-            return None
-        self._values[key] = found
-        return found[0]
+        with self._lock:
+            found = self._values.pop(key, None)
+            if found is None:
+                return None
+            self._values[key] = found
+            return found[0]
 
     def keep(self, key: str, value: Any) -> None:
         """Keep a value if it fits."""
         size = memory_of(value)
         if size > self.limit:
             return
-        self._drop(key)
-        while self.held + size > self.limit:
-            self._drop(next(reversed(self._values)))
-        self._values[key] = value, size
-        self.held += size
+        with self._lock:
+            self._drop(key)
+            while self.held + size > self.limit:
+                self._drop(next(reversed(self._values)))
+            self._values[key] = value, size
+            self.held += size
 
     def _drop(self, key: str) -> None:
         self.held -= self._values.pop(key, (None, 0))[1]

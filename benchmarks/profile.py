@@ -1,7 +1,9 @@
 """Where the time of a command goes: ``python -m benchmarks.profile train dataset=textures``.
 
 Prints a table of spans, each with its own time, and writes a trace for ``chrome://tracing`` or
-https://ui.perfetto.dev. The command runs in this process; its imports are a span too.
+https://ui.perfetto.dev. The command runs in this process; its imports are a span too. With
+``--cpu`` the seconds are those of the processor, of all threads, which other work on the machine
+changes little.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ SPANS = {  # what is timed, by the name that the table gives it
     "task": "occ_lab.engine.run.run_task",
     "check of the files": "occ_lab.data.datamodule.AnomalyDataModule.prepare_data",
     "features": "occ_lab.engine.fit.use_fast_samples",
+    "trainer": "occ_lab.config.trainer.make_trainer",
+    "reading of features and masks": "occ_lab.features.dataset.TaskFeatures.__getitems__",
     "backbone": "occ_lab.backbones.base.FrozenBackbone.forward",
     "fit": "lightning.Trainer.fit",
     "test": "lightning.Trainer.test",
@@ -160,10 +164,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command with its spans timed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trace", type=Path, default=Path("trace.json"), help="the file to write")
+    parser.add_argument(
+        "--cpu", action="store_true", help="seconds of the processor, not of a clock"
+    )
     parser.add_argument("command", help="such as train")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="its arguments")
     asked = parser.parse_args(arguments)
-    spans = Spans()
+    spans = Spans(time.process_time if asked.cpu else time.perf_counter)
     with spans.of("the rest of the command"):
         with spans.of("imports"):
             from occ_lab.__main__ import main as command

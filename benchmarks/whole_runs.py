@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from occ_lab.config.composition import composed
 from occ_lab.config.job import make_job, perform_run
 from occ_lab.config.norm_study import perform_study
+from occ_lab.config.sweeps import SHARED_MB
 from occ_lab.data.generated import made_image
 from occ_lab.data.images import read_image
 from occ_lab.data.images_dataset import TaskImages
@@ -26,6 +27,7 @@ from occ_lab.detector import Detector
 from occ_lab.engine.fit import fit_without
 from occ_lab.engine.job import Job
 from occ_lab.features.extraction import image_batches
+from occ_lab.utils.memo import Memo
 from occ_lab.utils.memory import peak_mb, reset_peak
 
 SOLVED = ["loss=norm", "loss.solver=closed_form"]
@@ -94,14 +96,9 @@ def measure_jobs(dataset: list[str], effort: Effort, work: Path) -> dict[str, An
             keep("local form, cold", timed_run([*dataset, *LOCAL, cache], work))
             keep("local form, warm", timed_run([*dataset, *LOCAL, cache], work))
         keep("T₀", one_pass(dataset))
-        with caches(work) as cache:
-            grid = [
-                f"loss.norm={norm} seed={seed}" for norm in effort.norms for seed in effort.seeds
-            ]
-            runs = [
-                timed_run([*dataset, *CLOSED_FORM, cache, *each.split()], work) for each in grid
-            ]
-            keep(f"{len(runs)} closed forms, cold", total(runs))
+        for name, form in {"closed forms": CLOSED_FORM, "local forms": LOCAL}.items():
+            runs = swept([*dataset, *form], effort, work)
+            keep(f"{len(runs)} {name}, cold", total(runs))
         with caches(work) as cache:
             keep(
                 f"norm study, {len(effort.norms)} norms, cold",
@@ -162,14 +159,31 @@ def device_of(job: Job) -> torch.device:
     return job.trainer([], [], 1).strategy.root_device
 
 
-def timed_run(overrides: list[str], work: Path) -> Cost:
-    """The cost of a whole run, from its configuration to its pictures."""
+def timed_run(overrides: list[str], work: Path, shared: Memo | None = None) -> Cost:
+    """The cost of a whole run, from its configuration to its pictures.
+
+    Args:
+        overrides: its configuration.
+        work: the folder for its directory, which is removed.
+        shared: what it shares with the other jobs of a sweep.
+    """
     cfg = composed("train", overrides)
     with tempfile.TemporaryDirectory(dir=work) as folder:
         started = time.perf_counter()
-        tasks = perform_run(cfg, Path(folder))
+        tasks = perform_run(cfg, Path(folder), shared=shared)
         seconds = time.perf_counter() - started
     return Cost(seconds, most(task["peak_memory_mb"] for task in tasks.values()))
+
+
+def swept(overrides: list[str], effort: Effort, work: Path) -> list[Cost]:
+    """The costs of the jobs of a sweep over norms and seeds, in one process and a new cache."""
+    shared = Memo(SHARED_MB)
+    with caches(work) as cache:
+        return [
+            timed_run([*overrides, cache, f"loss.norm={norm}", f"seed={seed}"], work, shared)
+            for norm in effort.norms
+            for seed in effort.seeds
+        ]
 
 
 def studied(dataset: list[str], effort: Effort, work: Path, cache: str) -> Cost:

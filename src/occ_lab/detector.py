@@ -132,6 +132,7 @@ class Detector(LightningModule):
             self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
         self.evaluation = Evaluation()
         self.backbone_prepared = False
+        self.skips_pass = False  # its objective has the result of the single pass already
         self._test_scores: list[Tensor] = []
         self._resumed: Mapping[str, Any] | None = None
         self.save_hyperparameters(self._description(), logger=False)
@@ -448,6 +449,10 @@ class Detector(LightningModule):
         make = self.optimizer or self.objective.configure_optimizer
         return optimizing(self.parameters(), make, self.scheduler)
 
+    def on_train_batch_start(self, batch: AnyBatch, batch_index: int) -> int | None:
+        """End a pass whose result is known before its first batch."""
+        return -1 if self.skips_pass else None
+
     def training_step(self, batch: AnyBatch, batch_index: int) -> Tensor | None:
         """The objective's loss on a batch of normal images, if it has one."""
         batch = as_batch(batch)
@@ -495,6 +500,7 @@ class Detector(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Finish an objective that learns in one pass."""
+        self.skips_pass = False
         if self.objective.one_pass:
             self.objective.finish(self.projector)
 

@@ -29,8 +29,9 @@ def work(cfg: DictConfig, directory: Path) -> None:
         benchmark_of(cfg).tasks()
 
     from occ_lab.config.job import perform_run
+    from occ_lab.config.sweeps import shared_by_jobs
 
-    perform_run(cfg, directory)
+    perform_run(cfg, directory, shared=shared_by_jobs())
 
 
 if __name__ == "__main__":

@@ -241,7 +241,7 @@ def test_the_cache_knows_an_encoder_by_its_content(whole: Path, tmp_path: Path) 
     def found(path: Path, **settings: Any) -> tuple[np.ndarray, int]:
         backbone = LearnedBackbone(path, "pooled", **settings)
         device = torch.device("cpu")
-        (level,) = cached_features(cache, backbone, shown, device, 4, 1, "")
+        (level,), _ = cached_features(cache, backbone, shown, device, 4, 1, "")
         return level, len(list(cache.entries()))
 
     first, entries = found(whole)

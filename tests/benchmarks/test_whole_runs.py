@@ -29,6 +29,7 @@ def test_jobs_are_given_over_t0(results: Path) -> None:
         "local form, cold",
         "local form, warm",
         "2 closed forms, cold",
+        "2 local forms, cold",
         "norm study, 1 norms, cold",
         "1 epochs, cold",
         "1 epochs, warm",

@@ -9,9 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hydra.types import RunMode
 
+from occ_lab.config import sweeps
+from occ_lab.utils.memo import Memo
 from tests.commands import command
 from tests.data.trees import mvtec_tree
 
@@ -66,6 +70,17 @@ def test_a_failed_job_is_named_and_runs_again_alone(tmp_path: Path) -> None:
     assert "nut: finished before" not in done.stdout
     assert list(figures(tmp_path / "out")) == ["0", "1"]
     assert not (tmp_path / "out" / "0" / "error.txt").exists()
+
+
+def test_only_jobs_of_a_multirun_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shared(mode: RunMode) -> Memo | None:
+        monkeypatch.setattr(sweeps.HydraConfig, "get", lambda: SimpleNamespace(mode=mode))
+        return sweeps.shared_by_jobs()
+
+    assert shared(RunMode.RUN) is None
+    first = shared(RunMode.MULTIRUN)
+    assert first is not None
+    assert shared(RunMode.MULTIRUN) is first
 
 
 def test_a_killed_sweep_goes_on_to_the_same_table(bolts: Path, tmp_path: Path) -> None:

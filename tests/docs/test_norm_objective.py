@@ -19,9 +19,11 @@ from occ_lab.objectives.norm.local_form import (
     INTEGRATED,
     flow_factors,
     flow_form,
+    flow_spectra,
     kept_fraction,
     shrunk_to_mean,
     solved_form,
+    solved_spectra,
 )
 from occ_lab.objectives.norm.local_moments import LocalMoments
 from occ_lab.objectives.norm.objective import Norm
@@ -225,7 +227,7 @@ def in_one_cell(norm: float, time: float) -> np.ndarray:
     """Squared scores by the package, where the bias follows the flow."""
     moments = LocalMoments()
     moments.update([torch.from_numpy(TRAIN).T.reshape(1, C, 25, 20)])
-    made = flow_form(moments, [time], MOMENT, norm)
+    made = flow_form(flow_spectra(moments), [time], MOMENT, norm)
     return np.square(TESTED @ made.weight[0].numpy().T + made.bias[0].numpy()).sum(axis=1)
 
 
@@ -274,7 +276,7 @@ def test_15_with_a_solved_bias_nothing_of_the_target_is_left() -> None:
     # By the package, one position and one cell.
     moments = LocalMoments(cell=1)
     moments.update([torch.from_numpy(TRAIN)[:, :, None, None]])
-    made = solved_form(moments, [TIME], MOMENT)
+    made = solved_form(solved_spectra(moments), [TIME], MOMENT)
     np.testing.assert_allclose(made.mean.flatten(), mean)
     assert float(made.bias.abs().max()) == 0
     ours = np.square((TESTED - mean) @ made.weight[0].numpy().T).sum(axis=1)
@@ -319,7 +321,7 @@ def test_18_padim_is_the_limit() -> None:
     tested = np.stack([TESTED, TESTED + 1])
 
     def score(t: float) -> np.ndarray:
-        made = solved_form(moments, [t], MOMENT)
+        made = solved_form(solved_spectra(moments), [t], MOMENT)
         z = np.einsum("grc,gnc->gnr", made.weight, tested - made.mean.numpy())
         return np.square(z).sum(axis=2)
 

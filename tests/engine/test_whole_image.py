@@ -20,7 +20,7 @@ from occ_lab.engine.calibrate import CalibrationPlan
 from occ_lab.features.cells import Cells
 from occ_lab.features.regions import listed, valid_positions
 from occ_lab.objectives import CFA, KNN, DeepSVDD, Gaussian, Objective, PaDiM
-from occ_lab.objectives.norm.local_form import shrunk_means, solved_form
+from occ_lab.objectives.norm.local_form import shrunk_means, solved_form, solved_spectra
 from occ_lab.objectives.norm.local_moments import LocalMoments
 from occ_lab.objectives.norm.objective import Norm
 
@@ -222,7 +222,7 @@ def test_a_position_that_no_image_covers_has_the_model_of_the_map() -> None:
     valid[:, :, :4] = True
     moments = LocalMoments(cell=4)
     moments.update([torch.rand(6, 3, 4, 8)], valid)
-    form = solved_form(moments, [3.0], moment=1.0)
+    form = solved_form(solved_spectra(moments), [3.0], moment=1.0)
     assert bool(form.weight.isfinite().all())
     torch.testing.assert_close(form.weight[1].abs(), form.weight[0].abs())
     of_map = moments.sums[0].sum(dim=0) / moments.counts.sum()

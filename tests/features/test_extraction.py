@@ -80,7 +80,7 @@ def test_another_image_is_a_miss(tmp_path: Path) -> None:
 def test_cached_features_equal_the_backbone(tmp_path: Path) -> None:
     mvtec_tree(tmp_path / "data")
     task, network = data(tmp_path / "data"), backbone()
-    kept = cached_features(
+    kept, _ = cached_features(
         FeatureCache(tmp_path / "cache"),
         network,
         task.test_images,

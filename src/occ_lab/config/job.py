@@ -13,6 +13,8 @@ from rich.console import Console
 from torch import nn
 
 import occ_lab
+from occ_lab.backbones.base import Backbone
+from occ_lab.backbones.timm import TimmBackbone
 from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.config.errors import UserError
 from occ_lab.config.process import prepare_process
@@ -27,6 +29,7 @@ from occ_lab.features.cache import FeatureCache
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.reporting.record import RunRecord, holds_tasks
 from occ_lab.utils.errors import InputError
+from occ_lab.utils.memo import Memo
 from occ_lab.utils.optimizers import MakeOptimizer
 
 LEAST = {  # the least that these numbers may be
@@ -43,13 +46,16 @@ LEAST = {  # the least that these numbers may be
 NOT_OF_THE_OBJECT = {"loss": ("name", "fit"), "explain": ("count",), "pretrain": ("epochs",)}
 
 
-def perform_run(cfg: DictConfig, directory: Path, fit: Fit = fitted) -> dict[str, dict[str, Any]]:
+def perform_run(
+    cfg: DictConfig, directory: Path, fit: Fit = fitted, shared: Memo | None = None
+) -> dict[str, dict[str, Any]]:
     """Fit and test every task that ``cfg.dataset`` selects; write all into ``directory``.
 
     Args:
         cfg: the configuration of ``occ_lab.train``.
         directory: the run directory.
         fit: what makes a fitted and tested detector of a task, see `occ_lab.engine.run.run`.
+        shared: what this run shares with others in the process; None shares nothing.
 
     Returns:
         The metrics of each task, as in ``metrics.json``; an empty dict on non-zero ranks.
@@ -61,7 +67,7 @@ def perform_run(cfg: DictConfig, directory: Path, fit: Fit = fitted) -> dict[str
     cfg = resolved(cfg)
     prepare_process(cfg)
     try:
-        job = make_job(cfg)
+        job = make_job(cfg, shared=shared)
     except (UserError, ValueError) as error:
         finished = finished_run(cfg, directory)
         if finished is None:
@@ -123,12 +129,15 @@ def settings(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
+def make_job(
+    cfg: DictConfig, views: list[Benchmark] | None = None, shared: Memo | None = None
+) -> Job:
     """What a resolved configuration of ``occ_lab.train`` asks for, checked.
 
     Args:
         cfg: the configuration.
         views: of a benchmark, in place of that of the configuration.
+        shared: what the job shares with others in the process; None shares nothing.
 
     Raises:
         UserError: a value out of range, absent data, or parts that do not fit each other.
@@ -142,7 +151,7 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
     objective = partial(build, object_of(cfg, "loss"), "loss")
     job = Job(
         views=views or views_of(cfg),
-        backbone=build(cfg.backbone, "backbone"),
+        backbone=backbone_of(cfg.backbone, shared),
         objective=objective,
         projector=projector_maker(cfg, objective()),
         optimizer=optimizer_of(fit),
@@ -165,9 +174,29 @@ def make_job(cfg: DictConfig, views: list[Benchmark] | None = None) -> Job:
         oracle=cfg.oracle,
         maps=cfg.maps,
         gallery=cfg.gallery,
+        shared=shared,
     )
     job.check()
     return job
+
+
+def backbone_of(node: DictConfig, shared: Memo | None) -> Backbone:
+    """The backbone; one for all jobs that share, if nothing changes it and it is one of ours.
+
+    Raises:
+        UserError: a value that it refuses.
+    """
+    weights = Path(str(node.get("weights", "")))
+    status = weights.stat() if weights.is_file() else None
+    file = "" if status is None else f"{status.st_size} {status.st_mtime_ns}"
+    key = f"{OmegaConf.to_container(node)} {file}"
+    kept: Backbone | None = None if shared is None else shared.get(key)
+    if kept is not None:
+        return kept
+    made: Backbone = build(node, "backbone")
+    if shared is not None and type(made) is TimmBackbone:
+        shared.keep(key, made)
+    return made
 
 
 def cache_of(cfg: DictConfig) -> FeatureCache | None:

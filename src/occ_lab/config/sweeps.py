@@ -9,6 +9,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from occ_lab.config.errors import UserError, messages_alone, user_messages
 from occ_lab.config.typed import quoted
 from occ_lab.utils.exclusive import exclusive
 from occ_lab.utils.files import FAILURE, write_whole
+from occ_lab.utils.memo import Memo
 from occ_lab.utils.plain import read_json
 
 log = logging.getLogger(__name__)
 
 SHOWN = 30  # lines at the end of the output of a job's own process
+SHARED_MB = 1000  # what the jobs of a multirun in one process keep for each other
 
 
 def perform(
@@ -79,6 +82,16 @@ def perform(
     return float(mean.get("image_auroc", math.nan))
 
 
+@cache
+def _of_process() -> Memo:
+    return Memo(SHARED_MB)
+
+
+def shared_by_jobs() -> Memo | None:
+    """What the jobs of a multirun in this process share; None for a single run."""
+    return _of_process() if HydraConfig.get().mode == RunMode.MULTIRUN else None
+
+
 def on_several_processes(cfg: DictConfig) -> bool:
     """Whether Lightning may start further processes for a job."""
     trainer: Any = cfg.get("trainer") or {}
@@ -116,11 +129,12 @@ class ClosingTable(Callback):
     """Prints the table of a multirun; the exit code is 1 if a job failed or is missing."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the table of all jobs in the sweep's directory."""
+        """Print the table of all jobs in the sweep's directory, and free what they shared."""
         from rich.console import Console
 
         from occ_lab.reporting.tables.sweep import jobs_of, ranking, sweep_table
 
+        _of_process.cache_clear()
         jobs = jobs_of(Path(config.hydra.sweep.dir))
         console = Console()
         if any(job.metrics for job in jobs):

@@ -19,6 +19,7 @@ from occ_lab.utils.quiet import quiet_lightning
 
 TASK_LOGGER = "occ_lab.reporting.tracking.TaskLogger"
 OF_VALIDATION = ("val_",)  # how the names of metrics of held-out images begin
+OF_TASK = ("callbacks", "logger", "trainer")  # what may refer to the task
 BROUGHT = ("callbacks", "logger")  # arguments of the Trainer that have groups of their own
 
 
@@ -164,7 +165,8 @@ def _bars(callbacks: Sequence[Callback]) -> list[Callback]:
 
 
 def _of_task(cfg: DictConfig, task: str, folder: Path) -> DictConfig:
-    filled = cfg.copy()
+    # A copy of the whole configuration would take as long as the rest of a small job's set-up.
+    filled = OmegaConf.masked_copy(cfg, [name for name in OF_TASK if name in cfg])
     with open_dict(filled):
         filled.task = {"name": task, "folder": str(folder)}
     return filled

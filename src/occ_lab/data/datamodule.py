@@ -168,6 +168,12 @@ class AnomalyDataModule(LightningDataModule):
         module = self.trainer.lightning_module if self.trainer else None
         return module is None or module.automatic_optimization
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the objective takes the training images in order, see `Objective.in_order`."""
+        module = self.trainer.lightning_module if self.trainer else None
+        return bool(getattr(getattr(module, "objective", None), "in_order", False))
+
     def prepare_data(self) -> None:
         """Check every file before any work, see `check_split`, and log the `notes`.
 
@@ -197,13 +203,17 @@ class AnomalyDataModule(LightningDataModule):
             raise InputError(f"devices: {self.processes} processes for {fewest} images", "trainer")
 
     def train_dataloader(self) -> Loader:
-        """Shuffled batches of the training images, which the processes share.
+        """Batches of the training images, which the processes share.
+
+        They are shuffled, unless an objective that learns in one pass takes them in order.
 
         All processes together have ``batch_size`` images in a gradient step, or as near to that
         number as the number of processes allows.
         """
         if self.processes == 1:
             samples = self.train_set
+            if self.in_order:
+                return self._loader(samples, self.batch_size, EveryNth(sized(samples)))
             if isinstance(samples, TaskImages) and samples is not self.train_images:  # tiles
                 by_image = ImageByImage(tile_edges(self.train_images))
                 return self._loader(samples, self.batch_size, by_image)

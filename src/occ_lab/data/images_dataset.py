@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -27,6 +28,7 @@ from occ_lab.data.transforms import (
     resized,
 )
 from occ_lab.data.value_range import eight_bits
+from occ_lab.utils.memo import Memo
 
 Drawn = Literal["always", "once", "never"]
 
@@ -63,6 +65,7 @@ class TaskImages(Dataset[dict[str, Any]]):
         self.masks = masks
         self.drawn: Drawn = drawn
         self.frame = frame or frame_without_images(benchmark)
+        self.memo: Memo | None = None  # keeps masks for other datasets of the process
         self._last: tuple[Any, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -180,7 +183,18 @@ class TaskImages(Dataset[dict[str, Any]]):
             tiled = isinstance(self.frame, Tiles)
             size = self.benchmark.image_size(self.items[index]) if tiled else self.frame.size
             return torch.zeros(size, dtype=torch.bool)
-        return torch.from_numpy(self._preprocessing(index).of_mask(read_mask(path)))
+        if self.memo is None:
+            return torch.from_numpy(self._preprocessing(index).of_mask(read_mask(path)))
+        status, drawn = path.stat(), None if self.drawing is None else [*self.drawing, index]
+        key = f"{path.absolute()} {status.st_size} {status.st_mtime_ns} {self.frame} {drawn}"
+        kept: tuple[np.ndarray, tuple[int, ...]] | None = self.memo.get(key)
+        if kept is None:
+            mask = self._preprocessing(index).of_mask(read_mask(path))
+            self.memo.keep(key, (np.packbits(mask), mask.shape))
+        else:
+            bits, shape = kept
+            mask = np.unpackbits(bits, count=math.prod(shape)).reshape(shape).astype(bool)
+        return torch.from_numpy(mask)
 
 
 def frame_without_images(benchmark: Benchmark) -> Frame:

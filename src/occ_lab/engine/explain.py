@@ -18,6 +18,7 @@ from occ_lab.explain.nearest import nearest_images
 from occ_lab.features.extraction import image_batches
 from occ_lab.reporting.explanations import explanation
 from occ_lab.reporting.pictures import pixels_of, subject, worst_first
+from occ_lab.utils.png import save_png
 from occ_lab.utils.progress import track
 
 CANDIDATES = 1000  # training images among which the nearest one is searched
@@ -70,7 +71,7 @@ def write_explanations(
         )
         even = gaussian_filter(values.numpy(), method.grain * len(values))
         picture = explanation(shown, pixels_of(nearest.cpu()), even, caption)
-        picture.save(folder / shown.file, compress_level=1)
+        save_png(picture, folder / shown.file)
 
 
 def with_nearest(

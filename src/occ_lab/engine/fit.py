@@ -24,6 +24,7 @@ from occ_lab.detector import Detector
 from occ_lab.engine.checkpoints import Saving, resumed_from
 from occ_lab.engine.job import Job
 from occ_lab.engine.recorder import Oracle, Recorder
+from occ_lab.engine.shared import SharedPass
 from occ_lab.engine.steps import ChosenSteps, StepCount
 from occ_lab.features.dataset import in_memory
 from occ_lab.features.extraction import use_features
@@ -159,6 +160,7 @@ def fit_without(
         same,
         *([count] if count else []),
         *([oracle] if job.oracle else []),
+        *([SharedPass(job.shared)] if job.shared and one_pass else []),
         *callbacks,
         *([Saving(kept_state, job.checkpoint_every)] if kept_state else []),
     ]
@@ -174,6 +176,7 @@ def fit_without(
         benchmark, task, job.batch_size, job.eval_batch_size, job.workers, validation
     )
     data.prepare_data()
+    data.test_images.memo = None if job.workers else job.shared  # that of this process
     if aside:
         data.set_aside(aside)
     seconds = {"features": 0.0}

@@ -25,6 +25,7 @@ from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.projectors import MakeProjector
 from occ_lab.reporting.predictions import Predictions
 from occ_lab.utils.errors import InputError, check_number
+from occ_lab.utils.memo import Memo
 from occ_lab.utils.optimizers import MakeOptimizer, MakeScheduler
 from occ_lab.utils.progress import shows_progress
 from occ_lab.utils.quiet import quiet_lightning
@@ -158,6 +159,7 @@ class Job:
             images only.
         moments: whether to keep the sums that a closed form is solved from, for streams and
             corrections; ``auto`` is for a user's own images only.
+        shared: what jobs of this process have computed and others can use; None shares nothing.
     """
 
     views: list[Benchmark]
@@ -184,6 +186,7 @@ class Job:
     maps: int = 16
     gallery: bool | Literal["auto"] = "auto"
     moments: bool | Literal["auto"] = "auto"
+    shared: Memo | None = None
 
     @property
     def benchmark(self) -> Benchmark:

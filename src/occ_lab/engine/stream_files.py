@@ -27,6 +27,7 @@ from occ_lab.reporting.pictures import strip
 from occ_lab.reporting.record import to_csv, to_json
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.names import file_name
+from occ_lab.utils.png import save_png
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ class StreamFiles:
             pixels = as_rgb(image, stream.detector.frame.range)
             target = self.directory / "heatmaps" / self.name / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            strip(pixels, marked, shown, title, full.shape).save(target, compress_level=1)
+            save_png(strip(pixels, marked, shown, title, full.shape), target)
         except OSError as error:  # the file may be gone, or the disk may be full
             log.warning("no heatmap of %s: %s", image, error)
 

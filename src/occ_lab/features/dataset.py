@@ -32,6 +32,7 @@ class TaskFeatures(Dataset[dict[str, Any]]):
         images: the dataset; it still provides labels, paths and masks.
         rows: the row of each image in the levels, int ``[len(images)]``; None if the order is the
             same.
+        identity: a name for the levels, which no other levels have; empty if it is unknown.
 
     Attributes:
         resident: whether the levels are tensors on a device. Other processes cannot read them, and
@@ -39,11 +40,16 @@ class TaskFeatures(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, levels: Levels | list[Tensor], images: TaskImages, rows: np.ndarray | None = None
+        self,
+        levels: Levels | list[Tensor],
+        images: TaskImages,
+        rows: np.ndarray | None = None,
+        identity: str = "",
     ) -> None:
         self.levels = levels
         self.resident = isinstance(levels[0], Tensor)
         self.images = images
+        self.identity = identity
         self.rows = np.arange(len(images)) if rows is None else rows
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.tiled_images import image_samples
 from occ_lab.data.transforms import describe_frame
-from occ_lab.features.cache import FeatureCache
+from occ_lab.features.cache import FeatureCache, digest
 from occ_lab.features.dataset import TaskFeatures, on_device
 from occ_lab.features.entry_lock import CacheError
 from occ_lab.features.level_files import Levels
@@ -79,7 +79,7 @@ def replace_images(
         CacheError: the cache cannot be used.
     """
 
-    def features(images: TaskImages, title: str) -> Levels:
+    def features(images: TaskImages, title: str) -> tuple[Levels, str]:
         return cached_features(
             cache, backbone, images, device, data.eval_batch_size, data.workers, title
         )
@@ -90,19 +90,21 @@ def replace_images(
         pooled = data.split.pool or data.split.train
         pool = TaskImages(data.benchmark, pooled, frame=data.preprocessing).tiles()
         rows = {item: row for row, item in enumerate(pool.items)}
-        cached = features(pool, "train features")
+        cached, identity = features(pool, "train features")
         levels = on_device(cached, device) if often else cached
 
         def of_pool(images: TaskImages) -> TaskFeatures:
             own = images.tiles()
-            return TaskFeatures(levels, own, np.array([rows[item] for item in own.items], int))
+            mine = np.array([rows[item] for item in own.items], int)
+            return TaskFeatures(levels, own, mine, identity)
 
         data.train_set = of_pool(data.train_images)
         data.validation_set = of_pool(data.validation_images)
         aside = data.calibration_images
         data.calibration_set = image_samples(aside, of_pool(aside))
     tiles = data.test_images.tiles()
-    tested = TaskFeatures(features(tiles, "test features"), tiles)
+    levels, identity = features(tiles, "test features")
+    tested = TaskFeatures(levels, tiles, identity=identity)
     data.test_set = image_samples(data.test_images, tested)
 
 
@@ -114,7 +116,7 @@ def cached_features(
     batch_size: int,
     workers: int,
     title: str,
-) -> Levels:
+) -> tuple[Levels, str]:
     """The backbone's levels of every image, from the cache or computed in one pass.
 
     Args:
@@ -127,7 +129,8 @@ def cached_features(
         title: the title of the progress bar.
 
     Returns:
-        One array for each level, finest first, float16 ``[N, H_l, W_l, C_l]``, memory-mapped.
+        One array for each level, finest first, float16 ``[N, H_l, W_l, C_l]``, memory-mapped; and
+        the name of their entry, which no other features have.
 
     Raises:
         CacheError: the cache cannot be used.
@@ -151,7 +154,8 @@ def cached_features(
         if before is not None:
             yield before.arrays()
 
-    return cache.get(cache_key(backbone, images), len(images), batches)
+    key = cache_key(backbone, images)
+    return cache.get(key, len(images), batches), digest(key)
 
 
 class HostCopy:

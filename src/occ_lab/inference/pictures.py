@@ -14,6 +14,7 @@ from occ_lab.data.any_image import as_rgb
 from occ_lab.data.value_range import Range
 from occ_lab.reporting.pictures import strip
 from occ_lab.utils.names import file_name
+from occ_lab.utils.png import save_png
 
 SUFFIX = ".png"
 LEAST = 3  # parts of a path in a name: two folders and the file
@@ -103,4 +104,4 @@ def save_mask(target: Path, mask: np.ndarray) -> None:
 def save(picture: Image.Image, target: Path) -> None:
     """Save a picture and create its folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(target, compress_level=1)
+    save_png(picture, target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,10 @@ class Objective(Recorded, SizedByData, ABC):
             given if images do not fill their frame: bool ``[B, H, W]``, the positions that count.
         needs_setup: whether it needs a pass over the training set in `setup` before the first step.
         one_pass: whether it learns from `observe` and `finish` instead of gradients.
+        in_order: whether its single pass takes the images in order, because the order changes
+            nothing but rounding; then its result does not depend on a seed.
+        of_pass: the names of the attributes that hold the result of its single pass, after
+            `prepare`; see `pass_settings`.
         learned: the names of the buffers that are empty at first, because their size depends on the
             data.
 
@@ -52,6 +57,8 @@ class Objective(Recorded, SizedByData, ABC):
     located: bool = False
     needs_setup: bool = False
     one_pass: bool = False
+    in_order: bool = False
+    of_pass: tuple[str, ...] = ()
 
     def build(self, channels: int) -> None:
         """Create the parts that depend on the channels C of the feature map; none by default.
@@ -116,6 +123,17 @@ class Objective(Recorded, SizedByData, ABC):
             TypeError: the objective learns by gradient, from its loss.
         """
         raise TypeError(f"{type(self).__name__} learns by gradient, from its loss")
+
+    def pass_settings(self) -> dict[str, Any] | None:
+        """What the result of its pass depends on besides the levels and their order, as plain data.
+
+        Objectives of one class that have equal settings may share the result of one pass over the
+        same images: the attributes ``of_pass``. None, the default, shares nothing.
+        """
+        return None
+
+    def prepare(self) -> None:
+        """Compute now what `finish` would compute from the result of the pass alone."""
 
     def finish(self, projector: Projector) -> None:
         """End the single pass; may set the projector's weights from what was learned."""

@@ -98,9 +98,13 @@ def expected_factor(sigma: Tensor, outputs: int, norm: float, time: float) -> Te
         >>> expected_factor(sigma, outputs=8, norm=1.0, time=1.0).shape
         torch.Size([10, 9])
     """
-    rates, vectors = spectrum(sigma)
+    return factor_of(*spectrum(sigma), outputs, norm, time)
+
+
+def factor_of(rates: Tensor, vectors: Tensor, outputs: int, norm: float, time: float) -> Tensor:
+    """As `expected_factor`, from the `spectrum` of Σ."""
     left = torch.exp(-time * rates)
-    drawn = initial_moment(sigma.shape[0] - 1, outputs) ** 0.5 * left[:, None] * vectors.T
+    drawn = initial_moment(len(rates) - 1, outputs) ** 0.5 * left[:, None] * vectors.T
     target = norm * (vectors[-1] * left) @ vectors.T
     factor = torch.cat([drawn, target[None]])
     lengths = torch.linalg.vector_norm(factor, dim=1)

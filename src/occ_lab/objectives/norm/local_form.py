@@ -54,11 +54,69 @@ class LocalForm:
     mean: Tensor
 
 
-def solved_form(moments: LocalMoments, times: Sequence[float], moment: float) -> LocalForm:
-    """The form in which the bias of every position is solved for.
+@dataclass(frozen=True)
+class Spectra:
+    """The moments of every cell in their eigenbasis, which no norm and no time enters.
+
+    Attributes:
+        variances: λ, float64 ``[G, D]``.
+        vectors: V, the eigenvectors as columns, float64 ``[G, D, D]``.
+        sizes: the number of positions of each cell, ``[G]``.
+        unit: s, the unit of time.
+        mean: μ of a `LocalForm`.
+    """
+
+    variances: Tensor
+    vectors: Tensor
+    sizes: Tensor
+    unit: Tensor
+    mean: Tensor
+
+
+def decomposed(
+    sigma: Tensor, sizes: Tensor, unit: Tensor | None = None, mean: Tensor | None = None
+) -> Spectra:
+    """The spectra of the Σ of every cell.
+
+    Args:
+        sigma: Σ of each cell, float64 ``[G, D, D]``.
+        sizes: the number of positions of each cell, ``[G]``.
+        unit: s; None takes the mean diagonal of ``sigma``.
+        mean: μ of a `LocalForm`; None subtracts nothing, with one position in a cell.
+    """
+    unit = unit_of_time(sigma, sizes) if unit is None else unit
+    mean = sigma.new_zeros(1, 1, 1) if mean is None else mean
+    return Spectra(*spectra(sigma), sizes, unit, mean)
+
+
+def solved_spectra(moments: LocalMoments) -> Spectra:
+    """The spectra of the covariances about the mean of every position.
 
     Args:
         moments: the moments of at least one image.
+    """
+    mean = shrunk_means(moments)
+    sizes = cell_sizes(moments)
+    sigma = shrunk_to_mean(covariances(moments, mean), moments.seen_in_cells, sizes)
+    return decomposed(sigma, sizes, mean_square(moments), mean)
+
+
+def flow_spectra(moments: LocalMoments) -> Spectra:
+    """The spectra of the second moments of f̃.
+
+    Args:
+        moments: the moments of at least one image.
+    """
+    sigma = shrunk_moments(moments)
+    mean = sigma.new_zeros(1, moments.sums.shape[1], 1)
+    return decomposed(sigma, cell_sizes(moments), mean_square(moments), mean)
+
+
+def solved_form(found: Spectra, times: Sequence[float], moment: float) -> LocalForm:
+    """The form in which the bias of every position is solved for.
+
+    Args:
+        found: a result of `solved_spectra`, whose vectors are overwritten.
         times: t, each at least 0; the squared scores of several are integrated.
         moment: the second moment of the initial weights in every direction, see `initial_moment`.
 
@@ -68,23 +126,18 @@ def solved_form(moments: LocalMoments, times: Sequence[float], moment: float) ->
     Example:
         >>> moments = LocalMoments(cell=2)
         >>> moments.update([torch.rand(5, 3, 4, 4)])
-        >>> len(solved_form(moments, INTEGRATED, moment=1 / 3).weight)
+        >>> len(solved_form(solved_spectra(moments), INTEGRATED, moment=1 / 3).weight)
         4
     """
-    mean = shrunk_means(moments)
-    sizes = cell_sizes(moments)
-    sigma = shrunk_to_mean(covariances(moments, mean), moments.seen_in_cells, sizes)
-    weight = flow_factors(sigma, sizes, times, moment, norm=0.0, unit=mean_square(moments))
-    return LocalForm(weight, weight.new_zeros(weight.shape[:2]), mean)
+    weight = factors(found, times, moment, norm=0.0)
+    return LocalForm(weight, weight.new_zeros(weight.shape[:2]), found.mean)
 
 
-def flow_form(
-    moments: LocalMoments, times: Sequence[float], moment: float, norm: float
-) -> LocalForm:
+def flow_form(found: Spectra, times: Sequence[float], moment: float, norm: float) -> LocalForm:
     """The form in which the bias of every cell follows the flow, like the weights.
 
     Args:
-        moments: the moments of at least one image.
+        found: a result of `flow_spectra`, whose vectors are overwritten.
         times: t, each at least 0; the squared scores of several are integrated.
         moment: the second moment of the initial weights in every direction, see `initial_moment`.
         norm: ‖c‖₂ of the target.
@@ -95,15 +148,12 @@ def flow_form(
     Example:
         >>> moments = LocalMoments(cell=2)
         >>> moments.update([torch.rand(5, 3, 4, 4)])
-        >>> form = flow_form(moments, [3.0], moment=1 / 3, norm=1.0)
+        >>> form = flow_form(flow_spectra(moments), [3.0], moment=1 / 3, norm=1.0)
         >>> len(form.weight), form.bias.shape == form.weight.shape[:2]
         (4, True)
     """
-    sigma, sizes = shrunk_moments(moments), cell_sizes(moments)
-    factor = flow_factors(sigma, sizes, times, moment, norm, unit=mean_square(moments))
-    return LocalForm(
-        factor[..., :-1], factor[..., -1], factor.new_zeros(1, moments.sums.shape[1], 1)
-    )
+    factor = factors(found, times, moment, norm)
+    return LocalForm(factor[..., :-1], factor[..., -1], found.mean)
 
 
 def cell_sizes(moments: LocalMoments) -> Tensor:
@@ -312,14 +362,18 @@ def flow_factors(
         >>> flow_factors(sigma, torch.ones(2).double(), [3.0], moment=1.0, norm=0.0).shape
         torch.Size([2, 3, 3])
     """
-    variances, vectors = spectra(sigma)
-    scale = unit_of_time(sigma, sizes) if unit is None else unit
-    rates = (variances / scale).nan_to_num(0)  # a single position of one image has no variance
-    t = torch.tensor(times, dtype=sigma.dtype)[:, None, None]
+    return factors(decomposed(sigma, sizes, unit), times, moment, norm)
+
+
+def factors(found: Spectra, times: Sequence[float], moment: float, norm: float) -> Tensor:
+    """As `flow_factors`, of moments that are decomposed already; their vectors are overwritten."""
+    variances, vectors, unit = found.variances, found.vectors, found.unit
+    rates = (variances / unit).nan_to_num(0)  # a single position of one image has no variance
+    t = torch.tensor(times, dtype=vectors.dtype)[:, None, None]
     left = torch.exp(-t * rates)  # [T, G, D]
     squares = moment * left.square()
     pull = norm * left * vectors[:, -1]  # of eᵀF, in the eigenbasis
-    terms = mean_terms(squares + pull.square(), variances, sizes, scale)
+    terms = mean_terms(squares + pull.square(), variances, found.sizes, unit)
     weights = time_weights(terms)[:, None, None]
     # Another copy of all cells could fill the memory, so this one replaces V.
     rows = [(weights.sqrt() * pull).transpose(0, 1) @ vectors.mT] if norm else []

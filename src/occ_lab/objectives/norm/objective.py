@@ -5,16 +5,25 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from occ_lab.features.regions import contents
 from occ_lab.objectives.base import Objective, check_same, mean_feature
-from occ_lab.objectives.norm.closed_form import expected_factor, initial_moment
+from occ_lab.objectives.norm.closed_form import factor_of, initial_moment, spectrum
 from occ_lab.objectives.norm.flow_time import FlowTime
-from occ_lab.objectives.norm.local_form import INTEGRATED, flow_factors, flow_form, solved_form
+from occ_lab.objectives.norm.local_form import (
+    INTEGRATED,
+    Spectra,
+    decomposed,
+    factors,
+    flow_form,
+    flow_spectra,
+    solved_form,
+    solved_spectra,
+)
 from occ_lab.objectives.norm.local_moments import MEMORY_MB, LocalMoments
 from occ_lab.objectives.norm.moments import HalvedMoments
 from occ_lab.projectors import Conv1x1, LocalProjector, Projector
@@ -92,6 +101,7 @@ class Norm(Objective):
 
     target: Tensor
     located = True  # in the closed form
+    of_pass = ("local", "moments", "flow_time", "spectra")
     learned = ("target",)  # the closed form has as many rows as it needs
 
     def __init__(
@@ -169,6 +179,9 @@ class Norm(Objective):
         self.default_cell = chosen
         self.bias = bias
         self.local: LocalMoments | None = None
+        self.spectra: Spectra | tuple[Tensor, Tensor] | None = None  # from `prepare` to `finish`
+        # A choice of the time divides the images into halves as they come.
+        self.in_order = self.one_pass and time != "auto"
         if self.one_pass:
             if cell is not None or bias == "solved":
                 self.local = LocalMoments(cell, normalize, memory_mb)
@@ -254,6 +267,33 @@ class Norm(Objective):
             if self.flow_time:
                 self.flow_time.observe(held_out)
 
+    def pass_settings(self) -> dict[str, Any] | None:
+        """What its moments depend on; neither norm, p and target nor the length of the flow."""
+        if not self.one_pass:
+            return None
+        return {
+            "cell": self.cell,
+            "bias": self.bias,
+            "normalize": self.normalize,
+            "memory_mb": None if self.local is None else self.local.memory_mb,
+            "time": self.time if isinstance(self.time, str) else "given",
+            "seed": self.seed if self.flow_time else None,
+        }
+
+    def prepare(self) -> None:
+        """Decompose the moments."""
+        if self.images:
+            self.spectra = self._decomposed()
+
+    def _decomposed(self) -> Spectra | tuple[Tensor, Tensor]:
+        """The eigenvalues and eigenvectors of the moments, as `solve` needs them."""
+        if self.local is not None:
+            solved = self.bias == "solved"
+            return solved_spectra(self.local) if solved else flow_spectra(self.local)
+        if self.time == "integrated":
+            return decomposed(self.moments.mean[None], torch.ones(1, dtype=torch.float64))
+        return spectrum(self.moments.mean)
+
     def finish(self, projector: Projector) -> None:
         """Solve, and set the projector so that the length of its output is the score.
 
@@ -272,6 +312,7 @@ class Norm(Objective):
                 "time=auto: t = %g (AUROC of cut-and-pasted features by t: %s)", self.time, tried
             )
         self.solve(projector)
+        self.spectra = None
 
     def choose_time(self, projector: Projector) -> dict[float, float]:
         """Choose t from the observed features if it is ``auto``.
@@ -295,13 +336,18 @@ class Norm(Objective):
         channels = self._built_for(projector)
         moment = initial_moment(sum(projector.channels), channels)
         times = INTEGRATED if self.time == "integrated" else (float(self.time),)
-        if self.local is not None:
-            if not self.images:
-                raise InputError("the training set has no images", part="dataset")
+        if self.local is not None and not self.images:
+            raise InputError("the training set has no images", part="dataset")
+        found = self._decomposed() if self.spectra is None else self.spectra
+        if not isinstance(found, Spectra):
+            projector.assign(factor_of(*found, channels, self.length, *times))
+        elif self.local is None:
+            projector.assign(factors(found, times, moment, self.length)[0])
+        else:
             if self.bias == "solved":
-                form = solved_form(self.local, times, moment)
+                form = solved_form(found, times, moment)
             else:
-                form = flow_form(self.local, times, moment, self.length)
+                form = flow_form(found, times, moment, self.length)
             cell = projector.cell if isinstance(projector, LocalProjector) else self.cell
             if cell != self.cell:
                 raise InputError(
@@ -310,12 +356,6 @@ class Norm(Objective):
                     part="projector",
                 )
             projector.assign_cells(form.weight, form.bias, form.mean)
-        elif self.time == "integrated":
-            whole = torch.ones(1, dtype=torch.float64)
-            sigma = self.moments.mean[None]
-            projector.assign(flow_factors(sigma, whole, times, moment, self.length)[0])
-        else:
-            projector.assign(expected_factor(self.moments.mean, channels, self.length, *times))
         self.target = self.target.new_zeros(projector.out_channels)
 
     @property

@@ -39,11 +39,17 @@ def total_variation(image: Tensor) -> Tensor:
     return image.diff(dim=-1).abs().mean() + image.diff(dim=-2).abs().mean()
 
 
+def test_crops_of_less_than_two_pixels_are_refused() -> None:
+    Augment(8, scale=0.25)(images(3, 8, 8))
+    with pytest.raises(InputError, match=r"^scale: 0.1 of images of 9x8 px is less than 2 px"):
+        Augment(8, scale=0.1)(images(3, 9, 8))
+
+
 @settings(deadline=None, max_examples=15)
 @given(
     size=st.tuples(st.integers(8, 24), st.integers(8, 24)),
     side=st.integers(8, 24),
-    scale=st.floats(0.1, 1),
+    scale=st.floats(0.25, 1),  # two pixels of the smallest image
     jitter=st.sampled_from([0.0, 0.4, 0.5]),
     dark=st.booleans(),
 )

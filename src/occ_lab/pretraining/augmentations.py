@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from occ_lab.backbones.encoder import turned
-from occ_lab.utils.errors import check_number
+from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.extras import from_extra
 
 Family = Literal["none", "rotations", "hflip", "vflip", "geometric"]
+LEAST = 2  # pixels of the side of a crop; kornia fails with fewer
 TURNS = 4  # quarter turns, including the unchanged image
 GEOMETRIES = 8  # quarter turns with and without a flip
 
@@ -60,6 +62,7 @@ class Augment(nn.Module):
         check_number("jitter", jitter, at_least=0, at_most=0.5)
         super().__init__()
         self.flip = flip
+        self.scale = scale
         kernel = max(3, side // 10 // 2 * 2 + 1)  # a tenth of the side, as in SimCLR
         K = from_extra("kornia.augmentation", "two-stage", part="augment")
         self.pipeline = K.AugmentationSequential(
@@ -78,7 +81,18 @@ class Augment(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
-        """Augment images ``[B, 3, h, w]`` to ``[B, 3, side, side]``, both in 0..1."""
+        """Augment images ``[B, 3, h, w]`` to ``[B, 3, side, side]``, both in 0..1.
+
+        Raises:
+            InputError: the smallest crop would have less than two pixels a side.
+        """
+        height, width = image.shape[-2:]
+        if self.scale * math.sqrt(height * width) < LEAST:
+            raise InputError(
+                f"scale: {self.scale:g} of images of {height}x{width} px is less than {LEAST} px; "
+                "choose a larger scale or larger images",
+                part="augment",
+            )
         with torch.autocast(image.device.type, enabled=False):
             augmented: Tensor = self.pipeline(image)
         return augmented

@@ -92,7 +92,7 @@ def test_the_run_says_what_its_threshold_stands_for(
     perform_run(composed("train", [*RUN, "resume=true"]), copied / "run")
     said = capsys.readouterr().out
     assert "threshold" in said
-    assert "24 images can guarantee no false-positive rate below 4.0 %" in said
+    assert "24 images can guarantee no false-positive rate below 4 %" in said
     assert "needs 99 images" in said
     assert f"occ-lab predict run={copied}/run input=FOLDER" in said
 

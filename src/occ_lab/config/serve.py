@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -33,7 +34,10 @@ def perform_serve(cfg: DictConfig, directory: Path) -> None:
     plan = plan_of(cfg)
     console = Console(highlight=False, soft_wrap=True, markup=False)
     with listening(plan.limits.host, cfg.port) as listener, stop_on_signal() as stop:
-        predictor = loaded(cfg, device_named(str(cfg.device)))
+        # The OpenMP of PyTorch lets its threads sleep between any two operations where two threads
+        # have used it, which doubles the time of an image: the first one must have ended by then.
+        with ThreadPoolExecutor(1) as loader:
+            predictor = loader.submit(loaded, cfg, device_named(str(cfg.device))).result()
         service = Service(predictor, directory, plan)
         if not stop.is_set():
             server = server_of(service)

@@ -34,12 +34,16 @@ def listening(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=CONNECTIONS)
+        listener = socket.create_server((host, port), family=family, backlog=CONNECTIONS)
     except OSError as error:
         raise InputError(
             f"port: {host} port {port} cannot be used ({error.strerror or error}); port=0 takes "
             "any that is free"
         ) from error
+    # Else the end of an answer waits for the client's delayed acknowledgement, about 40 ms. asyncio
+    # sets it on sockets that it makes itself alone.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def server_of(service: Service) -> Server:

@@ -100,7 +100,7 @@ def calibration_notes(tasks: dict[str, dict[str, Any]], alarm: float) -> list[st
         if smallest > RATE:
             notes.append(
                 f"{name}: {found['images']} images can guarantee no false-positive rate below "
-                f"{percent(smallest)} %; {percent(RATE)} % needs {fewest(RATE)} images"
+                f"{100 * smallest:.3g} %; {100 * RATE:g} % needs {fewest(RATE)} images"
             )
         if found.get("drift") is not None and found["drift"] <= alarm:  # earlier runs have none
             notes.append(

@@ -54,7 +54,7 @@ def compared(overrides: list[str], steps: int) -> dict[str, Any]:
     job = job_of(overrides)
     data = cached_data(job, job.batch_size)
     seed_everything(0, verbose=False)
-    start = job.detector(job.benchmark)
+    start = job.detector(data.preprocessing)
     start.objective.setup(
         start.project(data.train_set.__getitems__(list(range(at, at + 4)))).detach()  # type: ignore[attr-defined]
         for at in range(0, 208, 4)
@@ -62,7 +62,7 @@ def compared(overrides: list[str], steps: int) -> dict[str, Any]:
     places = torch.randperm(len(data.train_images))[: 4 * steps].split(4)
     trained: dict[str, tuple[Detector, Any]] = {"plain": (start, Plain(start))}
     for name, more in VARIANTS.items():
-        detector = job_of([*overrides, *more]).detector(job.benchmark)
+        detector = job_of([*overrides, *more]).detector(data.preprocessing)
         detector.load_state_dict(copy.deepcopy(start.state_dict()))
         trained[name] = (detector, None)
     found: dict[str, Any] = {

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 
 from occ_lab.engine.corrections import read_verdicts
 from occ_lab.serving.limits import Limits
@@ -62,6 +65,23 @@ def test_a_folder_is_followed_recorded_and_gone_on_with(tmp_path: Path) -> None:
         assert found.service.counters.scored == 2  # the others are known
     names = [Path(row["path"]).name for row in rows(out / "predictions.csv")]
     assert names == ["0.png", "1.png", "2.png", "000001.png", "4.png", "000002.png"]
+
+
+def test_an_image_that_cannot_be_kept_has_its_score(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    floats = tmp_path / "floats.tif"  # 64 bits, which Pillow does not know
+    tifffile.imwrite(floats, np.arange(64.0**2).reshape(64, 64))
+    with running(out, Plan(Limits(rate=0), keep=True)) as found:
+        detector = found.service.predictor.detector
+        detector.see(replace(detector.frame, range=(0, 64**2)))
+        assert found.score(floats.read_bytes()).status_code == 200
+        assert (out / "posted" / "000001.tif").read_bytes() == floats.read_bytes()
+        (out / "posted").rename(tmp_path / "away")
+        (out / "posted").write_text("no folder")
+        assert found.score(content(1)).status_code == 200
+    assert "is not kept" in caplog.text
 
 
 def test_verdicts_are_saved_at_once_and_read_by_correct(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from occ_lab.data.images import is_tiff
 from occ_lab.data.transforms import Seen
 from occ_lab.inference.predict import COLUMNS, TABLE, gallery_of
 from occ_lab.inference.predictor import Predictor
@@ -103,13 +104,9 @@ class Album:
         Raises:
             OSError: it cannot be written.
         """
-        folder = self.directory / POSTED
         with self._lock:
             number = self._posted = self._posted + 1
-        with Image.open(io.BytesIO(content)) as image:
-            suffix = "." + (image.format or "bin").lower()
-        path = folder / f"{number:06d}{suffix}"
-        folder.mkdir(exist_ok=True)
+        path = self.directory / POSTED / f"{number:06d}{suffix_of(content)}"
         with whole_file(path) as scratch:
             scratch.write_bytes(content)
         return path
@@ -154,3 +151,11 @@ class Album:
     def _rows(self) -> Sequence[dict[str, Any]]:
         """The rows whose pictures are complete."""
         return self.gallery.rows[: self._ready]
+
+
+def suffix_of(content: bytes) -> str:
+    """The suffix of an image file by its content, which has been read as an image before."""
+    if is_tiff(content):  # also those that Pillow does not know
+        return ".tif"
+    with Image.open(io.BytesIO(content)) as image:
+        return f".{(image.format or 'image').lower()}"

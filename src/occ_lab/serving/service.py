@@ -12,6 +12,7 @@ from threading import BoundedSemaphore, Event, Thread
 import torch
 
 from occ_lab.data.transforms import Seen
+from occ_lab.engine.stream_lines import named
 from occ_lab.engine.watch import Arrivals
 from occ_lab.inference.predictor import Predictor
 from occ_lab.serving.album import Album
@@ -126,10 +127,18 @@ class Service:
         return self.scorer.submit(name, seen)
 
     def keep(self, content: bytes, seen: Seen, outcome: Outcome) -> Path | None:
-        """Keep an image that was sent, and show it on the page; returns its file."""
+        """Keep an image that was sent, and show it on the page; returns its file.
+
+        None is returned if images are not kept, or if this one cannot be written, which is logged:
+        the sender gets its score nevertheless.
+        """
         if self.album is None or not self.plan.keep:
             return None
-        path = self.album.store(content)
+        try:
+            path = self.album.store(content)
+        except OSError as error:
+            log.error("an image that was sent is not kept: %s", error)
+            return None
         kept = Outcome(outcome.scored.named(path), outcome.heat)
         self._free.acquire()  # whoever sends waits while the disk is slower than the detector
         self._recorder.submit(self._record, path, seen, kept)
@@ -179,4 +188,4 @@ class Service:
         name = printable(str(path))
         self.failed[name] = reason
         self.counters.unreadable.inc()
-        log.warning("not read: %s", printable(reason) if name in reason else f"{name}: {reason}")
+        log.warning("not read: %s", named(name, printable(reason)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ import pytest
 from occ_lab.features import entry_lock
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.entry_lock import CacheError, EntryLock
-from occ_lab.features.level_files import LevelFile, Levels, file_checksum
+from occ_lab.features.level_files import LevelFile, Levels, has_changed, write_levels
 from occ_lab.utils.errors import InputError
 
 KEY = {"backbone": "b", "images": [["a.png", 1, 2]]}
@@ -79,10 +81,10 @@ def test_a_failed_pass_leaves_no_entry(tmp_path: Path, error: type[BaseException
 def test_a_full_disk_is_reported_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(file: LevelFile, level: np.ndarray) -> None:
+    def full(*file_part_level: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(LevelFile, "append", full)
+    monkeypatch.setattr(LevelFile, "write", full)
     with pytest.raises(CacheError, match=r"cannot be used \(No space left"):
         get(FeatureCache(tmp_path))
     assert names(tmp_path) == []
@@ -127,7 +129,7 @@ def test_an_entry_is_verified_once_by_a_process(
     get(FeatureCache(tmp_path))
     cache = FeatureCache(tmp_path)
     get(cache)
-    monkeypatch.setattr("occ_lab.features.cache.file_checksum", lambda path: pytest.fail("again"))
+    monkeypatch.setattr("occ_lab.features.cache.has_changed", lambda *file: pytest.fail("again"))
     get(cache)
 
 
@@ -241,11 +243,43 @@ def test_processes_that_want_the_same_make_it_once(tmp_path: Path) -> None:
     assert log.read_text() == "x"
 
 
-def test_checksum_depends_on_content(tmp_path: Path) -> None:
-    a, b = tmp_path / "a", tmp_path / "b"
-    a.write_bytes(b"x" * 3_000_000)
-    b.write_bytes(b"x" * 2_999_999 + b"y")
-    assert file_checksum(a) != file_checksum(b)
+@pytest.mark.parametrize("where", [0, 200, -1, None])
+def test_checksums_show_a_change_anywhere(tmp_path: Path, where: int | None) -> None:
+    parts = write_levels(tmp_path, 6, in_batches(levels()))["level0.npy"]
+    path = tmp_path / "level0.npy"
+    assert [size for size, _ in parts] == [128, 4 * 4 * 4 * 3 * 2, 2 * 4 * 4 * 3 * 2]
+    assert not has_changed(path, parts)
+    content = bytearray(path.read_bytes())
+    if where is None:
+        content.append(0)
+    else:
+        content[where] ^= 1
+    path.write_bytes(content)
+    assert has_changed(path, parts)
+
+
+def test_many_small_batches_keep_their_order(tmp_path: Path) -> None:
+    given = levels(count=97)
+    write_levels(tmp_path, 97, in_batches(given, size=1))
+    for index, level in enumerate(given):
+        written = np.load(tmp_path / f"level{index}.npy")
+        np.testing.assert_array_equal(written, level.astype(np.float16))
+
+
+def test_an_entry_of_an_earlier_version_is_used(tmp_path: Path) -> None:
+    """Its index has one checksum for each file."""
+    get(FeatureCache(tmp_path))
+    (index,) = tmp_path.glob("*/entry.json")
+    facts = json.loads(index.read_text())
+    for name in facts["files"]:
+        content = (index.parent / name).read_bytes()
+        facts["files"][name] = hashlib.sha256(content).hexdigest()
+    index.write_text(json.dumps(facts))
+    again = FeatureCache(tmp_path).get(KEY, 6, lambda: pytest.fail("extracted"))
+    np.testing.assert_array_equal(again[0], levels()[0].astype(np.float16))
+    (index.parent / "level0.npy").write_bytes(b"x")
+    (entry,) = FeatureCache(tmp_path).entries()
+    assert "level0.npy: its content has changed" in entry.problems()[0]
 
 
 @pytest.mark.parametrize("limit", [0, -1, "much"])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from occ_lab.features.entry_lock import CacheError, EntryLock
-from occ_lab.features.level_files import Levels, TooLargeError, file_checksum, write_levels
+from occ_lab.features.level_files import Levels, Parts, TooLargeError, has_changed, write_levels
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import whole_folder
 
@@ -34,7 +34,7 @@ class Entry:
 
     Attributes:
         folder: its folder.
-        facts: its key, and the checksum of each file.
+        facts: its key; ``files`` are the parts of each file, by its name.
         size: its size in bytes on disk.
         used: when it was last used, in seconds since the epoch.
     """
@@ -47,11 +47,11 @@ class Entry:
     def problems(self) -> list[str]:
         """Check every byte, which is slow, and return the problems, one line for each file."""
         found = []
-        for name, checksum in self.facts["files"].items():
+        for name, parts in self.facts["files"].items():
             path = self.folder / name
             if not path.is_file():
                 found.append(f"{path}: missing")
-            elif file_checksum(path) != checksum:
+            elif has_changed(path, parts):
                 found.append(f"{path}: its content has changed")
         return found
 
@@ -173,9 +173,9 @@ class FeatureCache:
         self, folder: Path, key: dict[str, Any], count: int, batches: Iterable[Levels]
     ) -> None:
         shutil.rmtree(folder, ignore_errors=True)  # an entry without an index
-        with whole_folder(folder) as scratch:
-            checksums = write_levels(scratch, count, as_they_fail(batches))
-            (scratch / FACTS).write_text(json.dumps({**key, "files": checksums}), encoding="utf-8")
+        with whole_folder(folder, durable=False) as scratch:
+            files = write_levels(scratch, count, as_they_fail(batches))
+            (scratch / FACTS).write_text(json.dumps({**key, "files": files}), encoding="utf-8")
         self._verified.add((folder, (folder / FACTS).stat().st_ino))  # this process wrote it
 
     def _keep_to_limit(self, newest: Path) -> None:
@@ -242,12 +242,19 @@ def read_entry(folder: Path) -> Entry | None:
     """The entry in a folder, or None if its index is damaged or missing."""
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        if not isinstance(facts["files"], dict) or not facts["files"]:
-            return None
+        stored = facts["files"].items()
+        facts["files"] = {name: parts_of(folder / name, found) for name, found in stored}
         size = sum(file.stat().st_size for file in folder.iterdir())
-        return Entry(folder, facts, size, (folder / FACTS).stat().st_mtime)
-    except (OSError, ValueError, KeyError, TypeError):
+        return Entry(folder, facts, size, (folder / FACTS).stat().st_mtime) if stored else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def parts_of(path: Path, found: Any) -> Parts:
+    """The parts of a file as an index lists them; an older one has a single checksum."""
+    if isinstance(found, str):
+        return [(path.stat().st_size if path.is_file() else 0, found)]
+    return [(int(size), str(checksum)) for size, checksum in found]
 
 
 def digest(key: dict[str, Any]) -> str:

@@ -66,7 +66,7 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def whole_folder(target: Path, durable: bool = True) -> Iterator[Path]:
     """A temporary folder that becomes ``target`` if the block ends without an error.
 
     It lies beside ``target`` under a hidden name. The last step is a single rename, after all
@@ -75,6 +75,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     Args:
         target: the folder to create; its parents are created too.
+        durable: whether the content must survive a power cut. Without this, the system writes it to
+            the disk when it likes, for what has checksums and can be made again.
 
     Yields:
         The temporary folder to write into.
@@ -90,14 +92,16 @@ def whole_folder(target: Path) -> Iterator[Path]:
     with scratch_beside(target, folder=True) as scratch:
         try:
             yield scratch
-            for path in [*scratch.rglob("*"), scratch]:
-                sync(path)
+            if durable:
+                for path in [*scratch.rglob("*"), scratch]:
+                    sync(path)
             try:
                 scratch.rename(target)
             except OSError:
                 if not target.is_dir():
                     raise
-            sync(target.parent)
+            if durable:
+                sync(target.parent)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 

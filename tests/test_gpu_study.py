@@ -44,6 +44,15 @@ def test_without_a_gpu_nothing_is_run(
     assert not (tmp_path / "out").exists()
 
 
+def test_only_adds_to_what_this_machine_has_recorded(tmp_path: Path) -> None:
+    setting = Setting(torch.device("cpu"), SHORT, tmp_path)
+    results = {"machine": study.machine(setting), "short": True, "checks": {"stream": {"a": 1}}}
+    assert study.earlier(tmp_path, results) == {}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert study.earlier(tmp_path, results) == {"stream": {"a": 1}}
+    assert study.earlier(tmp_path, {**results, "machine": {"device": "cuda"}}) == {}
+
+
 def test_an_error_of_a_check_is_recorded(tmp_path: Path) -> None:
     def broken(setting: Setting) -> dict[str, object]:
         raise RuntimeError("no kernel")

@@ -24,7 +24,8 @@ def report(results: dict[str, Any]) -> str:
         f"{machine['cores']} cores, {machine['threads']} threads.",
         f"Python {machine['python']}{cuda}; {versions}.",
         "",
-        f"Recorded on {machine['date']} by `python -m experiments.gpu.study` (`make gpu`).",
+        f"Recorded on {listed(checks, 'date')} by `python -m experiments.gpu.study` (`make gpu`), "
+        f"occ-lab {listed(checks, 'occ_lab')}, files in {listed(checks, 'scratch')}.",
         "",
         *agreement(checks),
         *objectives(checks),
@@ -34,6 +35,11 @@ def report(results: dict[str, Any]) -> str:
     lines += ["## Not passed", ""]
     lines += [*failed, ""] if failed else ["Every check that was run has passed.", ""]
     return "\n".join(lines)
+
+
+def listed(checks: dict[str, Any], fact: str) -> str:
+    """The values of a fact in all checks that were run."""
+    return ", ".join(sorted({check[fact] for check in checks.values() if fact in check}))
 
 
 def agreement(checks: dict[str, Any]) -> list[str]:

@@ -31,7 +31,7 @@ from occ_lab.utils.files import write_whole
 __all__ = ["main", "report"]
 
 HERE = Path(__file__).parent
-PACKAGES = ("torch", "lightning", "timm", "numpy", "occ-lab")
+PACKAGES = ("torch", "lightning", "timm", "numpy")
 MINUTES = 7.5
 
 Check = Callable[[Setting], Figures]
@@ -67,9 +67,11 @@ def main(given: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(device, effort, Path(folder), seconds_left)
         results: dict[str, Any] = {"machine": machine(setting), "short": arguments.short}
-        results["checks"] = {}
-        for name, check in wanted(checks(effort), arguments.only).items():
-            results["checks"][name] = outcome(name, check, setting)
+        every = checks(effort)
+        found = earlier(arguments.out, results)
+        for name, check in wanted(every, arguments.only).items():
+            found[name] = outcome(name, check, setting)
+            results["checks"] = {name: found[name] for name in every if name in found}
             keep(results, arguments.out)
     failed = [name for name, each in results["checks"].items() if not each.get("agrees")]
     page = arguments.out / "README.md"
@@ -95,12 +97,12 @@ def checks(effort: Effort) -> dict[str, Check]:
         "representations": correctness.check_representations,
         "run directory": correctness.check_run_directory,
         "stream": correctness.check_stream,
-        "speed: extraction, bfloat16": partial(speed.measure_extraction, precision="bfloat16"),
-        "speed: extraction, float32": partial(speed.measure_extraction, precision="float32"),
-        "speed: job": speed.measure_job,
+        "processes": correctness.check_processes,
         "speed: scoring": speed.measure_scoring,
         "speed: CFA": speed.measure_cfa,
-        "processes": correctness.check_processes,
+        "speed: job": speed.measure_job,
+        "speed: extraction, bfloat16": partial(speed.measure_extraction, precision="bfloat16"),
+        "speed: extraction, float32": partial(speed.measure_extraction, precision="float32"),
     }
 
 
@@ -108,6 +110,16 @@ def wanted(every: dict[str, Check], only: Sequence[str] | None) -> dict[str, Che
     """The checks whose names begin with one of ``only``; None chooses all."""
     beginnings = tuple(only or [""])
     return {name: check for name, check in every.items() if name.startswith(beginnings)}
+
+
+def earlier(out: Path, now: dict[str, Any]) -> dict[str, Figures]:
+    """The checks of this machine that are recorded already, to which `--only` adds."""
+    try:
+        then = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        same = all(then[each] == now[each] for each in ("machine", "short"))
+        return dict(then["checks"]) if same else {}
+    except (OSError, ValueError, KeyError):
+        return {}
 
 
 def outcome(name: str, check: Check, setting: Setting) -> Figures:
@@ -123,7 +135,13 @@ def outcome(name: str, check: Check, setting: Setting) -> Figures:
         found = correctness.failed(error)
     seconds = time.perf_counter() - started
     print(f"{name}: {'passed' if found['agrees'] else 'NOT PASSED'}, {seconds:.1f} s", flush=True)
-    return {**found, "check_seconds": seconds}
+    return {
+        **found,
+        "check_seconds": seconds,
+        "occ_lab": version("occ-lab"),
+        "date": str(date.today()),
+        "scratch": tempfile.gettempdir(),
+    }
 
 
 def machine(setting: Setting) -> dict[str, Any]:
@@ -141,7 +159,6 @@ def machine(setting: Setting) -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version() if cuda else None,
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
-        "date": str(date.today()),
     }
 
 

@@ -10,26 +10,15 @@ import pytest
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 STUDIES = sorted(path.parent.name for path in EXPERIMENTS.glob("*/study.py"))
-NOT_RECORDED = ["gpu"]  # `make gpu` records it, on a GPU
-RECORDED = [name for name in STUDIES if name not in NOT_RECORDED]
 
 
 def undated(page: str) -> list[str]:
     return [line for line in page.splitlines() if not line.startswith("Recorded")]
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", STUDIES)
 def test_a_page_is_made_from_its_results(name: str) -> None:
     results = json.loads((EXPERIMENTS / name / "results.json").read_text(encoding="utf-8"))
     study = importlib.import_module(f"experiments.{name}.study")
     page = (EXPERIMENTS / name / "README.md").read_text(encoding="utf-8")
     assert undated(study.report(results)) == undated(page)
-
-
-@pytest.mark.parametrize("name", NOT_RECORDED)
-def test_a_study_that_is_not_recorded_has_no_page(name: str) -> None:
-    assert name in STUDIES
-    assert not {path.name for path in (EXPERIMENTS / name).iterdir()} & {
-        "README.md",
-        "results.json",
-    }

@@ -50,11 +50,25 @@ def test_a_process_keeps_its_gpu_and_frees_it_between_jobs(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(devices, "_own", [])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
+    monkeypatch.setattr(devices, "cores", lambda: 13)
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
     for _ in range(2):
         with devices.one_gpu(tmp_path):
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "4"
         with devices.first_free(["4"], tmp_path) as free:
             assert free == "4"
+    assert threads == [4]
+
+
+@pytest.mark.parametrize(("launcher", "threads"), [({"cpus_per_task": 3}, [3]), ({}, [])])
+def test_a_job_of_submitit_uses_its_cores(
+    monkeypatch: pytest.MonkeyPatch, launcher: dict[str, int], threads: list[int]
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    devices.use_own_cores(launcher)
+    assert found == threads
 
 
 def test_one_gpu_or_none_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

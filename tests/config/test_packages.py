@@ -107,6 +107,13 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+TASK_OF_SLURM = {  # a single one, as submitit asks for
+    **{f"SLURM_{name}": "1" for name in ("JOB_ID", "NTASKS", "NTASKS_PER_NODE", "NNODES")},
+    **{f"SLURM_{name}": "0" for name in ("PROCID", "LOCALID", "NODEID")},
+    "SLURM_JOB_NAME": "occ_lab.train",
+}
+
+
 def asked(plugin: Path, *more: str) -> list[str]:
     return [
         *("--config-dir", str(plugin), "loss=length", "dataset=parts", "callbacks=note"),
@@ -126,7 +133,11 @@ def test_a_folder_of_ones_own_is_enough(plugin: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["launcher=cores", "trainer.devices=2"])
-def test_so_it_is_in_a_multirun(plugin: Path, tmp_path: Path, way: str) -> None:
+def test_so_it_is_in_a_multirun(
+    plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    for name, value in TASK_OF_SLURM.items() if "devices" in way else ():
+        monkeypatch.setenv(name, value)
     sweep = ["-m", *asked(plugin, "loss.scale=1,-1", way, "hydra.sweep.dir=out")]
     done = command("train", *sweep, cwd=tmp_path, fresh="launcher" in way)  # which starts its own
     assert done.returncode == 1  # of the scale below 0

@@ -64,8 +64,9 @@ def perform(
         if on_several_processes(cfg):
             in_own_process(module, repeated(hydra), directory)
         else:
-            from occ_lab.config.launchers import one_gpu  # torch is imported by now or soon
+            from occ_lab.config.launchers import one_gpu, use_own_cores  # they import torch
 
+            use_own_cores(hydra.launcher)
             with one_gpu(Path(hydra.sweep.dir)), user_messages(), exclusive(directory):
                 work(cfg, directory)
     except Exception as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
 from lightning import Trainer
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
@@ -67,7 +69,7 @@ def make_trainer(
     Raises:
         UserError: arguments that the Trainer refuses.
     """
-    arguments = [str(name) for name in cfg.trainer if name not in BROUGHT]
+    arguments = [str(name) for name in cfg.trainer if name not in (*BROUGHT, "plugins")]
     saves = any(isinstance(each, Checkpoint) for each in callbacks)
     bars = [] if _bars(callbacks) else _bars(make_callbacks(cfg, "", Path()))
     shown = cfg.trainer.get("enable_progress_bar", bool(bars or _bars(callbacks)))
@@ -80,8 +82,21 @@ def make_trainer(
             max_epochs=max_epochs,
             enable_checkpointing=saves or bool(cfg.trainer.get("enable_checkpointing")),
             enable_progress_bar=shown,
+            plugins=own_processes(cfg.trainer),
         )
     return made
+
+
+def own_processes(trainer: DictConfig) -> Any:
+    """The Trainer's plugins: as given, or for several devices in a single task of SLURM.
+
+    Lightning takes every task of SLURM for a process that SLURM has started for one device. A job
+    that has one task, as those of ``launcher=slurm`` have, starts the other processes itself.
+    """
+    if "plugins" in trainer:
+        return build(trainer.plugins, "trainer.plugins")
+    alone = os.environ.get("SLURM_NTASKS") == "1" and trainer.get("num_nodes", 1) == 1
+    return [LightningEnvironment()] if alone else None
 
 
 def check_trainer(cfg: DictConfig) -> None:

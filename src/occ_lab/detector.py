@@ -44,6 +44,7 @@ from occ_lab.postprocessing.prediction import Prediction, Scores, prediction
 from occ_lab.projectors import MakeProjector
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.optimizers import MakeOptimizer, MakeScheduler, optimizing
+from occ_lab.utils.precision import check_training_precision
 from occ_lab.utils.processes import gathered_objects
 from occ_lab.utils.specs import made_of, spec_or_reason
 
@@ -332,7 +333,11 @@ class Detector(LightningModule):
         """Read from the data what is needed to create the optimizer.
 
         These are the preprocessing of the data module and, for some projectors, the size of maps.
+
+        Raises:
+            InputError: the Trainer's precision is not one of `check_training_precision`.
         """
+        check_training_precision(self.trainer.precision)
         frame = getattr(self._data, "preprocessing", None)
         if frame is not None and (stage == "fit" or self.preprocessing is None):
             self.see(frame)

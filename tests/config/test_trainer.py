@@ -89,6 +89,7 @@ def test_a_training_without_a_bar_has_the_configured_one() -> None:
         (["callbacks=early_stopping", "callbacks.early_stopping.mode=no"], "callbacks.early_stop"),
         (["+trainer.no=1"], "trainer: Trainer.__init__() got an unexpected"),
         (["trainer.devices=x"], "trainer: `devices` selected with"),
+        (["trainer.precision=bf16-true"], "trainer.precision: bf16-true would round"),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_any_work(overrides: list[str], text: str) -> None:

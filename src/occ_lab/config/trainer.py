@@ -17,6 +17,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from occ_lab.config.composition import build
 from occ_lab.config.errors import UserError
+from occ_lab.utils.errors import InputError
+from occ_lab.utils.precision import check_training_precision
 from occ_lab.utils.quiet import quiet_lightning
 
 TASK_LOGGER = "occ_lab.reporting.tracking.TaskLogger"
@@ -103,8 +105,8 @@ def check_trainer(cfg: DictConfig) -> None:
     """Make all callbacks, loggers and the Trainer once, to find errors in them before any work.
 
     Raises:
-        UserError: as of `make_callbacks` and `make_trainer`, or a metric of held-out images is
-            monitored and no images are held out.
+        UserError: as of `make_callbacks` and `make_trainer`, a precision that detectors do not
+            support, or a metric of held-out images is monitored and none are held out.
     """
     for each in make_callbacks(cfg, "task", Path("task")):
         for key, name in each.monitored.items() if isinstance(each, MonitorCheck) else ():
@@ -114,7 +116,11 @@ def check_trainer(cfg: DictConfig) -> None:
                     "loader.validation to a fraction of the training images, such as 0.1"
                 )
     make_loggers(cfg, "task", Path("task"))
-    make_trainer(cfg, [], [], max_epochs=1)
+    trainer = make_trainer(cfg, [], [], max_epochs=1)
+    try:
+        check_training_precision(trainer.precision)
+    except InputError as error:
+        raise UserError(f"trainer.{error}") from error
 
 
 def wandb_settings(cfg: DictConfig) -> dict[str, Any] | None:

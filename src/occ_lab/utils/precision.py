@@ -8,6 +8,8 @@ from typing import Literal
 
 import torch
 
+from occ_lab.utils.errors import InputError
+
 TF32 = Literal["none", "convolutions", "all"]
 
 WITHOUT_FLOAT64 = frozenset({"mps"})  # kinds of devices
@@ -46,6 +48,32 @@ def full_precision(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def check_training_precision(precision: str) -> None:
+    """Raise an error if a Trainer would convert a detector itself to half precision.
+
+    What an objective has learned are sums, covariances and their factors. Half precision keeps two
+    or three of their digits.
+
+    Args:
+        precision: as the Trainer names it, such as ``bf16-mixed``.
+
+    Raises:
+        InputError: it is ``bf16-true``, ``16-true`` or one of an accelerator's library.
+
+    Example:
+        >>> check_training_precision("bf16-mixed")
+        >>> check_training_precision("bf16-true")
+        Traceback (most recent call last):
+        occ_lab.utils.errors.InputError: precision: bf16-true would round what a detector has ...
+    """
+    if precision not in ("16-mixed", "bf16-mixed", "32-true", "64-true"):
+        raise InputError(
+            f"precision: {precision} would round what a detector has learned to half precision; "
+            "use bf16-mixed or 16-mixed, which compute in half precision and keep float32",
+            part="trainer",
+        )
 
 
 def allow_tf32(what: TF32) -> None:

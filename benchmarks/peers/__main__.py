@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.peers.prepared import SIDE, WEIGHTS, prepare
+from benchmarks.peers.prepared import BATCH, EPOCHS, SIDE, WEIGHTS, prepare
 from experiments.trial import table
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.utils.files import write_whole
@@ -25,10 +25,11 @@ from occ_lab.utils.files import write_whole
 ROOT = Path(__file__).parents[2]
 PACKAGES = ["torch==2.14.1", "torchvision==0.29.1", "anomalib==2.7.0"]
 OUT = ROOT / "experiments" / "peers"
-THEIRS = {"PaDiM": "padim", "PatchCore": "patchcore"}
+THEIRS = {"PaDiM": "padim", "PatchCore": "patchcore", "CFA": "cfa"}
 OURS = {
     "PaDiM": ["loss=padim", "loss.dims=100"],
     "PatchCore": ["loss=knn", "loss.coreset=greedy"],
+    "CFA": ["loss=cfa", f"loss.fit.epochs={EPOCHS}", f"loss.fit.batch_size={BATCH}"],
     "norm (default)": ["loss=norm"],
 }
 KEYS = ("scores", "labels", "maps", "masks")  # of anomalib_run's file
@@ -166,9 +167,12 @@ def report(results: dict[str, Any]) -> str:
             "fast*: fit and test together against the same method of anomalib; norm against its",
             "PaDiM. Ours average levels over 3 × 3 positions. PatchCore of ours is `loss=knn",
             "loss.coreset=greedy`, which selects 10,000 vectors from a sample of 100,000; theirs",
-            "keeps 10 % of all positions.",
+            "keeps 10 % of all positions. Both CFA train for "
+            f"{EPOCHS} epochs in batches of {BATCH};",
+            "anomalib's knows four networks, so this one was put in place of its ResNet-18.",
             "",
-            f"Recorded on {date.today()} by `python -m benchmarks.peers --data DIR`.",
+            f"Recorded on {date.today()} by `python -m benchmarks.peers --data DIR "
+            f"--category {results['category']} --train {results['train']}`.",
             "",
             *table(titles, rows),
             "",

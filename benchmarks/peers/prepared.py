@@ -19,6 +19,7 @@ from occ_lab.data.items import Item
 MODEL = "tf_efficientnet_lite0"
 LAYERS = {"blocks.1": 24, "blocks.2": 40, "blocks.4": 112}  # the default levels, their channels
 SIDE = 224
+EPOCHS, BATCH = 3, 4  # of CFA: a tenth of the published epochs, the published batches
 WEIGHTS, ABOUT = "weights.safetensors", "backbone.json"
 
 
@@ -48,6 +49,9 @@ def prepare(data: Path, category: str, train: int, target: Path) -> None:
         "model": MODEL,
         "layers": list(LAYERS),
         "channels": 100,  # that PaDiM keeps, in both libraries
+        "joined": sum(LAYERS.values()),
+        "epochs": EPOCHS,
+        "batch_size": BATCH,
         "mean": list(net.pretrained_cfg["mean"]),
         "std": list(net.pretrained_cfg["std"]),
     }

@@ -42,7 +42,8 @@ def test_the_page_gives_ratios_within_a_round() -> None:
         }
 
     names = ("anomalib | PaDiM", "OCC Lab | PaDiM", "anomalib | PatchCore", "OCC Lab | PatchCore")
-    one = dict(zip(names, map(found, (10.0, 2.0, 30.0, 3.0)), strict=True))
+    names += ("anomalib | CFA", "OCC Lab | CFA")
+    one = dict(zip(names, map(found, (10.0, 2.0, 30.0, 3.0, 8.0, 1.0)), strict=True))
     one["OCC Lab | norm (default)"] = found(4.0)
     about = {"category": "bolt", "train": 3, "threads": 2, "packages": ["x==1"]}
     page = report({**about, "rounds": [one]})
@@ -50,5 +51,6 @@ def test_the_page_gives_ratios_within_a_round() -> None:
     assert [(row[0][2:], row[4]) for row in rows] == [
         ("PaDiM", "5.0"),
         ("PatchCore", "10.0"),
+        ("CFA", "8.0"),
         ("norm (default)", "2.5"),
     ]

@@ -77,7 +77,9 @@ def test_another_image_is_a_miss(tmp_path: Path) -> None:
     assert len(set(keys)) == len(keys)
 
 
-def test_cached_features_equal_the_backbone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("others", [[], [torch.device("cpu", 0)] * 2])
+def test_cached_features_equal_the_backbone(tmp_path: Path, others: list[torch.device]) -> None:
+    """Also with several devices, which get the batches in turn."""
     mvtec_tree(tmp_path / "data")
     task, network = data(tmp_path / "data"), backbone()
     kept, _ = cached_features(
@@ -85,9 +87,10 @@ def test_cached_features_equal_the_backbone(tmp_path: Path) -> None:
         network,
         task.test_images,
         torch.device("cpu"),
-        batch_size=4,
+        batch_size=2 if others else 4,
         workers=0,
         title="test",
+        others=others,
     )
     samples = TaskFeatures(kept, task.test_images)
     batch = samples.__getitems__([5, 0, 3])

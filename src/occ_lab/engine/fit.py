@@ -181,7 +181,7 @@ def fit_without(
         data.set_aside(aside)
     seconds = {"features": 0.0}
     with timed(seconds, "features"):
-        use_fast_samples(data, job, trainer.strategy.root_device)
+        use_fast_samples(data, job, *devices_of(trainer))
     # Only here, because filling the cache draws random numbers and reading it does not.
     seed_everything(job.seed, workers=True, verbose=False)
     detector = job.detector(data.preprocessing)
@@ -224,12 +224,23 @@ def step_count(job: Job) -> StepCount | None:
     return ChosenSteps() if job.steps is None or job.steps == "auto" else StepCount(job.steps)
 
 
-def use_fast_samples(data: AnomalyDataModule, job: Job, device: torch.device) -> None:
+def devices_of(trainer: Trainer) -> list[torch.device]:
+    """The device of this process, then the others that its trainer uses on this machine.
+
+    Those wait until the features are in the cache; their processes start later, or wait as well.
+    """
+    every = getattr(trainer.strategy, "parallel_devices", None) or []
+    return list(dict.fromkeys([trainer.strategy.root_device, *every]))
+
+
+def use_fast_samples(
+    data: AnomalyDataModule, job: Job, device: torch.device, *others: torch.device
+) -> None:
     """Make ``data`` return unchanging samples from the cache or memory instead of image files."""
     if isinstance(job.backbone, FrozenBackbone):
         if job.cache is not None:
             often = not job.objective().one_pass
-            use_features(data, job.cache, job.backbone, device, often)
+            use_features(data, job.cache, job.backbone, device, often, others)
         return
     if job.cache is not None:
         log.info("cache: off, because the backbone is trained")

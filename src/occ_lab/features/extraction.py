@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -41,6 +43,7 @@ def use_features(
     backbone: FrozenBackbone,
     device: torch.device,
     often: bool = False,
+    others: Sequence[torch.device] = (),
 ) -> None:
     """Replace the unchanging images of a data module by cached features.
 
@@ -56,12 +59,13 @@ def use_features(
         device: the device for the backbone.
         often: whether the features of training images are read in many epochs; a GPU then keeps
             them in its memory if they fit, see `on_device`.
+        others: further devices of this machine, which compute their part of the batches.
 
     Raises:
         OSError: an image cannot be read.
     """
     try:
-        replace_images(data, cache, backbone, device, often)
+        replace_images(data, cache, backbone, device, often, others)
     except CacheError as error:
         log.warning("cache: %s; features are computed in every pass", error)
 
@@ -72,6 +76,7 @@ def replace_images(
     backbone: FrozenBackbone,
     device: torch.device,
     often: bool = False,
+    others: Sequence[torch.device] = (),
 ) -> None:
     """As `use_features`, with the same arguments, but without handling a failing cache.
 
@@ -80,9 +85,8 @@ def replace_images(
     """
 
     def features(images: TaskImages, title: str) -> tuple[Levels, str]:
-        return cached_features(
-            cache, backbone, images, device, data.eval_batch_size, data.workers, title
-        )
+        sizes = data.eval_batch_size, data.workers
+        return cached_features(cache, backbone, images, device, *sizes, title, others)
 
     if data.benchmark.random:
         log.info("cache: only for test images, because training images change in every epoch")
@@ -116,6 +120,7 @@ def cached_features(
     batch_size: int,
     workers: int,
     title: str,
+    others: Sequence[torch.device] = (),
 ) -> tuple[Levels, str]:
     """The backbone's levels of every image, from the cache or computed in one pass.
 
@@ -127,6 +132,7 @@ def cached_features(
         batch_size: the number of images in a batch.
         workers: the number of threads that read images; 0 uses torch's number of threads.
         title: the title of the progress bar.
+        others: further devices of this machine; batches go to all devices in turn.
 
     Returns:
         One array for each level, finest first, float16 ``[N, H_l, W_l, C_l]``, memory-mapped; and
@@ -138,21 +144,20 @@ def cached_features(
     """
 
     def batches() -> Iterator[Levels]:
-        backbone.to(device)
-        read = image_batches(images, device, batch_size, workers)
+        networks = [backbone.to(device), *(copy.deepcopy(backbone).to(each) for each in others)]
+        read = image_batches(images, device, batch_size, workers, others)
         steps = math.ceil(len(images) / batch_size)
-        before: HostCopy | None = None
+        computing: deque[HostCopy] = deque()
         for number, image in enumerate(track(read, title, steps)):
             first = number * batch_size
             with torch.inference_mode():
                 boxes = images.box_of(range(first, first + len(image)))
-                levels = framed_levels(backbone, image, boxes)
-                copy = HostCopy([level.permute(0, 2, 3, 1).half() for level in levels])
-            if before is not None:  # while a GPU works on this batch
-                yield before.arrays()
-            before = copy
-        if before is not None:
-            yield before.arrays()
+                levels = framed_levels(networks[number % len(networks)], image, boxes)
+                computing.append(HostCopy([level.permute(0, 2, 3, 1).half() for level in levels]))
+            if len(computing) > len(networks):  # while each GPU works on a batch
+                yield computing.popleft().arrays()
+        for copies in computing:
+            yield copies.arrays()
 
     key = cache_key(backbone, images)
     return cache.get(key, len(images), batches), digest(key)
@@ -191,7 +196,11 @@ class HostCopy:
 
 
 def image_batches(
-    images: TaskImages, device: torch.device, batch_size: int, workers: int = 0
+    images: TaskImages,
+    device: torch.device,
+    batch_size: int,
+    workers: int = 0,
+    others: Sequence[torch.device] = (),
 ) -> Iterator[Tensor]:
     """The images of a split in order, read by threads while the caller computes.
 
@@ -203,6 +212,7 @@ def image_batches(
         device: the device for the batches.
         batch_size: the number of images in a batch.
         workers: the number of threads that read images; 0 uses torch's number of threads.
+        others: further devices, which take turns with the first.
 
     Yields:
         float32 ``[B, 3, h, w]`` in 0..1, channels-last in memory.
@@ -219,12 +229,14 @@ def image_batches(
             for start in range(0, len(images), batch_size)
         )
         pinned = device.type == "cuda"  # memory that an Nvidia GPU reads while it works
-        for batch in one_ahead(batches):
+        for batch, target in zip(
+            one_ahead(batches), itertools.cycle([device, *others]), strict=False
+        ):
             read = [reading.result() for reading in batch]
             shape = (len(read), *read[0].shape)
             pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
             np.stack(read, out=pixels.numpy())
-            moved = pixels.to(device, non_blocking=pinned)
+            moved = pixels.to(target, non_blocking=pinned)
             yield moved.permute(0, 3, 1, 2).float() / 255
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,57 +15,62 @@ from occ_lab.detector import Detector
 from occ_lab.engine.defects import kinds_of, pixels_by_kind
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.postprocessing.prediction import Prediction
+from occ_lab.utils.merging import append
 from occ_lab.utils.processes import distributed, gathered_objects
 from occ_lab.utils.spooled import Reordered, Spooled
 
 KEPT = ("index", "label", "score", "peak")
+AT_ONCE = 256  # maps that processes exchange at a time
 
 
 class Scored:
     """The scores of a pass; its maps are in a file if they are many, see `Spooled`."""
 
     def __init__(self) -> None:
-        self._parts: list[dict[str, Tensor]] = []
+        self._values: dict[str, list[Tensor]] = {}
         self._maps = Spooled()
+        self._mapped: list[Tensor] = []  # the indices of their images
 
     def add(self, outputs: Any) -> None:
         """Add the scores of a batch, a `Prediction`."""
         assert isinstance(outputs, Prediction)
-        found = {name: getattr(outputs, name) for name in KEPT}
-        self._parts.append({name: value for name, value in found.items() if value is not None})
-        for each in outputs.patch_scores:
+        assert outputs.index is not None
+        self._add_values({name: getattr(outputs, name) for name in KEPT})
+        self._add_maps(outputs.index, outputs.patch_scores)
+
+    def _add_values(self, values: Mapping[str, Tensor | None]) -> None:
+        for name, value in values.items():
+            if value is not None:
+                append(self._values.setdefault(name, []), value)
+
+    def _add_maps(self, index: Tensor, maps: Iterable[Tensor]) -> None:
+        append(self._mapped, index)
+        for each in maps:
             self._maps.append(each)
 
     def gather(self) -> None:
         """Add the scores of the other processes of a distributed run."""
         if not distributed():
             return
-        own, self._maps = self._maps, Spooled()
-        batches = iter(self._parts)
-        parts, start = [], 0
-        for _ in range(max(gathered_objects([len(self._parts)]))):  # one batch of each at a time
-            batch = next(batches, None)
-            count = 0 if batch is None else len(batch["score"])
-            maps = own[start : start + count]
-            start += count
-            for part, of_part in gathered_objects([] if batch is None else [(batch, maps)]):
-                parts.append(part)
-                for each in of_part:
-                    self._maps.append(each)
-        self._parts = parts
+        values, maps = self._values, self._maps
+        mapped = torch.cat([*self._mapped, torch.empty(0, dtype=torch.int64)])
+        self._values, self._maps, self._mapped = {}, Spooled(), []
+        for part in gathered_objects([{name: torch.cat(each) for name, each in values.items()}]):
+            self._add_values(part)
+        for start in range(0, max(gathered_objects([len(maps)])), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            for index, of_index in gathered_objects([(mapped[some], maps[some])]):
+                self._add_maps(index, of_index)
 
     def values(self, name: str) -> Tensor:
         """One of `KEPT` of all images, in the order of the dataset; or their ``patch_scores``."""
         if name == "patch_scores":
             return torch.stack(list(self.maps()))
-        return torch.cat([part[name] for part in self._parts])[self._order()]
+        return torch.cat(self._values[name])[torch.cat(self._values["index"]).argsort()]
 
     def maps(self) -> Sequence[Tensor]:
         """The patch scores of each image, ``[H, W]``, in the order of the dataset."""
-        return Reordered(self._maps, self._order().tolist())
-
-    def _order(self) -> Tensor:
-        return torch.cat([part["index"] for part in self._parts]).argsort()
+        return Reordered(self._maps, torch.cat(self._mapped).argsort().tolist())
 
 
 class Recorder(Callback):

@@ -16,6 +16,7 @@ from occ_lab.metrics.base import OrderMetric, arrays, checked
 from occ_lab.metrics.packing import pack, unpack
 from occ_lab.metrics.rounding import DIGITS, rounded, run_lengths, totals
 from occ_lab.utils.memory import MB
+from occ_lab.utils.merging import append, join_last, joined_last
 from occ_lab.utils.processes import distributed
 
 # Neighbours within an image only: the first axis counts the images of a batch.
@@ -80,6 +81,7 @@ class _PixelMetric(OrderMetric):
         self._parts = np.zeros((0, 2, 0))
         self._negatives = 0  # likewise
         self._bytes = self._entries = 0  # of the pixels, and of the counts that can be added up
+        self._sizes: list[int] = []  # in bytes, of the pieces of exact pixels
 
     def update(self, maps: Tensor, masks: Tensor, groups: Tensor | None = None) -> None:
         """Add a batch.
@@ -107,13 +109,12 @@ class _PixelMetric(OrderMetric):
         of = np.full(len(maps), -1) if groups is None else groups.cpu().numpy()
         owners = np.repeat(of, inside.sum((1, 2))).astype(np.int32)
         if not self.positives:  # all processes exchange every state, in its dtype
-            self._append(self.exact, *_no_pixels(positives.dtype))
+            self._append_exact(*_no_pixels(positives.dtype))
             self._append_rounded(positives[:0], areas[:0], owners[:0], negatives[:0])
         if self._bytes > EXACT_BYTES:
             self._append_rounded(positives, areas, owners, negatives)
             return
-        self._append(self.exact, positives, areas, owners, *pack(negatives))
-        self._bytes += sum(getattr(self, state)[-1].nbytes for state in self.exact)
+        self._append_exact(positives, areas, owners, *pack(negatives))
         if self._bytes > EXACT_BYTES:
             log.info(
                 "pixel metrics: from now on, scores are rounded to %d binary digits, because the "
@@ -122,11 +123,22 @@ class _PixelMetric(OrderMetric):
             )
             self._round()
 
+    def _append_exact(self, *values: np.ndarray) -> None:
+        size = sum(array.nbytes for array in values)
+        self._bytes += size
+        # `compute` works through these pieces.
+        count = joined_last(self._sizes, size, BYTES_AT_ONCE)
+        for state, array in zip(self.exact, values, strict=True):
+            join_last(getattr(self, state), count, self._kept(array))
+
     def _append(self, states: Sequence[str], *values: np.ndarray) -> None:
-        # Processes exchange what is on their devices; without them it would only go back and forth.
         for state, array in zip(states, values, strict=True):
-            kept = torch.from_numpy(array)
-            getattr(self, state).append(kept.to(self.device) if distributed() else kept)
+            append(getattr(self, state), self._kept(array))
+
+    def _kept(self, array: np.ndarray) -> Tensor:
+        # Processes exchange what is on their devices; without them it would only go back and forth.
+        kept = torch.from_numpy(array)
+        return kept.to(self.device) if distributed() else kept
 
     def _all(self, *states: str) -> list[list[np.ndarray]]:
         return [arrays(getattr(self, state)) for state in states]
@@ -164,6 +176,7 @@ class _PixelMetric(OrderMetric):
         """Replace all exact scores by counts of rounded ones."""
         batches = zip(*self._all(*self.exact), strict=True)
         self._restart(self.exact, *_no_pixels(arrays(self.positives)[0].dtype))
+        self._sizes = [0]
         for state in (*self.negative, *self.positive):  # torchmetrics makes lists tensors
             setattr(self, state, [torch.from_numpy(each) for each in arrays(getattr(self, state))])
         for positives, areas, owners, *packed in batches:

@@ -28,7 +28,6 @@ from occ_lab.metrics.pixel import PixelMetrics
 from occ_lab.objectives.base import Objective
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.reporting.record import RunRecord
-from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.memo import Memo
 from occ_lab.utils.memory import peak_mb, reset_peak
 
@@ -46,8 +45,6 @@ def measured(work: Callable[[], object], warm: Callable[[], object] = int) -> Fi
         ``seconds`` of the processor and ``wall_seconds`` without the small piece; the peak of the
         memory since before it, ``peak_mb``, and ``mapped_mb`` of files in memory after the work.
     """
-    keep_freed_memory()
-    torch.set_num_threads(1)
     gc.collect()
     reset_peak()
     before, mapped = peak_mb() or 0.0, mapped_mb()

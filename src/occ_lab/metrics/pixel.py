@@ -1,4 +1,4 @@
-"""Exact pixel metrics over batches and processes."""
+"""Pixel metrics over batches and processes, exact up to a limit of memory."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class _PixelMetric(OrderMetric):
     rounded_positives: list[Tensor]  # scores
     rounded_owners: list[Tensor]
     positive_counts: list[Tensor]
-    positive_shares: list[Tensor]  # each pixel is the part of its region that it covers
+    positive_fractions: list[Tensor]  # each pixel is the part of its region that it covers
 
     exact = ("positives", "areas", "owners", "packed_lows", "packed_heads", "packed_runs")
     negative = ("rounded_negatives", "negative_counts")
-    positive = ("rounded_positives", "rounded_owners", "positive_counts", "positive_shares")
+    positive = ("rounded_positives", "rounded_owners", "positive_counts", "positive_fractions")
 
     def __init__(self) -> None:
         super().__init__(*self.exact, *self.negative, *self.positive)
@@ -147,10 +147,10 @@ class _PixelMetric(OrderMetric):
         self, positives: np.ndarray, areas: np.ndarray, owners: np.ndarray, negatives: np.ndarray
     ) -> None:
         """Add the pixels of a batch to the counts of rounded scores; the negatives ascend."""
-        shares = 1.0 / areas
+        fractions = 1.0 / areas
         counts = np.ones(len(areas), np.int64)
         self._append(self.negative, *run_lengths(rounded(negatives)))
-        self._append(self.positive, *totals((rounded(positives), owners), counts, shares))
+        self._append(self.positive, *totals((rounded(positives), owners), counts, fractions))
         last = (self.rounded_negatives[-1], self.rounded_positives[-1])
         self._entries += sum(len(each) for each in last)
         if self._entries > ENTRIES:
@@ -167,10 +167,10 @@ class _PixelMetric(OrderMetric):
     def _counts(self) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
         """The arrays of all rounded negatives and positives, with equal ones added up."""
         negatives, counts = (np.concatenate(each) for each in self._all(*self.negative))
-        scores, owners, pixels, shares = (
+        scores, owners, pixels, fractions = (
             np.concatenate(each) for each in self._all(*self.positive)
         )
-        return totals((negatives,), counts), totals((scores, owners), pixels, shares)
+        return totals((negatives,), counts), totals((scores, owners), pixels, fractions)
 
     def _round(self) -> None:
         """Replace all exact scores by counts of rounded ones."""
@@ -222,12 +222,12 @@ class _PixelMetric(OrderMetric):
 
     def _rounded(self) -> Iterator[_Positives]:
         """The positives whose scores are rounded; those of one score and group are one."""
-        (negatives, counts), (scores, owners, pixels, shares) = self._counts()
+        (negatives, counts), (scores, owners, pixels, fractions) = self._counts()
         upwards = np.concatenate([[0], counts.cumsum()])
         below, up_to = (
             upwards[np.searchsorted(negatives, scores, side)] for side in ("left", "right")
         )
-        yield below, up_to, (pixels.astype(np.float64), shares), owners
+        yield below, up_to, (pixels.astype(np.float64), fractions), owners
 
     def _count_negatives(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of negatives below, and at or below, each of the sorted scores."""
@@ -299,6 +299,9 @@ def _no_pixels(dtype: np.dtype[Any]) -> tuple[np.ndarray, ...]:
 class PixelAUROC(_PixelMetric):
     """Area under the ROC curve of all pixels of all images, in 0..1; ties count half.
 
+    It is exact up to 268 MB of pixels (2,500 images of 224 × 224); beyond, scores are rounded to 17
+    binary digits and counted.
+
     Example:
         >>> maps = torch.tensor([[[0.1, 0.2], [0.3, 0.9]]])
         >>> metric = PixelAUROC()
@@ -318,7 +321,8 @@ class PixelAUPRO(_PixelMetric):
     The curve is the mean overlap with the ground-truth regions (8-connected components) against the
     false-positive rate of all pixels outside the regions, for all thresholds. It is cut at
     ``limit`` by linear interpolation, and its area is divided by ``limit``. Unlike in some
-    published code, the overlap itself is not rescaled.
+    published code, the overlap itself is not rescaled. Large test sets are rounded, see
+    `PixelAUROC`.
 
     Args:
         limit: the highest false-positive rate, in (0, 1].

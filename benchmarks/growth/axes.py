@@ -69,10 +69,8 @@ AXES: dict[str, dict[str, Case]] = {
             for name, asked in METHODS.items()
         },
         "fit and test through the cache": Case(
-            partial(
-                lambda images: whole(images // 2, images // 2, LOCAL, cached=True),
-            ),
-            (100, 1_000, 3_000, 10_000),
+            partial(train_and_test, cached=True),
+            IMAGES,
             1,
             0,
             "the cache is on disk",

@@ -137,10 +137,10 @@ def over_test(overrides: Sequence[str]) -> Callable[[int], Figures]:
     return measure
 
 
-def train_and_test(images: int) -> Figures:
+def train_and_test(images: int, cached: bool = False) -> Figures:
     """The default detector, half of the images for training and half for the test."""
     with smaller_limits():
-        return whole(images // 2, images // 2, LOCAL)
+        return whole(images // 2, images // 2, LOCAL, cached=cached)
 
 
 def sweep(jobs: int) -> Figures:

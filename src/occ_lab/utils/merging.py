@@ -1,7 +1,7 @@
 """Lists of tensors that grow with every batch and stay short.
 
 One small tensor for every batch would fragment the memory: each one lies where the large tensors of
-the next batch no longer fit. Tests of 10,000 images grew by 700 MB in this way.
+the next batch no longer fit. A test of 10,000 images of 32 px took 830 MB in place of 262 that way.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.postprocessing.prediction import Prediction, Scores, prediction
 from occ_lab.projectors import MakeProjector
 from occ_lab.utils.errors import InputError
+from occ_lab.utils.merging import append
 from occ_lab.utils.optimizers import MakeOptimizer, MakeScheduler, optimizing
 from occ_lab.utils.precision import check_training_precision
 from occ_lab.utils.processes import gathered_objects
@@ -534,7 +535,7 @@ class Detector(LightningModule):
             raise InputError("test batches need a label for each image: 0 normal, 1 anomalous")
         patch_scores, maps, scores = self.batch_scores(batch)
         self.evaluation.update_batch(batch, maps, scores)
-        self._test_scores.append(scores.detach())
+        append(self._test_scores, scores.detach())
         return prediction(batch, patch_scores, maps, scores, keep_maps=False)
 
     def on_test_epoch_end(self) -> None:

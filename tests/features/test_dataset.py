@@ -15,7 +15,7 @@ from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.mvtec import MVTec
 from occ_lab.features import dataset
 from occ_lab.features.cache import FeatureCache
-from occ_lab.features.dataset import TaskFeatures, TaskPixels, in_memory
+from occ_lab.features.dataset import TaskFeatures, TaskPixels, in_memory, taken
 from occ_lab.features.extraction import use_features
 from tests.data.trees import mvtec_tree
 
@@ -123,3 +123,14 @@ def test_batches_for_cuda_are_pinned_unless_they_are_there(
     task.train_set = TaskFeatures([torch.zeros(5, 2, 2, 3)], task.train_images)
     loader = task.train_dataloader()
     assert (loader.pin_memory, loader.num_workers) == (False, 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux says what is mapped")
+def test_features_that_were_read_do_not_count_as_memory(tmp_path: Path) -> None:
+    np.save(tmp_path / "level0.npy", np.ones((4, 64, 64, 8), np.float16))
+    level = np.load(tmp_path / "level0.npy", mmap_mode="r")
+    assert taken(level, np.array([2, 0])).shape == (2, 64, 64, 8)
+    _, _, after = Path("/proc/self/smaps").read_text().partition(str(tmp_path))
+    resident = next(line for line in after.splitlines() if line.startswith("Rss:"))
+    assert resident.split()[1] == "0"
+    assert bool((level == 1).all())  # it can be read again

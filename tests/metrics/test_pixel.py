@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from tests.metrics.plain import (
     measure,
     plain_aupro,
     plain_auroc,
+    plain_regions,
     random_maps,
     some_maps,
 )
@@ -118,29 +120,101 @@ def test_both_at_once_are_both(seed: int, levels: int, limit: float) -> None:
     assert both.compute() == {"pixel_auroc": auroc.compute(), "pixel_aupro": aupro.compute()}
 
 
+@pytest.mark.parametrize("rounding", [False, True])
 @given(st.integers(0, 99), st.integers(1, 9), st.floats(0.05, 1))
-def test_the_parts_of_images_make_the_whole(seed: int, levels: int, limit: float) -> None:
+def test_the_parts_of_groups_make_the_whole(
+    rounding: bool, seed: int, levels: int, limit: float
+) -> None:
     """Also one by one, against a metric that has no other anomalous pixels."""
     rng = np.random.default_rng(seed)
-    maps = torch.from_numpy(rng.integers(0, levels, (3, 9, 9)).astype(np.float32))
-    masks = torch.from_numpy(rng.random((3, 9, 9)) < 0.2)
+    maps = torch.from_numpy(rng.integers(0, levels, (4, 9, 9)).astype(np.float32))
+    masks = torch.from_numpy(rng.random((4, 9, 9)) < 0.2)
     masks[:, 4, 4] = True
     metric = PixelMetrics(limit)
-    assert metric.of([0]) == {}
-    metric.update(maps[:2], masks[:2], torch.tensor([5, 0]))
-    metric.update(maps[2:], masks[2:], torch.tensor([2]))
-    whole, all_of = metric.compute(), metric.of([0, 2, 5])
-    assert all_of == {name: pytest.approx(float(value)) for name, value in whole.items()}
-    assert metric.of([1, 9]) == {}
+    assert metric.of(0) == {}
+    groups = torch.tensor([5, 0, 2, 5])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixel, "EXACT_BYTES", 1000 if rounding else 2**28)
+        for images in (slice(2), slice(2, 4)):
+            metric.update(maps[images], masks[images], groups[images])
+        whole = {name: float(value) for name, value in metric.compute().items()}
+    weights = {"pixel_auroc": masks.sum((1, 2)), "pixel_aupro": regions(masks)}
+    for name, of_image in weights.items():
+        parts = [(metric.of(group)[name], of_image[groups == group].sum()) for group in (0, 2, 5)]
+        mean = sum(value * weight for value, weight in parts) / of_image.sum()
+        assert float(mean) == pytest.approx(whole[name])
+    assert metric.of(1) == metric.of(9) == {}
     alone = PixelMetrics(limit)
-    alone.update(maps[:1], masks[:1])
-    for image in (1, 2):  # only the normal pixels of the others
+    alone.update(maps[1:2], masks[1:2])
+    for image in (0, 2, 3):  # only the normal pixels of the others
         normal = maps[image][~masks[image]][None, None]
         alone.update(normal, torch.zeros(normal.shape, dtype=torch.bool))
     found = {name: pytest.approx(float(value)) for name, value in alone.compute().items()}
-    assert metric.of([5]) == found
+    assert metric.of(0) == found
     metric.reset()
-    assert metric.of([5]) == {}
+    assert metric.of(0) == {}
+
+
+def regions(masks: torch.Tensor) -> torch.Tensor:
+    return torch.tensor([len(plain_regions(mask)) for mask in masks.numpy()])
+
+
+def smooth_batches(count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Scores like those of a detector, one anomalous image of two."""
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        maps = rng.gamma(9, size=(2, 40, 40)).astype(np.float32)
+        maps[0, 5:10, 5:10] += 3
+        masks = np.zeros(maps.shape, dtype=bool)
+        masks[0, 5:10, 5:10] = masks[0, 20, 20:22] = True
+        yield torch.from_numpy(maps), torch.from_numpy(masks)
+
+
+def test_many_pixels_are_counted_in_memory_that_does_not_grow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exact = PixelMetrics()
+    for maps, masks in smooth_batches(40):
+        exact.update(maps, masks, torch.tensor([0, 1]))
+    monkeypatch.setattr(pixel, "EXACT_BYTES", 30_000)
+    monkeypatch.setattr(pixel, "ENTRIES", 10_000)
+    counting, held = PixelMetrics(), []
+    for maps, masks in smooth_batches(40):
+        counting.update(maps, masks, torch.tensor([0, 1]))
+        states = [getattr(counting, state) for state in counting._defaults]
+        held.append(sum(chunk.nbytes for chunks in states for chunk in chunks))
+    # At most so many distinct scores: of two binades between 2 and 32, and those kept for later.
+    assert max(held[20:]) < 16 * 4 * 2**16
+    assert counting.compute() == {
+        name: pytest.approx(float(value), abs=1e-6) for name, value in exact.compute().items()
+    }
+    assert counting.of(0) == pytest.approx(exact.of(0), abs=1e-6)
+    # Processes gather what they have, some of it exact, in lists that become tensors.
+    fewer = PixelMetrics()
+    monkeypatch.setattr(pixel, "EXACT_BYTES", 2**28)
+    fewer.update(maps, masks, torch.tensor([0, 1]))
+    for state in counting._defaults:
+        both = [*getattr(counting, state), *getattr(fewer, state)]
+        assert len({chunk.dtype for chunk in both}) == 1  # or they could not be gathered
+        setattr(counting, state, torch.cat(both))
+    counting._computed = None  # torchmetrics keeps the last result
+    exact.update(maps, masks)
+    assert counting.compute() == {
+        name: pytest.approx(float(value), abs=1e-6) for name, value in exact.compute().items()
+    }
+
+
+@given(sample=st.builds(random_maps, st.integers(0, 10**6), st.sampled_from([1, 3, 20])))
+@settings(deadline=None, max_examples=30)
+def test_rounding_loses_nothing_of_few_digits(sample: tuple[np.ndarray, np.ndarray]) -> None:
+    maps, masks = sample
+    at_once = measure(PixelAUPRO(), (maps, masks))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixel, "EXACT_BYTES", 0)
+        counted = measure(
+            PixelAUPRO(), *((maps[i : i + 1], masks[i : i + 1]) for i in range(len(maps)))
+        )
+    assert counted == pytest.approx(at_once, abs=CLOSE, nan_ok=True)
 
 
 @given(sample=some_maps)

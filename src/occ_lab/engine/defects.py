@@ -28,9 +28,12 @@ def kinds_of(items: Sequence[Item]) -> dict[str, list[int]]:
     return dict(sorted(found.items())) if len(found) > 1 else {}
 
 
-def pixels_by_kind(evaluation: Evaluation, items: Sequence[Item]) -> dict[str, dict[str, float]]:
-    """The pixel metrics of each kind, of an evaluation that has computed its metrics."""
-    return {kind: evaluation.pixels_of(images) for kind, images in kinds_of(items).items()}
+def pixels_by_kind(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """The pixel metrics of each kind, of an evaluation that has computed its metrics.
+
+    Its groups are those of `kinds_of`.
+    """
+    return {kind: evaluation.pixels_of(kind) for kind in evaluation.groups}
 
 
 def defect_figures(

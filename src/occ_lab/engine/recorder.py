@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,12 +12,65 @@ from torch import Tensor
 
 from occ_lab.data.batches import as_batch
 from occ_lab.detector import Detector
-from occ_lab.engine.defects import pixels_by_kind
+from occ_lab.engine.defects import kinds_of, pixels_by_kind
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.postprocessing.prediction import Prediction
-from occ_lab.utils.processes import gathered_objects
+from occ_lab.utils.merging import append
+from occ_lab.utils.processes import distributed, gathered_objects
+from occ_lab.utils.spooled import Reordered, Spooled
 
-KEPT = ("index", "label", "score", "patch_scores", "peak")
+KEPT = ("index", "label", "score", "peak")
+AT_ONCE = 256  # maps that processes exchange at a time
+
+
+class Scored:
+    """The scores of a pass; its maps are in a file if they are many, see `Spooled`."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[Tensor]] = {}
+        self._maps = Spooled()
+        self._mapped: list[Tensor] = []  # the indices of their images
+
+    def add(self, outputs: Any) -> None:
+        """Add the scores of a batch, a `Prediction`."""
+        assert isinstance(outputs, Prediction)
+        assert outputs.index is not None
+        self._add_values({name: getattr(outputs, name) for name in KEPT})
+        self._add_maps(outputs.index, outputs.patch_scores)
+
+    def _add_values(self, values: Mapping[str, Tensor | None]) -> None:
+        for name, value in values.items():
+            if value is not None:
+                append(self._values.setdefault(name, []), value)
+
+    def _add_maps(self, index: Tensor, maps: Iterable[Tensor]) -> None:
+        append(self._mapped, index)
+        for each in maps:
+            self._maps.append(each)
+
+    def gather(self) -> None:
+        """Add the scores of the other processes of a distributed run."""
+        if not distributed():
+            return
+        values, maps = self._values, self._maps
+        mapped = torch.cat([*self._mapped, torch.empty(0, dtype=torch.int64)])
+        self._values, self._maps, self._mapped = {}, Spooled(), []
+        for part in gathered_objects([{name: torch.cat(each) for name, each in values.items()}]):
+            self._add_values(part)
+        for start in range(0, max(gathered_objects([len(maps)])), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            for index, of_index in gathered_objects([(mapped[some], maps[some])]):
+                self._add_maps(index, of_index)
+
+    def values(self, name: str) -> Tensor:
+        """One of `KEPT` of all images, in the order of the dataset; or their ``patch_scores``."""
+        if name == "patch_scores":
+            return torch.stack(list(self.maps()))
+        return torch.cat(self._values[name])[torch.cat(self._values["index"]).argsort()]
+
+    def maps(self) -> Sequence[Tensor]:
+        """The patch scores of each image, ``[H, W]``, in the order of the dataset."""
+        return Reordered(self._maps, torch.cat(self._mapped).argsort().tolist())
 
 
 class Recorder(Callback):
@@ -30,36 +84,38 @@ class Recorder(Callback):
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
         self.pixels: dict[str, dict[str, float]] = {}
-        self._tested: list[dict[str, Tensor]] = []
-        self._predicted: list[dict[str, Tensor]] = []
+        self._tested = Scored()
+        self._predicted = Scored()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Discard the previous test."""
-        self.metrics, self.pixels, self._tested = {}, {}, []
+        """Discard the previous test, and name the kinds of defects to the detector."""
+        assert isinstance(pl_module, Detector)
+        self.metrics, self.pixels, self._tested = {}, {}, Scored()
+        items = trainer.datamodule.test_images.items  # type: ignore[attr-defined]
+        pl_module.evaluation.group(kinds_of(items), len(items))
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Discard the previous prediction."""
-        self._predicted = []
+        self._predicted = Scored()
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *batch: Any
     ) -> None:
         """Keep the scores of a batch."""
-        self._tested.append(kept(outputs))
+        self._tested.add(outputs)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *batch: Any
     ) -> None:
         """Keep the scores of a batch."""
-        self._predicted.append(kept(outputs))
+        self._predicted.add(outputs)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the metrics before the detector logs them in single precision and resets them."""
         assert isinstance(pl_module, Detector)
         self.metrics = pl_module.evaluation.compute()
-        images = trainer.datamodule.test_images  # type: ignore[attr-defined]
-        self.pixels = pixels_by_kind(pl_module.evaluation, images.items)
-        self._tested = gathered_objects(self._tested)
+        self.pixels = pixels_by_kind(pl_module.evaluation)
+        self._tested.gather()
 
     def tested(self, name: str) -> Tensor:
         """A result of the test, in the order of the dataset.
@@ -68,17 +124,15 @@ class Recorder(Callback):
             name: ``index``, ``label``, ``score`` or ``peak`` ``[N]``, or ``patch_scores``
                 ``[N, H, W]`` if all images have the same grid.
         """
-        return in_order(self._tested, name)
+        return self._tested.values(name)
 
-    def tested_maps(self) -> list[Tensor]:
+    def tested_maps(self) -> Sequence[Tensor]:
         """The patch scores ``[H, W]`` of each test image, in the order of the dataset."""
-        order = torch.cat([part["index"] for part in self._tested]).argsort()
-        maps = [each for part in self._tested for each in part["patch_scores"]]
-        return [maps[index] for index in order.tolist()]
+        return self._tested.maps()
 
     def predicted(self, name: str) -> Tensor:
         """A result of the prediction of this process; as `tested`."""
-        return in_order(self._predicted, name)
+        return self._predicted.values(name)
 
 
 class Oracle(Callback):
@@ -113,16 +167,3 @@ class Oracle(Callback):
             epoch = max(range(len(values)), key=values.__getitem__)
             best[metric] = {"value": values[epoch], "epoch": epoch + 1}
         return best
-
-
-def kept(outputs: Any) -> dict[str, Tensor]:
-    """The results of a batch that are kept."""
-    assert isinstance(outputs, Prediction)
-    found = {name: getattr(outputs, name) for name in KEPT}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def in_order(parts: list[dict[str, Tensor]], name: str) -> Tensor:
-    """The tensors of all batches in the order of the images in their dataset."""
-    order = torch.cat([part["index"] for part in parts]).argsort()
-    return torch.cat([part[name] for part in parts])[order]

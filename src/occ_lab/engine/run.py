@@ -22,7 +22,7 @@ from occ_lab.data.sight import sight
 from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import Preprocessing, at_full_size, contained
 from occ_lab.engine.calibrate import ALARM, CALIBRATION, figures_of, write_calibration
-from occ_lab.engine.defects import defect_figures, pixels_by_kind
+from occ_lab.engine.defects import defect_figures, kinds_of, pixels_by_kind
 from occ_lab.engine.explain import write_explanations
 from occ_lab.engine.fit import Fitted, fitted
 from occ_lab.engine.job import Job, Watcher
@@ -325,6 +325,7 @@ def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
     labels = members[0].recorder.tested("label")
     size = data.preprocessing.size
     evaluation, scores = Evaluation(), []
+    evaluation.group(kinds_of(data.split.test), len(data.split.test))
     for indices in torch.split(torch.arange(len(maps)), IMAGES):
         full = postprocess.maps(maps[indices], size)
         scores.append(postprocess.image_scores(maps[indices], full))
@@ -332,7 +333,7 @@ def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
         masks = torch.stack([each["mask"] for each in facts]) if data.split.has_masks else None
         evaluation.update(scores[-1], labels[indices], full, masks, indices)
     metrics = evaluation.compute()
-    pixels = pixels_by_kind(evaluation, data.split.test)
+    pixels = pixels_by_kind(evaluation)
     return Tested(data, metrics, labels, torch.cat(scores), list(maps), pixels)
 
 

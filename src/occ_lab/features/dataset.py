@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -77,7 +78,20 @@ def taken(level: np.ndarray | Tensor, rows: np.ndarray) -> Tensor:
     """A copy of some rows of a level, on the device of the level."""
     if isinstance(level, Tensor):
         return level[torch.from_numpy(rows).to(level.device)]
-    return torch.from_numpy(level[rows])
+    copy = torch.from_numpy(level[rows])
+    release(level)
+    return copy
+
+
+def release(level: np.ndarray) -> None:
+    """Let the pages of a memory map go, so that they do not count as memory of the process.
+
+    The system keeps what it has read from the file as long as it has room. Without this call, the
+    peak memory of a process would be that of all features which it has read.
+    """
+    mapped = getattr(level, "_mmap", None)
+    if hasattr(mmap, "MADV_DONTNEED") and isinstance(mapped, mmap.mmap):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def on_device(levels: Levels, device: torch.device) -> Levels | list[Tensor]:

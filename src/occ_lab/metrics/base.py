@@ -1,8 +1,8 @@
 """The common parts of image and pixel metrics.
 
-All metrics depend only on the order of the scores; nothing is squashed, scaled or binned. If one of
-the two classes is missing, every metric is NaN. A NaN score cannot be ranked, so ``update`` raises
-`InputError` for it.
+All metrics depend only on the order of the scores; nothing is squashed or scaled, and only pixels
+of large test sets are rounded. If one of the two classes is missing, every metric is NaN. A NaN
+score cannot be ranked, so ``update`` raises `InputError` for it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,26 @@ class Evaluation(nn.Module):
         )
         self.has_pixels = False
         self.pixel = PixelMetrics()
+        self.groups: dict[str, int] = {}
+        self._group_of: Tensor | None = None  # of each image
+
+    def group(self, images: Mapping[str, Sequence[int]], count: int) -> None:
+        """Compute pixel metrics for groups of images too, such as those of one kind of defect.
+
+        It holds for all later images, also after `reset`.
+
+        Args:
+            images: the indices of the images of each group, by its name.
+            count: the number of images.
+        """
+        self.groups = {name: number for number, name in enumerate(images)}
+        self._group_of = torch.full((count,), -1)
+        for name, own in images.items():
+            self._group_of[list(own)] = self.groups[name]
+
+    def _groups(self, indices: Tensor | None) -> Tensor | None:
+        known = self._group_of is not None and indices is not None
+        return self._group_of[indices.cpu()] if known else None  # type: ignore[index,union-attr]
 
     def update(
         self,
@@ -51,7 +71,7 @@ class Evaluation(nn.Module):
             labels: ``[B]``, 0 normal, 1 anomalous.
             maps: anomaly maps, float ``[B, h, w]``; None if there are none.
             masks: bool ``[B, h, w]``, true where a pixel is anomalous; None if there are none.
-            indices: of the images, int ``[B]``, for `pixels_of`; None if it is not asked.
+            indices: of the images, int ``[B]``, which say to which `group` they belong.
 
         Raises:
             InputError: a score is NaN.
@@ -59,7 +79,7 @@ class Evaluation(nn.Module):
         """
         self.image.update(scores, labels)
         if maps is not None and masks is not None:
-            self.pixel.update(maps, masks, indices)
+            self.pixel.update(maps, masks, self._groups(indices))
             self.has_pixels = True
 
     def update_batch(self, batch: Batch, maps: Tensor | None, scores: Tensor) -> None:
@@ -78,7 +98,8 @@ class Evaluation(nn.Module):
             self.update(scores, batch["label"], maps, masks, indices)
             return
         self.image.update(scores, batch["label"])
-        of = torch.full((len(maps),), -1) if indices is None else indices
+        groups = self._groups(indices)
+        of = torch.full((len(maps),), -1) if groups is None else groups
         owners = of[:, None, None].expand(maps.shape)
         for own, marked, owner in inside(boxes, maps, masks, owners):
             self.pixel.update(own, marked, owner[:, 0, 0])
@@ -93,13 +114,9 @@ class Evaluation(nn.Module):
         values = self.image.compute() | (self.pixel.compute() if self.has_pixels else {})
         return {name: float(value) for name, value in values.items() if not value.isnan()}
 
-    def pixels_of(self, images: Sequence[int]) -> dict[str, float]:
-        """The pixel metrics of some images after `compute`, see `PixelMetrics.of`.
-
-        Args:
-            images: their indices.
-        """
-        return self.pixel.of(images) if self.has_pixels else {}
+    def pixels_of(self, name: str) -> dict[str, float]:
+        """The pixel metrics of a `group` of images after `compute`, see `PixelMetrics.of`."""
+        return self.pixel.of(self.groups[name]) if self.has_pixels else {}
 
     def reset(self) -> None:
         """Remove all batches."""

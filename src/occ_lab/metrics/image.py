@@ -11,6 +11,7 @@ from torch import Tensor
 
 from occ_lab.metrics.base import OrderMetric, arrays, checked
 from occ_lab.metrics.curves import auroc, ranks
+from occ_lab.utils.merging import append
 
 
 class ImageMetric(OrderMetric):
@@ -33,8 +34,8 @@ class ImageMetric(OrderMetric):
             InputError: a score is NaN.
             ValueError: the shapes differ.
         """
-        self.scores.append(checked(scores, labels, "labels"))
-        self.labels.append(labels)
+        append(self.scores, checked(scores, labels, "labels"))
+        append(self.labels, labels)
 
     def compute(self) -> Tensor:
         """The metric in 0..1, a float64 scalar on the CPU; NaN unless both classes are present."""

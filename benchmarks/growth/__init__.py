@@ -1,0 +1,1 @@
+"""How time and memory grow with images, pixels, channels, cells, classes and jobs."""

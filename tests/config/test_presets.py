@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,10 @@ def test_each_norm_of_a_sweep_has_its_published_figure(
     for norm, figure in figures.items():
         cfg.loss.norm = norm
         assert cfg.published.image_auroc == figure
+
+
+def test_every_preset_is_on_the_page_of_papers() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "papers.md").read_text(encoding="utf-8")
+    assert [name for name in FILES if f"`{name}`" not in page] == ["oracle_search"]
+    named = set(re.findall(r"`((?:noco|cfa|deep_svdd|sohn)_\w+)`", page))
+    assert named <= set(FILES)

@@ -14,7 +14,7 @@ import yaml
 from torch import Tensor
 
 from occ_lab.backbones import lenet
-from occ_lab.backbones.timm import timm_model
+from occ_lab.backbones.timm import choose_strides, timm_model
 from occ_lab.config.composition import build, composed, conf_dir, unresolved
 from occ_lab.config.job import make_job
 from occ_lab.config.two_stage import representation_plan
@@ -50,6 +50,11 @@ CHANNELS = {  # of the levels that a preset's backbone gives, and of its project
     "cfa_mvtec_vgg19": (1280, 1280),
     "cfa_mvtec_vgg19_code": (1280, 1280),
     "cfa_mvtec_efficientnet_b5": (568, 1136),
+}
+
+MODULES = {  # of VGG-19: the last ReLU before each max-pooling, or as the code of CFA has them
+    "cfa_mvtec_vgg19": ["features.25", "features.38", "features.51"],
+    "cfa_mvtec_vgg19_code": ["features.25", "features.38", "features.52"],
 }
 
 
@@ -193,6 +198,11 @@ def test_levels_of_a_preset_have_the_published_channels(name: str) -> None:
     levels = [count * by_stride[s] for s, count in zip(cfg.backbone.strides, counts, strict=True)]
     expansion, compression = cfg.projector.expansion, cfg.projector.compression
     assert (sum(levels), expansion * sum(levels) // compression) == CHANNELS[name]
+    if name in MODULES:
+        indices = choose_strides(
+            cfg.backbone.strides, None, [each["reduction"] for each in net.feature_info]
+        )
+        assert [net.feature_info[index]["module"] for index in indices] == MODULES[name]
 
 
 @pytest.mark.parametrize(

@@ -165,3 +165,32 @@ def test_a_closed_form_sets_a_plain_convolution_only(kind: type[Projector]) -> N
     with pytest.raises(InputError, match=f"Conv1x1 projector, not of {kind.__name__}") as error:
         kind([8]).assign(torch.zeros(4, 9))
     assert error.value.part == "projector"
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_projector_without_bias_maps_zero_to_zero(normalize: bool) -> None:
+    torch.manual_seed(0)
+    plain = Conv1x1([3, 5], normalize=normalize, bias=False)
+    levels = [torch.rand(2, 3, 4, 4), torch.rand(2, 5, 2, 2)]
+    biased = Conv1x1([3, 5], normalize=normalize)
+    assert biased.conv.bias is not None
+    with torch.no_grad():
+        biased.conv.weight.copy_(plain.conv.weight)
+        expected = biased(levels) - biased.conv.bias[:, None, None]
+    torch.testing.assert_close(plain(levels).detach(), expected)
+    factor = torch.rand(6, 9)  # a closed form sets a bias in any case
+    plain.assign(factor)
+    again = Conv1x1([3, 5], normalize=normalize, bias=False)
+    again.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(again(levels), plain(levels))
+
+
+@pytest.mark.parametrize("projector", [Conv1x1, CoordConv1x1])
+def test_channels_are_expanded_then_compressed(projector: type[Conv1x1]) -> None:
+    made = projector([3, 5], compression=4, expansion=2)
+    assert made.out_channels == 4
+    assert made([torch.rand(1, 3, 4, 4), torch.rand(1, 5, 2, 2)]).shape == (1, 4, 4, 4)
+    assert projector([3, 5], compression=16, expansion=2).out_channels == 1
+    for wrong in ({"compression": 17, "expansion": 2}, {"expansion": 0}):
+        with pytest.raises(ValueError, match=r"^(compression|expansion) must be "):
+            projector([3, 5], **wrong)  # type: ignore[arg-type]

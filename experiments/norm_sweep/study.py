@@ -126,9 +126,9 @@ def report(results: dict[str, Any]) -> str:
     lines = [
         "# AUROC over the norm",
         "",
-        "Default backbone, mean ± standard deviation over three seeds, per cent. The closed form",
-        "does not depend on the initial weights, so its seeds differ only in the features that",
-        "`time=auto` pastes.",
+        "Default backbone, mean ± sample standard deviation over three seeds, per cent. The",
+        "closed form does not depend on the initial weights, so its seeds differ only in the",
+        "features that `time=auto` pastes.",
         "",
         f"Recorded until {date.today()} by "
         "`OMP_NUM_THREADS=1 python -m experiments.norm_sweep.study --data DIR`.",

@@ -99,9 +99,9 @@ def report(results: dict[str, Any]) -> str:
             "# Training steps",
             "",
             "`loss.fit.steps=auto` (the default for frozen features) compared with ten epochs, the",
-            "earlier default; default backbone, mean ± deviation over seeds, per cent. The steps",
-            "are chosen with held-out normal images ([how](../../docs/guides/training.md));",
-            "no label is used.",
+            "earlier default; default backbone, mean ± sample standard deviation over seeds, per",
+            "cent. The steps are chosen with held-out normal images",
+            "([how](../../docs/guides/training.md)); no label is used.",
             "",
             f"Recorded until {date.today()} by "
             "`OMP_NUM_THREADS=1 python -m experiments.training_steps.study --data DIR`.",

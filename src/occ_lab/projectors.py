@@ -79,7 +79,7 @@ class Projector(Recorded, nn.Module, ABC):
 
 
 class Conv1x1(Projector):
-    """A 1×1 convolution with bias over the concatenated levels, applied before the concatenation.
+    """A 1×1 convolution over the concatenated levels, applied before the concatenation.
 
     Levels are upsampled to the finest grid and concatenated. Both operations are linear and act on
     positions and channels separately, so the convolution commutes with them: each level is
@@ -88,13 +88,17 @@ class Conv1x1(Projector):
 
     Args:
         channels: the number of channels of each level.
-        compression: the output has ``sum(channels) // compression`` channels; at least 1 and at
-            most ``sum(channels)``.
+        compression: the output has ``expansion * sum(channels) // compression`` channels; at least
+            1 and at most ``expansion * sum(channels)``.
         normalize: whether to scale the concatenated feature vector of each position to length √C
             first. Such a scale commutes with the convolution too, except for the bias.
+        bias: whether the convolution has a bias. Deep SVDD has none, because a bias could map every
+            feature to the centre. A closed form that sets the weights sets a bias in any case.
+        expansion: how many times as many channels the output has before the compression, at least
+            1; CFA has 2 for EfficientNet-B5.
 
     Raises:
-        ValueError: ``compression`` is out of range.
+        ValueError: ``compression`` or ``expansion`` is out of range.
 
     Example:
         >>> projector = Conv1x1([16, 32], compression=2)
@@ -104,14 +108,21 @@ class Conv1x1(Projector):
     """
 
     def __init__(
-        self, channels: Sequence[int], compression: int = 1, normalize: bool = False
+        self,
+        channels: Sequence[int],
+        compression: int = 1,
+        normalize: bool = False,
+        bias: bool = True,
+        expansion: int = 1,
     ) -> None:
+        check_number("expansion", expansion, at_least=1, integer=True)
         total = sum(channels)
-        check_number("compression", compression, at_least=1, at_most=total, integer=True)
+        most = expansion * total
+        check_number("compression", compression, at_least=1, at_most=most, integer=True)
         super().__init__()
         self.channels = list(channels)
         self.normalize = normalize
-        self.conv = nn.Conv2d(total, total // compression, kernel_size=1)
+        self.conv = nn.Conv2d(total, most // compression, kernel_size=1, bias=bias)
 
     @property
     def out_channels(self) -> int:
@@ -122,12 +133,14 @@ class Conv1x1(Projector):
         """The feature map ``[B, C, H, W]`` of levels ``[B, C_l, H_l, W_l]``, finest first."""
         size = levels[0].shape[-2:]
         weights = torch.split(self.conv.weight, self.channels, dim=1)
-        assert self.conv.bias is not None
-        bias = None if self.normalize else self.conv.bias
-        z = F.conv2d(levels[0], weights[0], bias)
+        bias = self.conv.bias
+        z = F.conv2d(levels[0], weights[0], None if self.normalize else bias)
         for level, weight in zip(levels[1:], weights[1:], strict=True):
             z += F.interpolate(F.conv2d(level, weight), size, mode="bilinear")
-        return z * unit_scale(levels) + self.conv.bias[:, None, None] if self.normalize else z
+        if not self.normalize:
+            return z
+        z = z * unit_scale(levels)
+        return z if bias is None else z + bias[:, None, None]
 
     def assign(self, factor: Tensor) -> None:
         """Set the weights so that the output is ``L [f; 1]`` for concatenated levels f.
@@ -143,9 +156,9 @@ class Conv1x1(Projector):
             self.conv.bias.copy_(factor[:, -1])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        rows = state_dict.get(f"{prefix}conv.bias", self.conv.bias)
-        assert rows is not None
-        if len(rows) != self.conv.out_channels:  # set by a closed form
+        rows = state_dict.get(f"{prefix}conv.bias")
+        if rows is not None and (self.conv.bias is None or len(rows) != self.conv.out_channels):
+            # set by a closed form
             self.conv = nn.Conv2d(self.conv.in_channels, len(rows), 1).to(self.conv.weight)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
@@ -159,19 +172,20 @@ class CoordConv1x1(Conv1x1):
 
     Args:
         channels: the number of channels of each level.
-        compression: γ_d; the output has ``sum(channels) // compression`` channels; at least 1 and
-            at most ``sum(channels)``.
+        compression: γ_d; the output has ``expansion * sum(channels) // compression`` channels; at
+            least 1 and at most ``expansion * sum(channels)``.
         normalize: whether to scale the concatenated feature vector of each position, without its
             coordinates, to length √C first.
         unit_rms: whether to scale each level to a root mean square of 1 over the training set
             first, by one factor for all its channels, which `setup` measures. The training of CFA
             depends on the size of the levels and on how much they differ in size.
+        expansion: see `Conv1x1`.
 
     Attributes:
         scale: with ``unit_rms``, the factor of each level ``[L]``; 1 before `setup`.
 
     Raises:
-        ValueError: ``compression`` is out of range.
+        ValueError: ``compression`` or ``expansion`` is out of range.
 
     Example:
         >>> projector = CoordConv1x1([16, 32])
@@ -191,8 +205,9 @@ class CoordConv1x1(Conv1x1):
         compression: int = 1,
         normalize: bool = False,
         unit_rms: bool = False,
+        expansion: int = 1,
     ) -> None:
-        super().__init__(channels, compression, normalize)
+        super().__init__(channels, compression, normalize, expansion=expansion)
         self.needs_setup = unit_rms
         if unit_rms:
             self.register_buffer("scale", torch.ones(len(channels)))

@@ -109,9 +109,27 @@ def test_weights_follow_the_global_seed() -> None:
         assert not torch.equal(first[name], other[name])
 
 
+def test_weights_of_the_paper_are_drawn_by_the_rules_of_keras() -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(side=8, head=[64, 16], classes=4, init="keras")
+    conv = encoder.net.layer4[0].conv2.weight.detach()
+    deviation = (2 / (9 * 512)) ** 0.5
+    assert float(conv.std()) == pytest.approx(deviation, rel=0.01)
+    assert float(conv.abs().max()) <= 2 * deviation / 0.8796 + 1e-6  # cut off at two deviations
+    linear = encoder.hidden[0][0].weight.detach()
+    bound = (6 / (512 + 64)) ** 0.5
+    assert float(linear.abs().max()) == pytest.approx(bound, rel=0.01)
+    assert encoder.embedding.bias is not None
+    assert not encoder.embedding.bias.any()
+    norms = [each for each in encoder.modules() if isinstance(each, nn.BatchNorm2d)]
+    assert all((norm.weight == 1).all() and not norm.bias.any() for norm in norms)
+    assert "init" not in encoder.facts  # the weights say it
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"init": "zeros"}, "init must be timm or keras, got 'zeros'"),
         ({"side": 7}, "side must be an integer and >= 8 and <= 10000, got 7"),
         ({"side": 8.0}, "side must be an integer"),
         ({"head": []}, "head must name the widths of 1 to 64 layers, got 0"),

@@ -27,6 +27,14 @@ def test_shapes_are_those_of_the_authors(variant: str) -> None:
     assert decoded.max() <= 1
 
 
+def test_the_decoder_of_cifar10_alone_normalises_the_embedding() -> None:
+    code, scaled = torch.randn(8, 128), torch.randn(8, 128)
+    scaled = 5 * code + 1
+    cifar10 = Decoder(SHAPES["cifar10"])
+    torch.testing.assert_close(cifar10(code), cifar10(scaled), rtol=1e-3, atol=1e-4)
+    assert isinstance(Decoder(SHAPES["mnist"]).code_norm, torch.nn.Identity)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_bias_anywhere(variant: str) -> None:
     net = LeNet(variant)  # type: ignore[arg-type]

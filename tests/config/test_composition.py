@@ -29,7 +29,6 @@ GROUPS = (
     "callbacks",
     "logger",
     "explain",
-    "experiment",
 )
 CHOICES = [
     f"{group}={path.stem}"

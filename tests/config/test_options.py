@@ -30,6 +30,9 @@ CHOICES = [
     for group, name in GROUPS.items()
     for choice in Options(name).choices(group)
 ]
+CHOICES += [
+    ("two_stage", [f"experiment={each}"]) for each in Options("two_stage").choices("experiment")
+]
 ALL = [*((name, []) for name in CONFIGURED), *CHOICES]
 NAMES = [" ".join([name, *words]) for name, words in ALL]
 
@@ -128,7 +131,9 @@ def test_files_of_ones_own_take_precedence(tmp_path: Path) -> None:
 def test_what_a_command_cannot_take_is_no_choice() -> None:
     assert "lenet" not in options("compare").choices("backbone")  # it chooses a projector
     assert "lenet" in options("train").choices("backbone")
-    assert not options("two_stage").choices("experiment")
+    of_stages, of_train = (options(each).choices("experiment") for each in ("two_stage", "train"))
+    assert all(name.startswith("sohn_") for name in of_stages)
+    assert not of_stages.keys() & of_train.keys()
 
 
 def bounds(key_and_group: str) -> Iterator[tuple[str, str, list[tuple[str, float]]]]:

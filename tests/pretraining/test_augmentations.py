@@ -82,6 +82,20 @@ def test_each_image_draws_its_own(on: str) -> None:
         assert different == 24
 
 
+def test_brightness_can_be_added() -> None:
+    grey = torch.full((64, 3, 16, 16), 0.5)
+    torch.manual_seed(0)
+    made = Augment(16, **{**OFF, "jitter": 0.4}, brightness="added")(grey)
+    assert made.flatten(1).std(dim=1).max() < 1e-5, "contrast and hue leave a grey image as it is"
+    added = made[:, 0, 0, 0] - 0.5
+    assert -0.4 <= added.min() < -0.3
+    assert 0.3 < added.max() <= 0.4
+    factor = Augment(16, **{**OFF, "jitter": 0.4})(grey)[:, 0, 0, 0]
+    assert factor.min() >= 0.3 - 1e-5, "a factor within 0.6 and 1.4"
+    with pytest.raises(ValueError, match="^brightness must be factor or added, got 'more'"):
+        Augment(16, brightness="more")  # type: ignore[arg-type]
+
+
 def test_draws_follow_torchs_seed() -> None:
     augment, image = Augment(16), images(4)
     drawn = []

@@ -85,6 +85,17 @@ def test_biases_and_batch_norms_do_not_decay() -> None:
             assert decay[id(parameter)] == (0.0 if norm or name == "bias" else 0.1)
 
 
+def test_everything_decays_if_all_is_asked_for() -> None:
+    net = encoder(classes=4)
+    module = Told(**settings(net, weight_decay=0.1, decayed="all"))
+    losses(module, bright_above(2), epochs=1, batch=2)
+    (group,) = module.trainer.optimizers[0].param_groups
+    assert group["weight_decay"] == 0.1
+    assert {id(each) for each in group["params"]} == {id(each) for each in net.parameters()}
+    with pytest.raises(ValueError, match="^decayed must be weights or all, got 'some'"):
+        Told(**settings(net, decayed="some"))
+
+
 def test_chance_level_is_told_with_the_loss() -> None:
     module = Told(**settings(encoder()))
     (loss,) = losses(module, bright_above(4), epochs=1, batch=4)

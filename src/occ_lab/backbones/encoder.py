@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import timm
 import torch
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 
 from occ_lab.utils.errors import check_number
 
+Init = Literal["timm", "keras"]
 DEEPEST, WIDEST, LARGEST_SIDE = 64, 2**16, 10_000  # limits for files from untrusted sources
+WITHIN_TWO = 0.87962566103423978  # deviation of a standard normal cut off at ±2
 SMALL = 64  # pixels; up to this side the stem keeps the resolution
 
 
@@ -31,6 +34,8 @@ class Encoder(nn.Module):
         side: height and width of the images or patches in pixels, at least 8.
         head: the width of each layer of the head; the last layer is linear.
         classes: the number of classes of a linear classifier on the head's output; 0 for none.
+        init: how the weights are drawn: ``timm``, or ``keras`` as in the code of the paper, see
+            `drawn_as_published`.
 
     Attributes:
         side: height and width of the images or patches in pixels.
@@ -53,6 +58,7 @@ class Encoder(nn.Module):
         side: int = 32,
         head: Sequence[int] = (512, 512, 512, 512, 512, 512, 512, 512, 128),
         classes: int = 0,
+        init: Init = "timm",
     ) -> None:
         check_number("side", side, at_least=8, at_most=LARGEST_SIDE, integer=True)
         if not 1 <= len(head) <= DEEPEST:
@@ -62,6 +68,8 @@ class Encoder(nn.Module):
         for width in head:
             check_number("head", width, at_least=1, at_most=WIDEST, integer=True)
         check_number("classes", classes, at_least=0, at_most=WIDEST, integer=True)
+        if init not in get_args(Init):
+            raise ValueError(f"init must be {' or '.join(get_args(Init))}, got {init!r}")
         super().__init__()
         self.facts = {"model": model, "side": side, "head": list(head), "classes": classes}
         self.side = side
@@ -77,6 +85,8 @@ class Encoder(nn.Module):
         last = [self.width, *head][-2]
         self.embedding = nn.Linear(last, head[-1], bias=classes > 0)
         self.classifier = nn.Linear(head[-1], classes) if classes else None
+        if init == "keras":
+            drawn_as_published(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """The head's output ``[B, head[-1]]`` for images ``[B, 3, h, w]`` in 0..1."""
@@ -99,6 +109,32 @@ class Encoder(nn.Module):
         assert self.classifier is not None
         logits: Tensor = self.classifier(self(image))
         return logits
+
+
+@torch.no_grad()
+def drawn_as_published(net: nn.Module) -> None:
+    """Draw the weights as in the code of Sohn et al. 2021, by the rules of Keras.
+
+    Convolutions: a normal distribution of variance 2 / (k² · output channels), cut off at two
+    standard deviations before it is scaled to that variance. Linear layers: uniform (Glorot and
+    Bengio 2010), and a bias of zero. Batch-norm: scale 1, shift 0, also in the last layer of a
+    residual block, whose scale is 0 in timm.
+
+    Args:
+        net: it is changed in place.
+    """
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            fan_out = layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1]
+            deviation = math.sqrt(2 / fan_out) / WITHIN_TWO
+            nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+        elif isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
 
 def turned(image: Tensor, turns: int) -> Tensor:

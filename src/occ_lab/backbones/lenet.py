@@ -32,6 +32,7 @@ class Shape:
         dim: the length of the embedding.
         decoder: the decoder's padding and output channels, one pair for each layer.
         decoder_scale: the upsampling factor of the embedding, a 4 × 4 map, before the first layer.
+        code_norm: whether the decoder begins with a batch-norm of the embedding.
     """
 
     side: int
@@ -40,11 +41,12 @@ class Shape:
     dim: int
     decoder: tuple[tuple[int, int], ...]
     decoder_scale: int
+    code_norm: bool
 
 
 SHAPES: dict[str, Shape] = {
-    "mnist": Shape(28, 1, (8, 4), 32, ((2, 4), (3, 8), (2, 1)), 2),
-    "cifar10": Shape(32, 3, (32, 64, 128), 128, ((2, 128), (2, 64), (2, 32), (2, 3)), 1),
+    "mnist": Shape(28, 1, (8, 4), 32, ((2, 4), (3, 8), (2, 1)), 2, False),
+    "cifar10": Shape(32, 3, (32, 64, 128), 128, ((2, 128), (2, 64), (2, 32), (2, 3)), 1, True),
 }
 
 
@@ -195,6 +197,9 @@ def patch_atoms(images: Tensor, shape: torch.Size, seed: int) -> Tensor:
 class Decoder(nn.Module):
     """Decodes the embedding of a LeNet to an image, for its pre-training.
 
+    As in the authors' code (lukasruff/Deep-SVDD-PyTorch), that of CIFAR-10 has a batch-norm without
+    an affine part between the encoder and the decoder, and that of MNIST has none.
+
     Args:
         shape: the shape of the LeNet.
     """
@@ -202,6 +207,9 @@ class Decoder(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.scale = shape.decoder_scale
+        self.code_norm = (
+            nn.BatchNorm1d(shape.dim, eps=1e-4, affine=False) if shape.code_norm else nn.Identity()
+        )
         widths = [shape.dim // 16, *(width for _, width in shape.decoder)]
         self.deconvs = nn.ModuleList(
             nn.ConvTranspose2d(inputs, outputs, 5, padding=padding, bias=False)
@@ -214,7 +222,7 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Decode embeddings ``[B, C]`` to images ``[B, colours, h, w]`` in 0..1."""
-        x = F.leaky_relu(z.view(len(z), -1, 4, 4))
+        x = F.leaky_relu(self.code_norm(z).view(len(z), -1, 4, 4))
         x = self.deconvs[0](F.interpolate(x, scale_factor=self.scale))
         for norm, deconv in zip(self.norms, self.deconvs[1:], strict=True):
             x = deconv(F.interpolate(F.leaky_relu(norm(x)), scale_factor=2))

@@ -29,7 +29,8 @@ from occ_lab.utils.errors import check_number
 
 FILE = "file:"  # before the path of a learned backbone
 LARGEST_SEED = 2**32 - 1  # that NumPy takes
-DEFAULTS = ("kinds", "kind")  # what other values refer to; not needed once they are resolved
+# What other values refer to; not needed once they are resolved.
+DEFAULTS = ("kinds", "kind", "sides")
 
 register()
 

@@ -82,7 +82,7 @@ def perform_both_stages(cfg: DictConfig, directory: Path) -> dict[str, dict[str,
             "seed": cfg.seed,
             "version": occ_lab.__version__,
         }
-        report(directory, header, learned, runs)
+        report(directory, header, learned, runs, cfg.published)
     return runs
 
 

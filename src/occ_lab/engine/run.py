@@ -36,13 +36,12 @@ from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.reporting.learning_curve import save_learning_curve
 from occ_lab.reporting.pictures import save_pictures
 from occ_lab.reporting.predictions import Predictions
-from occ_lab.reporting.record import METRICS, RunRecord, cell, leads, to_csv, to_json
+from occ_lab.reporting.record import RunRecord, cell, leads, to_csv, to_json
 from occ_lab.reporting.tables.results import (
-    TITLES,
     accuracy_notes,
     calibration_notes,
     calibration_table,
-    percent,
+    published_line,
     results_table,
 )
 from occ_lab.utils.files import write_whole
@@ -149,14 +148,14 @@ def print_results(
     """Print the final tables and where to find the results."""
     about = record.header
     title = f"{about['loss']} on {about['dataset']}, {about['backbone']}, seed {about['seed']}"
-    console.print(results_table(f"{title} (per cent)", figures))
+    console.print(results_table(f"{title} (per cent)", figures, published))
     calibrated = calibration_table(figures)
     if calibrated:
         console.print(calibrated)
     for note in [*accuracy_notes(figures), *calibration_notes(figures, ALARM)]:
         console.print(note, soft_wrap=True, markup=False)
-    if published:
-        console.print(published_line(published), soft_wrap=True)
+    if line := published_line(published):
+        console.print(line, soft_wrap=True)
     directory = record.directory
     console.print(f"run directory: {directory}", soft_wrap=True)
     for title, pictures in (
@@ -208,14 +207,6 @@ def run_tasks(
     figures = {task: record.finished[task] for task in tasks}
     watcher.run_ended(figures)
     return figures
-
-
-def published_line(figures: Mapping[str, Any]) -> str:
-    """One line with the published metrics."""
-    shown = [
-        f"{TITLES[metric]} {percent(figures[metric])}" for metric in METRICS if metric in figures
-    ]
-    return f"published: {', '.join(shown)}; {figures['source']}"
 
 
 def run_task(

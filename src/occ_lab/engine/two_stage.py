@@ -15,6 +15,7 @@ from occ_lab.engine.job import NoWatcher, Watcher
 from occ_lab.engine.representation import CHECKPOINT, FIGURES, RepresentationPlan, learn
 from occ_lab.engine.stopping import resumable
 from occ_lab.reporting.record import figures_in, leads, mean_metrics, to_json
+from occ_lab.reporting.tables.results import published_line
 from occ_lab.reporting.tables.two_stage import stages_table
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import write_whole
@@ -114,6 +115,7 @@ def report(
     header: Mapping[str, Any],
     learned: dict[str, dict[str, Any]],
     densities: dict[str, dict[str, dict[str, Any]]],
+    published: Mapping[str, Any] | None = None,
 ) -> None:
     """Write ``two_stage.json``, and print the final table and where to find the results.
 
@@ -122,6 +124,7 @@ def report(
         header: ``dataset``, ``representation``, ``seed`` and ``version``.
         learned: the result of `learn_encoders`.
         densities: for each density, the metrics of each task.
+        published: as for `stages_table`, and their ``source``.
     """
     found = {
         name: {"tasks": tasks, "mean": mean_metrics(tasks)} for name, tasks in densities.items()
@@ -134,6 +137,8 @@ def report(
         f"{spent:.0f} s (means over {len(learned)} tasks, per cent)"
     )
     console = Console()
-    console.print(stages_table(title, densities))
+    console.print(stages_table(title, densities, published))
+    if line := published_line(published):
+        console.print(line, soft_wrap=True)
     console.print(f"backbones: {directory / BACKBONES}", soft_wrap=True)
     console.print(f"runs:      {directory / DENSITIES}/*", soft_wrap=True)

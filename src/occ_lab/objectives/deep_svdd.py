@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from occ_lab.objectives.base import Objective, mean_feature
+from occ_lab.projectors import Conv1x1, Projector
 from occ_lab.utils.errors import check_number
 
 Boundary = Literal["hard", "soft"]
@@ -30,6 +31,8 @@ class DeepSVDD(Objective):
         nu: ν of the soft boundary, the fraction of normal positions outside of it, above 0 and at
             most 1.
         warmup: the number of epochs before R is set for the first time, at least 0.
+        projector_bias: whether the convolution of `default_projector` has a bias. The paper has
+            none: a bias could map every feature to the centre (proposition 2).
 
     Attributes:
         centre: ``[C]``; empty before `setup`.
@@ -56,6 +59,7 @@ class DeepSVDD(Objective):
         boundary: Boundary = "hard",
         nu: float = 0.1,
         warmup: int = 10,
+        projector_bias: bool = False,
     ) -> None:
         if boundary not in get_args(Boundary):
             raise ValueError(f"boundary must be hard or soft, got {boundary!r}")
@@ -66,8 +70,13 @@ class DeepSVDD(Objective):
         self.nu = nu
         self.warmup = warmup
         self.warm = warmup == 0
+        self.projector_bias = projector_bias
         self.register_buffer("centre", torch.empty(0))
         self.register_buffer("radius", torch.tensor(0.0))
+
+    def default_projector(self, channels: Sequence[int]) -> Projector:
+        """A 1×1 convolution, with a bias only if ``projector_bias``."""
+        return Conv1x1(channels, bias=self.projector_bias)
 
     def configure_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Adam with little weight decay, as in the authors' code."""

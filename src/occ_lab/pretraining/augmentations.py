@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from occ_lab.backbones.encoder import turned
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.extras import from_extra
 
+Brightness = Literal["factor", "added"]
 Family = Literal["none", "rotations", "hflip", "vflip", "geometric"]
 LEAST = 2  # pixels of the side of a crop; kornia fails with fewer
 TURNS = 4  # quarter turns, including the unchanged image
@@ -34,6 +35,9 @@ class Augment(nn.Module):
         jitter: the strength of the colour jitter, 0 to 0.5: brightness, contrast and saturation
             change by a factor within 1 ± jitter, the hue by up to ± jitter turns of the colour
             wheel.
+        brightness: whether the jitter multiplies the brightness by a ``factor``, or a number within
+            ± jitter is ``added`` to all values, before the other changes and limited to 0..1, as in
+            the authors' code, which does not limit it.
         gray: the probability of conversion to grey.
         blur: the probability of a Gaussian blur with a standard deviation of 0.1 to 2 pixels.
 
@@ -54,17 +58,27 @@ class Augment(nn.Module):
         jitter: float = 0.4,
         gray: float = 0.2,
         blur: float = 0.5,
+        brightness: Brightness = "factor",
     ) -> None:
         check_number("side", side, at_least=8, integer=True)
         check_number("scale", scale, above=0, at_most=1)
         for name, probability in (("flip", flip), ("gray", gray), ("blur", blur)):
             check_number(name, probability, at_least=0, at_most=1)
         check_number("jitter", jitter, at_least=0, at_most=0.5)
+        if brightness not in get_args(Brightness):
+            known = " or ".join(get_args(Brightness))
+            raise ValueError(f"brightness must be {known}, got {brightness!r}")
         super().__init__()
         self.flip = flip
         self.scale = scale
         kernel = max(3, side // 10 // 2 * 2 + 1)  # a tenth of the side, as in SimCLR
         K = from_extra("kornia.augmentation", "two-stage", part="augment")
+        colours: list[Any] = [K.ColorJitter(jitter, jitter, jitter, jitter, p=float(jitter > 0))]
+        if brightness == "added" and jitter > 0:
+            colours = [
+                K.RandomBrightness((1 - jitter, 1 + jitter), p=1.0),
+                K.ColorJitter(0.0, jitter, jitter, jitter, p=1.0),
+            ]
         self.pipeline = K.AugmentationSequential(
             K.RandomResizedCrop(
                 (side, side),
@@ -73,7 +87,7 @@ class Augment(nn.Module):
                 cropping_mode="resample",  # crops the whole batch at once
             ),
             K.RandomHorizontalFlip(p=flip),
-            K.ColorJitter(jitter, jitter, jitter, jitter, p=float(jitter > 0)),
+            *colours,
             K.RandomGrayscale(p=gray),
             K.RandomGaussianBlur((kernel, kernel), (0.1, 2.0), p=blur),
             data_keys=["input"],

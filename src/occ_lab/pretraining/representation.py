@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from lightning import LightningModule
@@ -18,6 +18,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from occ_lab.backbones.encoder import Encoder
 from occ_lab.pretraining.augmentations import Augment, crops
 from occ_lab.utils.errors import check_number
+
+Decayed = Literal["weights", "all"]
 
 
 class Representation(LightningModule, ABC):
@@ -33,7 +35,9 @@ class Representation(LightningModule, ABC):
         augment: augments the images at random.
         optimizer: makes an optimizer of parameter groups; its learning rate falls to zero by a
             cosine schedule over all steps.
-        weight_decay: the weight decay of all weights except biases and batch-norm, at least 0.
+        weight_decay: the weight decay, at least 0.
+        decayed: what decays: ``weights``, all except biases and batch-norm, or ``all`` parameters,
+            as in the authors' code.
         patches: the number of random patches of each image, each of which is an instance of its
             own; 0 uses the whole image.
         seed: the seed of all random numbers except the initial weights.
@@ -48,17 +52,21 @@ class Representation(LightningModule, ABC):
         augment: Augment,
         optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
         weight_decay: float = 3e-4,
+        decayed: Decayed = "weights",
         patches: int = 0,
         seed: int = 0,
     ) -> None:
         check_number("weight_decay", weight_decay, at_least=0)
         check_number("patches", patches, at_least=0, integer=True)
         check_number("seed", seed, at_least=0, integer=True)
+        if decayed not in get_args(Decayed):
+            raise ValueError(f"decayed must be {' or '.join(get_args(Decayed))}, got {decayed!r}")
         super().__init__()
         self.encoder = encoder
         self.augment = augment
         self.optimizer = optimizer
         self.weight_decay = weight_decay
+        self.decayed = decayed
         self.patches = patches
         self.seed = seed
 
@@ -76,7 +84,12 @@ class Representation(LightningModule, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer of the encoder and its cosine schedule."""
-        made = self.optimizer(param_groups_weight_decay(self.encoder, self.weight_decay))
+        groups = (
+            [{"params": list(self.encoder.parameters()), "weight_decay": self.weight_decay}]
+            if self.decayed == "all"
+            else param_groups_weight_decay(self.encoder, self.weight_decay)
+        )
+        made = self.optimizer(groups)
         schedule = CosineAnnealingLR(made, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -35,6 +35,7 @@ NOT_COMPARED = (
     "checkpoint_every",
     "logger",
     "callbacks.progress_bar",
+    "published",
     "task",
 )
 METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_aupro")

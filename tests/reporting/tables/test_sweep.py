@@ -57,22 +57,27 @@ def test_a_job_of_two_stages_has_a_row_for_each_density(tmp_path: Path) -> None:
             for name, auroc in (("kde_pooled", 0.6), ("gde_pooled", 0.7))
         }
         (folder / "two_stage.json").write_text(json.dumps({"densities": runs}))
+        known = "published: {image_auroc: 0.9, density: gde_pooled}\n"
+        (folder / "config.yaml").write_text(known)
     groups = ranking(jobs_of(tmp_path))
     assert [group[0].group for group in groups] == ["gde_pooled", "kde_pooled"]
     assert [[each.metrics["image_auroc"] for each in group] for group in groups] == [
         pytest.approx([0.7, 0.8]),
         pytest.approx([0.6, 0.7]),
     ]
+    assert [bool(group[0].published) for group in groups] == [True, False]
 
 
 def test_groups_are_ranked_with_their_spread(sweep: Path) -> None:
+    for number in ("0", "1"):
+        (sweep / number / "config.yaml").write_text("published: {image_auroc: 0.99}\n")
     groups = ranking(jobs_of(sweep))
     assert [group[0].group for group in groups] == ["loss.norm=4", "loss.norm=1"]
     console = Console(width=80, record=True)
     console.print(sweep_table(groups))
     rows = [line.split() for line in console.export_text().splitlines()]
-    assert ["loss.norm=4", "1", "95.0", "3.0"] in rows
-    assert ["loss.norm=1", "2", "85.0", "±", "7.1", "3.0"] in rows
+    assert ["loss.norm=4", "1", "95.0", "–", "3.0"] in rows
+    assert ["loss.norm=1", "2", "85.0", "±", "7.1", "99.0", "3.0"] in rows
 
 
 def test_jobs_that_differ_in_nothing_but_the_seed_are_one_group(tmp_path: Path) -> None:

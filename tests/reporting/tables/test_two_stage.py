@@ -18,11 +18,12 @@ def test_a_row_is_the_mean_over_tasks() -> None:
     }
     console = Console(width=120)
     with console.capture() as captured:
-        console.print(stages_table("both stages", runs))
+        published = {"image_auroc": 0.913, "density": "kde_pooled"}
+        console.print(stages_table("both stages", runs, published))
     lines = captured.get().splitlines()
     assert lines[0].strip() == "both stages"
     (first,) = (line.split() for line in lines if "kde_pooled" in line)
     (second,) = (line.split() for line in lines if "knn_head" in line)
-    assert (first[0], first[1], first[-1]) == ("kde_pooled", "85.0", "3.5")
-    assert second == ["knn_head", "50.0", "25.0", "1.8"]
+    assert first == ["kde_pooled", "85.0", "91.3", "–", "3.5"]
+    assert second == ["knn_head", "50.0", "–", "25.0", "1.8"]
     assert not any("AP" in line for line in lines), "a metric that none has"

@@ -16,7 +16,9 @@ from occ_lab.reporting.report.gather import Run, Task
 
 RANKED_BY = "image_auroc"
 # Groups of settings that do not affect the metrics, in addition to `NOT_COMPARED`.
-WITHOUT_EFFECT = ("cache.", "explain.", "loader.workers", "loader.eval_batch_size", "logger.")
+WITHOUT_EFFECT = (
+    *("cache.", "explain.", "loader.workers", "loader.eval_batch_size", "logger.", "published."),
+)
 ABSENT = object()
 
 

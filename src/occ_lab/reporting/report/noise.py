@@ -67,8 +67,8 @@ class Noise:
 
 
 def variance(drawn: np.ndarray | None) -> float:
-    """The variance of resampled figures ``[RESAMPLES]``, or the one that stands for it."""
-    return (UNKNOWN / WIDTH) ** 2 if drawn is None else float(drawn.var())
+    """The sample variance of resampled figures ``[RESAMPLES]``, or the one that stands for it."""
+    return (UNKNOWN / WIDTH) ** 2 if drawn is None else float(drawn.var(ddof=1))
 
 
 def noise_of(tasks: Sequence[Sequence[Task]], metric: str, rate: float = 0.0) -> Noise | None:

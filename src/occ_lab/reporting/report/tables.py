@@ -196,8 +196,8 @@ def markdown(facts: Sequence[str], found: Grouped, comparisons: Sequence[Compari
             "# Report",
             *facts,
             "## Groups of runs that differ only in the seed",
-            "Per cent; mean ± standard deviation over seeds; difference in image AUROC to the "
-            "baseline with its 95 % interval (paired bootstrap over test images).",
+            "Per cent; mean ± sample standard deviation over seeds; difference in image AUROC to "
+            "the baseline with its 95 % interval (paired bootstrap over test images).",
             table(["group", *group_titles(metrics)], list(map(cells, groups))),
             "## Runs",
             table(list(columns.values()), list(map(cells, runs))) + "\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -15,9 +16,26 @@ TITLES = dict(
 )
 
 
-def results_table(title: str, tasks: dict[str, dict[str, Any]]) -> Table:
-    """One row for each task and the mean: metrics in per cent, time in seconds."""
+def results_table(
+    title: str, tasks: dict[str, dict[str, Any]], published: Mapping[str, Any] | None = None
+) -> Table:
+    """One row for each task and the mean: metrics in per cent, time in seconds.
+
+    Args:
+        title: the title of the table.
+        tasks: the figures of each task, by its name.
+        published: metrics in 0..1, of the mean and in ``tasks`` of each task by its name, which
+            stand in a column beside ours.
+    """
+    known = published or {}
+    single: Mapping[str, Any] = known.get("tasks") or {}
     shown = [metric for metric in METRICS if any(metric in figures for figures in tasks.values())]
+    beside = [
+        metric
+        for metric in shown
+        if (len(tasks) > 1 and known.get(metric) is not None)
+        or any(metric in single.get(name, {}) for name in tasks)
+    ]
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_footer=len(tasks) > 1)
     mean = mean_metrics(tasks)
     table.add_column("task", footer="mean", no_wrap=True)
@@ -25,16 +43,34 @@ def results_table(title: str, tasks: dict[str, dict[str, Any]]) -> Table:
     table.add_column("test", justify="right")
     for metric in shown:
         table.add_column(TITLES[metric], justify="right", footer=percent(mean.get(metric)))
+        if metric in beside:
+            table.add_column("published", justify="right", footer=percent(known.get(metric)))
     table.add_column("time (s)", justify="right", footer=f"{sum(map(seconds, tasks.values())):.1f}")
     for name, figures in tasks.items():
-        table.add_row(
-            name,
-            str(figures["n_train"]),
-            str(figures["n_test"]),
-            *[percent(figures.get(metric)) for metric in shown],
-            f"{seconds(figures):.1f}",
-        )
+        cells = []
+        for metric in shown:
+            cells.append(percent(figures.get(metric)))
+            if metric in beside:
+                cells.append(percent(single.get(name, {}).get(metric)))
+        counts = (str(figures["n_train"]), str(figures["n_test"]))
+        table.add_row(name, *counts, *cells, f"{seconds(figures):.1f}")
     return table
+
+
+def published_line(published: Mapping[str, Any] | None) -> str:
+    """One line with published metrics and their source; empty if there are none.
+
+    Example:
+        >>> published_line({"image_auroc": 0.993, "source": "Lee et al. 2022, table 1"})
+        'published: image AUROC 99.3; Lee et al. 2022, table 1'
+    """
+    figures = published or {}
+    shown = [
+        f"{TITLES[metric]} {percent(figures[metric])}"
+        for metric in METRICS
+        if figures.get(metric) is not None
+    ]
+    return f"published: {', '.join(shown)}; {figures['source']}" if shown else ""
 
 
 def calibration_table(tasks: dict[str, dict[str, Any]], column: str = "task") -> Table | None:

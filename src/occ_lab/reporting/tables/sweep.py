@@ -13,7 +13,7 @@ from rich.table import Table
 from occ_lab.reporting.record import METRICS
 from occ_lab.reporting.report.groups import spread
 from occ_lab.reporting.report.tables import spread_text
-from occ_lab.reporting.tables.results import TITLES, seconds
+from occ_lab.reporting.tables.results import TITLES, percent, seconds
 from occ_lab.utils.files import FAILURE
 from occ_lab.utils.plain import read_json, read_yaml
 from occ_lab.utils.scratch import visible
@@ -33,6 +33,7 @@ class Job:
         metrics: means over its tasks, in 0..1; empty unless it is finished.
         seconds: the total time of its tasks.
         problem: the reason why it is not finished; empty if it is.
+        published: metrics of a paper to compare with, in 0..1.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Job:
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     problem: str = ""
+    published: dict[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -73,8 +75,15 @@ def read_jobs(folder: Path, overrides: list[str]) -> list[Job]:
     if not stages.is_file() or (folder / FAILURE).is_file():
         return [read_job(folder, overrides)]
     densities = read_json(stages)["densities"]
+    known = published_of(folder)
     return [
-        Job(folder.name, [*overrides, name], run["mean"], sum(map(seconds, run["tasks"].values())))
+        Job(
+            folder.name,
+            [*overrides, name],
+            run["mean"],
+            sum(map(seconds, run["tasks"].values())),
+            published=known if name == known.get("density") else {},
+        )
         for name, run in densities.items()
     ]
 
@@ -88,7 +97,16 @@ def read_job(folder: Path, overrides: list[str]) -> Job:
     if not results.is_file():
         return Job(folder.name, overrides, problem="has no results")
     found: dict[str, Any] = read_json(results)
-    return Job(folder.name, overrides, found["mean"], sum(map(seconds, found["tasks"].values())))
+    spent = sum(map(seconds, found["tasks"].values()))
+    known = published_of(folder)
+    return Job(folder.name, overrides, found["mean"], spent, published=known)
+
+
+def published_of(folder: Path) -> dict[str, Any]:
+    """The published figures in the settings of a job; empty if there are none."""
+    kept = folder / "config.yaml"
+    settings = read_yaml(kept) if kept.is_file() else {}
+    return (settings.get("published") if isinstance(settings, dict) else None) or {}
 
 
 def ranking(jobs: list[Job]) -> list[list[Job]]:
@@ -105,22 +123,27 @@ def ranking(jobs: list[Job]) -> list[list[Job]]:
 
 
 def sweep_table(groups: list[list[Job]]) -> Table:
-    """One row for each group: mean ± deviation over seeds in per cent, seconds of a job."""
+    """One row for each group: mean ± deviation over seeds in per cent, seconds of a job.
+
+    Where a paper has a figure for a group, it stands in a column beside ours.
+    """
     shown = [metric for metric in SHOWN if any(metric in job.metrics for g in groups for job in g)]
     table = Table(title="per cent, best first", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("settings", overflow="fold", min_width=16)
     table.add_column("seeds", justify="right")
+    beside = [m for m in shown if any(g[0].published.get(m) is not None for g in groups)]
     for metric in shown:
         table.add_column(TITLES[metric], justify="right")
+        if metric in beside:
+            table.add_column("published", justify="right")
     table.add_column("time (s)", justify="right")
     for group in groups:
-        table.add_row(
-            group[0].group or "all alike",
-            str(len(group)),
-            *(
-                spread_text(spread([job.metrics[m] for job in group if m in job.metrics]))
-                for m in shown
-            ),
-            f"{fmean(job.seconds for job in group):.1f}",
-        )
+        cells = []
+        for metric in shown:
+            found = [job.metrics[metric] for job in group if metric in job.metrics]
+            cells.append(spread_text(spread(found)))
+            if metric in beside:
+                cells.append(percent(group[0].published.get(metric)))
+        spent = fmean(job.seconds for job in group)
+        table.add_row(group[0].group or "all alike", str(len(group)), *cells, f"{spent:.1f}")
     return table

@@ -18,6 +18,7 @@ COMPOSED = {
     "download": "it downloads",
     "experiment=": "it needs weights of the hub, and hours",
     "format=onnx": "an export takes ten seconds, and `run=model` is exported",
+    "outputs/ad2": "tests/inference/test_submission.py does both",
     "launcher=": "it needs GPUs or a cluster",
     "calibration.share=": "the rate needs 64 images; tests/test_train.py has it",
     "export run=outputs/mvtec": "as `format=onnx`",

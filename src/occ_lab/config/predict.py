@@ -45,6 +45,7 @@ def perform_predict(cfg: DictConfig, directory: Path) -> Predicted:
         heatmaps=bool(cfg.heatmaps),
         masks=bool(cfg.masks),
         gallery=bool(cfg.gallery),
+        submission=cfg.submission,
         sort=cfg.sort,
         window=cfg.drift.window,
         alarm=cfg.drift.alarm,
@@ -68,6 +69,8 @@ def report(cfg: DictConfig, predictor: Predictor, found: Predicted, images: int)
         console.print(printable(f"error: {path}: {reason}"))
     if found.page is not None:
         console.print(f"gallery: {found.page}")
+    if cfg.submission is not None:
+        console.print(f"submission: {cfg.submission}")
     again = f"occ-lab calibrate run={cfg.run} input=FOLDER"
     if predictor.calibration is None:
         console.print(

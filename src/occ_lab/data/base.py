@@ -78,6 +78,8 @@ class Benchmark(ABC):
     Attributes:
         kind: set on a class, the default of the argument ``kind``; likewise ``resize``, ``crop``.
         home: the default of ``root``; if empty, ``data/`` followed by the name.
+        archive_folder: the folder that the archive of the data unpacks into, if any; it is looked
+            for below ``root``.
         layout: the files that are looked for; shown to the user if the data is missing.
         source: where to get the data; shown to the user.
         licence: the licence of the data; shown to the user.
@@ -102,6 +104,7 @@ class Benchmark(ABC):
     resize: int = 256
     crop: Crop = 224
     home: ClassVar[str] = ""
+    archive_folder: ClassVar[str] = ""
     layout: ClassVar[str] = "see the class that reads it"
     source: ClassVar[str] = "your own images"
     licence: ClassVar[str] = "yours"
@@ -159,6 +162,8 @@ class Benchmark(ABC):
         self.name = name or WORD.sub("_", type(self).__name__).lower()
         check_name("name", self.name)
         self.root = Path(root if root is not None else self.home or Path("data", self.name))
+        if self.archive_folder and (self.root / self.archive_folder).is_dir():
+            self.root /= self.archive_folder
         self.category = [str(name) for name in names]
         self.rotate = rotate
         self.random_crop = random_crop

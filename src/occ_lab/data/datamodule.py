@@ -115,8 +115,9 @@ class AnomalyDataModule(LightningDataModule):
     def set_aside(self, indices: Collection[int]) -> None:
         """Keep some images out of training and validation, in order to calibrate on them.
 
-        They are preprocessed like test images. A later call replaces an earlier one. Call this
-        method before cached features replace the images.
+        If there are none, the images that the benchmark itself keeps apart take their role. They
+        are preprocessed like test images. A later call replaces an earlier one. Call this method
+        before cached features replace the images.
 
         Args:
             indices: the indices of these images in ``benchmark.split(task).train``.
@@ -142,7 +143,8 @@ class AnomalyDataModule(LightningDataModule):
         drawn: Drawn = "always" if self.benchmark.random else "never"
         self.train_images = self._images(train, drawn)
         self.validation_images = self._images(validation, self._drawn)
-        self.calibration_images = self._images([every[index] for index in aside], self._drawn)
+        kept = [every[index] for index in aside] or self._whole.validation
+        self.calibration_images = self._images(kept, self._drawn)
         self.train_set: Dataset[Any] = self.train_images.tiles()
         self.validation_set: Dataset[Any] = self.validation_images.tiles()
         self.calibration_set: Dataset[Any] = image_samples(self.calibration_images)
@@ -268,7 +270,7 @@ class AnomalyDataModule(LightningDataModule):
         return self._loader(self.train_set, self.eval_batch_size, sampler)
 
     def calibration_dataloader(self) -> Loader:
-        """One pass over all images that are set aside, in order, in every process."""
+        """One pass over all images to calibrate on, in order, in every process."""
         return self._quiet_loader(self.calibration_set, EveryNth(len(self.calibration_images)))
 
     def _share(self, count: int) -> EveryNth:

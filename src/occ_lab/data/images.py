@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from occ_lab.data.files import image_suffixes
+from occ_lab.data.files import image_files, image_suffixes
 from occ_lab.data.value_range import Range, eight_bits, extremes_of, range_of
 from occ_lab.utils.errors import ImageError
 
@@ -93,6 +93,8 @@ def read_pixels(source: Path | bytes) -> np.ndarray:
 def read_mask(path: Path) -> np.ndarray:
     """Read a mask file: pixels with any non-zero stored value are anomalous.
 
+    The masks of a folder are joined: a pixel is anomalous if it is in any of them.
+
     In JPEG and other lossy formats, these are the pixels above half of the highest value. The alpha
     channel is used as the mask if the colours alone mark everything or nothing.
 
@@ -100,8 +102,15 @@ def read_mask(path: Path) -> np.ndarray:
         bool ``[h, w]``.
 
     Raises:
-        ImageError: the file is missing, truncated, too large or not an image.
+        ImageError: a file is missing, truncated, too large or not an image, or the files of a
+            folder differ in size.
     """
+    if path.is_dir():
+        masks = [read_mask(file) for file in mask_files(path)]
+        if len({mask.shape for mask in masks}) > 1:
+            raise ImageError(f"{path}: the masks in it differ in size")
+        joined: np.ndarray = np.logical_or.reduce(masks)
+        return joined
     with opened(path) as file:
         if isinstance(file, np.ndarray):
             return anywhere(file != 0)
@@ -121,6 +130,36 @@ def read_mask(path: Path) -> np.ndarray:
     if alpha.size and alpha.min() != alpha.max() and (marked.all() or not marked.any()):
         marked = nonzero(alpha)
     return np.ascontiguousarray(oriented(marked, turn))
+
+
+def stored_values(path: Path) -> np.ndarray:
+    """The values that an image file of one channel stores, ``[h, w]``, such as kinds of defects.
+
+    Of several channels, the highest value is returned.
+
+    Raises:
+        ImageError: the file is missing, truncated, too large or not an image.
+    """
+    with opened(path) as file:
+        if isinstance(file, np.ndarray):
+            return file
+        file.load()
+        values, _ = values_and_alpha(file)
+    return values if values.ndim == 2 else values.max(axis=-1)
+
+
+def mask_files(path: Path) -> list[Path]:
+    """The files of a mask: those in it if it is a folder, otherwise itself.
+
+    Raises:
+        ImageError: the folder holds no image.
+    """
+    if not path.is_dir():
+        return [path]
+    files = image_files(path)
+    if not files:
+        raise ImageError(f"{path}: this folder holds no mask")
+    return files
 
 
 def image_size(path: Path) -> tuple[int, int]:

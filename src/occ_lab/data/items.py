@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-# Folders between that of a kind of defect and its images, as magnetic tiles have them.
-BETWEEN = ("imgs", "images")
+# Folders between that of a kind of defect and its images, as magnetic tiles have them, and those
+# of the single parts of Real-IAD.
+BETWEEN = re.compile(r"imgs|images|s\d{4}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,9 @@ class Item:
     Attributes:
         path: the image file, or the file that holds many images.
         label: 0 normal, 1 anomalous.
-        mask: the file of the pixel mask, in which non-zero pixels are anomalous; None if there is
-            none. A normal image needs no file: its mask is all zero.
+        mask: the file of the pixel mask, in which non-zero pixels are anomalous, or a folder of
+            such files, which are joined; None if there is none. A normal image needs no file: its
+            mask is all zero.
         index: the index of the image in a file that holds many, from 0; None if the file is a
             single image.
         tile: the top left corner of a tile of the image, in pixels; None for the whole image.
@@ -61,7 +63,7 @@ def kind_of(path: str) -> str:
     folders = re.split(r"[\\/]", path)
     if re.search(r"#\d+$", folders.pop()):
         return ""
-    while folders and folders[-1].lower() in BETWEEN:
+    while folders and BETWEEN.fullmatch(folders[-1]):
         folders.pop()
     return folders[-1] if folders else ""
 
@@ -76,11 +78,14 @@ class Split:
         pool: images from which several tasks, or several parts of one task, take their training
             images; their features are extracted once for all of them. None if there is no such
             set.
+        validation: normal images that the benchmark keeps apart from training and test. They give
+            the threshold, unless training images are held out for it.
     """
 
     train: list[Item]
     test: list[Item]
     pool: list[Item] | None = None
+    validation: list[Item] = field(default_factory=list)
 
     @property
     def has_masks(self) -> bool:

@@ -22,11 +22,16 @@ from occ_lab.data.datasets import (
     cifar,
     class_folder,
     folder,
+    kolektor_sdd2,
     magnetic_tile,
     mnist,
     mpdd,
     mvtec,
+    mvtec_ad2,
+    mvtec_loco,
+    real_iad,
     textures,
+    vad,
     visa,
 )
 
@@ -109,6 +114,42 @@ class RDMVTecAD(NamedDataModule):
             "test_seed": 0,
         }
     )
+
+
+class MVTecAD2(NamedDataModule):
+    """A category of MVTec AD 2 (Heckler-Kram et al. 2025): ``MVTecAD2("data/mvtec_ad2", "can")``.
+
+    The test images are those of the public test set.
+    """
+
+    of = mvtec_ad2.MVTecAD2
+
+
+class MVTecLOCO(NamedDataModule):
+    """A category of MVTec LOCO AD (Bergmann et al. 2022), with logical and structural anomalies."""
+
+    of = mvtec_loco.MVTecLOCO
+
+
+class RealIAD(NamedDataModule):
+    """An object of Real-IAD (Wang et al. 2024): ``RealIAD("data/real_iad", "pcb", views="multi")``.
+
+    Each of the five views of a part is an image of its own.
+    """
+
+    of = real_iad.RealIAD
+
+
+class KolektorSDD2(NamedDataModule):
+    """Commutator surfaces (Božič et al. 2021), one task: ``KolektorSDD2("data/kolektor_sdd2")``."""
+
+    of = kolektor_sdd2.KolektorSDD2
+
+
+class VAD(NamedDataModule):
+    """The Valeo Anomaly Dataset (Baitieva et al. 2024), one task: ``VAD("data/vad")``."""
+
+    of = vad.VAD
 
 
 class MPDD(NamedDataModule):

@@ -35,6 +35,9 @@ def notes(benchmark: Benchmark, task: str, split: Split, range: Range | None) ->
         yield skipped_line(skipped)
     if len(split.train) == 1:
         yield "there is one training image, which shows no variation: expect poor scores"
+    if split.validation:
+        count = len(split.validation)
+        yield f"{count} normal validation images of the benchmark are kept apart for the threshold"
     blank = blanks(benchmark, split.train)
     if blank:
         yield (

@@ -87,4 +87,4 @@ def contaminated(split: Split, task: str, fraction: float, seed: int) -> Split:
         train[index] = split.test[source]
     gone = set(moved)
     test = [item for index, item in enumerate(split.test) if index not in gone]
-    return Split(train, test)
+    return replace(split, train=train, test=test, pool=None)

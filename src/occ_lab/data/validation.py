@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from occ_lab.data.deep import extremes
-from occ_lab.data.images import Header, header, opened, read_pixels
+from occ_lab.data.images import Header, header, mask_files, opened, read_pixels
 from occ_lab.data.items import Item, Split
 from occ_lab.utils.budget import Budget
 from occ_lab.utils.errors import ImageError, InputError
@@ -46,7 +46,8 @@ def check_split(task: str, split: Split) -> None:
 
 def file_problems(split: Split) -> list[str]:
     """The problems of the image and mask files of a split, one a line."""
-    files = [item for item in (*split.train, *split.test) if item.index is None]
+    every = (*split.train, *split.validation, *split.test)
+    files = [item for item in every if item.index is None]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda item: _problems(item, split.has_masks), files)
         return [problem for several in found for problem in several]
@@ -56,17 +57,23 @@ def _problems(item: Item, masks_expected: bool) -> list[str]:
     """The problems of one image and its mask, one a line."""
     problems = []
     sizes = {}
-    for path in filter(None, (item.path, item.mask)):
+    masks: list[Path] = []
+    try:
+        masks = [] if item.mask is None else mask_files(item.mask)
+    except ImageError as error:
+        problems.append(str(error))
+    for path in (item.path, *masks):
         try:
             sizes[path] = image_size(path)
         except ImageError as error:
             problems.append(str(error))
     if item.mask is None and item.label == 1 and masks_expected:
         problems.append(f"{item.path}: anomalous, but has no mask")
-    if item.mask in sizes and item.path in sizes and sizes[item.mask] != sizes[item.path]:
-        height, width = sizes[item.mask]
-        of_height, of_width = sizes[item.path]
-        problems.append(f"{item.mask}: mask is {width}×{height}, image is {of_width}×{of_height}")
+    for mask in masks:
+        if mask in sizes and item.path in sizes and sizes[mask] != sizes[item.path]:
+            height, width = sizes[mask]
+            of_height, of_width = sizes[item.path]
+            problems.append(f"{mask}: mask is {width}×{height}, image is {of_width}×{of_height}")
     return problems
 
 

@@ -39,7 +39,8 @@ class CalibrationPlan:
             turns it off.
         folds: the number of folds that the training images are divided into, each held out in turn
             (cross-fitted); 0 turns it off. ``auto`` is five folds for a user's own images, unless
-            ``share`` is given, and off for a published benchmark.
+            ``share`` is given or the benchmark keeps validation images apart, and off for other
+            published benchmarks.
         overkill: the false-positive rate that the threshold should keep, above 0 and at most 0.5.
             None is 1 %, or the smallest rate that the number of images can guarantee.
         seed: the seed of the choice of images.
@@ -78,20 +79,42 @@ class CalibrationPlan:
         """Whether a calibration is requested for any kind of images."""
         return bool(self.share or self.folds not in (0, "auto"))
 
-    def settled(self, images: int, own: bool) -> CalibrationPlan:
+    @property
+    def left_open(self) -> bool:
+        """Whether images that the benchmark keeps apart give the threshold, if there are any."""
+        return self.folds == "auto" and not self.share
+
+    def settled(self, images: int, own: bool, kept: int = 0) -> CalibrationPlan:
         """The plan for a given number of training images, with folds and rate filled in.
 
         Args:
             images: the number of training images.
             own: whether they are a user's own images, which are calibrated by default.
+            kept: the number of images that the benchmark keeps apart; if there are any, no training
+                image is held out.
+
+        Raises:
+            InputError: the benchmark keeps too few images for the rate.
         """
         folds = self.folds
         if folds == "auto":
-            folds = min(FOLDS, images) if own and not self.share and images > 1 else 0
+            by_default = own and not kept and not self.share and images > 1
+            folds = min(FOLDS, images) if by_default else 0
         plan = replace(self, folds=folds)
-        if self.overkill is not None or not plan.wanted:
+        if not plan.wanted and not kept:
             return plan
-        return replace(plan, overkill=max(RATE, smallest_rate(max(1, plan._count(images)))))
+        count = plan._count(images) if plan.wanted else kept
+        if self.overkill is None:
+            return replace(plan, overkill=max(RATE, smallest_rate(max(1, count))))
+        if not plan.wanted and kept < fewest(self.overkill):
+            raise InputError(
+                f"overkill: {self.overkill:g} needs at least {fewest(self.overkill)} images to "
+                f"calibrate on, and the benchmark keeps {kept} apart. They can keep a rate of "
+                f"{rounded_up(smallest_rate(kept)):g}; or hold out training images with folds or "
+                "share",
+                part="calibration",
+            )
+        return plan
 
     def held_out(self, images: int) -> list[list[int]]:
         """Indices of the training images to hold out: one part, or one part for each fold.

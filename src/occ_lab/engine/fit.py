@@ -77,7 +77,7 @@ class Fitted:
         return self.recorder.predicted("patch_scores")
 
     def calibration_scores(self) -> tuple[Tensor, Tensor]:
-        """Image scores ``[n]`` of the images set aside, and the peaks ``[n]`` of their maps."""
+        """Scores ``[n]`` of the images to calibrate on, and the peaks ``[n]`` of their maps."""
         self._predict(self.data.calibration_dataloader())
         return self.recorder.predicted("score"), self.recorder.predicted("peak")
 
@@ -110,9 +110,11 @@ def fitted(
         state: the file that stores the state of a training by gradient while it is running, and
             that it is resumed from; None stores no state.
     """
-    images = len(benchmark.split(task).train)
-    # An ensemble of views has no single detector to calibrate.
-    plan = job.calibration.settled(images, own=benchmark.own and len(job.views) == 1)
+    split = benchmark.split(task)
+    images = len(split.train)
+    single = len(job.views) == 1  # an ensemble of views has no single detector to calibrate
+    kept = len(split.validation) if single and job.calibration.left_open else 0
+    plan = job.calibration.settled(images, own=benchmark.own and single, kept=kept)
     aside = plan.held_out(images)
     scored, seconds, features = [], dict[str, float](), 0.0
     if plan.folds:
@@ -128,7 +130,7 @@ def fitted(
     member.trainer.save_checkpoint(checkpoint, weights_only=True)
     member.seconds.update(seconds)
     member.seconds["features"] += features
-    if aside:
+    if aside or kept:
         scored = [member.calibration_scores()]
     if scored:
         try:

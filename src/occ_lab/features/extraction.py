@@ -91,7 +91,7 @@ def replace_images(
     if data.benchmark.random:
         log.info("cache: only for test images, because training images change in every epoch")
     else:
-        pooled = data.split.pool or data.split.train
+        pooled = [*(data.split.pool or data.split.train), *data.split.validation]
         pool = TaskImages(data.benchmark, pooled, frame=data.preprocessing).tiles()
         rows = {item: row for row, item in enumerate(pool.items)}
         cached, identity = features(pool, "train features")

@@ -26,6 +26,7 @@ from occ_lab.data.transforms import Seen
 from occ_lab.features.extraction import one_ahead
 from occ_lab.inference.pictures import picture_names, save_heatmap, save_mask
 from occ_lab.inference.predictor import Predictor
+from occ_lab.inference.submission import submission_to
 from occ_lab.metrics.calibration import fewest, rounded_up, smallest_rate
 from occ_lab.metrics.drift import Drift, drift
 from occ_lab.reporting.gallery.gallery import Entry, Gallery, Judging
@@ -152,6 +153,7 @@ def predict(
     heatmaps: bool = False,
     masks: bool = False,
     gallery: bool = True,
+    submission: str | Path | None = None,
     sort: Sort = "path",
     window: int = 50,
     alarm: float = 0.01,
@@ -171,13 +173,17 @@ def predict(
         masks: whether to save the pixels above the calibrated threshold in ``masks/``, likewise.
         gallery: whether to write ``index.html``, a page that shows all images with their maps, and
             on which the threshold can be moved and wrong decisions marked.
+        submission: a folder for the maps and masks that MVTec's server evaluates, see
+            `occ_lab.inference.submission.Submission`; None writes none. Several categories may
+            share it.
         sort: the order of the table: by ``path``, or by ``score``, the worst first.
         window: the number of consecutive images that are tested for drift together, see `drift`.
         alarm: the false-alarm rate of these tests; 0 turns them off.
 
     Raises:
         ValueError: a number is out of range.
-        InputError: masks are requested without calibration.
+        InputError: masks are requested without calibration, or a submission of other images than
+            the private test images of MVTec AD 2, without calibration or without maps.
 
     Example:
         >>> import occ_lab
@@ -194,6 +200,10 @@ def predict(
     check_number("alarm", alarm, at_least=0, at_most=0.5)
     if sort not in get_args(Sort):
         raise ValueError(f"sort must be one of {', '.join(get_args(Sort))}, got {sort!r}")
+    sent = None
+    if submission is not None:
+        folder, threshold = Path(submission).expanduser(), predictor.pixel_threshold
+        sent = submission_to(folder, paths, predictor.task, threshold)
     table = Path(directory) / TABLE
     names = picture_names(paths) if heatmaps or masks else {}
     album = gallery_of(predictor, Path(directory), Path(directory).name) if gallery else None
@@ -217,10 +227,19 @@ def predict(
                 heat = None if maps is None else maps[index].numpy()
                 entry = Entry(each.path, each.score, task=predictor.task)
                 album.show(entry, predictor.detector.frame, seen, heat)
-        if maps is None or not names:
+        if maps is None and sent is not None:
+            raise InputError("submission: this detector scores whole images, so it has no maps")
+        if maps is None or not (names or sent):
             continue
         threshold, range = predictor.pixel_threshold, predictor.detector.frame.range
         for each, heat in zip(some, full_maps(predictor, batch, maps), strict=True):
+            if sent is not None:
+                try:
+                    sent.save(each.path, heat)
+                except OSError as error:  # an incomplete submission must not look complete
+                    failed[each.path] = f"no map of it in the submission ({error})"
+            if not names:
+                continue
             name = names[each.path]
             try:
                 if heatmaps:

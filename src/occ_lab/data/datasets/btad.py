@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from occ_lab.data.datasets.mvtec import MVTec
 from occ_lab.data.items import Counts
-
-ARCHIVE_FOLDER = "BTech_Dataset_transformed"
 
 
 class BTAD(MVTec):
@@ -24,16 +21,9 @@ class BTAD(MVTec):
     licence = "CC BY-NC-SA 4.0 (no commercial use)"
     size = "2.3 GB"
     task_count = "3"
+    archive_folder = "BTech_Dataset_transformed"
     published: ClassVar[Mapping[str, Counts]] = {
         "01": Counts(400, 21, 49),
         "02": Counts(399, 30, 200),
         "03": Counts(1000, 400, 41),
     }
-
-    def __init__(
-        self, name: str | None = None, root: str | Path | None = None, **common: Any
-    ) -> None:
-        super().__init__(name, root, **common)
-        unpacked = self.root / ARCHIVE_FOLDER  # the folder in the archive
-        if unpacked.is_dir():
-            self.root = unpacked

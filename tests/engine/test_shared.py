@@ -24,7 +24,7 @@ from occ_lab.utils.memo import Memo
 from tests.data.trees import mvtec_tree, noise, save
 
 RANDOM = ["backbone.model=resnet10t", "backbone.weights=random", "backbone.strides=[4]"]
-HERE = ["dataset=mvtec", "dataset.resize=64", "dataset.crop=64", "maps=2", "logger=none", *RANDOM]
+HERE = ["dataset=mvtec", "dataset.resize=64", "dataset.crop=64", "maps=2", *RANDOM]
 ONE = ["loss.cell=null", "loss.bias=flow"]
 FORMS = {
     "local": ["loss.cell=4"],
@@ -68,6 +68,7 @@ def job(folder: Path, shared: Memo | None, *given: str) -> dict[str, Any]:
     written = {
         "figures": figures,
         "scores": (task / "scores.csv").read_text(),
+        "logged": (task / "metrics.csv").read_text(),
         "learned": {name: value.tolist() for name, value in state.items()},
         "pictures": {path.name: path.read_bytes() for path in task.glob("maps/*.png")},
     }

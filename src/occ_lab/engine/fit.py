@@ -24,12 +24,13 @@ from occ_lab.detector import Detector
 from occ_lab.engine.checkpoints import Saving, resumed_from
 from occ_lab.engine.job import Job
 from occ_lab.engine.recorder import Oracle, Recorder
-from occ_lab.engine.shared import SharedPass
+from occ_lab.engine.shared import SharedPass, log_test, test_key
 from occ_lab.engine.steps import ChosenSteps, StepCount
 from occ_lab.features.dataset import in_memory
 from occ_lab.features.extraction import use_features
 from occ_lab.metrics.calibration import Calibration
 from occ_lab.utils.errors import InputError
+from occ_lab.utils.memo import Memo
 from occ_lab.utils.quiet import quiet_lightning
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Fitted:
         calibration: the scores of normal images that it was not fitted to; None if there are none.
         overkill: the false-positive rate for decisions; None without calibration.
         best_epochs: the best epoch of each metric on the test set; None unless requested.
+        test_key: of what determines the outcome of the test, if other jobs may share it.
     """
 
     data: AnomalyDataModule
@@ -65,11 +67,25 @@ class Fitted:
     calibration: Calibration | None = None
     overkill: float | None = None
     best_epochs: dict[str, dict[str, float]] | None = None
+    test_key: str | None = None
 
-    def test(self) -> None:
-        """Test the detector; the recorder keeps the scores."""
+    def test(self, shared: Memo | None = None) -> None:
+        """Test the detector; the recorder keeps the outcome.
+
+        Args:
+            shared: holds the outcomes of equal tests; None shares nothing.
+        """
         with timed(self.seconds, "test"), quiet_lightning():
+            if shared is not None:
+                self.test_key = test_key(self.trainer, self.detector)
+                kept = shared.get(self.test_key) if self.test_key else None
+                if kept is not None:
+                    self.recorder.outcome = kept
+                    log_test(self.trainer, kept.metrics)
+                    return
             self.trainer.test(self.detector, datamodule=self.data, verbose=False)
+            if shared is not None and self.test_key:
+                shared.keep(self.test_key, self.recorder.outcome)
 
     def training_scores(self) -> Tensor:
         """The patch scores ``[N, H, W]`` of the training images."""
@@ -136,7 +152,7 @@ def fitted(
         except ValueError as error:  # the detector cannot judge some images
             raise InputError(f"{task}: {error}", part="calibration") from error
         member.overkill = plan.overkill
-    member.test()
+    member.test(job.shared)
     return member
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,23 +20,40 @@ from occ_lab.utils.processes import gathered_objects
 KEPT = ("index", "label", "score", "patch_scores", "peak")
 
 
-class Recorder(Callback):
-    """Keeps the scores of the last test and of the last prediction, and the metrics of the test.
+@dataclass
+class Outcome:
+    """What a test has found.
 
     Attributes:
         metrics: the test metrics, in 0..1, in double precision.
         pixels: the pixel metrics of each kind of defect, likewise.
+        batches: the scores of each batch.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    pixels: dict[str, dict[str, float]] = field(default_factory=dict)
+    batches: list[dict[str, Tensor]] = field(default_factory=list)
+
+
+class Recorder(Callback):
+    """Keeps the outcome of the last test, and the scores of the last prediction.
+
+    Attributes:
+        outcome: of the test.
     """
 
     def __init__(self) -> None:
-        self.metrics: dict[str, float] = {}
-        self.pixels: dict[str, dict[str, float]] = {}
-        self._tested: list[dict[str, Tensor]] = []
+        self.outcome = Outcome()
         self._predicted: list[dict[str, Tensor]] = []
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The test metrics, see `Outcome`."""
+        return self.outcome.metrics
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Discard the previous test."""
-        self.metrics, self.pixels, self._tested = {}, {}, []
+        self.outcome = Outcome()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Discard the previous prediction."""
@@ -45,7 +63,7 @@ class Recorder(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *batch: Any
     ) -> None:
         """Keep the scores of a batch."""
-        self._tested.append(kept(outputs))
+        self.outcome.batches.append(kept(outputs))
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *batch: Any
@@ -56,10 +74,10 @@ class Recorder(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the metrics before the detector logs them in single precision and resets them."""
         assert isinstance(pl_module, Detector)
-        self.metrics = pl_module.evaluation.compute()
+        self.outcome.metrics = pl_module.evaluation.compute()
         images = trainer.datamodule.test_images  # type: ignore[attr-defined]
-        self.pixels = pixels_by_kind(pl_module.evaluation, images.items)
-        self._tested = gathered_objects(self._tested)
+        self.outcome.pixels = pixels_by_kind(pl_module.evaluation, images.items)
+        self.outcome.batches = gathered_objects(self.outcome.batches)
 
     def tested(self, name: str) -> Tensor:
         """A result of the test, in the order of the dataset.
@@ -68,12 +86,12 @@ class Recorder(Callback):
             name: ``index``, ``label``, ``score`` or ``peak`` ``[N]``, or ``patch_scores``
                 ``[N, H, W]`` if all images have the same grid.
         """
-        return in_order(self._tested, name)
+        return in_order(self.outcome.batches, name)
 
     def tested_maps(self) -> list[Tensor]:
         """The patch scores ``[H, W]`` of each test image, in the order of the dataset."""
-        order = torch.cat([part["index"] for part in self._tested]).argsort()
-        maps = [each for part in self._tested for each in part["patch_scores"]]
+        order = torch.cat([part["index"] for part in self.outcome.batches]).argsort()
+        maps = [each for part in self.outcome.batches for each in part["patch_scores"]]
         return [maps[index] for index in order.tolist()]
 
     def predicted(self, name: str) -> Tensor:

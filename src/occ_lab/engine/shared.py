@@ -1,10 +1,11 @@
-"""One pass over the training images for several jobs in one process, such as those of a sweep."""
+"""What several jobs in one process share, such as those of a sweep: their passes and tests."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,6 +55,8 @@ class SharedPass(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the result of a complete pass, just before the objective uses it."""
         assert isinstance(pl_module, Detector)
+        if self.found:
+            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.num_training_batches
         if self.key is None or self.found or self.batches < trainer.num_training_batches:
             return
         objective = pl_module.objective
@@ -62,21 +65,28 @@ class SharedPass(Callback):
         self.memo.keep(self.key, copy.deepcopy(result))
 
 
+def log_test(trainer: Trainer, metrics: dict[str, float]) -> None:
+    """Log metrics as a test of the trainer would, in single precision."""
+    values = {name: torch.tensor(value).item() for name, value in metrics.items()}
+    for logger in trainer.loggers:
+        logger.log_metrics(
+            {**values, "epoch": trainer.current_epoch},
+            trainer.fit_loop.epoch_loop._batches_that_stepped,
+        )
+        logger.save()
+
+
 def pass_key(trainer: Trainer, detector: Detector) -> str | None:
     """A digest of everything that determines the result of a pass; None if it is not shared."""
     objective = detector.objective
     settings = objective.pass_settings()
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     samples = data.train_set
-    usual = all(
-        isinstance(each, ProgressBar) or type(each).__module__.startswith("occ_lab.")
-        for each in trainer.callbacks  # type: ignore[attr-defined]
-    )
     whole = trainer.num_training_batches == -(-len(samples) // data.batch_size)
     unlimited = trainer.max_steps == -1 and not trainer.overfit_batches  # type: ignore[attr-defined]
     if settings is None or not isinstance(samples, TaskFeatures) or not samples.identity:
         return None
-    if not (usual and whole and unlimited and trainer.world_size == 1):
+    if not (usual(trainer) and whole and unlimited):
         return None
     order = b"" if objective.in_order else torch.get_rng_state().numpy().tobytes()
     images = samples.rows.tobytes()
@@ -84,8 +94,79 @@ def pass_key(trainer: Trainer, detector: Detector) -> str | None:
         "features": samples.identity,
         "rows and order": hashlib.sha256(images + order).hexdigest(),
         "batch_size": data.batch_size,
+        "objective": [class_of(objective), settings],
+        **surroundings(trainer, detector),
+    }
+    return digest("pass", facts)
+
+
+def test_key(trainer: Trainer, detector: Detector) -> str | None:
+    """A digest of everything that determines the outcome of a test; None if it is not shared.
+
+    A checkpoint holds all that scores depend on: what was learned, and how the parts were made.
+    """
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    samples = data.test_set
+    if not isinstance(samples, TaskFeatures) or not samples.identity or not usual(trainer):
+        return None
+    parts = ("projector", "postprocess", "preprocessing")
+    try:
+        settings = detector.objective.score_settings()
+        facts = {
+            "features": samples.identity,
+            "images": [[str(each), each.label, file_facts(each.mask)] for each in data.split.test],
+            "drawn": samples.images.drawing,
+            "batch_size": data.eval_batch_size,
+            "objective": [class_of(detector.objective), settings],
+            **{part: detector.hparams[part] for part in parts},
+            "learned": state_digest(detector),
+            **surroundings(trainer, detector),
+        }
+    except (TypeError, FileNotFoundError):
+        return None
+    described = all("unknown" not in (facts[part] or {}) for part in parts)
+    return digest("test", facts) if described else None
+
+
+def usual(trainer: Trainer) -> bool:
+    """Whether one process works alone, and no callback may change or observe what it does."""
+    return trainer.world_size == 1 and all(
+        isinstance(each, ProgressBar) or type(each).__module__.startswith("occ_lab.")
+        for each in trainer.callbacks  # type: ignore[attr-defined]
+    )
+
+
+def surroundings(trainer: Trainer, detector: Detector) -> dict[str, Any]:
+    """How a trainer computes."""
+    return {
         "device": str(detector.device),
         "precision": [str(trainer.precision), str(detector.dtype)],
-        "objective": [f"{type(objective).__module__}.{type(objective).__qualname__}", settings],
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def class_of(made: object) -> str:
+    """The full name of the class of an object."""
+    return f"{type(made).__module__}.{type(made).__qualname__}"
+
+
+def file_facts(path: Path | None) -> list[Any] | None:
+    """What identifies the content of a file."""
+    if path is None:
+        return None
+    status = path.stat()
+    return [str(path.absolute()), status.st_size, status.st_mtime_ns]
+
+
+def state_digest(detector: Detector) -> str:
+    """A digest of all values that a detector has learned on frozen features."""
+    found = hashlib.sha256()
+    for part in (detector.projector, detector.objective):
+        for name, value in part.state_dict().items():
+            found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def digest(kind: str, facts: dict[str, Any]) -> str:
+    """A unique name for what the facts determine."""
+    return hashlib.sha256(json.dumps([kind, facts], sort_keys=True).encode()).hexdigest()

@@ -13,7 +13,7 @@ from torch.optim import AdamW, Optimizer
 from occ_lab.projectors import Conv1x1, Projector
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.sized import SizedByData
-from occ_lab.utils.specs import Recorded
+from occ_lab.utils.specs import Recorded, spec_of
 
 
 class Objective(Recorded, SizedByData, ABC):
@@ -131,6 +131,17 @@ class Objective(Recorded, SizedByData, ABC):
         same images: the attributes ``of_pass``. None, the default, shares nothing.
         """
         return None
+
+    def score_settings(self) -> dict[str, Any]:
+        """What its scores depend on besides its state and ``z``, as plain data.
+
+        Detectors that have learned the same state and have equal settings may share the result of
+        one test. By default these are all arguments of the constructor.
+
+        Raises:
+            TypeError: an argument is not a plain value.
+        """
+        return spec_of(self)
 
     def prepare(self) -> None:
         """Compute now what `finish` would compute from the result of the pass alone."""

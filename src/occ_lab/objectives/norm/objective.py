@@ -280,6 +280,10 @@ class Norm(Objective):
             "seed": self.seed if self.flow_time else None,
         }
 
+    def score_settings(self) -> dict[str, Any]:
+        """What its scores depend on; all else is in the target and the projector by now."""
+        return {"one_pass": self.one_pass, "squared": self.squared}
+
     def prepare(self) -> None:
         """Decompose the moments."""
         if self.images:

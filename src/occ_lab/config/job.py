@@ -164,7 +164,7 @@ def make_job(
         eval_batch_size=cfg.loader.eval_batch_size,
         workers=cfg.loader.workers,
         validation=cfg.loader.validation,
-        cache=cache_of(cfg),
+        cache=cache_of(cfg, shared),
         trainer=partial(make_trainer, cfg),
         calibration=calibration_plan(cfg),
         explanations=explanations(cfg),
@@ -199,13 +199,17 @@ def backbone_of(node: DictConfig, shared: Memo | None) -> Backbone:
     return made
 
 
-def cache_of(cfg: DictConfig) -> FeatureCache | None:
-    """The cache of features; None where it is off.
+def cache_of(cfg: DictConfig, shared: Memo | None = None) -> FeatureCache | None:
+    """The cache of features, which knows what it has verified; None where it is off.
 
     Raises:
         UserError: a value out of range.
     """
-    cache: FeatureCache = build(cfg.cache, "cache")
+    key = f"cache {OmegaConf.to_container(cfg.cache)}"
+    kept: FeatureCache | None = None if shared is None else shared.get(key)
+    cache: FeatureCache = kept or build(cfg.cache, "cache")
+    if shared is not None:
+        shared.keep(key, cache)
     return cache if cache.enabled else None
 
 

@@ -176,7 +176,7 @@ def fit_without(
         same,
         *([count] if count else []),
         *([oracle] if job.oracle else []),
-        *([SharedPass(job.shared)] if job.shared and one_pass else []),
+        *([SharedPass(job.shared, bool(job.keeps_moments))] if job.shared and one_pass else []),
         *callbacks,
         *([Saving(kept_state, job.checkpoint_every)] if kept_state else []),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -135,7 +136,10 @@ def run(
     def done() -> str:
         return f"{len(record.finished)} of {len(tasks)} tasks are finished."
 
-    with resumable(record.directory, console, done):
+    with ExitStack() as stack:
+        stack.enter_context(resumable(record.directory, console, done))
+        for view in job.views:
+            stack.enter_context(view.unchanged())
         figures = run_tasks(job, record, watcher, console, fit)
     if record.leads:
         print_results(record, figures, published, console)

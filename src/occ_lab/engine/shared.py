@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
+from torch import nn
 
 from occ_lab.detector import Detector
 from occ_lab.features.dataset import TaskFeatures
@@ -27,24 +28,34 @@ class SharedPass(Callback):
 
     Args:
         memo: what earlier jobs of the process have kept.
+        sums: whether the objective needs the result of the pass itself, not only what it has
+            solved from it.
     """
 
-    def __init__(self, memo: Memo) -> None:
+    def __init__(self, memo: Memo, sums: bool) -> None:
         self.memo = memo
+        self.sums = sums
         self.key: str | None = None
+        self.solution: str | None = None
         self.found = False
         self.batches = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the result from the memo, if it is there."""
+        """Take the solution or else the result from the memo, if it is there."""
         assert isinstance(pl_module, Detector)
         self.key = pass_key(trainer, pl_module)
-        kept = None if self.key is None else self.memo.get(self.key)
-        self.found, self.batches = kept is not None, 0
-        if kept is not None:
+        self.solution = solution_key(self.key, pl_module)
+        self.found, self.batches = True, 0
+        if not self.sums and self.solution and (states := self.memo.get(self.solution)):
+            for part, state in zip(learned_parts(pl_module), states, strict=True):
+                part.load_state_dict(state)
+            pl_module.known = "solution"
+        elif self.key and (kept := self.memo.get(self.key)):
             for name, value in copy.deepcopy(kept).items():
                 setattr(pl_module.objective, name, value)
-            pl_module.skips_pass = True
+            pl_module.known = "pass"
+        else:
+            self.found = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *outputs: Any
@@ -56,13 +67,38 @@ class SharedPass(Callback):
         """Keep the result of a complete pass, just before the objective uses it."""
         assert isinstance(pl_module, Detector)
         if self.found:
-            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.num_training_batches
+            trainer.fit_loop.epoch_loop._batches_that_stepped = int(trainer.num_training_batches)
         if self.key is None or self.found or self.batches < trainer.num_training_batches:
             return
         objective = pl_module.objective
         objective.prepare()
         result = {name: getattr(objective, name) for name in objective.of_pass}
         self.memo.keep(self.key, copy.deepcopy(result))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the solution."""
+        assert isinstance(pl_module, Detector)
+        if self.solution and not self.sums and pl_module.known != "solution":
+            states = [part.state_dict() for part in learned_parts(pl_module)]
+            self.memo.keep(self.solution, states)
+
+
+def learned_parts(detector: Detector) -> tuple[nn.Module, nn.Module]:
+    """The parts of a detector that learn on frozen features."""
+    return detector.projector, detector.objective
+
+
+def solution_key(key: str | None, detector: Detector) -> str | None:
+    """A digest of everything that determines what is made of a pass; None if it is not shared.
+
+    Args:
+        key: of the pass.
+        detector: whose pass it is.
+    """
+    settings, projector = detector.objective.finish_settings(), detector.hparams["projector"]
+    if key is None or settings is None or "unknown" in projector:
+        return None
+    return digest("solution", {"pass": key, "settings": settings, "projector": projector})
 
 
 def log_test(trainer: Trainer, metrics: dict[str, float]) -> None:
@@ -119,7 +155,7 @@ def test_key(trainer: Trainer, detector: Detector) -> str | None:
             "batch_size": data.eval_batch_size,
             "objective": [class_of(detector.objective), settings],
             **{part: detector.hparams[part] for part in parts},
-            "learned": state_digest(detector),
+            "learned": solution_of(trainer) or state_digest(detector),
             **surroundings(trainer, detector),
         }
     except (TypeError, FileNotFoundError):
@@ -157,10 +193,16 @@ def file_facts(path: Path | None) -> list[Any] | None:
     return [str(path.absolute()), status.st_size, status.st_mtime_ns]
 
 
+def solution_of(trainer: Trainer) -> str | None:
+    """The key of the solution that a fit has shared, which is quicker than its digest."""
+    shared = [each for each in trainer.callbacks if isinstance(each, SharedPass)]  # type: ignore[attr-defined]
+    return shared[0].solution if shared else None
+
+
 def state_digest(detector: Detector) -> str:
     """A digest of all values that a detector has learned on frozen features."""
     found = hashlib.sha256()
-    for part in (detector.projector, detector.objective):
+    for part in learned_parts(detector):
         for name, value in part.state_dict().items():
             found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
             found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

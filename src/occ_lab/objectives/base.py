@@ -132,6 +132,15 @@ class Objective(Recorded, SizedByData, ABC):
         """
         return None
 
+    def finish_settings(self) -> dict[str, Any] | None:
+        """What `finish` makes of the result of a pass depends on, as plain data.
+
+        Objectives of one class that have equal settings may share the state that they and their
+        projector have after `finish`, in addition to the result of the pass. None, the default,
+        shares no more than that.
+        """
+        return None
+
     def score_settings(self) -> dict[str, Any]:
         """What its scores depend on besides its state and ``z``, as plain data.
 

@@ -280,9 +280,21 @@ class Norm(Objective):
             "seed": self.seed if self.flow_time else None,
         }
 
+    def finish_settings(self) -> dict[str, Any] | None:
+        """What the solution depends on; a time that is chosen is not part of the state."""
+        if self.flow_time:
+            return None
+        pull = None if self.bias == "solved" else self.length
+        return {"time": self.time, "length": pull, "radius": float(self.radius.detach())}
+
     def score_settings(self) -> dict[str, Any]:
         """What its scores depend on; all else is in the target and the projector by now."""
         return {"one_pass": self.one_pass, "squared": self.squared}
+
+    def start_epoch(self, epoch: int) -> None:
+        """Say what has no effect."""
+        if self.one_pass and self.bias == "solved" and self.norm != 1:
+            log.info("norm=%g has no effect: bias=solved removes the target's effect", self.norm)
 
     def prepare(self) -> None:
         """Decompose the moments."""
@@ -304,8 +316,6 @@ class Norm(Objective):
         Raises:
             InputError: the projector cannot be set, or nothing is left of the features at ``time``.
         """
-        if self.bias == "solved" and self.norm != 1:
-            log.info("norm=%g has no effect: bias=solved removes the target's effect", self.norm)
         if self.local is not None:
             self.local.reduce()
         self.moments.build(projector.channels)  # in case this process has seen no image

@@ -34,7 +34,6 @@ from occ_lab.utils.optimizers import MakeOptimizer
 
 LEAST = {  # the least that these numbers may be
     "seed": 0,
-    "maps": 0,
     "explain.count": 0,
     "checkpoint_every": 0,
     "loader.workers": 0,
@@ -43,6 +42,8 @@ LEAST = {  # the least that these numbers may be
     "loss.fit.batch_size": 1,
     "pretrain.epochs": 0,
 }
+MAPS = 16  # heatmap pictures of a task
+MAPS_IN_SWEEP = 4  # as many as a report shows
 NOT_OF_THE_OBJECT = {"loss": ("name", "fit"), "explain": ("count",), "pretrain": ("epochs",)}
 
 
@@ -172,7 +173,7 @@ def make_job(
         moments=cfg.moments,
         seed=cfg.seed,
         oracle=cfg.oracle,
-        maps=cfg.maps,
+        maps=maps_of(cfg, sweep=shared is not None),
         gallery=cfg.gallery,
         shared=shared,
     )
@@ -197,6 +198,18 @@ def backbone_of(node: DictConfig, shared: Memo | None) -> Backbone:
     if shared is not None and type(made) is TimmBackbone:
         shared.keep(key, made)
     return made
+
+
+def maps_of(cfg: DictConfig, sweep: bool) -> int:
+    """The number of heatmap pictures of a task.
+
+    Args:
+        cfg: the configuration.
+        sweep: whether the job is one of a sweep.
+    """
+    if cfg.maps == "auto":
+        return MAPS_IN_SWEEP if sweep else MAPS
+    return int(cfg.maps)
 
 
 def cache_of(cfg: DictConfig, shared: Memo | None = None) -> FeatureCache | None:

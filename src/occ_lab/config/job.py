@@ -18,7 +18,7 @@ from occ_lab.backbones.timm import TimmBackbone
 from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.config.errors import UserError
 from occ_lab.config.process import prepare_process
-from occ_lab.config.trainer import check_trainer, make_trainer
+from occ_lab.config.trainer import OF_TASK, check_trainer, make_trainer
 from occ_lab.config.watcher import watched
 from occ_lab.data.base import Benchmark
 from occ_lab.engine.calibrate import CalibrationPlan
@@ -147,7 +147,7 @@ def make_job(
         if OmegaConf.select(cfg, key) is not None:
             check_value(cfg, key, at_least=least, integer=True)
     check_value(cfg, "loader.validation", at_least=0, at_most=0.99)
-    check_trainer(cfg)
+    check_trainer_once(cfg, shared)
     fit = cfg.loss.get("fit") or OmegaConf.create()
     objective = partial(build, object_of(cfg, "loss"), "loss")
     job = Job(
@@ -198,6 +198,21 @@ def backbone_of(node: DictConfig, shared: Memo | None) -> Backbone:
     if shared is not None and type(made) is TimmBackbone:
         shared.keep(key, made)
     return made
+
+
+def check_trainer_once(cfg: DictConfig, shared: Memo | None) -> None:
+    """As `check_trainer`, unless a job that shares with this one has had the same settings.
+
+    Raises:
+        UserError: as of `check_trainer`.
+    """
+    groups = [cfg[name] for name in OF_TASK if name in cfg]
+    settings = [OmegaConf.to_container(each) for each in groups if isinstance(each, DictConfig)]
+    key = f"checked {settings} {cfg.loader.validation}"
+    if shared is None or not shared.get(key):
+        check_trainer(cfg)
+        if shared is not None:
+            shared.keep(key, True)
 
 
 def maps_of(cfg: DictConfig, sweep: bool) -> int:

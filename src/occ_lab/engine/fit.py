@@ -21,7 +21,7 @@ from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.data.base import Benchmark
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
-from occ_lab.engine.checkpoints import Saving, resumed_from
+from occ_lab.engine.checkpoints import Saving, resumed_from, write_whole_files
 from occ_lab.engine.job import Job
 from occ_lab.engine.recorder import Oracle, Recorder
 from occ_lab.engine.shared import SharedPass, log_test, test_key
@@ -141,6 +141,7 @@ def fitted(
         seconds["calibration"] -= features
         aside = []
     member = fit_without(aside[0] if aside else [], job, benchmark, task, loggers, callbacks, state)
+    write_whole_files(member.trainer)
     member.trainer.save_checkpoint(checkpoint, weights_only=True)
     member.seconds.update(seconds)
     member.seconds["features"] += features

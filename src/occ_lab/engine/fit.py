@@ -24,7 +24,7 @@ from occ_lab.detector import Detector
 from occ_lab.engine.checkpoints import Saving, resumed_from, write_whole_files
 from occ_lab.engine.job import Job
 from occ_lab.engine.recorder import Oracle, Recorder
-from occ_lab.engine.shared import SharedPass, log_test, test_key
+from occ_lab.engine.shared import SharedPass, log_test, outcome_key
 from occ_lab.engine.steps import ChosenSteps, StepCount
 from occ_lab.features.dataset import in_memory
 from occ_lab.features.extraction import use_features
@@ -54,7 +54,7 @@ class Fitted:
         calibration: the scores of normal images that it was not fitted to; None if there are none.
         overkill: the false-positive rate for decisions; None without calibration.
         best_epochs: the best epoch of each metric on the test set; None unless requested.
-        test_key: of what determines the outcome of the test, if other jobs may share it.
+        outcome_key: of what determines the outcome of the test, if other jobs may share it.
     """
 
     data: AnomalyDataModule
@@ -67,7 +67,7 @@ class Fitted:
     calibration: Calibration | None = None
     overkill: float | None = None
     best_epochs: dict[str, dict[str, float]] | None = None
-    test_key: str | None = None
+    outcome_key: str | None = None
 
     def test(self, shared: Memo | None = None) -> None:
         """Test the detector; the recorder keeps the outcome.
@@ -77,15 +77,15 @@ class Fitted:
         """
         with timed(self.seconds, "test"), quiet_lightning():
             if shared is not None:
-                self.test_key = test_key(self.trainer, self.detector)
-                kept = shared.get(self.test_key) if self.test_key else None
+                self.outcome_key = outcome_key(self.trainer, self.detector)
+                kept = shared.get(self.outcome_key) if self.outcome_key else None
                 if kept is not None:
                     self.recorder.outcome = kept
                     log_test(self.trainer, kept.metrics)
                     return
             self.trainer.test(self.detector, datamodule=self.data, verbose=False)
-            if shared is not None and self.test_key:
-                shared.keep(self.test_key, self.recorder.outcome)
+            if shared is not None and self.outcome_key:
+                shared.keep(self.outcome_key, self.recorder.outcome)
 
     def training_scores(self) -> Tensor:
         """The patch scores ``[N, H, W]`` of the training images."""
@@ -168,7 +168,7 @@ def fit_without(
 ) -> Fitted:
     """Fit a detector to the task's training images except those at the indices ``aside``."""
     recorder, oracle = Recorder(), Oracle()
-    one_pass = job.objective().one_pass
+    one_pass = job.one_pass
     count = None if one_pass else step_count(job)
     kept_state = state if job.checkpoint_every and not one_pass else None
     same = SameRandomState()
@@ -245,8 +245,7 @@ def use_fast_samples(data: AnomalyDataModule, job: Job, device: torch.device) ->
     """Make ``data`` return unchanging samples from the cache or memory instead of image files."""
     if isinstance(job.backbone, FrozenBackbone):
         if job.cache is not None:
-            often = not job.objective().one_pass
-            use_features(data, job.cache, job.backbone, device, often)
+            use_features(data, job.cache, job.backbone, device, often=not job.one_pass)
         return
     if job.cache is not None:
         log.info("cache: off, because the backbone is trained")

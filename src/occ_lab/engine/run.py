@@ -71,7 +71,7 @@ class Tested:
         scores: the image scores, ``[N]``.
         patch_scores: the scores of each image ``[H, W]``, before upsampling and smoothing.
         pixels: the pixel metrics of each kind of defect, in 0..1.
-        key: see `Fitted.test_key`.
+        key: see `Fitted.outcome_key`.
     """
 
     data: AnomalyDataModule
@@ -311,7 +311,7 @@ def alone(member: Fitted) -> Tested:
     recorder = member.recorder
     label, score = recorder.tested("label"), recorder.tested("score")
     maps = recorder.tested_maps()
-    outcome, key = recorder.outcome, member.test_key
+    outcome, key = recorder.outcome, member.outcome_key
     return Tested(member.data, outcome.metrics, label, score, maps, outcome.pixels, key)
 
 

@@ -48,7 +48,7 @@ class SharedPass(Callback):
         self.found, self.batches = True, 0
         if not self.sums and self.solution and (states := self.memo.get(self.solution)):
             for part, state in zip(learned_parts(pl_module), states, strict=True):
-                part.load_state_dict(state)
+                part.load_state_dict(state, assign=True)
             pl_module.known = "solution"
         elif self.key and (kept := self.memo.get(self.key)):
             for name, value in copy.deepcopy(kept).items():
@@ -136,7 +136,7 @@ def pass_key(trainer: Trainer, detector: Detector) -> str | None:
     return digest("pass", facts)
 
 
-def test_key(trainer: Trainer, detector: Detector) -> str | None:
+def outcome_key(trainer: Trainer, detector: Detector) -> str | None:
     """A digest of everything that determines the outcome of a test; None if it is not shared.
 
     A checkpoint holds all that scores depend on: what was learned, and how the parts were made.

@@ -19,7 +19,9 @@ from occ_lab.config.composition import composed
 from occ_lab.config.job import perform_run
 from occ_lab.data import images_dataset
 from occ_lab.data.images import read_mask
+from occ_lab.detector import Detector
 from occ_lab.objectives.norm.objective import Norm
+from occ_lab.postprocessing.prediction import Prediction
 from occ_lab.utils.memo import Memo
 from tests.data.trees import mvtec_tree, noise, save
 
@@ -53,6 +55,20 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Norm, "observe", counted)
     return counts
+
+
+@pytest.fixture
+def tested(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The indices of the test batches that detectors have scored."""
+    batches: list[int] = []
+    step = Detector.test_step
+
+    def counted(self: Detector, batch: Any, batch_index: int) -> Prediction:
+        batches.append(batch_index)
+        return step(self, batch, batch_index)
+
+    monkeypatch.setattr(Detector, "test_step", counted)
+    return batches
 
 
 def job(folder: Path, shared: Memo | None, *given: str) -> dict[str, Any]:
@@ -98,6 +114,50 @@ def test_seeds_and_times_share_where_nothing_is_drawn(parts: Path, seen: list[in
     job(parts, shared, *ONE, "loss.time=3")
     job(parts, shared, *ONE, "loss.time=30", "seed=1")
     assert sum(seen) == 12
+
+
+@pytest.mark.parametrize("loss", ["norm", "padim"])
+def test_jobs_that_learn_the_same_share_a_test(parts: Path, tested: list[int], loss: str) -> None:
+    given = [f"loss={loss}", "loss.fit.batch_size=6"]
+    shared = Memo(limit_mb=100)
+    first = job(parts, shared, *given)
+    again = job(parts, shared, *given, "checkpoint_every=3", "maps=3")
+    assert tested == [0]
+    assert again == job(parts, None, *given, "maps=3")
+    assert len(again["pictures"]) == 3
+    assert {**again, "pictures": None} == {**first, "pictures": None}
+    other = job(parts, shared, *given, "loader.eval_batch_size=4", "maps=2")
+    assert tested == [0, 0, 0, 1]
+    assert len(other["pictures"]) == 2
+
+
+TESTS = [
+    ["scoring.sigma=2"],
+    ["scoring.image=top"],
+    ["loss.time=3"],
+    ["loss.squared=true"],
+    ["loss.bias=flow"],
+    ["cache.enabled=false"],
+    ["dataset.crop=48"],
+    ["+callbacks.timer._target_=lightning.pytorch.callbacks.Timer"],
+]
+
+
+def test_other_tests_are_not_shared(parts: Path, tested: list[int]) -> None:
+    shared = Memo(limit_mb=100)
+    before = job(parts, shared, "loss.norm=3")
+    for given in TESTS:
+        del tested[:]
+        job(parts, shared, *given)
+        assert tested == [0], given
+    del tested[:]
+    assert job(parts, shared, "loss.norm=2") == before
+    assert tested == []
+    anomalous = parts / "parts" / "bolt" / "test"
+    (anomalous / "dent" / "000.png").rename(anomalous / "good" / "900.png")
+    (parts / "parts" / "bolt" / "ground_truth" / "dent" / "000_mask.png").unlink()
+    assert job(parts, shared) != before
+    assert tested == [0]
 
 
 def changed_image(folder: Path) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from occ_lab.detector import Detector
 from occ_lab.features.dataset import TaskFeatures
+from occ_lab.objectives.base import Objective
 from occ_lab.utils.memo import Memo
 
 
@@ -95,9 +96,10 @@ def solution_key(key: str | None, detector: Detector) -> str | None:
         key: of the pass.
         detector: whose pass it is.
     """
-    settings, projector = detector.objective.finish_settings(), detector.hparams["projector"]
-    if key is None or settings is None or "unknown" in projector:
+    settings = own_settings(detector.objective, "finish_settings")
+    if key is None or settings is None or not is_ours(detector.projector):
         return None
+    projector = detector.hparams["projector"]
     return digest("solution", {"pass": key, "settings": settings, "projector": projector})
 
 
@@ -115,14 +117,18 @@ def log_test(trainer: Trainer, metrics: dict[str, float]) -> None:
 def pass_key(trainer: Trainer, detector: Detector) -> str | None:
     """A digest of everything that determines the result of a pass; None if it is not shared."""
     objective = detector.objective
-    settings = objective.pass_settings()
+    settings = own_settings(objective, "pass_settings")
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     samples = data.train_set
+    usual = all(
+        isinstance(each, ProgressBar) or is_ours(each)
+        for each in trainer.callbacks  # type: ignore[attr-defined]
+    )
     whole = trainer.num_training_batches == -(-len(samples) // data.batch_size)
     unlimited = trainer.max_steps == -1 and not trainer.overfit_batches  # type: ignore[attr-defined]
     if settings is None or not isinstance(samples, TaskFeatures) or not samples.identity:
         return None
-    if not (usual(trainer) and whole and unlimited):
+    if not (usual and whole and unlimited and trainer.world_size == 1):
         return None
     order = b"" if objective.in_order else torch.get_rng_state().numpy().tobytes()
     images = samples.rows.tobytes()
@@ -130,59 +136,52 @@ def pass_key(trainer: Trainer, detector: Detector) -> str | None:
         "features": samples.identity,
         "rows and order": hashlib.sha256(images + order).hexdigest(),
         "batch_size": data.batch_size,
-        "objective": [class_of(objective), settings],
-        **surroundings(trainer, detector),
+        "device": str(detector.device),
+        "precision": [str(trainer.precision), str(detector.dtype)],
+        "objective": [f"{type(objective).__module__}.{type(objective).__qualname__}", settings],
     }
     return digest("pass", facts)
 
 
 def outcome_key(trainer: Trainer, detector: Detector) -> str | None:
-    """A digest of everything that determines the outcome of a test; None if it is not shared.
-
-    A checkpoint holds all that scores depend on: what was learned, and how the parts were made.
-    """
+    """A digest of everything that determines the outcome of a test; None if it is not shared."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    samples = data.test_set
-    if not isinstance(samples, TaskFeatures) or not samples.identity or not usual(trainer):
-        return None
-    parts = ("projector", "postprocess", "preprocessing")
-    try:
-        settings = detector.objective.score_settings()
-        facts = {
-            "features": samples.identity,
-            "images": [[str(each), each.label, file_facts(each.mask)] for each in data.split.test],
-            "drawn": samples.images.drawing,
-            "batch_size": data.eval_batch_size,
-            "objective": [class_of(detector.objective), settings],
-            **{part: detector.hparams[part] for part in parts},
-            "learned": solution_of(trainer) or state_digest(detector),
-            **surroundings(trainer, detector),
-        }
-    except (TypeError, FileNotFoundError):
-        return None
-    described = all("unknown" not in (facts[part] or {}) for part in parts)
-    return digest("test", facts) if described else None
-
-
-def usual(trainer: Trainer) -> bool:
-    """Whether one process works alone, and no callback may change or observe what it does."""
-    return trainer.world_size == 1 and all(
-        isinstance(each, ProgressBar) or type(each).__module__.startswith("occ_lab.")
-        for each in trainer.callbacks  # type: ignore[attr-defined]
+    samples, settings = data.test_set, own_settings(detector.objective, "score_settings")
+    solution = next(
+        (each.solution for each in trainer.callbacks if isinstance(each, SharedPass)),  # type: ignore[attr-defined]
+        None,
     )
-
-
-def surroundings(trainer: Trainer, detector: Detector) -> dict[str, Any]:
-    """How a trainer computes."""
-    return {
-        "device": str(detector.device),
-        "precision": [str(trainer.precision), str(detector.dtype)],
+    if solution is None or settings is None or not is_ours(detector.postprocess):
+        return None
+    if not isinstance(samples, TaskFeatures) or not samples.identity:
+        return None
+    facts = {
+        "solution": solution,
+        "settings": settings,
+        "postprocess": detector.hparams["postprocess"],
+        "preprocessing": detector.hparams["preprocessing"],
+        "features": samples.identity,
+        "images": [[str(each), each.label, file_facts(each.mask)] for each in data.split.test],
+        "drawn": samples.images.drawing,
+        "batch_size": data.eval_batch_size,
     }
+    return digest("test", facts)
 
 
-def class_of(made: object) -> str:
-    """The full name of the class of an object."""
-    return f"{type(made).__module__}.{type(made).__qualname__}"
+def own_settings(objective: Objective, method: str) -> dict[str, Any] | None:
+    """What a method of an objective returns; None if its class does not define the method itself.
+
+    An inherited method knows nothing of what the class adds.
+    """
+    if method not in vars(type(objective)):
+        return None
+    settings: dict[str, Any] | None = getattr(objective, method)()
+    return settings
+
+
+def is_ours(made: object) -> bool:
+    """Whether the class of an object is one of this package."""
+    return type(made).__module__.startswith("occ_lab.")
 
 
 def file_facts(path: Path | None) -> list[Any] | None:
@@ -191,22 +190,6 @@ def file_facts(path: Path | None) -> list[Any] | None:
         return None
     status = path.stat()
     return [str(path.absolute()), status.st_size, status.st_mtime_ns]
-
-
-def solution_of(trainer: Trainer) -> str | None:
-    """The key of the solution that a fit has shared, which is quicker than its digest."""
-    shared = [each for each in trainer.callbacks if isinstance(each, SharedPass)]  # type: ignore[attr-defined]
-    return shared[0].solution if shared else None
-
-
-def state_digest(detector: Detector) -> str:
-    """A digest of all values that a detector has learned on frozen features."""
-    found = hashlib.sha256()
-    for part in learned_parts(detector):
-        for name, value in part.state_dict().items():
-            found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
 
 
 def digest(kind: str, facts: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from torch.optim import AdamW, Optimizer
 from occ_lab.projectors import Conv1x1, Projector
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.sized import SizedByData
-from occ_lab.utils.specs import Recorded, spec_of
+from occ_lab.utils.specs import Recorded
 
 
 class Objective(Recorded, SizedByData, ABC):
@@ -128,7 +128,8 @@ class Objective(Recorded, SizedByData, ABC):
         """What the result of its pass depends on besides the levels and their order, as plain data.
 
         Objectives of one class that have equal settings may share the result of one pass over the
-        same images: the attributes ``of_pass``. None, the default, shares nothing.
+        same images: the attributes ``of_pass``. None, the default, shares nothing. Nor does a
+        subclass that inherits the method, since it may have further settings.
         """
         return None
 
@@ -141,16 +142,13 @@ class Objective(Recorded, SizedByData, ABC):
         """
         return None
 
-    def score_settings(self) -> dict[str, Any]:
+    def score_settings(self) -> dict[str, Any] | None:
         """What its scores depend on besides its state and ``z``, as plain data.
 
-        Detectors that have learned the same state and have equal settings may share the result of
-        one test. By default these are all arguments of the constructor.
-
-        Raises:
-            TypeError: an argument is not a plain value.
+        Objectives of one class that share their state after `finish` and have equal settings may
+        share the result of one test. None, the default, shares no test.
         """
-        return spec_of(self)
+        return None
 
     def prepare(self) -> None:
         """Compute now what `finish` would compute from the result of the pass alone."""

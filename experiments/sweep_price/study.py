@@ -42,6 +42,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         datasets = sources(asked.data, work, quick=False)
+        with caches(work) as cache:  # imports everything that a job needs
+            warm = [*datasets["textures"], "dataset.category=brick", cache]
+            run(composed("train", warm), work)
         trials = [
             (f"{name}, {sweep}", partial(measured, [*datasets[name], *SWEEPS[sweep]], work))
             for name in datasets

@@ -155,7 +155,10 @@ def test_other_tests_are_not_shared(parts: Path, tested: list[int]) -> None:
         assert tested == [0], given
     del tested[:]
     assert job(parts, shared, "loss.norm=2") == before
-    assert tested == []
+    flow = job(parts, None, "loss.bias=flow", "seed=1")
+    assert flow == job(parts, shared, "loss.bias=flow", "seed=2")
+    assert tested == [0], "that of the job which shares nothing"
+    del tested[:]
     anomalous = parts / "parts" / "bolt" / "test"
     (anomalous / "dent" / "000.png").rename(anomalous / "good" / "900.png")
     (parts / "parts" / "bolt" / "ground_truth" / "dent" / "000_mask.png").unlink()

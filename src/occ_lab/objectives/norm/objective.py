@@ -213,10 +213,11 @@ class Norm(Objective):
             generator = torch.Generator().manual_seed(self.seed)
             draw = torch.randn if self.direction == "randn" else torch.rand
             direction = draw(channels, generator=generator)
-        target = self._scaled(direction)
-        self.length = float(torch.linalg.vector_norm(target))  # ‖c‖₂, all the closed form needs
+        # ‖c‖₂, all that the closed form needs; for p = 2 it is the norm exactly, whatever the seed.
+        lengths = [float(torch.linalg.vector_norm(direction, ord=p)) for p in (2.0, self.p)]
+        self.length = self.norm * lengths[0] / lengths[1]
         if not len(self.target):
-            self.target = target.to(self.target)
+            self.target = self._scaled(direction).to(self.target)
 
     def _scaled(self, direction: Tensor) -> Tensor:
         scaled: Tensor = self.norm * direction / torch.linalg.vector_norm(direction, ord=self.p)

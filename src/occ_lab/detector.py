@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -134,7 +134,8 @@ class Detector(LightningModule):
             self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
         self.evaluation = Evaluation()
         self.backbone_prepared = False
-        self.skips_pass = False  # its objective has the result of the single pass already
+        # What its objective has already of its single pass: the sums, or also their solution.
+        self.known: Literal["nothing", "pass", "solution"] = "nothing"
         self._test_scores: list[Tensor] = []
         self._resumed: Mapping[str, Any] | None = None
         self.save_hyperparameters(self._description(), logger=False)
@@ -457,7 +458,7 @@ class Detector(LightningModule):
 
     def on_train_batch_start(self, batch: AnyBatch, batch_index: int) -> int | None:
         """End a pass whose result is known before its first batch."""
-        return -1 if self.skips_pass else None
+        return None if self.known == "nothing" else -1
 
     def training_step(self, batch: AnyBatch, batch_index: int) -> Tensor | None:
         """The objective's loss on a batch of normal images, if it has one."""
@@ -506,9 +507,9 @@ class Detector(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Finish an objective that learns in one pass."""
-        self.skips_pass = False
-        if self.objective.one_pass:
+        if self.objective.one_pass and self.known != "solution":
             self.objective.finish(self.projector)
+        self.known = "nothing"
 
     def on_train_end(self) -> None:
         """Let the objective log what the user should know after the last step."""

@@ -19,12 +19,14 @@ from occ_lab.config.composition import composed
 from occ_lab.config.job import perform_run
 from occ_lab.data import images_dataset
 from occ_lab.data.images import read_mask
+from occ_lab.detector import Detector
 from occ_lab.objectives.norm.objective import Norm
+from occ_lab.postprocessing.prediction import Prediction
 from occ_lab.utils.memo import Memo
 from tests.data.trees import mvtec_tree, noise, save
 
 RANDOM = ["backbone.model=resnet10t", "backbone.weights=random", "backbone.strides=[4]"]
-HERE = ["dataset=mvtec", "dataset.resize=64", "dataset.crop=64", "maps=2", "logger=none", *RANDOM]
+HERE = ["dataset=mvtec", "dataset.resize=64", "dataset.crop=64", "maps=2", *RANDOM]
 ONE = ["loss.cell=null", "loss.bias=flow"]
 FORMS = {
     "local": ["loss.cell=4"],
@@ -55,6 +57,20 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+@pytest.fixture
+def tested(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The indices of the test batches that detectors have scored."""
+    batches: list[int] = []
+    step = Detector.test_step
+
+    def counted(self: Detector, batch: Any, batch_index: int) -> Prediction:
+        batches.append(batch_index)
+        return step(self, batch, batch_index)
+
+    monkeypatch.setattr(Detector, "test_step", counted)
+    return batches
+
+
 def job(folder: Path, shared: Memo | None, *given: str) -> dict[str, Any]:
     """What a run has written, but for times and memory."""
     cfg = composed("train", [*HERE, f"dataset.root='{folder}/parts'", *given])
@@ -68,6 +84,7 @@ def job(folder: Path, shared: Memo | None, *given: str) -> dict[str, Any]:
     written = {
         "figures": figures,
         "scores": (task / "scores.csv").read_text(),
+        "logged": (task / "metrics.csv").read_text(),
         "learned": {name: value.tolist() for name, value in state.items()},
         "pictures": {path.name: path.read_bytes() for path in task.glob("maps/*.png")},
     }
@@ -99,6 +116,56 @@ def test_seeds_and_times_share_where_nothing_is_drawn(parts: Path, seen: list[in
     assert sum(seen) == 12
 
 
+class Mine(Norm):
+    """An objective whose further settings `Norm` does not know."""
+
+
+def test_jobs_that_learn_the_same_share_a_test(parts: Path, tested: list[int]) -> None:
+    shared = Memo(limit_mb=100)
+    first = job(parts, shared)
+    again = job(parts, shared, "seed=1", "loss.norm=5", "maps=3")
+    assert tested == [0]
+    assert again == job(parts, None, "seed=1", "loss.norm=5", "maps=3")
+    assert len(again["pictures"]) == 3
+    assert {**again, "pictures": None} == {**first, "pictures": None}
+    other = job(parts, shared, "loader.eval_batch_size=4")
+    assert tested == [0, 0, 0, 1]
+    assert len(other["pictures"]) == 2
+
+
+TESTS = [
+    ["scoring.sigma=2"],
+    ["scoring.image=top"],
+    ["loss.time=3"],
+    ["loss.squared=true"],
+    ["loss.bias=flow"],
+    ["cache.enabled=false"],
+    ["dataset.crop=48"],
+    ["+callbacks.timer._target_=lightning.pytorch.callbacks.Timer"],
+    [f"loss._target_={__name__}.Mine"],
+]
+
+
+def test_other_tests_are_not_shared(parts: Path, tested: list[int]) -> None:
+    shared = Memo(limit_mb=100)
+    before = job(parts, shared, "loss.norm=3")
+    for given in TESTS:
+        del tested[:]
+        job(parts, shared, *given)
+        assert tested == [0], given
+    del tested[:]
+    assert job(parts, shared, "loss.norm=2") == before
+    flow = job(parts, None, "loss.bias=flow", "seed=1")
+    assert flow == job(parts, shared, "loss.bias=flow", "seed=2")
+    assert tested == [0], "that of the job which shares nothing"
+    del tested[:]
+    anomalous = parts / "parts" / "bolt" / "test"
+    (anomalous / "dent" / "000.png").rename(anomalous / "good" / "900.png")
+    (parts / "parts" / "bolt" / "ground_truth" / "dent" / "000_mask.png").unlink()
+    assert job(parts, shared) != before
+    assert tested == [0]
+
+
 def changed_image(folder: Path) -> None:
     """An image is replaced by another one of the same size and time of change."""
     path = folder / "parts" / "bolt" / "train" / "good" / "000.png"
@@ -123,6 +190,7 @@ OTHERS = [
     ["+trainer.limit_train_batches=2", "loss.fit.batch_size=2"],
     ["+trainer.overfit_batches=1"],
     ["+callbacks.timer._target_=lightning.pytorch.callbacks.Timer"],
+    [f"loss._target_={__name__}.Mine"],
 ]
 
 

@@ -18,7 +18,7 @@ from occ_lab.backbones.timm import TimmBackbone
 from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.config.errors import UserError
 from occ_lab.config.process import prepare_process
-from occ_lab.config.trainer import check_trainer, make_trainer
+from occ_lab.config.trainer import OF_TASK, check_trainer, make_trainer
 from occ_lab.config.watcher import watched
 from occ_lab.data.base import Benchmark
 from occ_lab.engine.calibrate import CalibrationPlan
@@ -34,7 +34,6 @@ from occ_lab.utils.optimizers import MakeOptimizer
 
 LEAST = {  # the least that these numbers may be
     "seed": 0,
-    "maps": 0,
     "explain.count": 0,
     "checkpoint_every": 0,
     "loader.workers": 0,
@@ -43,6 +42,8 @@ LEAST = {  # the least that these numbers may be
     "loss.fit.batch_size": 1,
     "pretrain.epochs": 0,
 }
+MAPS = 16  # heatmap pictures of a task
+MAPS_IN_SWEEP = 4  # as many as a report shows
 NOT_OF_THE_OBJECT = {"loss": ("name", "fit"), "explain": ("count",), "pretrain": ("epochs",)}
 
 
@@ -146,7 +147,7 @@ def make_job(
         if OmegaConf.select(cfg, key) is not None:
             check_value(cfg, key, at_least=least, integer=True)
     check_value(cfg, "loader.validation", at_least=0, at_most=0.99)
-    check_trainer(cfg)
+    check_trainer_once(cfg, shared)
     fit = cfg.loss.get("fit") or OmegaConf.create()
     objective = partial(build, object_of(cfg, "loss"), "loss")
     job = Job(
@@ -164,7 +165,7 @@ def make_job(
         eval_batch_size=cfg.loader.eval_batch_size,
         workers=cfg.loader.workers,
         validation=cfg.loader.validation,
-        cache=cache_of(cfg),
+        cache=cache_of(cfg, shared),
         trainer=partial(make_trainer, cfg),
         calibration=calibration_plan(cfg),
         explanations=explanations(cfg),
@@ -172,7 +173,7 @@ def make_job(
         moments=cfg.moments,
         seed=cfg.seed,
         oracle=cfg.oracle,
-        maps=cfg.maps,
+        maps=maps_of(cfg, sweep=shared is not None),
         gallery=cfg.gallery,
         shared=shared,
     )
@@ -199,13 +200,44 @@ def backbone_of(node: DictConfig, shared: Memo | None) -> Backbone:
     return made
 
 
-def cache_of(cfg: DictConfig) -> FeatureCache | None:
-    """The cache of features; None where it is off.
+def check_trainer_once(cfg: DictConfig, shared: Memo | None) -> None:
+    """As `check_trainer`, unless a job that shares with this one has had the same settings.
+
+    Raises:
+        UserError: as of `check_trainer`.
+    """
+    groups = [cfg[name] for name in OF_TASK if name in cfg]
+    settings = [OmegaConf.to_container(each) for each in groups if isinstance(each, DictConfig)]
+    key = f"checked {settings} {cfg.loader.validation}"
+    if shared is None or not shared.get(key):
+        check_trainer(cfg)
+        if shared is not None:
+            shared.keep(key, True)
+
+
+def maps_of(cfg: DictConfig, sweep: bool) -> int:
+    """The number of heatmap pictures of a task.
+
+    Args:
+        cfg: the configuration.
+        sweep: whether the job is one of a sweep.
+    """
+    if cfg.maps == "auto":
+        return MAPS_IN_SWEEP if sweep else MAPS
+    return int(cfg.maps)
+
+
+def cache_of(cfg: DictConfig, shared: Memo | None = None) -> FeatureCache | None:
+    """The cache of features, which knows what it has verified; None where it is off.
 
     Raises:
         UserError: a value out of range.
     """
-    cache: FeatureCache = build(cfg.cache, "cache")
+    key = f"cache {OmegaConf.to_container(cfg.cache)}"
+    kept: FeatureCache | None = None if shared is None else shared.get(key)
+    cache: FeatureCache = kept or build(cfg.cache, "cache")
+    if shared is not None:
+        shared.keep(key, cache)
     return cache if cache.enabled else None
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -159,6 +159,7 @@ class Benchmark(ABC):
             self._check_tiles(tile, rotate > 0 or random_crop)
         self.multiple = MULTIPLE
         self._image_sizes: dict[tuple[Path, int | None], tuple[int, int]] = {}
+        self._splits: dict[str, Split] | None = None
         self.name = name or WORD.sub("_", type(self).__name__).lower()
         check_name("name", self.name)
         self.root = Path(root if root is not None else self.home or Path("data", self.name))
@@ -205,6 +206,22 @@ class Benchmark(ABC):
         Raises:
             InputError: more images are requested than there are.
         """
+        if self._splits is None:
+            return self._listed(task)
+        if task not in self._splits:
+            self._splits[task] = self._listed(task)
+        return self._splits[task]
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """List the files of each task only once in the block, because they do not change in it."""
+        self._splits = {}
+        try:
+            yield
+        finally:
+            self._splits = None
+
+    def _listed(self, task: str) -> Split:
         split = self.published_split(task)
         if self.train_limit is not None:
             split = few(split, task, self.train_limit, self.sample_seed)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from occ_lab.data.base import Benchmark
 from occ_lab.data.deep import deep_files
 from occ_lab.data.files import SHOWN, skipped_line
-from occ_lab.data.images import header
+from occ_lab.data.images import header, read_pixels
 from occ_lab.data.items import Item, Split
 from occ_lab.data.value_range import Range, range_line
 from occ_lab.utils.errors import ImageError, InputError
@@ -67,11 +70,30 @@ def blanks(benchmark: Benchmark, items: Sequence[Item]) -> list[Item]:
     """The images, among an evenly spaced sample, that have one colour in all pixels."""
     found = []
     for item in items[:: max(1, len(items) // LOOKED_AT)][:LOOKED_AT]:
-        with suppress(ImageError):
-            pixels = benchmark.read(item)
-            if (pixels == pixels[:1, :1]).all():
+        with suppress(ImageError, FileNotFoundError):
+            if type(benchmark).read is Benchmark.read and item.index is None:
+                status = item.path.stat()
+                blank = file_is_blank(item.path, status.st_size, status.st_mtime_ns)
+            else:
+                blank = is_blank(benchmark.read(item))
+            if blank:
                 found.append(item)
     return found
+
+
+@lru_cache(maxsize=2**12)
+def file_is_blank(path: Path, length: int, changed: int) -> bool:
+    """Whether an image file has one colour in all pixels; once per content, for many jobs.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    return is_blank(read_pixels(path))
+
+
+def is_blank(pixels: np.ndarray) -> bool:
+    """Whether pixels ``[h, w, ...]`` have one colour."""
+    return bool((pixels == pixels[:1, :1]).all())
 
 
 def paged(items: Sequence[Item]) -> list[Path]:

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 class WholeFiles(TorchCheckpointIO):
     """Writes a checkpoint to a temporary file first, so that the earlier one stays until the end.
 
-    Lightning's own class writes it to the system's folder for temporary files and moves it; if that
-    is on another disk, the move is a copy.
+    Lightning's own class collects the file in memory, copies it, writes it to the system's folder
+    for temporary files and moves it; if that is on another disk, the move is a copy.
     """
 
     def save_checkpoint(
@@ -30,6 +30,12 @@ class WholeFiles(TorchCheckpointIO):
         """Write the checkpoint and rename it to its final name."""
         with whole_file(Path(path)) as scratch:
             torch.save(checkpoint, scratch)
+
+
+def write_whole_files(trainer: Trainer) -> None:
+    """Use `WholeFiles`, unless the trainer has its own way to write checkpoints."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = WholeFiles()
 
 
 class Saving(ModelCheckpoint):
@@ -50,10 +56,9 @@ class Saving(ModelCheckpoint):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Use `WholeFiles`, unless the trainer has its own way to write checkpoints."""
+        """Use `WholeFiles`."""
         super().setup(trainer, pl_module, stage)
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = WholeFiles()
+        write_whole_files(trainer)
 
 
 def resumed_from(state: Path | None) -> Path | None:

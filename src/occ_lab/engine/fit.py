@@ -21,15 +21,16 @@ from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.data.base import Benchmark
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
-from occ_lab.engine.checkpoints import Saving, resumed_from
+from occ_lab.engine.checkpoints import Saving, resumed_from, write_whole_files
 from occ_lab.engine.job import Job
 from occ_lab.engine.recorder import Oracle, Recorder
-from occ_lab.engine.shared import SharedPass
+from occ_lab.engine.shared import SharedPass, log_test, outcome_key
 from occ_lab.engine.steps import ChosenSteps, StepCount
 from occ_lab.features.dataset import in_memory
 from occ_lab.features.extraction import use_features
 from occ_lab.metrics.calibration import Calibration
 from occ_lab.utils.errors import InputError
+from occ_lab.utils.memo import Memo
 from occ_lab.utils.quiet import quiet_lightning
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Fitted:
         calibration: the scores of normal images that it was not fitted to; None if there are none.
         overkill: the false-positive rate for decisions; None without calibration.
         best_epochs: the best epoch of each metric on the test set; None unless requested.
+        outcome_key: of what determines the outcome of the test, if other jobs may share it.
     """
 
     data: AnomalyDataModule
@@ -65,11 +67,25 @@ class Fitted:
     calibration: Calibration | None = None
     overkill: float | None = None
     best_epochs: dict[str, dict[str, float]] | None = None
+    outcome_key: str | None = None
 
-    def test(self) -> None:
-        """Test the detector; the recorder keeps the scores."""
+    def test(self, shared: Memo | None = None) -> None:
+        """Test the detector; the recorder keeps the outcome.
+
+        Args:
+            shared: holds the outcomes of equal tests; None shares nothing.
+        """
         with timed(self.seconds, "test"), quiet_lightning():
+            if shared is not None:
+                self.outcome_key = outcome_key(self.trainer, self.detector)
+                kept = shared.get(self.outcome_key) if self.outcome_key else None
+                if kept is not None:
+                    self.recorder.outcome = kept
+                    log_test(self.trainer, kept.metrics)
+                    return
             self.trainer.test(self.detector, datamodule=self.data, verbose=False)
+            if shared is not None and self.outcome_key:
+                shared.keep(self.outcome_key, self.recorder.outcome)
 
     def training_scores(self) -> Tensor:
         """The patch scores ``[N, H, W]`` of the training images."""
@@ -127,6 +143,7 @@ def fitted(
         seconds["calibration"] -= features
         aside = []
     member = fit_without(aside[0] if aside else [], job, benchmark, task, loggers, callbacks, state)
+    write_whole_files(member.trainer)
     member.trainer.save_checkpoint(checkpoint, weights_only=True)
     member.seconds.update(seconds)
     member.seconds["features"] += features
@@ -138,7 +155,7 @@ def fitted(
         except ValueError as error:  # the detector cannot judge some images
             raise InputError(f"{task}: {error}", part="calibration") from error
         member.overkill = plan.overkill
-    member.test()
+    member.test(job.shared)
     return member
 
 
@@ -153,7 +170,7 @@ def fit_without(
 ) -> Fitted:
     """Fit a detector to the task's training images except those at the indices ``aside``."""
     recorder, oracle = Recorder(), Oracle()
-    one_pass = job.objective().one_pass
+    one_pass = job.one_pass
     count = None if one_pass else step_count(job)
     kept_state = state if job.checkpoint_every and not one_pass else None
     same = SameRandomState()
@@ -162,7 +179,7 @@ def fit_without(
         same,
         *([count] if count else []),
         *([oracle] if job.oracle else []),
-        *([SharedPass(job.shared)] if job.shared and one_pass else []),
+        *([SharedPass(job.shared, bool(job.keeps_moments))] if job.shared and one_pass else []),
         *callbacks,
         *([Saving(kept_state, job.checkpoint_every)] if kept_state else []),
     ]
@@ -241,7 +258,7 @@ def use_fast_samples(
     """Make ``data`` return unchanging samples from the cache or memory instead of image files."""
     if isinstance(job.backbone, FrozenBackbone):
         if job.cache is not None:
-            often = not job.objective().one_pass
+            often = not job.one_pass
             use_features(data, job.cache, job.backbone, device, often, others)
         return
     if job.cache is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -204,6 +205,11 @@ class Job:
         if self.moments == "auto":
             return self.benchmark.own and has_moments(self.objective())
         return self.moments
+
+    @cached_property
+    def one_pass(self) -> bool:
+        """Whether the objective learns in one pass."""
+        return self.objective().one_pass
 
     @property
     def epochs(self) -> int | None:

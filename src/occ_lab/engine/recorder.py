@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -73,24 +74,41 @@ class Scored:
         return Reordered(self._maps, torch.cat(self._mapped).argsort().tolist())
 
 
-class Recorder(Callback):
-    """Keeps the scores of the last test and of the last prediction, and the metrics of the test.
+@dataclass
+class Outcome:
+    """What a test has found.
 
     Attributes:
         metrics: the test metrics, in 0..1, in double precision.
         pixels: the pixel metrics of each kind of defect, likewise.
+        scored: the scores of all images.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    pixels: dict[str, dict[str, float]] = field(default_factory=dict)
+    scored: Scored = field(default_factory=Scored)
+
+
+class Recorder(Callback):
+    """Keeps the outcome of the last test, and the scores of the last prediction.
+
+    Attributes:
+        outcome: of the test.
     """
 
     def __init__(self) -> None:
-        self.metrics: dict[str, float] = {}
-        self.pixels: dict[str, dict[str, float]] = {}
-        self._tested = Scored()
+        self.outcome = Outcome()
         self._predicted = Scored()
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The test metrics, see `Outcome`."""
+        return self.outcome.metrics
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Discard the previous test, and name the kinds of defects to the detector."""
         assert isinstance(pl_module, Detector)
-        self.metrics, self.pixels, self._tested = {}, {}, Scored()
+        self.outcome = Outcome()
         items = trainer.datamodule.test_images.items  # type: ignore[attr-defined]
         pl_module.evaluation.group(kinds_of(items), len(items))
 
@@ -102,7 +120,7 @@ class Recorder(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *batch: Any
     ) -> None:
         """Keep the scores of a batch."""
-        self._tested.add(outputs)
+        self.outcome.scored.add(outputs)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *batch: Any
@@ -113,9 +131,9 @@ class Recorder(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the metrics before the detector logs them in single precision and resets them."""
         assert isinstance(pl_module, Detector)
-        self.metrics = pl_module.evaluation.compute()
-        self.pixels = pixels_by_kind(pl_module.evaluation)
-        self._tested.gather()
+        self.outcome.metrics = pl_module.evaluation.compute()
+        self.outcome.pixels = pixels_by_kind(pl_module.evaluation)
+        self.outcome.scored.gather()
 
     def tested(self, name: str) -> Tensor:
         """A result of the test, in the order of the dataset.
@@ -124,11 +142,11 @@ class Recorder(Callback):
             name: ``index``, ``label``, ``score`` or ``peak`` ``[N]``, or ``patch_scores``
                 ``[N, H, W]`` if all images have the same grid.
         """
-        return self._tested.values(name)
+        return self.outcome.scored.values(name)
 
     def tested_maps(self) -> Sequence[Tensor]:
         """The patch scores ``[H, W]`` of each test image, in the order of the dataset."""
-        return self._tested.maps()
+        return self.outcome.scored.maps()
 
     def predicted(self, name: str) -> Tensor:
         """A result of the prediction of this process; as `tested`."""

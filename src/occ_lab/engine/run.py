@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -69,6 +70,7 @@ class Tested:
         scores: the image scores, ``[N]``.
         patch_scores: the scores of each image ``[H, W]``, before upsampling and smoothing.
         pixels: the pixel metrics of each kind of defect, in 0..1.
+        key: see `Fitted.outcome_key`.
     """
 
     data: AnomalyDataModule
@@ -77,6 +79,7 @@ class Tested:
     scores: Tensor
     patch_scores: Sequence[Tensor]
     pixels: dict[str, dict[str, float]]
+    key: str | None = None
 
     def seen_map(
         self, postprocess: PostProcess, index: int, size: tuple[int, int]
@@ -132,7 +135,10 @@ def run(
     def done() -> str:
         return f"{len(record.finished)} of {len(tasks)} tasks are finished."
 
-    with resumable(record.directory, console, done):
+    with ExitStack() as stack:
+        stack.enter_context(resumable(record.directory, console, done))
+        for view in job.views:
+            stack.enter_context(view.unchanged())
         figures = run_tasks(job, record, watcher, console, fit)
     if record.leads:
         print_results(record, figures, published, console)
@@ -240,7 +246,7 @@ def run_task(
         write_training_images(folder, members[0].data)
     write_scores(folder, tested)
     try:
-        pictures = write_pictures(folder / "maps", tested, job.postprocess, job.maps)
+        pictures = write_pictures(folder / "maps", tested, job)
     except OSError as error:  # a full disk must not lose the figures
         log.warning("%s: some heatmaps are missing: %s", task, error)
         pictures = []
@@ -296,7 +302,8 @@ def alone(member: Fitted) -> Tested:
     recorder = member.recorder
     label, score = recorder.tested("label"), recorder.tested("score")
     maps = recorder.tested_maps()
-    return Tested(member.data, recorder.metrics, label, score, maps, recorder.pixels)
+    outcome, key = recorder.outcome, member.outcome_key
+    return Tested(member.data, outcome.metrics, label, score, maps, outcome.pixels, key)
 
 
 def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
@@ -339,9 +346,23 @@ def write_scores(folder: Path, tested: Tested) -> None:
     write_whole(folder / "scores.csv", to_csv(rows))
 
 
-def write_pictures(
-    folder: Path, tested: Tested, postprocess: PostProcess, count: int
-) -> list[Path]:
+def write_pictures(folder: Path, tested: Tested, job: Job) -> list[Path]:
+    """Save pictures of the worst misses; equal ones of an earlier job are written again."""
+    key = f"{tested.key} {job.maps} pictures"
+    shared = job.shared if tested.key else None
+    kept = None if shared is None else shared.get(key)
+    if kept is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in kept.items():
+            (folder / name).write_bytes(content)
+        return [folder / name for name in kept]
+    files = draw_pictures(folder, tested, job.postprocess, job.maps)
+    if shared is not None:
+        shared.keep(key, {path.name: path.read_bytes() for path in files})
+    return files
+
+
+def draw_pictures(folder: Path, tested: Tested, postprocess: PostProcess, count: int) -> list[Path]:
     """Save pictures of the worst misses; those of a semantic task show only the images."""
     images, frame = tested.data.test_images, tested.data.preprocessing
     whole = not isinstance(frame, Preprocessing)

@@ -128,7 +128,25 @@ class Objective(Recorded, SizedByData, ABC):
         """What the result of its pass depends on besides the levels and their order, as plain data.
 
         Objectives of one class that have equal settings may share the result of one pass over the
-        same images: the attributes ``of_pass``. None, the default, shares nothing.
+        same images: the attributes ``of_pass``. None, the default, shares nothing. Nor does a
+        subclass that inherits the method, since it may have further settings.
+        """
+        return None
+
+    def finish_settings(self) -> dict[str, Any] | None:
+        """What `finish` makes of the result of a pass depends on, as plain data.
+
+        Objectives of one class that have equal settings may share the state that they and their
+        projector have after `finish`, in addition to the result of the pass. None, the default,
+        shares no more than that.
+        """
+        return None
+
+    def score_settings(self) -> dict[str, Any] | None:
+        """What its scores depend on besides its state and ``z``, as plain data.
+
+        Objectives of one class that share their state after `finish` and have equal settings may
+        share the result of one test. None, the default, shares no test.
         """
         return None
 

@@ -41,6 +41,11 @@ class Spooled(Sequence[Tensor]):
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all tensors, in memory or in the file."""
+        return self._end
+
     def append(self, value: Tensor) -> None:
         """Add a tensor of any shape."""
         array = np.ascontiguousarray(value.numpy())

@@ -213,10 +213,11 @@ class Norm(Objective):
             generator = torch.Generator().manual_seed(self.seed)
             draw = torch.randn if self.direction == "randn" else torch.rand
             direction = draw(channels, generator=generator)
-        target = self._scaled(direction)
-        self.length = float(torch.linalg.vector_norm(target))  # ‖c‖₂, all the closed form needs
+        # ‖c‖₂, all that the closed form needs; for p = 2 it is the norm exactly, whatever the seed.
+        lengths = [float(torch.linalg.vector_norm(direction, ord=p)) for p in (2.0, self.p)]
+        self.length = self.norm * lengths[0] / lengths[1]
         if not len(self.target):
-            self.target = target.to(self.target)
+            self.target = self._scaled(direction).to(self.target)
 
     def _scaled(self, direction: Tensor) -> Tensor:
         scaled: Tensor = self.norm * direction / torch.linalg.vector_norm(direction, ord=self.p)
@@ -280,6 +281,22 @@ class Norm(Objective):
             "seed": self.seed if self.flow_time else None,
         }
 
+    def finish_settings(self) -> dict[str, Any] | None:
+        """What the solution depends on; a time that is chosen is not part of the state."""
+        if self.flow_time:
+            return None
+        pull = None if self.bias == "solved" else self.length
+        return {"time": self.time, "length": pull, "radius": float(self.radius.detach())}
+
+    def score_settings(self) -> dict[str, Any]:
+        """What its scores depend on; all else is in the target and the projector by now."""
+        return {"one_pass": self.one_pass, "squared": self.squared}
+
+    def start_epoch(self, epoch: int) -> None:
+        """Say what has no effect."""
+        if self.one_pass and self.bias == "solved" and self.norm != 1:
+            log.info("norm=%g has no effect: bias=solved removes the target's effect", self.norm)
+
     def prepare(self) -> None:
         """Decompose the moments."""
         if self.images:
@@ -300,8 +317,6 @@ class Norm(Objective):
         Raises:
             InputError: the projector cannot be set, or nothing is left of the features at ``time``.
         """
-        if self.bias == "solved" and self.norm != 1:
-            log.info("norm=%g has no effect: bias=solved removes the target's effect", self.norm)
         if self.local is not None:
             self.local.reduce()
         self.moments.build(projector.channels)  # in case this process has seen no image

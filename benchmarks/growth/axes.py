@@ -70,7 +70,7 @@ AXES: dict[str, dict[str, Case]] = {
         },
         "fit and test through the cache": Case(
             partial(train_and_test, cached=True),
-            IMAGES,
+            (*IMAGES, 20_000),
             1,
             0,
             "the cache is on disk",
@@ -106,9 +106,9 @@ AXES: dict[str, dict[str, Case]] = {
         "norm, local": Case(
             lambda channels: solved(Norm, channels, 16),
             CHANNELS[:-1],
+            3,
             2,
-            2,
-            "C² sums a cell, fewer cells within 512 MB",
+            "eigenvectors of C × C a cell",
         ),
         "norm, one projector": Case(
             lambda channels: solved(lambda: Norm(cell=None, bias="flow", time=10), channels, 14),
@@ -177,7 +177,9 @@ AXES: dict[str, dict[str, Case]] = {
         ),
     },
     "jobs": {
-        "jobs of a sweep": Case(sweep, (1, 2, 4, 8, 16), 1, 0, "features are shared"),
+        "jobs of a sweep": Case(
+            sweep, (1, 2, 4, 8, 16), 1, 0, "features are shared; up to 1 GB of results is kept"
+        ),
     },
 }
 

@@ -59,7 +59,7 @@ def report(results: Mapping[str, Any]) -> str:
     for axis, cases in complete(results).items():
         rows = [row(AXES[axis][name], name, points) for name, points in cases.items()]
         lines += [f"## {axis.capitalize()}", "", *table(TITLES, rows), ""]
-    return "\n".join([*lines, *disk_lines(results)])
+    return "\n".join([*lines, *disk_lines(results), *missing_lines(results)])
 
 
 TITLES = ["case", "sizes", "seconds", "exponent", "must", "peak MB", "exponent", "must"]
@@ -118,6 +118,18 @@ def shown(found: Exponent) -> str:
     """An exponent with its standard error."""
     error = "" if math.isnan(found.error) else f" ± {found.error:.2f}"
     return f"{found.value:.2f}{error}"
+
+
+def missing_lines(results: Mapping[str, Any]) -> list[str]:
+    """The sizes that are not measured yet."""
+    missing = [
+        f"{axis}, {name}, {size:,}"
+        for axis, cases in AXES.items()
+        for name, case in cases.items()
+        for size in case.sizes
+        if str(size) not in results["points"].get(axis, {}).get(name, {})
+    ]
+    return [f"Not measured yet: {'; '.join(missing)}.", ""] if missing else []
 
 
 def disk_lines(results: Mapping[str, Any]) -> list[str]:

@@ -26,9 +26,8 @@ RECORD = Path(__file__).parents[2] / "experiments" / "growth"
 def test_the_page_is_made_from_the_record() -> None:
     results = json.loads((RECORD / "results.json").read_text(encoding="utf-8"))
     assert report(results) == (RECORD / "README.md").read_text(encoding="utf-8")
-    assert {axis: list(cases) for axis, cases in results["points"].items()} == {
-        axis: list(cases) for axis, cases in AXES.items()
-    }
+    for axis, cases in AXES.items():
+        assert set(results["points"][axis]) == set(cases)
     assert "100000" in results["points"]["images"]["fit and test, to 100,000"]
     assert (RECORD / "growth.png").stat().st_size < 1e6
 

@@ -48,7 +48,7 @@ def words(line: str) -> list[str]:
         ("occ-lab train --info explain", ["explain", "explain."]),
         ("occ-lab norm_study nor", ["norms=", "normalize="]),
         ("occ-lab data ", ["list", "download", "check"]),
-        ("occ-lab data download mv", ["mvtec", "mvtec_rd"]),
+        ("occ-lab data download mv", ["mvtec", "mvtec_ad2", "mvtec_loco", "mvtec_rd"]),
         ("occ-lab data check mvtec ", []),
         ("occ-lab data list --data ", [":folder"]),
         ("occ-lab cache clear --y", ["--yes"]),

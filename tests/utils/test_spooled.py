@@ -12,7 +12,7 @@ def test_returns_what_was_added_in_any_order() -> None:
     added = [
         torch.rand(3 + number % 2, 5, generator=generator).to(dtype)
         for number in range(99)
-        for dtype in (torch.float32, torch.float64)
+        for dtype in (torch.float32, torch.float64, torch.bfloat16)
     ]
     spooled = Spooled(limit=1000)
     for each in added:

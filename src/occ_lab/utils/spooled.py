@@ -32,7 +32,7 @@ class Spooled(Sequence[Tensor]):
 
     def __init__(self, limit: int = IN_MEMORY) -> None:
         self._file = tempfile.SpooledTemporaryFile(limit)  # noqa: SIM115, it lives as long as this
-        self._kinds: dict[tuple[tuple[int, ...], np.dtype], int] = {}  # few: shapes and dtypes
+        self._kinds: dict[tuple[tuple[int, ...], torch.dtype], int] = {}  # few: shapes and dtypes
         self._kind = np.empty(0, np.int32)
         self._start = np.empty(0, np.int64)
         self._count = 0
@@ -48,8 +48,8 @@ class Spooled(Sequence[Tensor]):
 
     def append(self, value: Tensor) -> None:
         """Add a tensor of any shape."""
-        array = np.ascontiguousarray(value.numpy())
-        kind = self._kinds.setdefault((tuple(value.shape), array.dtype), len(self._kinds))
+        content = value.contiguous().reshape(-1).view(torch.uint8).numpy()
+        kind = self._kinds.setdefault((tuple(value.shape), value.dtype), len(self._kinds))
         if self._count == len(self._start):
             longer = max(64, 2 * self._count)
             self._kind = np.resize(self._kind, longer)
@@ -57,7 +57,7 @@ class Spooled(Sequence[Tensor]):
         self._kind[self._count], self._start[self._count] = kind, self._end
         self._count += 1
         self._file.seek(self._end)
-        self._end += self._file.write(array.tobytes())
+        self._end += self._file.write(content.data)
 
     @overload
     def __getitem__(self, index: int) -> Tensor: ...
@@ -69,10 +69,11 @@ class Spooled(Sequence[Tensor]):
             return [self[each] for each in range(len(self))[index]]
         place = range(self._count)[index]
         shape, dtype = list(self._kinds)[self._kind[place]]
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        found = torch.empty(shape, dtype=dtype)
         self._file.seek(int(self._start[place]))
-        content = bytearray(self._file.read(size))
-        return torch.from_numpy(np.frombuffer(content, dtype).reshape(shape))
+        content = self._file.read(found.nbytes)
+        found.reshape(-1).view(torch.uint8).numpy()[:] = np.frombuffer(content, np.uint8)
+        return found
 
 
 class Reordered(Sequence[Tensor]):

@@ -161,6 +161,11 @@ def plot(results: Mapping[str, Any], path: Path) -> None:
                 place.loglog(
                     sizes, [max(each[key], 1e-3) for each in points.values()], "o-", label=name
                 )
+        ends = sorted({int(size) for points in cases.values() for size in points})
+        shown = [ends[0], ends[len(ends) // 2], ends[-1]]
+        for place in axes[:, column]:
+            place.set_xticks(shown, [f"{size:,}" for size in shown])
+            place.xaxis.minorticks_off()
         axes[0, column].set_title(axis)
         axes[1, column].set_xlabel(axis)
         axes[0, column].legend(fontsize=6)

@@ -154,6 +154,7 @@ def kolektor_tree(root: Path) -> Path:
 
 def vad_tree(root: Path, side: int = 64) -> Path:
     """VAD's layout, which has no masks."""
-    for part in ("train/good", "train/bad", "test/good", "test/bad", "test/bad_unseen_defects"):
-        save_all(root / "vad" / part, ["0001.png", "0002.png"], len(part), side)
+    parts = ("train/good", "train/bad", "test/good", "test/bad", "test/bad_unseen_defects")
+    for number, part in enumerate(parts):
+        save_all(root / "vad" / part, ["0001.png", "0002.png"], 10 * number, side)
     return root

@@ -39,19 +39,18 @@ def problems(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
     seen: set[tuple[Path, int | None]] = set()
     for split in track(splits.values(), "files and masks"):
         # Tasks made of classes share their images, and each image is checked once.
-        new = Split(*([item for item in part if item.key not in seen] for part in halves(split)))
-        seen |= {item.key for part in halves(new) for item in part}
+        train, test, validation = (
+            [item for item in part if item.key not in seen]
+            for part in (split.train, split.test, split.validation)
+        )
+        new = Split(train, test, validation=validation)
+        seen |= {item.key for item in (*train, *test, *validation)}
         yield from file_problems(new)
         yield from black_masks(new)
     yield from duplicates(benchmark, splits)
 
 
 NAMES = {"train": "training", "normal": "normal test", "anomalous": "anomalous test"}
-
-
-def halves(split: Split) -> tuple[list[Item], list[Item]]:
-    """Training and test images."""
-    return split.train, split.test
 
 
 def black_masks(split: Split) -> Iterator[str]:

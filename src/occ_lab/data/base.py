@@ -318,7 +318,8 @@ class Benchmark(ABC):
     def skipped(self, task: str) -> list[Path]:
         """The files in the folders of a task that are not read as images."""
         split = self.split(task)
-        files = [item.path for item in (*split.train, *split.test) if item.index is None]
+        every = (*split.train, *split.validation, *split.test)
+        files = [item.path for item in every if item.index is None]
         folders = sorted({path.parent for path in files if path.parent.is_dir()})
         return [path for folder in folders for path in listed(folder).skipped]
 

@@ -73,6 +73,9 @@ def test_mvtec_ad2_names_what_is_wrong(tmp_path: Path) -> None:
         check_split("can", benchmark.split("can"))
     assert "validation/good/000_regular.png: unreadable" in str(caught.value)
     assert "bad/000_regular.png: anomalous, but has no mask" in str(caught.value)
+    found = list(problems(benchmark, {"can": benchmark.split("can")}))
+    assert f"{folder}: 5 training images, published are 412" in found
+    assert sum("validation/good/000_regular.png: unreadable" in each for each in found) == 1
     save(folder / "test_public" / "ground_truth" / "bad" / "009_mask.png", spotted(0)[1])
     with pytest.raises(InputError, match="masks: 1 of 2 belong to no image.*009_mask"):
         benchmark.split("can")

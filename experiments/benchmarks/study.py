@@ -31,7 +31,7 @@ METHODS = {
     "norm": ["loss=norm"],
     "norm, one projector": CLOSED_FORM,
     "norm, by gradient": ["loss=norm", "loss.solver=gradient"],
-    "Deep SVDD": ["loss=svdd"],
+    "Deep SVDD": ["loss=svdd", "loss.projector_bias=true"],
     "nearest neighbours": ["loss=knn"],
     "PaDiM": ["loss=padim"],
     "one Gaussian": ["loss=gaussian"],

@@ -22,7 +22,7 @@ METHODS = {
     "norm, by gradient": ["loss=norm", "loss.solver=gradient"],
     "CFA": ["loss=cfa"],
     "CFA, no adaptation": ["loss=cfa", "loss.attract=false", "loss.repel=false"],
-    "Deep SVDD": ["loss=svdd"],
+    "Deep SVDD": ["loss=svdd", "loss.projector_bias=true"],
     "nearest neighbours": ["loss=knn"],
     "PaDiM": ["loss=padim"],
     "one Gaussian": ["loss=gaussian"],

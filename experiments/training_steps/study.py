@@ -24,7 +24,7 @@ SETS = {
 }
 LOSSES = {
     "norm": ["loss=norm", "loss.solver=gradient"],
-    "Deep SVDD": ["loss=svdd"],
+    "Deep SVDD": ["loss=svdd", "loss.projector_bias=true"],
     "CFA": ["loss=cfa"],
 }
 LENGTHS = {"auto": [], "10 epochs": ["loss.fit.epochs=10"]}

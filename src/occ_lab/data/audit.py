@@ -39,7 +39,8 @@ def problems(benchmark: Benchmark, splits: dict[str, Split]) -> Iterator[str]:
     seen: set[tuple[Path, int | None]] = set()
     for split in track(splits.values(), "files and masks"):
         # Tasks made of classes share their images, and each image is checked once.
-        new = Split(*([item for item in part if item.key not in seen] for part in halves(split)))
+        train, test = ([item for item in part if item.key not in seen] for part in halves(split))
+        new = Split(train, test)
         seen |= {item.key for part in halves(new) for item in part}
         yield from file_problems(new)
         yield from black_masks(new)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["structured", "semantic"]
 Crop = int | Literal["whole"]
+Models = Literal["separate", "unified"]
 LARGEST_SIDE = 10_000  # pixels of a network's input, so that a typing error ends in a message
 MULTIPLE = 16  # pixels; the sides of a frame are multiples of the stride of the coarsest level
 WORD = re.compile(r"(?<=[a-z])(?=[A-Z]{2}|[A-Z][a-z])")  # where a new word of a class name begins
@@ -74,6 +75,9 @@ class Benchmark(ABC):
         contamination: the fraction of the training images that is replaced by anomalous images,
             which are removed from the test set; in 0..0.99.
         sample_seed: the seed of the choice of images for ``train_limit`` and ``contamination``.
+        protocol: ``separate``, in which each task has training images of its own; or ``unified``,
+            in which all tasks that ``category`` selects share the training images of all of them,
+            so that one model serves them all. Each task keeps its own test images.
 
     Attributes:
         kind: set on a class, the default of the argument ``kind``; likewise ``resize``, ``crop``.
@@ -126,6 +130,7 @@ class Benchmark(ABC):
         train_limit: int | None = None,
         contamination: float = 0.0,
         sample_seed: int = 0,
+        protocol: Models = "separate",
     ) -> None:
         if kind is not None:
             self.kind = kind
@@ -148,6 +153,8 @@ class Benchmark(ABC):
             check_number("train_limit", train_limit, at_least=1, integer=True)
         check_number("contamination", contamination, at_least=0, at_most=0.99)
         check_number("sample_seed", sample_seed, at_least=0, integer=True)
+        if protocol not in get_args(Models):
+            raise ValueError(f"protocol must be {' or '.join(get_args(Models))}, got {protocol!r}")
         if random_crop and self.crop == "whole":
             raise ValueError("random_crop needs a crop in pixels, got crop='whole'")
         self.tile = tile
@@ -168,6 +175,8 @@ class Benchmark(ABC):
         self.train_limit = train_limit
         self.contamination = contamination
         self.sample_seed = sample_seed
+        self.unified = protocol == "unified"
+        self._parts: dict[str, list[Item]] | None = None
 
     @property
     def own(self) -> bool:
@@ -197,9 +206,21 @@ class Benchmark(ABC):
     def split(self, task: str) -> Split:
         """The images of ``task`` after ``train_limit`` and ``contamination``.
 
+        With ``protocol="unified"``, the training images are those of all tasks.
+
         Raises:
             InputError: more images are requested than there are.
         """
+        own = self._own_split(task)
+        if not self.unified:
+            return own
+        if self._parts is None:
+            self._parts = {name: self._own_split(name).train for name in self.tasks()}
+        train = [item for part in self._parts.values() for item in part]
+        return Split(train, own.test, parts=self._parts)
+
+    def _own_split(self, task: str) -> Split:
+        """The images of one task after ``train_limit`` and ``contamination``."""
         split = self.published_split(task)
         if self.train_limit is not None:
             split = few(split, task, self.train_limit, self.sample_seed)

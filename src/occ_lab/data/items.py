@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -76,11 +77,14 @@ class Split:
         pool: images from which several tasks, or several parts of one task, take their training
             images; their features are extracted once for all of them. None if there is no such
             set.
+        parts: the training images of each task, if one model is trained on those of several tasks;
+            otherwise None.
     """
 
     train: list[Item]
     test: list[Item]
     pool: list[Item] | None = None
+    parts: Mapping[str, list[Item]] | None = None
 
     @property
     def has_masks(self) -> bool:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from occ_lab.data.base import Benchmark
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
 from occ_lab.engine.checkpoints import Saving, resumed_from
+from occ_lab.engine.held_out import HeldOut
 from occ_lab.engine.job import Job
 from occ_lab.engine.recorder import Oracle, Recorder
 from occ_lab.engine.shared import SharedPass
@@ -29,7 +30,6 @@ from occ_lab.engine.steps import ChosenSteps, StepCount
 from occ_lab.features.dataset import in_memory
 from occ_lab.features.extraction import use_features
 from occ_lab.metrics.calibration import Calibration
-from occ_lab.utils.errors import InputError
 from occ_lab.utils.quiet import quiet_lightning
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,10 @@ class Fitted:
         steps: the number of optimizer steps; None if there were none.
         curve: the learning curve if the number of steps was chosen, see `ChosenSteps`; otherwise
             empty.
-        calibration: the scores of normal images that it was not fitted to; None if there are none.
-        overkill: the false-positive rate for decisions; None without calibration.
         best_epochs: the best epoch of each metric on the test set; None unless requested.
+        aside: indices of the training images that it was not fitted to.
+        calibrated: by task, its calibration and the false-positive rate; the tasks are several if
+            one detector serves them all.
     """
 
     data: AnomalyDataModule
@@ -62,9 +63,19 @@ class Fitted:
     seconds: dict[str, float]
     steps: int | None = None
     curve: Sequence[dict[str, float]] = ()
-    calibration: Calibration | None = None
-    overkill: float | None = None
     best_epochs: dict[str, dict[str, float]] | None = None
+    aside: Sequence[int] = ()
+    calibrated: dict[str, tuple[Calibration, float]] = field(default_factory=dict)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The scores of normal images that it was not fitted to; None if there are none."""
+        return self.calibrated[self.data.task][0] if self.data.task in self.calibrated else None
+
+    @property
+    def overkill(self) -> float | None:
+        """The false-positive rate for decisions; None without calibration."""
+        return self.calibrated[self.data.task][1] if self.data.task in self.calibrated else None
 
     def test(self) -> None:
         """Test the detector; the recorder keeps the scores."""
@@ -95,10 +106,12 @@ def fitted(
     callbacks: Sequence[Callback],
     checkpoint: Path,
     state: Path | None = None,
+    earlier: Fitted | None = None,
 ) -> Fitted:
     """Fit a detector to a task as preprocessed by ``benchmark``; save, calibrate and test it.
 
     For a calibration by folds, further detectors are fitted first, each without one of the folds.
+    If one detector serves several tasks, it is calibrated on the images of each.
 
     Args:
         job: the parts of the detector and the settings of the fit.
@@ -109,18 +122,21 @@ def fitted(
         checkpoint: the file to save the detector to.
         state: the file that stores the state of a training by gradient while it is running, and
             that it is resumed from; None stores no state.
+        earlier: the detector of an earlier task that serves this one as well; it is only tested.
     """
-    images = len(benchmark.split(task).train)
-    # An ensemble of views has no single detector to calibrate.
-    plan = job.calibration.settled(images, own=benchmark.own and len(job.views) == 1)
-    aside = plan.held_out(images)
-    scored, seconds, features = [], dict[str, float](), 0.0
-    if plan.folds:
-        log.info("calibration: fitting a detector without each of %d folds first", plan.folds)
+    if earlier is not None:
+        member = serving(earlier, job, benchmark, task, loggers, callbacks)
+        member.trainer.save_checkpoint(checkpoint, weights_only=True)
+        return member
+    held_out = HeldOut.of(job, benchmark, task)
+    aside = held_out.parts
+    seconds, features = dict[str, float](), 0.0
+    if held_out.folds:
+        log.info("calibration: fitting a detector without each of %d folds first", len(aside))
         with timed(seconds, "calibration"):
             for fold in aside:
                 without = fit_without(fold, job, benchmark, task)
-                scored.append(without.calibration_scores())
+                held_out.keep(fold, *without.calibration_scores())
                 features += without.seconds["features"]  # the first fold computes them for all
         seconds["calibration"] -= features
         aside = []
@@ -129,13 +145,29 @@ def fitted(
     member.seconds.update(seconds)
     member.seconds["features"] += features
     if aside:
-        scored = [member.calibration_scores()]
-    if scored:
-        try:
-            member.calibration = Calibration.of(*map(torch.cat, zip(*scored, strict=True)))
-        except ValueError as error:  # the detector cannot judge some images
-            raise InputError(f"{task}: {error}", part="calibration") from error
-        member.overkill = plan.overkill
+        held_out.keep(aside[0], *member.calibration_scores())
+    member.calibrated = held_out.calibrated()
+    member.test()
+    return member
+
+
+def serving(
+    earlier: Fitted,
+    job: Job,
+    benchmark: Benchmark,
+    task: str,
+    loggers: Sequence[Logger],
+    callbacks: Sequence[Callback],
+) -> Fitted:
+    """Test the detector of an earlier task on another task that it serves."""
+    recorder = Recorder()
+    trainer = job.trainer(loggers, [recorder, *callbacks], 1)
+    data = data_of(job, benchmark, task, earlier.data.validation, earlier.aside)
+    seconds = dict.fromkeys(("features", "fit"), 0.0)
+    with timed(seconds, "features"):
+        use_fast_samples(data, job, *devices_of(trainer))
+    member = Fitted(data, earlier.detector, trainer, recorder, seconds, earlier.steps)
+    member.aside, member.calibrated = earlier.aside, earlier.calibrated
     member.test()
     return member
 
@@ -172,13 +204,7 @@ def fit_without(
         images = len(benchmark.split(task).train) - len(aside)
         validation = count.held_out(images, trainer.world_size)
         trainer.limit_val_batches = 0  # val_loss is not needed after every epoch
-    data = AnomalyDataModule(
-        benchmark, task, job.batch_size, job.eval_batch_size, job.workers, validation
-    )
-    data.prepare_data()
-    data.test_images.memo = None if job.workers else job.shared  # that of this process
-    if aside:
-        data.set_aside(aside)
+    data = data_of(job, benchmark, task, validation, aside)
     seconds = {"features": 0.0}
     with timed(seconds, "features"):
         use_fast_samples(data, job, *devices_of(trainer))
@@ -192,12 +218,25 @@ def fit_without(
     same.state = torch.get_rng_state()
     with timed(seconds, "fit"), quiet_lightning():
         trainer.fit(detector, datamodule=data, ckpt_path=resumed, weights_only=True)
-    fit = Fitted(data, detector, trainer, recorder, seconds)
+    fit = Fitted(data, detector, trainer, recorder, seconds, aside=aside)
     fit.steps = None if one_pass else trainer.global_step
     if isinstance(count, ChosenSteps) and count.chosen:
         fit.steps, fit.curve = count.chosen, count.curve
     fit.best_epochs = oracle.best_epochs() if job.oracle else None
     return fit
+
+
+def data_of(
+    job: Job, benchmark: Benchmark, task: str, validation: float, aside: Sequence[int]
+) -> AnomalyDataModule:
+    """The images of a task, checked, without those at the indices ``aside``."""
+    sizes = job.batch_size, job.eval_batch_size, job.workers
+    data = AnomalyDataModule(benchmark, task, *sizes, validation)
+    data.prepare_data()
+    data.test_images.memo = None if job.workers else job.shared  # that of this process
+    if aside:
+        data.set_aside(aside)
+    return data
 
 
 class SameRandomState(Callback):

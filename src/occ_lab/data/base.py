@@ -18,7 +18,7 @@ import numpy as np
 
 from occ_lab.data.files import listed
 from occ_lab.data.items import Counts, Item, Split
-from occ_lab.data.sampling import contaminated, few
+from occ_lab.data.sampling import contaminated, few, turned
 from occ_lab.data.value_range import Range, as_range
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import check_name
@@ -75,6 +75,8 @@ class Benchmark(ABC):
         contamination: the fraction of the training images that is replaced by anomalous images,
             which are removed from the test set; in 0..0.99.
         sample_seed: the seed of the choice of images for ``train_limit`` and ``contamination``.
+        turns: angles in degrees, each in -180..180 and not 0: every training image is also used
+            rotated by each of them, for few training images. Borders are reflected.
         protocol: ``separate``, in which each task has training images of its own; or ``unified``,
             in which all tasks that ``category`` selects share the training images of all of them,
             so that one model serves them all. Each task keeps its own test images.
@@ -130,6 +132,7 @@ class Benchmark(ABC):
         train_limit: int | None = None,
         contamination: float = 0.0,
         sample_seed: int = 0,
+        turns: Sequence[float] = (),
         protocol: Models = "separate",
     ) -> None:
         if kind is not None:
@@ -153,6 +156,10 @@ class Benchmark(ABC):
             check_number("train_limit", train_limit, at_least=1, integer=True)
         check_number("contamination", contamination, at_least=0, at_most=0.99)
         check_number("sample_seed", sample_seed, at_least=0, integer=True)
+        for turn in turns:
+            check_number("turns", turn, at_least=-180, at_most=180)
+        if 0 in turns:
+            raise ValueError("turns: 0 is the image itself, which is used anyway; leave it out")
         if protocol not in get_args(Models):
             raise ValueError(f"protocol must be {' or '.join(get_args(Models))}, got {protocol!r}")
         if random_crop and self.crop == "whole":
@@ -175,6 +182,7 @@ class Benchmark(ABC):
         self.train_limit = train_limit
         self.contamination = contamination
         self.sample_seed = sample_seed
+        self.turns = tuple(float(turn) for turn in turns)
         self.unified = protocol == "unified"
         self._parts: dict[str, list[Item]] | None = None
 
@@ -204,7 +212,7 @@ class Benchmark(ABC):
         return self.rotate > 0 or self.random_crop
 
     def split(self, task: str) -> Split:
-        """The images of ``task`` after ``train_limit`` and ``contamination``.
+        """The images of ``task`` after ``train_limit``, ``contamination`` and ``turns``.
 
         With ``protocol="unified"``, the training images are those of all tasks.
 
@@ -220,13 +228,13 @@ class Benchmark(ABC):
         return Split(train, own.test, parts=self._parts)
 
     def _own_split(self, task: str) -> Split:
-        """The images of one task after ``train_limit`` and ``contamination``."""
+        """The images of one task after ``train_limit``, ``contamination`` and ``turns``."""
         split = self.published_split(task)
         if self.train_limit is not None:
             split = few(split, task, self.train_limit, self.sample_seed)
         if self.contamination:
             split = contaminated(split, task, self.contamination, self.sample_seed)
-        return split
+        return turned(split, self.turns) if self.turns else split
 
     def expected(self, task: str) -> Counts | None:
         """The published counts of a task; None if there are none."""

@@ -24,6 +24,7 @@ class Item:
         index: the index of the image in a file that holds many, from 0; None if the file is a
             single image.
         tile: the top left corner of a tile of the image, in pixels; None for the whole image.
+        turn: the angle in degrees by which the image is rotated after it is read.
 
     Example:
         >>> str(Item(Path("digits.idx"), label=0, index=7))
@@ -35,6 +36,7 @@ class Item:
     mask: Path | None = None
     index: int | None = None
     tile: tuple[int, int] | None = None
+    turn: float = 0.0
 
     @property
     def key(self) -> tuple[Path, int | None]:

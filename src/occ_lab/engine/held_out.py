@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain, zip_longest
+from itertools import chain, count, zip_longest
 
 import torch
 from torch import Tensor
@@ -21,12 +21,13 @@ class HeldOut:
     """The images that are held out, and their scores.
 
     Attributes:
-        indices: of each task's images among all training images.
+        indices: for each task, the indices of each of its images among all training images; an
+            image that is also used in rotated copies has several, its own first.
         plans: the choice of images for each task.
         scores: score and peak of each image that was scored, by its index.
     """
 
-    indices: dict[str, list[int]]
+    indices: dict[str, list[list[int]]]
     plans: dict[str, CalibrationPlan]
     scores: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
@@ -34,10 +35,13 @@ class HeldOut:
     def of(cls, job: Job, benchmark: Benchmark, task: str) -> HeldOut:
         """The choice of a job for the tasks that the detector of ``task`` serves."""
         split = benchmark.split(task)
-        indices, first = {}, 0
+        numbers = count()
+        indices = {}
         for name, items in (split.parts or {task: split.train}).items():
-            indices[name] = list(range(first, first + len(items)))
-            first += len(items)
+            images: dict[object, list[int]] = {}
+            for item in items:
+                images.setdefault(item.key, []).append(next(numbers))
+            indices[name] = list(images.values())
         # An ensemble of views has no single detector to calibrate.
         own = benchmark.own and len(job.views) == 1
         plans = {name: job.calibration.settled(len(each), own) for name, each in indices.items()}
@@ -58,7 +62,10 @@ class HeldOut:
             InputError: a task has too few images.
         """
         by_task = [
-            [[own[number] for number in part] for part in self.plans[task].held_out(len(own))]
+            [
+                list(chain(*(own[number] for number in part)))
+                for part in self.plans[task].held_out(len(own))
+            ]
             for task, own in self.indices.items()
         ]
         return [list(chain(*parts)) for parts in zip_longest(*by_task, fillvalue=[])]
@@ -76,7 +83,7 @@ class HeldOut:
         """
         found = {}
         for task, indices in self.indices.items():
-            own = [self.scores[index] for index in indices if index in self.scores]
+            own = [self.scores[index] for index, *_ in indices if index in self.scores]
             rate = self.plans[task].overkill
             if own and rate is not None:
                 try:

@@ -304,10 +304,11 @@ def run_task(
 def task_figures(tested: Tested, members: Sequence[Fitted]) -> dict[str, Any]:
     """The entry of a task in ``metrics.json``."""
     stages = members[0].seconds
+    trained = {item.key: item.label for item in tested.data.split.train}
     figures: dict[str, Any] = {
         **tested.metrics,
-        "n_train": len(tested.data.split.train),
-        "n_train_anomalous": sum(item.label for item in tested.data.split.train),
+        "n_train": len(trained),
+        "n_train_anomalous": sum(trained.values()),
         "n_test": len(tested.data.split.test),
         "seconds": {stage: sum(each.seconds[stage] for each in members) for stage in stages},
         "peak_memory_mb": peak_mb(),

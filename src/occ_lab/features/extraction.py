@@ -269,7 +269,8 @@ def cache_key(backbone: FrozenBackbone, images: TaskImages) -> dict[str, Any]:
         status = item.path.stat()
         path = str(item.path.absolute())
         tile = [] if item.tile is None else [list(item.tile)]
-        files.append([path, status.st_size, status.st_mtime_ns, item.index, *tile])
+        turn = [{"turn": item.turn}] if item.turn else []
+        files.append([path, status.st_size, status.st_mtime_ns, item.index, *tile, *turn])
     own = type(images.benchmark)
     reader = {} if own.read.__module__.startswith("occ_lab.") else {"reader": code_of(own)}
     return {

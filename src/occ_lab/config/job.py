@@ -117,6 +117,7 @@ def header(cfg: DictConfig) -> dict[str, Any]:
         "seed": cfg.seed,
         "train_limit": cfg.dataset.get("train_limit"),
         "contamination": cfg.dataset.get("contamination", 0),
+        "protocol": cfg.dataset.get("protocol", "separate"),
         "version": occ_lab.__version__,
     }
 

@@ -183,6 +183,7 @@ class Benchmark(ABC):
         self.contamination = contamination
         self.sample_seed = sample_seed
         self.turns = tuple(float(turn) for turn in turns)
+        self.protocol: str = protocol
         self.unified = protocol == "unified"
         self._parts: dict[str, list[Item]] | None = None
 

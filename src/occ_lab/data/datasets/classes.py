@@ -50,7 +50,7 @@ class ClassBenchmark(Benchmark):
                 f"{f': {reason}' if asked == 'unified' else ''}"
             )
         super().__init__(root=root, **common)
-        self.protocol = protocol
+        self.protocol: Protocol = protocol
 
     @abstractmethod
     def classified(self, part: Part) -> Sequence[Classified]:

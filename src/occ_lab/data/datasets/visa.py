@@ -61,7 +61,7 @@ class VisA(Benchmark):
             )
         models: Models = "unified" if protocol == "unified" else "separate"
         super().__init__(root=root, protocol=models, **common)
-        self.protocol = protocol
+        self.protocol: Protocol = protocol
 
     def expected(self, task: str) -> Counts | None:
         """The published counts under the protocol."""

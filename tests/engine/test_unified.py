@@ -25,7 +25,7 @@ from occ_lab.engine.stream import Streams
 from occ_lab.engine.stream_plan import StreamPlan
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.joined import JoinedLevel, joined
-from occ_lab.objectives import CFA, Norm
+from occ_lab.objectives import CFA, Norm, PaDiM
 from occ_lab.reporting.record import RunRecord, keep_settings
 from occ_lab.utils.errors import InputError
 
@@ -123,6 +123,31 @@ def test_parts_of_the_training_set(tmp_path: Path) -> None:
     parts = HeldOut.of(job(tmp_path, benchmark, calibration=plan), benchmark, "grass").parts
     assert sorted(index for part in parts for index in part) == list(range(6))
     assert all(sorted(index // 2 for index in part) == [0, 1, 2] for part in parts)
+
+
+def test_suspicious_images_are_left_out_of_each_task(tmp_path: Path) -> None:
+    dirty = textures(tmp_path, category=["brick", "gravel"], train=8, contamination=0.25)
+    plan = CalibrationPlan(folds=2, overkill=0.2)
+    settings = {"objective": PaDiM, "trim": 0.5, "calibration": plan}
+    job_ = job(tmp_path, dirty, **settings)
+    member = fit.fitted(job_, dirty, "brick", [], [], tmp_path / "last.ckpt")
+    items = member.data.split.train
+    assert [sum("brick" in str(item) for item in items), len(items)] == [4, 8]
+    assert sum(item.label for item in items) < 4  # before: 4 of 16
+    assert {name: len(each[0].scores) for name, each in member.calibrated.items()} == {
+        "brick": 8,
+        "gravel": 8,
+    }
+    assert member.seconds["trim"] > 0
+
+
+def test_the_highest_scores_with_their_copies() -> None:
+    held_out = HeldOut({"a": [[0, 1], [2, 3]], "b": [[4, 5], [6, 7], [8, 9]]}, {})
+    scores = torch.tensor([1.0, 9, 2, 0, 3, 0, torch.nan, 0, 1, 9])
+    held_out.keep(range(10), range(10), scores, scores)
+    assert held_out.highest(0.4) == [2, 3, 6, 7]
+    held_out.left_out = [2, 3]
+    assert held_out.without([0, 3]) == [0, 2, 3]
 
 
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ def make_job(
         if OmegaConf.select(cfg, key) is not None:
             check_value(cfg, key, at_least=least, integer=True)
     check_value(cfg, "loader.validation", at_least=0, at_most=0.99)
+    check_value(cfg, "loader.trim", at_least=0, at_most=0.9)
     check_trainer(cfg)
     fit = cfg.loss.get("fit") or OmegaConf.create()
     objective = partial(build, object_of(cfg, "loss"), "loss")
@@ -165,6 +166,7 @@ def make_job(
         eval_batch_size=cfg.loader.eval_batch_size,
         workers=cfg.loader.workers,
         validation=cfg.loader.validation,
+        trim=cfg.loader.trim,
         cache=cache_of(cfg),
         trainer=partial(make_trainer, cfg),
         calibration=calibration_plan(cfg),

@@ -21,6 +21,7 @@ from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.data.base import Benchmark
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
+from occ_lab.engine.calibrate import CalibrationPlan
 from occ_lab.engine.checkpoints import Saving, resumed_from
 from occ_lab.engine.held_out import HeldOut
 from occ_lab.engine.job import Job
@@ -110,8 +111,12 @@ def fitted(
 ) -> Fitted:
     """Fit a detector to a task as preprocessed by ``benchmark``; save, calibrate and test it.
 
-    For a calibration by folds, further detectors are fitted first, each without one of the folds.
-    If one detector serves several tasks, it is calibrated on the images of each.
+    For a calibration by folds, further detectors are fitted first, each without one of the folds;
+    and two before them, if some of the training images are to be left out. If one detector serves
+    several tasks, it is calibrated on the images of each.
+
+    The images that are left out are those of a task with the highest scores by a detector that was
+    fitted to a random half of the images without them. They take part in the calibration.
 
     Args:
         job: the parts of the detector and the settings of the fit.
@@ -129,23 +134,36 @@ def fitted(
         member.trainer.save_checkpoint(checkpoint, weights_only=True)
         return member
     held_out = HeldOut.of(job, benchmark, task)
-    aside = held_out.parts
     seconds, features = dict[str, float](), 0.0
+    if job.trim:
+        log.info("trim: fitting a detector to each half of the training images first")
+        with timed(seconds, "trim"):
+            halves = HeldOut.of(job, benchmark, task, CalibrationPlan(folds=2, seed=job.seed))
+            for half in halves.parts:
+                without = fit_without(half, job, benchmark, task)
+                halves.keep(half, half, *without.calibration_scores())
+                features += without.seconds["features"]
+        seconds["trim"] -= features
+        held_out.left_out = halves.highest(job.trim)
+    aside = held_out.parts
     if held_out.folds:
         log.info("calibration: fitting a detector without each of %d folds first", len(aside))
+        before = features
         with timed(seconds, "calibration"):
             for fold in aside:
-                without = fit_without(fold, job, benchmark, task)
-                held_out.keep(fold, *without.calibration_scores())
+                every = held_out.without(fold)
+                without = fit_without(every, job, benchmark, task)
+                held_out.keep(fold, every, *without.calibration_scores())
                 features += without.seconds["features"]  # the first fold computes them for all
-        seconds["calibration"] -= features
+        seconds["calibration"] -= features - before
         aside = []
-    member = fit_without(aside[0] if aside else [], job, benchmark, task, loggers, callbacks, state)
+    without_these = held_out.without(aside[0] if aside else [])
+    member = fit_without(without_these, job, benchmark, task, loggers, callbacks, state)
     member.trainer.save_checkpoint(checkpoint, weights_only=True)
     member.seconds.update(seconds)
     member.seconds["features"] += features
     if aside:
-        held_out.keep(aside[0], *member.calibration_scores())
+        held_out.keep(aside[0], without_these, *member.calibration_scores())
     member.calibrated = held_out.calibrated()
     member.test()
     return member

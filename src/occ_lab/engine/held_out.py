@@ -1,4 +1,4 @@
-"""The training images that thresholds come from, for every task that a detector serves."""
+"""The training images that a detector is not fitted to, for every task that it serves."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count, zip_longest
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,15 +26,26 @@ class HeldOut:
             image that is also used in rotated copies has several, its own first.
         plans: the choice of images for each task.
         scores: score and peak of each image that was scored, by its index.
+        left_out: indices of the images that no detector is fitted to.
     """
 
     indices: dict[str, list[list[int]]]
     plans: dict[str, CalibrationPlan]
     scores: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    left_out: Sequence[int] = ()
 
     @classmethod
-    def of(cls, job: Job, benchmark: Benchmark, task: str) -> HeldOut:
-        """The choice of a job for the tasks that the detector of ``task`` serves."""
+    def of(
+        cls, job: Job, benchmark: Benchmark, task: str, plan: CalibrationPlan | None = None
+    ) -> HeldOut:
+        """The choice for the tasks that the detector of ``task`` serves.
+
+        Args:
+            job: its calibration is the choice if there is no other plan.
+            benchmark: one of its views.
+            task: one of its tasks.
+            plan: the choice of images; None is that of the job.
+        """
         split = benchmark.split(task)
         numbers = count()
         indices = {}
@@ -44,7 +56,8 @@ class HeldOut:
             indices[name] = list(images.values())
         # An ensemble of views has no single detector to calibrate.
         own = benchmark.own and len(job.views) == 1
-        plans = {name: job.calibration.settled(len(each), own) for name, each in indices.items()}
+        chosen = plan or job.calibration
+        plans = {name: chosen.settled(len(each), own) for name, each in indices.items()}
         return cls(indices, plans)
 
     @property
@@ -70,10 +83,41 @@ class HeldOut:
         ]
         return [list(chain(*parts)) for parts in zip_longest(*by_task, fillvalue=[])]
 
-    def keep(self, part: Sequence[int], scores: Tensor, peaks: Tensor) -> None:
-        """Keep the scores and peaks ``[n]`` of a part, whose images were scored by index."""
-        for index, score, peak in zip(sorted(part), scores, peaks, strict=True):
-            self.scores[index] = score, peak
+    def without(self, part: Sequence[int]) -> list[int]:
+        """The indices of a part and of the images that are left out."""
+        return sorted({*part, *self.left_out})
+
+    def keep(
+        self, part: Sequence[int], scored: Sequence[int], scores: Tensor, peaks: Tensor
+    ) -> None:
+        """Keep the scores of a part.
+
+        Args:
+            part: indices of images.
+            scored: indices of the images that were scored; the part is among them.
+            scores: of these images in the order of their indices, ``[n]``.
+            peaks: likewise.
+        """
+        wanted = set(part)
+        for index, score, peak in zip(sorted(scored), scores, peaks, strict=True):
+            if index in wanted:
+                self.scores[index] = score, peak
+
+    def highest(self, fraction: float) -> list[int]:
+        """Indices of the images of each task with the highest scores, their copies included.
+
+        A score that is not finite is the highest.
+
+        Args:
+            fraction: of the images of a task, in 0..1, rounded to whole images.
+        """
+        found: list[int] = []
+        for images in self.indices.values():
+            scores = np.array([float(self.scores[copies[0]][0]) for copies in images])
+            order = np.argsort(-np.where(np.isfinite(scores), scores, np.inf), kind="stable")
+            for number in order[: round(fraction * len(images))].tolist():
+                found += images[number]
+        return sorted(found)
 
     def calibrated(self) -> dict[str, tuple[Calibration, float]]:
         """Calibration and false-positive rate of each task with scored images.

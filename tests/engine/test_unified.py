@@ -25,7 +25,7 @@ from occ_lab.engine.stream import Streams
 from occ_lab.engine.stream_plan import StreamPlan
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.joined import JoinedLevel, joined
-from occ_lab.objectives import CFA, Norm, PaDiM
+from occ_lab.objectives import CFA, Norm
 from occ_lab.reporting.record import RunRecord, keep_settings
 from occ_lab.utils.errors import InputError
 
@@ -128,7 +128,7 @@ def test_parts_of_the_training_set(tmp_path: Path) -> None:
 def test_suspicious_images_are_left_out_of_each_task(tmp_path: Path) -> None:
     dirty = textures(tmp_path, category=["brick", "gravel"], train=8, contamination=0.25)
     plan = CalibrationPlan(folds=2, overkill=0.2)
-    settings = {"objective": PaDiM, "trim": 0.5, "calibration": plan}
+    settings = {"trim": 0.5, "calibration": plan}
     job_ = job(tmp_path, dirty, **settings)
     member = fit.fitted(job_, dirty, "brick", [], [], tmp_path / "last.ckpt")
     items = member.data.split.train

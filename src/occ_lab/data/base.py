@@ -75,7 +75,7 @@ class Benchmark(ABC):
         contamination: the fraction of the training images that is replaced by anomalous images,
             which are removed from the test set; in 0..0.99.
         sample_seed: the seed of the choice of images for ``train_limit`` and ``contamination``.
-        turns: angles in degrees, each in -180..180 and not 0: every training image is also used
+        turns: angles in degrees, each in -360..360 and not 0: every training image is also used
             rotated by each of them, for few training images. Borders are reflected.
         protocol: ``separate``, in which each task has training images of its own; or ``unified``,
             in which all tasks that ``category`` selects share the training images of all of them,
@@ -157,9 +157,9 @@ class Benchmark(ABC):
         check_number("contamination", contamination, at_least=0, at_most=0.99)
         check_number("sample_seed", sample_seed, at_least=0, integer=True)
         for turn in turns:
-            check_number("turns", turn, at_least=-180, at_most=180)
-        if 0 in turns:
-            raise ValueError("turns: 0 is the image itself, which is used anyway; leave it out")
+            check_number("turns", turn, at_least=-360, at_most=360)
+            if turn % 360 == 0:
+                raise ValueError(f"turns: {turn:g} is the image itself; leave it out")
         if protocol not in get_args(Models):
             raise ValueError(f"protocol must be {' or '.join(get_args(Models))}, got {protocol!r}")
         if random_crop and self.crop == "whole":

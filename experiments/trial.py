@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gc
 import json
 import tempfile
 from collections.abc import Callable, Iterable
@@ -18,9 +19,10 @@ from benchmarks.whole_runs import job_of, least_seconds
 from occ_lab.config.composition import composed
 from occ_lab.config.job import perform_run
 from occ_lab.data.datamodule import AnomalyDataModule
-from occ_lab.engine.fit import fitted, use_fast_samples
+from occ_lab.engine.fit import Fitted, fitted, use_fast_samples
 from occ_lab.engine.job import Job
 from occ_lab.features.extraction import image_batches
+from occ_lab.metrics import ImageAUROC, PixelAUROC
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.memory import peak_mb, reset_peak
 
@@ -85,6 +87,21 @@ def cached_data(job: Job, batch_size: int) -> AnomalyDataModule:
     data = AnomalyDataModule(job.benchmark, task, batch_size, job.eval_batch_size, job.workers)
     use_fast_samples(data, job, torch.device("cpu"))
     return data
+
+
+def aurocs(member: Fitted) -> dict[str, float]:
+    """Image and pixel AUROC of a fitted detector on test images with masks, in 0..1."""
+    image, pixel = ImageAUROC(), PixelAUROC()
+    detector = member.detector.eval()
+    with torch.no_grad():
+        for batch in member.data.test_dataloader():
+            _, maps, scores = detector.batch_scores(batch)
+            image.update(scores, batch["label"])
+            pixel.update(maps, batch["mask"])
+    found = {"image_auroc": float(image.compute()), "pixel_auroc": float(pixel.compute())}
+    del image, pixel
+    gc.collect()  # a metric refers to itself and would keep its pixels alive
+    return found
 
 
 def at(overrides: list[str], data: Path) -> list[str]:

@@ -65,6 +65,7 @@ def test_a_run_leaves_what_the_design_lists(bolts: Path, tmp_path: Path) -> None
     out = tmp_path / "out"
     summary = json.loads((out / "metrics.json").read_text())
     header = {"dataset", "loss", "backbone", "seed", "version", "train_limit", "contamination"}
+    header |= {"protocol"}
     assert set(summary) == {*header, "tasks", "mean"}
     assert summary["seed"] == 0
     assert list(summary["tasks"]) == ["bolt", "nut"]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from occ_lab.backbones import TimmBackbone
+from occ_lab.data.datamodule import AnomalyDataModule, held_out
 from occ_lab.data.datasets.mvtec import MVTec
+from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.items import Item, Split
 from occ_lab.data.sampling import contaminated, few, hold_out
+from occ_lab.features.extraction import cache_key
 from occ_lab.utils.errors import InputError
 from tests.data.trees import mvtec_tree
 
@@ -68,3 +73,24 @@ def test_a_benchmark_does_as_it_is_asked(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(ValueError, match=f"^{name} must be"):
             MVTec("m", tmp_path, **{name: value})  # type: ignore[arg-type]
+
+
+def test_rotated_copies_follow_their_image_and_are_held_out_with_it(tmp_path: Path) -> None:
+    mvtec_tree(tmp_path, train=5)
+    given = {"root": tmp_path, "category": "bolt", "resize": 32, "crop": 32}
+    benchmark = MVTec(**given, train_limit=3, turns=[90, -5])
+    train = benchmark.split("bolt").train
+    assert [item.turn for item in train] == [0, 90, -5] * 3
+    assert len({item.key for item in train}) == 3
+    images = TaskImages(benchmark, train)
+    assert np.array_equal(images.image(1), np.rot90(images.image(0)))
+    rest, aside = held_out(train, 0.3, seed=0)
+    assert [len(rest), len(aside)] == [6, 3]
+    assert len({item.key for item in aside}) == 1
+    backbone = TimmBackbone("resnet10t", weights="random")
+    copies, image = (TaskImages(benchmark, [train[index]]) for index in (1, 0))
+    assert cache_key(backbone, copies) != cache_key(backbone, image)
+    assert len(AnomalyDataModule(benchmark, validation=0.3).train_images) == 6
+    for turns, said in (([0], "leave it out"), ([361], "turns must be")):
+        with pytest.raises(ValueError, match=said):
+            MVTec(**given, turns=turns)

@@ -118,6 +118,7 @@ def header(cfg: DictConfig) -> dict[str, Any]:
         "seed": cfg.seed,
         "train_limit": cfg.dataset.get("train_limit"),
         "contamination": cfg.dataset.get("contamination", 0),
+        "protocol": cfg.dataset.get("protocol", "separate"),
         "version": occ_lab.__version__,
     }
 
@@ -147,6 +148,7 @@ def make_job(
         if OmegaConf.select(cfg, key) is not None:
             check_value(cfg, key, at_least=least, integer=True)
     check_value(cfg, "loader.validation", at_least=0, at_most=0.99)
+    check_value(cfg, "loader.trim", at_least=0, at_most=0.9)
     check_trainer_once(cfg, shared)
     fit = cfg.loss.get("fit") or OmegaConf.create()
     objective = partial(build, object_of(cfg, "loss"), "loss")
@@ -165,6 +167,7 @@ def make_job(
         eval_batch_size=cfg.loader.eval_batch_size,
         workers=cfg.loader.workers,
         validation=cfg.loader.validation,
+        trim=cfg.loader.trim,
         cache=cache_of(cfg, shared),
         trainer=partial(make_trainer, cfg),
         calibration=calibration_plan(cfg),

@@ -183,11 +183,13 @@ def check_stream(cfg: DictConfig) -> None:
             "loss: only the closed form can be updated image by image, not "
             f"{cfg.loss.name}; use loss=norm loss.solver=closed_form"
         )
-    held_out = cfg.calibration.share or cfg.calibration.folds or cfg.loader.validation
+    held_out = (
+        cfg.calibration.share or cfg.calibration.folds or cfg.loader.validation or cfg.loader.trim
+    )
     if held_out or cfg.ensemble is not None:
         raise UserError(
-            "calibration, loader.validation, ensemble: a stream updates one detector with all "
-            "images; its p-values are in streams/*.csv"
+            "calibration, loader.validation, loader.trim, ensemble: a stream updates one detector "
+            "with all images; its p-values are in streams/*.csv"
         )
     if on_several_processes(cfg):
         raise UserError(

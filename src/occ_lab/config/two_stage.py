@@ -61,6 +61,11 @@ def perform_both_stages(cfg: DictConfig, directory: Path) -> dict[str, dict[str,
     check_trainer(cfg)
     benchmark = build(cfg.dataset, "dataset")
     benchmark.tasks()
+    if benchmark.unified:
+        raise UserError(
+            "dataset.protocol: two_stage trains an encoder for each task; unified is for "
+            "occ-lab train"
+        )
     plan = representation_plan(cfg)
     representation = plan.module()
     check_side(representation, benchmark)

@@ -18,7 +18,7 @@ import numpy as np
 
 from occ_lab.data.files import listed
 from occ_lab.data.items import Counts, Item, Split
-from occ_lab.data.sampling import contaminated, few
+from occ_lab.data.sampling import contaminated, few, turned
 from occ_lab.data.value_range import Range, as_range
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import check_name
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["structured", "semantic"]
 Crop = int | Literal["whole"]
+Models = Literal["separate", "unified"]
 LARGEST_SIDE = 10_000  # pixels of a network's input, so that a typing error ends in a message
 MULTIPLE = 16  # pixels; the sides of a frame are multiples of the stride of the coarsest level
 WORD = re.compile(r"(?<=[a-z])(?=[A-Z]{2}|[A-Z][a-z])")  # where a new word of a class name begins
@@ -74,6 +75,11 @@ class Benchmark(ABC):
         contamination: the fraction of the training images that is replaced by anomalous images,
             which are removed from the test set; in 0..0.99.
         sample_seed: the seed of the choice of images for ``train_limit`` and ``contamination``.
+        turns: angles in degrees, each in -360..360 and not 0: every training image is also used
+            rotated by each of them, for few training images. Borders are reflected.
+        protocol: ``separate``, in which each task has training images of its own; or ``unified``,
+            in which all tasks that ``category`` selects share the training images of all of them,
+            so that one model serves them all. Each task keeps its own test images.
 
     Attributes:
         kind: set on a class, the default of the argument ``kind``; likewise ``resize``, ``crop``.
@@ -129,6 +135,8 @@ class Benchmark(ABC):
         train_limit: int | None = None,
         contamination: float = 0.0,
         sample_seed: int = 0,
+        turns: Sequence[float] = (),
+        protocol: Models = "separate",
     ) -> None:
         if kind is not None:
             self.kind = kind
@@ -151,6 +159,12 @@ class Benchmark(ABC):
             check_number("train_limit", train_limit, at_least=1, integer=True)
         check_number("contamination", contamination, at_least=0, at_most=0.99)
         check_number("sample_seed", sample_seed, at_least=0, integer=True)
+        for turn in turns:
+            check_number("turns", turn, at_least=-360, at_most=360)
+            if turn % 360 == 0:
+                raise ValueError(f"turns: {turn:g} is the image itself; leave it out")
+        if protocol not in get_args(Models):
+            raise ValueError(f"protocol must be {' or '.join(get_args(Models))}, got {protocol!r}")
         if random_crop and self.crop == "whole":
             raise ValueError("random_crop needs a crop in pixels, got crop='whole'")
         self.tile = tile
@@ -174,6 +188,10 @@ class Benchmark(ABC):
         self.train_limit = train_limit
         self.contamination = contamination
         self.sample_seed = sample_seed
+        self.turns = tuple(float(turn) for turn in turns)
+        self.protocol: str = protocol
+        self.unified = protocol == "unified"
+        self._parts: dict[str, list[Item]] | None = None
 
     @property
     def own(self) -> bool:
@@ -201,7 +219,9 @@ class Benchmark(ABC):
         return self.rotate > 0 or self.random_crop
 
     def split(self, task: str) -> Split:
-        """The images of ``task`` after ``train_limit`` and ``contamination``.
+        """The images of ``task`` after ``train_limit``, ``contamination`` and ``turns``.
+
+        With ``protocol="unified"``, the training images are those of all tasks.
 
         Raises:
             InputError: more images are requested than there are.
@@ -222,12 +242,23 @@ class Benchmark(ABC):
             self._splits = None
 
     def _listed(self, task: str) -> Split:
+        """As `split`, from the files as they are now."""
+        own = self._own_split(task)
+        if not self.unified:
+            return own
+        if self._parts is None:
+            self._parts = {name: self._own_split(name).train for name in self.tasks()}
+        train = [item for part in self._parts.values() for item in part]
+        return Split(train, own.test, validation=own.validation, parts=self._parts)
+
+    def _own_split(self, task: str) -> Split:
+        """The images of one task after ``train_limit``, ``contamination`` and ``turns``."""
         split = self.published_split(task)
         if self.train_limit is not None:
             split = few(split, task, self.train_limit, self.sample_seed)
         if self.contamination:
             split = contaminated(split, task, self.contamination, self.sample_seed)
-        return split
+        return turned(split, self.turns) if self.turns else split
 
     def expected(self, task: str) -> Counts | None:
         """The published counts of a task; None if there are none."""

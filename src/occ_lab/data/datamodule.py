@@ -344,8 +344,8 @@ def held_out(items: list[Item], fraction: float, seed: int) -> tuple[list[Item],
     """
     if not fraction:
         return items, []
-    normal = [index for index, item in enumerate(items) if item.label == 0]
-    count = max(1, round(fraction * len(items)))
+    normal = list(dict.fromkeys(item.key for item in items if item.label == 0))
+    count = max(1, round(fraction * len({item.key for item in items})))
     if count >= len(normal):
         raise InputError(
             f"validation: {fraction:g} of {len(items)} training images leaves none to train on",
@@ -354,6 +354,6 @@ def held_out(items: list[Item], fraction: float, seed: int) -> tuple[list[Item],
     order = np.random.default_rng(seed).permutation(len(normal))
     chosen = {normal[index] for index in order[:count]}
     return (
-        [item for index, item in enumerate(items) if index not in chosen],
-        [item for index, item in enumerate(items) if index in chosen],
+        [item for item in items if item.key not in chosen],
+        [item for item in items if item.key in chosen],
     )

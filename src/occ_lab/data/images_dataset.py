@@ -26,6 +26,7 @@ from occ_lab.data.transforms import (
     WholeImage,
     contained,
     resized,
+    turned,
 )
 from occ_lab.data.value_range import eight_bits
 from occ_lab.utils.memo import Memo
@@ -111,11 +112,13 @@ class TaskImages(Dataset[dict[str, Any]]):
         """The image as read, before preprocessing, uint8 ``[h, w, 3]``."""
         item = self.items[index]
         last = self._last  # the tiles of an image are read one after another
-        if item.tile is not None and last is not None and last[0] == item.key:
+        if item.tile is not None and last is not None and last[0] == (item.key, item.turn):
             return last[1]
         pixels = eight_bits(self.benchmark.read(item), self.frame.range, item)
+        if item.turn:
+            pixels = turned(pixels, item.turn)
         if item.tile is not None:
-            self._last = item.key, pixels
+            self._last = (item.key, item.turn), pixels
         return pixels
 
     def tiles(self) -> TaskImages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ class Item:
         index: the index of the image in a file that holds many, from 0; None if the file is a
             single image.
         tile: the top left corner of a tile of the image, in pixels; None for the whole image.
+        turn: the angle in degrees by which the image is rotated after it is read.
 
     Example:
         >>> str(Item(Path("digits.idx"), label=0, index=7))
@@ -36,6 +38,7 @@ class Item:
     mask: Path | None = None
     index: int | None = None
     tile: tuple[int, int] | None = None
+    turn: float = 0.0
 
     @property
     def key(self) -> tuple[Path, int | None]:
@@ -80,12 +83,15 @@ class Split:
             set.
         validation: normal images that the benchmark keeps apart from training and test. They give
             the threshold, unless training images are held out for it.
+        parts: the training images of each task, if one model is trained on those of several tasks;
+            otherwise None.
     """
 
     train: list[Item]
     test: list[Item]
     pool: list[Item] | None = None
     validation: list[Item] = field(default_factory=list)
+    parts: Mapping[str, list[Item]] | None = None
 
     @property
     def has_masks(self) -> bool:

@@ -42,6 +42,8 @@ class NamedDataModule(AnomalyDataModule):
     Args:
         root: the folder that holds the data; by default the benchmark's ``home``.
         category: the task; it may be left out if there is only one.
+        task: the task among several that ``category`` selects, for one model of all of them
+            (``protocol="unified"``): its test images are those of this task.
         batch_size: the number of images in a training batch of one process.
         eval_batch_size: the number of images in a batch of any pass without gradients.
         workers: the number of processes that read images; 0 reads them in the main process.
@@ -66,6 +68,7 @@ class NamedDataModule(AnomalyDataModule):
         root: str | Path | None = None,
         category: str | int | Sequence[str | int] = "all",
         *,
+        task: str | None = None,
         batch_size: int = 16,
         eval_batch_size: int = 32,
         workers: int = 0,
@@ -76,7 +79,7 @@ class NamedDataModule(AnomalyDataModule):
         if root is not None:
             given["root"] = root
         made = self.of(**{**self.preset, **given})
-        super().__init__(made, None, batch_size, eval_batch_size, workers, validation)
+        super().__init__(made, task, batch_size, eval_batch_size, workers, validation)
 
 
 class MVTecAD(NamedDataModule):

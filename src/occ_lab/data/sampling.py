@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -88,3 +89,23 @@ def contaminated(split: Split, task: str, fraction: float, seed: int) -> Split:
     gone = set(moved)
     test = [item for index, item in enumerate(split.test) if index not in gone]
     return replace(split, train=train, test=test, pool=None)
+
+
+def turned(split: Split, turns: Sequence[float]) -> Split:
+    """The split with rotated copies of its training images, each after its image.
+
+    Args:
+        split: the images of a task.
+        turns: the angles of the copies in degrees.
+
+    Example:
+        >>> from pathlib import Path
+        >>> split = turned(Split([Item(Path("a.png"), 0)], []), [90])
+        >>> [(str(item), item.turn) for item in split.train]
+        [('a.png', 0.0), ('a.png', 90)]
+    """
+
+    def copies(items: Sequence[Item]) -> list[Item]:
+        return [replace(item, turn=turn) for item in items for turn in (0.0, *turns)]
+
+    return replace(split, train=copies(split.train), pool=split.pool and copies(split.pool))

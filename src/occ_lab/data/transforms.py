@@ -249,6 +249,22 @@ class WholeImage:
         return turned["image"], turned["mask"]
 
 
+def turned(image: np.ndarray, angle: float) -> np.ndarray:
+    """A uint8 image ``[h, w, 3]`` rotated about its centre, counterclockwise by degrees.
+
+    Its size stays the same; what comes in at the border is its reflection.
+
+    Example:
+        >>> image = np.zeros((3, 3, 3), np.uint8)
+        >>> image[0, 1] = 9
+        >>> turned(image, 90)[..., 0].tolist()
+        [[0, 0, 0], [9, 0, 0], [0, 0, 0]]
+    """
+    rotation = A.Rotate(limit=(angle, angle), border_mode=REFLECT, p=1.0)
+    rotated: np.ndarray = A.Compose([rotation])(image=image)["image"]
+    return rotated
+
+
 Frame: TypeAlias = Preprocessing | WholeImage | Tiles
 
 

@@ -171,6 +171,7 @@ def header(job: Job, data: AnomalyDataModule) -> dict[str, Any]:
         "seed": job.seed,
         "train_limit": data.benchmark.train_limit,
         "contamination": data.benchmark.contamination,
+        "protocol": data.benchmark.protocol,
         "version": occ_lab.__version__,
     }
 
@@ -185,6 +186,7 @@ def settings(job: Job, data: AnomalyDataModule) -> dict[str, Any]:
             "resize": benchmark.resize,
             "crop": benchmark.crop,
             "tile": benchmark.tile,
+            "protocol": benchmark.protocol,
         },
         "loss": {"name": type(job.objective()).__name__.lower(), **parts_of(job)["objective"]},
         "backbone": {"name": job.backbone.name, **parts_of(job)["backbone"]},

@@ -215,13 +215,14 @@ def measured(
     callbacks: Sequence[Callback],
     checkpoint: Path,
     state: Path | None = None,
+    earlier: Fitted | None = None,
 ) -> Fitted:
     """As `fitted`; also writes ``measured.json`` beside the checkpoints for the comparison.
 
     It contains ``images_per_second``, from decoded images in memory to maps and scores, and
     ``pasted_auroc``, see `pasted_auroc`.
     """
-    member = fitted(job, benchmark, task, loggers, callbacks, checkpoint, state)
+    member = fitted(job, benchmark, task, loggers, callbacks, checkpoint, state, earlier)
     detector, before = member.detector, member.detector.device
     was_training = detector.training
     detector.to(member.trainer.strategy.root_device).eval()

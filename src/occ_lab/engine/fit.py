@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.data.base import Benchmark
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
+from occ_lab.engine.calibrate import CalibrationPlan
 from occ_lab.engine.checkpoints import Saving, resumed_from, write_whole_files
+from occ_lab.engine.held_out import HeldOut, calibration_of
 from occ_lab.engine.job import Job
 from occ_lab.engine.recorder import Oracle, Recorder
 from occ_lab.engine.shared import SharedPass, log_test, outcome_key
@@ -51,10 +53,11 @@ class Fitted:
         steps: the number of optimizer steps; None if there were none.
         curve: the learning curve if the number of steps was chosen, see `ChosenSteps`; otherwise
             empty.
-        calibration: the scores of normal images that it was not fitted to; None if there are none.
-        overkill: the false-positive rate for decisions; None without calibration.
         best_epochs: the best epoch of each metric on the test set; None unless requested.
         outcome_key: of what determines the outcome of the test, if other jobs may share it.
+        aside: indices of the training images that it was not fitted to.
+        calibrated: by task, its calibration and the false-positive rate; the tasks are several if
+            one detector serves them all.
     """
 
     data: AnomalyDataModule
@@ -64,10 +67,20 @@ class Fitted:
     seconds: dict[str, float]
     steps: int | None = None
     curve: Sequence[dict[str, float]] = ()
-    calibration: Calibration | None = None
-    overkill: float | None = None
     best_epochs: dict[str, dict[str, float]] | None = None
     outcome_key: str | None = None
+    aside: Sequence[int] = ()
+    calibrated: dict[str, tuple[Calibration, float]] = field(default_factory=dict)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The scores of normal images that it was not fitted to; None if there are none."""
+        return self.calibrated[self.data.task][0] if self.data.task in self.calibrated else None
+
+    @property
+    def overkill(self) -> float | None:
+        """The false-positive rate for decisions; None without calibration."""
+        return self.calibrated[self.data.task][1] if self.data.task in self.calibrated else None
 
     def test(self, shared: Memo | None = None) -> None:
         """Test the detector; the recorder keeps the outcome.
@@ -111,10 +124,16 @@ def fitted(
     callbacks: Sequence[Callback],
     checkpoint: Path,
     state: Path | None = None,
+    earlier: Fitted | None = None,
 ) -> Fitted:
     """Fit a detector to a task as preprocessed by ``benchmark``; save, calibrate and test it.
 
-    For a calibration by folds, further detectors are fitted first, each without one of the folds.
+    For a calibration by folds, further detectors are fitted first, each without one of the folds;
+    and two before them, if some of the training images are to be left out. If one detector serves
+    several tasks, it is calibrated on the images of each.
+
+    The images that are left out are those of a task with the highest scores by a detector that was
+    fitted to a random half of the images without them. They take part in the calibration.
 
     Args:
         job: the parts of the detector and the settings of the fit.
@@ -125,38 +144,78 @@ def fitted(
         checkpoint: the file to save the detector to.
         state: the file that stores the state of a training by gradient while it is running, and
             that it is resumed from; None stores no state.
+        earlier: the detector of an earlier task that serves this one as well; it is only tested.
     """
-    split = benchmark.split(task)
-    images = len(split.train)
-    single = len(job.views) == 1  # an ensemble of views has no single detector to calibrate
-    kept = len(split.validation) if single and job.calibration.left_open else 0
-    plan = job.calibration.settled(images, own=benchmark.own and single, kept=kept)
-    aside = plan.held_out(images)
-    scored, seconds, features = [], dict[str, float](), 0.0
-    if plan.folds:
-        log.info("calibration: fitting a detector without each of %d folds first", plan.folds)
+    if earlier is not None:
+        member = serving(earlier, job, benchmark, task, loggers, callbacks)
+        write_whole_files(member.trainer)
+        member.trainer.save_checkpoint(checkpoint, weights_only=True)
+        return member
+    held_out = HeldOut.of(job, benchmark, task)
+    seconds, features = dict[str, float](), 0.0
+    if job.trim:
+        log.info("trim: fitting a detector to each half of the training images first")
+        with timed(seconds, "trim"):
+            halves = HeldOut.of(job, benchmark, task, CalibrationPlan(folds=2, seed=job.seed))
+            for half in halves.parts:
+                without = fit_without(half, job, benchmark, task)
+                halves.keep(half, half, *without.calibration_scores())
+                features += without.seconds["features"]
+        seconds["trim"] -= features
+        held_out.left_out = halves.highest(job.trim)
+    aside = held_out.parts
+    if held_out.folds:
+        log.info("calibration: fitting a detector without each of %d folds first", len(aside))
+        before = features
         with timed(seconds, "calibration"):
             for fold in aside:
-                without = fit_without(fold, job, benchmark, task)
-                scored.append(without.calibration_scores())
+                every = held_out.without(fold)
+                without = fit_without(every, job, benchmark, task)
+                held_out.keep(fold, every, *without.calibration_scores())
                 features += without.seconds["features"]  # the first fold computes them for all
-        seconds["calibration"] -= features
+        seconds["calibration"] -= features - before
         aside = []
-    member = fit_without(aside[0] if aside else [], job, benchmark, task, loggers, callbacks, state)
+    without_these = held_out.without(aside[0] if aside else [])
+    member = fit_without(without_these, job, benchmark, task, loggers, callbacks, state)
     write_whole_files(member.trainer)
     member.trainer.save_checkpoint(checkpoint, weights_only=True)
     member.seconds.update(seconds)
     member.seconds["features"] += features
-    if aside or kept:
-        scored = [member.calibration_scores()]
-    if scored:
-        try:
-            member.calibration = Calibration.of(*map(torch.cat, zip(*scored, strict=True)))
-        except ValueError as error:  # the detector cannot judge some images
-            raise InputError(f"{task}: {error}", part="calibration") from error
-        member.overkill = plan.overkill
+    if aside:
+        held_out.keep(aside[0], without_these, *member.calibration_scores())
+    member.calibrated = held_out.calibrated() | of_kept(member, held_out)
     member.test(job.shared)
     return member
+
+
+def serving(
+    earlier: Fitted,
+    job: Job,
+    benchmark: Benchmark,
+    task: str,
+    loggers: Sequence[Logger],
+    callbacks: Sequence[Callback],
+) -> Fitted:
+    """Test the detector of an earlier task on another task that it serves."""
+    recorder = Recorder()
+    trainer = job.trainer(loggers, [recorder, *callbacks], 1)
+    data = data_of(job, benchmark, task, earlier.data.validation, earlier.aside)
+    seconds = dict.fromkeys(("features", "fit"), 0.0)
+    with timed(seconds, "features"):
+        use_fast_samples(data, job, *devices_of(trainer))
+    member = Fitted(data, earlier.detector, trainer, recorder, seconds, earlier.steps)
+    own = of_kept(member, HeldOut.of(job, benchmark, task))
+    member.aside, member.calibrated = earlier.aside, earlier.calibrated | own
+    member.test(job.shared)
+    return member
+
+
+def of_kept(member: Fitted, held_out: HeldOut) -> dict[str, tuple[Calibration, float]]:
+    """The calibration of a task by the images that its benchmark keeps apart, if it is by them."""
+    rate = held_out.plans[member.data.task].overkill
+    if not held_out.kept or rate is None:
+        return {}
+    return {member.data.task: (calibration_of(member.data.task, *member.calibration_scores()), rate)}
 
 
 def fit_without(
@@ -191,13 +250,7 @@ def fit_without(
         images = len(benchmark.split(task).train) - len(aside)
         validation = count.held_out(images, trainer.world_size)
         trainer.limit_val_batches = 0  # val_loss is not needed after every epoch
-    data = AnomalyDataModule(
-        benchmark, task, job.batch_size, job.eval_batch_size, job.workers, validation
-    )
-    data.prepare_data()
-    data.test_images.memo = None if job.workers else job.shared  # that of this process
-    if aside:
-        data.set_aside(aside)
+    data = data_of(job, benchmark, task, validation, aside)
     seconds = {"features": 0.0}
     with timed(seconds, "features"):
         use_fast_samples(data, job, *devices_of(trainer))
@@ -211,12 +264,25 @@ def fit_without(
     same.state = torch.get_rng_state()
     with timed(seconds, "fit"), quiet_lightning():
         trainer.fit(detector, datamodule=data, ckpt_path=resumed, weights_only=True)
-    fit = Fitted(data, detector, trainer, recorder, seconds)
+    fit = Fitted(data, detector, trainer, recorder, seconds, aside=aside)
     fit.steps = None if one_pass else trainer.global_step
     if isinstance(count, ChosenSteps) and count.chosen:
         fit.steps, fit.curve = count.chosen, count.curve
     fit.best_epochs = oracle.best_epochs() if job.oracle else None
     return fit
+
+
+def data_of(
+    job: Job, benchmark: Benchmark, task: str, validation: float, aside: Sequence[int]
+) -> AnomalyDataModule:
+    """The images of a task, checked, without those at the indices ``aside``."""
+    sizes = job.batch_size, job.eval_batch_size, job.workers
+    data = AnomalyDataModule(benchmark, task, *sizes, validation)
+    data.prepare_data()
+    data.test_images.memo = None if job.workers else job.shared  # that of this process
+    if aside:
+        data.set_aside(aside)
+    return data
 
 
 class SameRandomState(Callback):

@@ -147,6 +147,8 @@ class Job:
         eval_batch_size: the number of images in a batch of any pass without gradients.
         workers: the number of processes that read images, see `AnomalyDataModule`.
         validation: the fraction of the training images that is held out to log ``val_loss``.
+        trim: the fraction of the training images of a task that is left out because they may be
+            anomalous, see `occ_lab.engine.fit.fitted`; in 0..0.9.
         cache: the feature cache; None computes features for every batch.
         trainer: makes a Trainer from loggers, callbacks and a number of epochs.
         calibration: the choice of images for the threshold.
@@ -177,6 +179,7 @@ class Job:
     eval_batch_size: int = 32
     workers: int = 0
     validation: float = 0.0
+    trim: float = 0.0
     cache: FeatureCache | None = None
     trainer: MakeTrainer = plain_trainer
     calibration: CalibrationPlan = field(default_factory=CalibrationPlan)
@@ -249,6 +252,7 @@ class Job:
             raise InputError(f"gallery must be true, false or auto, got {self.gallery!r}")
         self.check_length()
         check_number("validation", self.validation, at_least=0, at_most=0.99)
+        check_number("trim", self.trim, at_least=0, at_most=0.9)
         objective = self.objective()
         one_pass = objective.one_pass
         if self.moments not in (True, False, "auto"):

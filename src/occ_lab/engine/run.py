@@ -55,7 +55,8 @@ IMAGES = 32  # upsampled at a time
 LARGEST = 1024  # pixels; the longest side of images in the pictures of a run
 
 Fit: TypeAlias = Callable[
-    [Job, Benchmark, str, Sequence[Logger], Sequence[Callback], Path, Path | None], Fitted
+    [Job, Benchmark, str, Sequence[Logger], Sequence[Callback], Path, Path | None, Fitted | None],
+    Fitted,
 ]
 
 
@@ -195,6 +196,7 @@ def run_tasks(
         As in `run`.
     """
     tasks = job.benchmark.tasks()
+    members: Sequence[Fitted] = ()
     for number, task in enumerate(tasks, start=1):
         if task in record.finished:
             console.print(f"{title}{task}: finished before, skipped")
@@ -205,8 +207,9 @@ def run_tasks(
         if seen and (task, seen) not in job.benchmark.said:
             job.benchmark.said.add((task, seen))
             console.print(seen, soft_wrap=True)
+        earlier = members if job.benchmark.unified else ()
         with record.task(task) as folder:
-            run_task(job, record, task, folder, watcher, fit)
+            members = run_task(job, record, task, folder, watcher, fit, earlier)
         record.drop_state(task)
     if not record.leads:
         return {}
@@ -216,9 +219,28 @@ def run_tasks(
 
 
 def run_task(
-    job: Job, record: RunRecord, task: str, folder: Path, watcher: Watcher, fit: Fit
-) -> None:
-    """Fit and test one task and write its outputs into ``folder``."""
+    job: Job,
+    record: RunRecord,
+    task: str,
+    folder: Path,
+    watcher: Watcher,
+    fit: Fit,
+    earlier: Sequence[Fitted] = (),
+) -> Sequence[Fitted]:
+    """Fit and test one task and write its outputs into ``folder``.
+
+    Args:
+        job: what to do.
+        record: stores the results.
+        task: its name.
+        folder: for its outputs.
+        watcher: provides loggers and callbacks.
+        fit: as in `run`.
+        earlier: the detectors of an earlier task if they serve this one as well, one for each view.
+
+    Returns:
+        The detector of each view.
+    """
     reset_peak()
     job = replace(job, backbone=job.backbone.for_task(task))
     loggers = watcher.loggers(task, folder)
@@ -229,7 +251,8 @@ def run_task(
         logged = [] if number else loggers  # two curves of the same name would be mixed up
         callbacks = watcher.callbacks(task, folder)
         state = record.state(task, name)
-        members.append(fit(job, benchmark, task, logged, callbacks, checkpoint, state))
+        serves = earlier[number] if earlier else None
+        members.append(fit(job, benchmark, task, logged, callbacks, checkpoint, state, serves))
         if members[-1].curve and leads():
             suffix = f"_{name}" if number else ""
             picture = folder / f"learning_curve{suffix}.png"
@@ -272,15 +295,17 @@ def run_task(
             tested.labels.numpy(),
         )
     write_whole(folder / "metrics.json", to_json(figures))
+    return members
 
 
 def task_figures(tested: Tested, members: Sequence[Fitted]) -> dict[str, Any]:
     """The entry of a task in ``metrics.json``."""
     stages = members[0].seconds
+    trained = {item.key: item.label for item in tested.data.split.train}
     figures: dict[str, Any] = {
         **tested.metrics,
-        "n_train": len(tested.data.split.train),
-        "n_train_anomalous": sum(item.label for item in tested.data.split.train),
+        "n_train": len(trained),
+        "n_train_anomalous": sum(trained.values()),
         "n_test": len(tested.data.split.test),
         "seconds": {stage: sum(each.seconds[stage] for each in members) for stage in stages},
         "peak_memory_mb": peak_mb(),

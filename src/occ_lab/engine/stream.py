@@ -92,8 +92,19 @@ class Streams:
         callbacks: Sequence[Callback],
         checkpoint: Path,
         state: Path | None = None,
+        earlier: Fitted | None = None,
     ) -> Fitted:
-        """Fit a detector to a task, save it and test it; the arguments are those of `fitted`."""
+        """Fit a detector to a task, save it and test it; the arguments are those of `fitted`.
+
+        Raises:
+            InputError: one detector is asked for all tasks.
+        """
+        if benchmark.unified:
+            raise InputError(
+                "protocol: a stream learns each task from its own images; unified is for occ-lab "
+                "train",
+                part="dataset",
+            )
         data = AnomalyDataModule(benchmark, task, 1, job.eval_batch_size, job.workers)
         data.prepare_data()
         recorder = Recorder()

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.loading import collate
-from occ_lab.features.level_files import Levels
+from occ_lab.features.joined import Level
 
 IN_MEMORY = 2**30  # bytes; the limit for the pixels of one dataset in memory
 
@@ -42,7 +42,7 @@ class TaskFeatures(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        levels: Levels | list[Tensor],
+        levels: Sequence[Level | Tensor],
         images: TaskImages,
         rows: np.ndarray | None = None,
         identity: str = "",
@@ -74,7 +74,7 @@ class TaskFeatures(Dataset[dict[str, Any]]):
             return pool.map(self.images.facts, indices)
 
 
-def taken(level: np.ndarray | Tensor, rows: np.ndarray) -> Tensor:
+def taken(level: Level | Tensor, rows: np.ndarray) -> Tensor:
     """A copy of some rows of a level, on the device of the level."""
     if isinstance(level, Tensor):
         return level[torch.from_numpy(rows).to(level.device)]
@@ -94,7 +94,7 @@ def release(level: np.ndarray) -> None:
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def on_device(levels: Levels, device: torch.device) -> Levels | list[Tensor]:
+def on_device(levels: list[Level], device: torch.device) -> list[Level] | list[Tensor]:
     """Levels that are read in every epoch: on the device if it is a GPU with room for them.
 
     Args:
@@ -112,7 +112,7 @@ def on_device(levels: Levels, device: torch.device) -> Levels | list[Tensor]:
     return [copied(level, device) for level in levels]
 
 
-def copied(level: np.ndarray, device: torch.device) -> Tensor:
+def copied(level: Level, device: torch.device) -> Tensor:
     """A level on a device, copied in parts, because it may be a memory map larger than memory.
 
     Example:

@@ -25,6 +25,7 @@ from occ_lab.data.transforms import describe_frame
 from occ_lab.features.cache import FeatureCache, digest
 from occ_lab.features.dataset import TaskFeatures, on_device
 from occ_lab.features.entry_lock import CacheError
+from occ_lab.features.joined import joined
 from occ_lab.features.level_files import Levels
 from occ_lab.features.regions import framed_levels
 from occ_lab.utils.progress import track
@@ -91,10 +92,16 @@ def replace_images(
     if data.benchmark.random:
         log.info("cache: only for test images, because training images change in every epoch")
     else:
-        pooled = [*(data.split.pool or data.split.train), *data.split.validation]
-        pool = TaskImages(data.benchmark, pooled, frame=data.preprocessing).tiles()
-        rows = {item: row for row, item in enumerate(pool.items)}
-        cached, identity = features(pool, "train features")
+        # Those of several tasks are the entries that a model for each of them would have.
+        own = data.split.pool or data.split.train
+        parts = [*(data.split.parts or {"": own}).values(), data.split.validation]
+        frame = data.preprocessing
+        pools = [TaskImages(data.benchmark, part, frame=frame).tiles() for part in parts if part]
+        items = itertools.chain.from_iterable(pool.items for pool in pools)
+        rows = {item: row for row, item in enumerate(items)}
+        entries = [features(pool, "train features") for pool in pools]
+        cached = joined([levels for levels, _ in entries])
+        identity = " ".join(name for _, name in entries)
         levels = on_device(cached, device) if often else cached
 
         def of_pool(images: TaskImages) -> TaskFeatures:
@@ -107,8 +114,8 @@ def replace_images(
         aside = data.calibration_images
         data.calibration_set = image_samples(aside, of_pool(aside))
     tiles = data.test_images.tiles()
-    levels, identity = features(tiles, "test features")
-    tested = TaskFeatures(levels, tiles, identity=identity)
+    of_tests, identity = features(tiles, "test features")
+    tested = TaskFeatures(of_tests, tiles, identity=identity)
     data.test_set = image_samples(data.test_images, tested)
 
 
@@ -263,7 +270,8 @@ def cache_key(backbone: FrozenBackbone, images: TaskImages) -> dict[str, Any]:
         status = item.path.stat()
         path = str(item.path.absolute())
         tile = [] if item.tile is None else [list(item.tile)]
-        files.append([path, status.st_size, status.st_mtime_ns, item.index, *tile])
+        turn = [{"turn": item.turn}] if item.turn else []
+        files.append([path, status.st_size, status.st_mtime_ns, item.index, *tile, *turn])
     own = type(images.benchmark)
     reader = {} if own.read.__module__.startswith("occ_lab.") else {"reader": code_of(own)}
     return {

@@ -223,6 +223,8 @@ def keep_settings(
         InputError: there is earlier work, and ``resume`` is off or its settings differ.
     """
     kept = directory / "config.yaml"
+    if (settings.get("dataset") or {}).get("protocol") == "unified":  # all tasks share a model
+        not_compared = [key for key in not_compared if key != "dataset.category"]
     if begun:
         if not resume:
             raise InputError(

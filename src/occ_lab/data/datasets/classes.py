@@ -43,11 +43,14 @@ class ClassBenchmark(Benchmark):
         **common: Any,
     ) -> None:
         if protocol not in get_args(Protocol):
+            asked: str = protocol
+            reason = "a model for all classes has no anomalies left to find"
             raise ValueError(
                 f"protocol must be {' or '.join(get_args(Protocol))}, got {protocol!r}"
+                f"{f': {reason}' if asked == 'unified' else ''}"
             )
         super().__init__(root=root, **common)
-        self.protocol = protocol
+        self.protocol: Protocol = protocol
 
     @abstractmethod
     def classified(self, part: Part) -> Sequence[Classified]:

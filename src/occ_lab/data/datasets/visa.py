@@ -6,13 +6,13 @@ import csv
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from occ_lab.data.base import Benchmark
+from occ_lab.data.base import Benchmark, Models
 from occ_lab.data.files import image_files, visible_folders
 from occ_lab.data.items import Counts, Item, Split
 from occ_lab.data.masks import Below, masks_of
 from occ_lab.utils.errors import InputError
 
-Protocol = Literal["last_100", "official"]
+Protocol = Literal["last_100", "official", "unified"]
 
 # Numbers of normal and anomalous images, and of normal test images in the official table.
 IMAGES = {
@@ -38,7 +38,8 @@ class VisA(Benchmark):
     Args:
         root: the folder that holds the objects and ``split_csv``.
         protocol: ``last_100``, in which the last 100 normal images by name are test images, as in
-            NoCo (Gao et al. 2023), or ``official``, the table ``split_csv/1cls.csv``.
+            NoCo (Gao et al. 2023); ``official``, the table ``split_csv/1cls.csv``; or ``unified``,
+            which is ``last_100`` with one model for all objects, see `Benchmark`.
         common: the other arguments of `Benchmark`.
 
     Raises:
@@ -58,15 +59,16 @@ class VisA(Benchmark):
             raise ValueError(
                 f"protocol must be {' or '.join(get_args(Protocol))}, got {protocol!r}"
             )
-        super().__init__(root=root, **common)
-        self.protocol = protocol
+        models: Models = "unified" if protocol == "unified" else "separate"
+        super().__init__(root=root, protocol=models, **common)
+        self.protocol: Protocol = protocol
 
     def expected(self, task: str) -> Counts | None:
         """The published counts under the protocol."""
         if task not in IMAGES:
             return None
         normal, anomalous, tested = IMAGES[task]
-        held_out = TESTED if self.protocol == "last_100" else tested
+        held_out = tested if self.protocol == "official" else TESTED
         return Counts(normal - held_out, held_out, anomalous)
 
     def available(self) -> list[str]:

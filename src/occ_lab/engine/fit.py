@@ -31,7 +31,6 @@ from occ_lab.engine.steps import ChosenSteps, StepCount
 from occ_lab.features.dataset import in_memory
 from occ_lab.features.extraction import use_features
 from occ_lab.metrics.calibration import Calibration
-from occ_lab.utils.errors import InputError
 from occ_lab.utils.memo import Memo
 from occ_lab.utils.quiet import quiet_lightning
 
@@ -215,7 +214,9 @@ def of_kept(member: Fitted, held_out: HeldOut) -> dict[str, tuple[Calibration, f
     rate = held_out.plans[member.data.task].overkill
     if not held_out.kept or rate is None:
         return {}
-    return {member.data.task: (calibration_of(member.data.task, *member.calibration_scores()), rate)}
+    return {
+        member.data.task: (calibration_of(member.data.task, *member.calibration_scores()), rate)
+    }
 
 
 def fit_without(

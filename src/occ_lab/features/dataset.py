@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.loading import collate
-from occ_lab.features.joined import Level
+from occ_lab.features.joined import JoinedLevel, Level
 
 IN_MEMORY = 2**30  # bytes; the limit for the pixels of one dataset in memory
 
@@ -83,15 +83,16 @@ def taken(level: Level | Tensor, rows: np.ndarray) -> Tensor:
     return copy
 
 
-def release(level: np.ndarray) -> None:
+def release(level: Level) -> None:
     """Let the pages of a memory map go, so that they do not count as memory of the process.
 
     The system keeps what it has read from the file as long as it has room. Without this call, the
     peak memory of a process would be that of all features which it has read.
     """
-    mapped = getattr(level, "_mmap", None)
-    if hasattr(mmap, "MADV_DONTNEED") and isinstance(mapped, mmap.mmap):
-        mapped.madvise(mmap.MADV_DONTNEED)
+    for part in level.parts if isinstance(level, JoinedLevel) else [level]:
+        mapped = getattr(part, "_mmap", None)
+        if hasattr(mmap, "MADV_DONTNEED") and isinstance(mapped, mmap.mmap):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def on_device(levels: list[Level], device: torch.device) -> list[Level] | list[Tensor]:

@@ -221,7 +221,10 @@ def test_the_command_reports_what_cannot_be_read_and_its_run_can_be_used(tmp_pat
         ("save_every=0", "save_every must be an integer and >= 1"),
         ("loss.solver=gradient", "not norm; use loss=norm loss.solver=closed_form"),
         ("loss=knn", "loss: only the closed form can be updated image by image, not knn"),
-        ("calibration.share=0.2", "calibration, loader.validation, ensemble: a stream"),
+        (
+            "calibration.share=0.2",
+            "calibration, loader.validation, loader.trim, ensemble: a",
+        ),
         ("trainer.devices=2", "trainer.devices: a stream is one process"),
         ("projector=identity", "projector: must be LocalProjector"),
         ("overkill=0", "overkill must be a number and > 0"),

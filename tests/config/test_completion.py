@@ -29,7 +29,7 @@ def words(line: str) -> list[str]:
         ("occ-lab train lo", ["loss=", "logger=", "loader.", "loss.", "logger."]),
         (
             "occ-lab train loader.",
-            ["loader.eval_batch_size=", "loader.workers=", "loader.validation="],
+            ["loader.eval_batch_size=", "loader.workers=", "loader.validation=", "loader.trim="],
         ),
         ("occ-lab train loss.norm", ["loss.normalize=", "loss.norm="]),
         ("occ-lab train loss=cfa loss.mem", ["loss.memory="]),

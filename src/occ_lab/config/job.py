@@ -224,9 +224,13 @@ def maps_of(cfg: DictConfig, sweep: bool) -> int:
     Args:
         cfg: the configuration.
         sweep: whether the job is one of a sweep.
+
+    Raises:
+        UserError: it is neither ``auto`` nor a number from 0 on.
     """
     if cfg.maps == "auto":
         return MAPS_IN_SWEEP if sweep else MAPS
+    check_value(cfg, "maps", at_least=0, integer=True)
     return int(cfg.maps)
 
 

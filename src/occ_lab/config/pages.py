@@ -95,6 +95,7 @@ def info_page(name: str, words: Sequence[str], asked: str) -> str | None:
 
 
 LONGEST = 20  # letters of a choice in a list
+LINES_OF_GROUP = 4  # in the help
 
 
 def choice_lines(options: Options, group: str, choice: str) -> list[str]:
@@ -153,17 +154,21 @@ def argument(options: Options, key: str) -> Argument | None:
 
 
 def group_lines(options: Options) -> list[str]:
-    """The groups with their choices."""
+    """The groups with their choices; of many choices only the first, so that a page stays short."""
     longest = max(map(len, options.groups))
+    indent = " " * (longest + 4)
     lines = []
     for group, chosen in options.groups.items():
         names = [f"*{each}" if each == chosen else each for each in options.choices(group)]
-        lines += textwrap.wrap(
+        own = textwrap.wrap(
             f"  {group:<{longest}}  {' '.join(names)}",
             width(),
-            subsequent_indent=" " * (longest + 4),
+            subsequent_indent=indent,
             break_on_hyphens=False,
         )
+        if len(own) > LINES_OF_GROUP:
+            own[LINES_OF_GROUP - 1 :] = [f"{indent}... {len(names)} in all: --info {group}"]
+        lines += own
     return lines
 
 

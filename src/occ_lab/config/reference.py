@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from occ_lab.config.commands import COMMANDS, module_of
 from occ_lab.config.options import EVERYWHERE, Options, overridden
@@ -37,12 +37,19 @@ def options_page() -> str:
     parts += [parser_part(name) for name in COMMANDS if name not in configured]
     shared = f"### {SHARED}\n\nThey have these options in common.\n"
     parts += [shared, own_table(Options("base"), "base"), "## Groups\n"]
-    seen: set[str] = set()
-    for name in configured:
-        options = Options(module_of(name))
-        parts += [group_part(name, options, each) for each in options.groups if each not in seen]
-        seen |= options.groups.keys()
+    parts += [group_part(group, takers) for group, takers in takers_of(configured).items()]
     return "\n".join(parts)
+
+
+def takers_of(commands: Sequence[str]) -> dict[str, dict[str, str]]:
+    """By group and choice, the first of some commands that takes it."""
+    found: dict[str, dict[str, str]] = {}
+    for name in commands:
+        options = Options(module_of(name))
+        for group in options.groups:
+            for choice in options.choices(group):
+                found.setdefault(group, {}).setdefault(choice, name)
+    return found
 
 
 def command_part(name: str) -> str:
@@ -71,16 +78,20 @@ def own_table(options: Options, path: str) -> str:
     return table(options, file.keys if file is not None else ())
 
 
-def group_part(name: str, options: Options, group: str) -> str:
-    """A group: the keys that all choices have in common, then each choice."""
-    choices = {
-        each: Options(module_of(name), [f"{group}={each}"]) for each in options.choices(group)
-    }
-    lines = [f"### {group}\n", f"Of `occ-lab {name}`: `{group}=` and one of these.\n"]
+def group_part(group: str, takers: Mapping[str, str]) -> str:
+    """A group: the keys that all choices have in common, then each choice.
+
+    Args:
+        group: its name.
+        takers: a command that takes the choice, for each of its choices.
+    """
+    choices = {each: Options(module_of(name), [f"{group}={each}"]) for each, name in takers.items()}
+    commands = " and ".join(f"`occ-lab {name}`" for name in dict.fromkeys(takers.values()))
+    lines = [f"### {group}\n", f"Of {commands}: `{group}=` and one of these.\n"]
     lines += ["| Choice | |", "| --- | --- |"]
     lines += [
-        f"| [{each}](#{group}{each}) | {marked(about)} |"
-        for each, about in options.choices(group).items()
+        f"| [{each}](#{group}{each}) | {marked(found.choices(group)[each])} |"
+        for each, found in choices.items()
     ]
     known = {each: set(keys_of(group, found)) for each, found in choices.items()}
     common = [

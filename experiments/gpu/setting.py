@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from experiments.gpu.decoding import plain_loader
 from occ_lab.backbones.timm import TimmBackbone
+from occ_lab.config.launchers import cores
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.mvtec import MVTec
 from occ_lab.data.datasets.textures import Textures
@@ -197,8 +197,3 @@ def wait(device: torch.device) -> None:
     """Wait until a device has finished its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize()
-
-
-def cores() -> int:
-    """The number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -25,7 +25,8 @@ import torch
 
 from experiments.gpu import correctness, speed
 from experiments.gpu.page import report
-from experiments.gpu.setting import SHORT, Effort, Figures, Setting, cores
+from experiments.gpu.setting import SHORT, Effort, Figures, Setting
+from occ_lab.config.launchers import cores
 from occ_lab.utils.files import write_whole
 
 __all__ = ["main", "report"]

@@ -22,7 +22,7 @@ from benchmarks.whole_runs import (
 )
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.generated import made_image
-from occ_lab.features.extraction import image_batches
+from occ_lab.data.pixel_batches import image_batches
 from occ_lab.utils.memory import peak_mb, reset_peak
 
 SIDES = (480, 640)  # height and width of the images

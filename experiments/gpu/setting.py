@@ -43,7 +43,7 @@ class Effort:
         steps: the optimizer steps of a training by gradient.
         bank: the largest number of vectors that objectives with a sample keep.
         files: the training and test images for the measurements of speed.
-        sizes: the batch sizes of the extraction; the first one is the default of the commands.
+        batch: the batch size of the extraction, at least, and of scoring.
         views: the number and the side of the images of stage 1 of two-stage learning.
         repeats: how often passes and whole jobs are measured; the fastest counts.
         seconds: the duration of a measurement of a short step.
@@ -57,7 +57,7 @@ class Effort:
     steps: int = 16
     bank: int = 2000
     files: tuple[int, int] = (3840, 256)
-    sizes: tuple[int, ...] = (32, 128)
+    batch: int = 32
     views: tuple[int, int] = (32, 32)
     repeats: int = 2
     seconds: float = 3.0
@@ -70,7 +70,7 @@ SHORT = Effort(
     steps=2,
     bank=100,
     files=(8, 4),
-    sizes=(4,),
+    batch=4,
     views=(4, 8),
     repeats=1,
     seconds=0.02,

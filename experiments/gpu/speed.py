@@ -20,8 +20,9 @@ from occ_lab.config.composition import composed
 from occ_lab.config.job import perform_run
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.images_dataset import TaskImages
+from occ_lab.data.pixel_batches import read_by_processes, read_by_threads
 from occ_lab.features.cache import FeatureCache
-from occ_lab.features.extraction import cached_features, image_batches
+from occ_lab.features.extraction import batch_size_on, cached_features
 from occ_lab.objectives import CFA, Norm
 
 GOALS = {"extraction": 0.85, "job": 1.3, "scoring": 0.9, "cfa": 1.2}
@@ -34,7 +35,8 @@ def measure_extraction(setting: Setting, precision: str) -> Figures:
 
     The bare backbone reads by a DataLoader with a process for each core and pinned memory, which
     have started when the clock does, and discards the features. The pass of the project starts its
-    threads, copies the features back, and stores them in the cache with their checksums.
+    own readers, copies the features back, and stores them in the cache with their checksums. What
+    reads its images is timed alone, too.
     """
     effort, device = setting.effort, setting.device
     benchmark = setting.benchmark()
@@ -57,35 +59,33 @@ def measure_extraction(setting: Setting, precision: str) -> Figures:
             bares.append(time.perf_counter() - started)
         bare = len(items) / min(bares[1:])  # the first starts the processes and chooses kernels
         ready = torch.stack([Decoded([items[0].path])[0]] * batch).to(device)
-        (seconds,) = timed([lambda: network(ready)], setting)
+        (from_memory,) = timed([lambda: network(ready)], setting)
     images = TaskImages(benchmark, items, masks=False, frame=benchmark.preprocessing("part"))
-    started = time.perf_counter()
-    for _ in image_batches(images, device, effort.sizes[0]):
-        pass
-    wait(device)
-    reading = len(items) / (time.perf_counter() - started)
-    passes, durations = {}, {}
-    for size in effort.sizes:
-        times = []
-        for _ in range(effort.repeats):
-            with tempfile.TemporaryDirectory(dir=setting.work) as folder:
-                started = time.perf_counter()
-                cached_features(FeatureCache(folder), backbone, images, device, size, 0, "features")
-                wait(device)
-                times.append(time.perf_counter() - started)
-        passes[str(size)] = len(items) / min(times)
-        durations[str(size)] = times
-    ratio = passes[str(effort.sizes[0])] / bare
+    size = batch_size_on(device, effort.batch, images)
+    seconds: dict[str, list[float]] = {"threads": [], "processes": [], "pass": []}
+    for _ in range(effort.repeats):
+        for name, read in (("threads", read_by_threads), ("processes", read_by_processes)):
+            started = time.perf_counter()
+            for _ in read(images, size, torch.get_num_threads(), device.type == "cuda"):
+                pass
+            seconds[name].append(time.perf_counter() - started)
+        with tempfile.TemporaryDirectory(dir=setting.work) as folder:
+            started = time.perf_counter()
+            cache = FeatureCache(folder)
+            cached_features(cache, backbone, images, device, effort.batch, 0, "features")
+            wait(device)
+            seconds["pass"].append(time.perf_counter() - started)
+    rates = {name: len(items) / min(times) for name, times in seconds.items()}
+    ratio = rates["pass"] / bare
     return {
         "images": len(items),
+        "batch_size": size,
         "bare_images_per_second": bare,
         "bare_seconds": bares,
-        "from_memory_images_per_second": batch / seconds,
-        "reading_images_per_second": reading,
-        "pass_seconds": durations,
-        "pass_images_per_second": passes,
+        "from_memory_images_per_second": batch / from_memory,
+        "seconds": seconds,
+        "images_per_second": rates,
         "ratio": ratio,
-        "best_ratio": max(passes.values()) / bare,
         "goal": GOALS["extraction"],
         "agrees": ratio >= GOALS["extraction"],
     }
@@ -148,7 +148,7 @@ def measure_scoring(setting: Setting) -> Figures:
     )
     detector = found.detector.to(device).eval()
     side = setting.effort.side
-    image = torch.rand(setting.effort.sizes[0], 3, side, side, device=device)
+    image = torch.rand(setting.effort.batch, 3, side, side, device=device)
     with torch.inference_mode():
         steps = [lambda: detector.backbone(image), lambda: detector(image)]
         alone, whole = timed(steps, setting)

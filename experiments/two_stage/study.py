@@ -33,9 +33,9 @@ from occ_lab.config.composition import build, composed
 from occ_lab.config.job import perform_run
 from occ_lab.config.two_stage import densities_of, representation_plan
 from occ_lab.data.datamodule import AnomalyDataModule
+from occ_lab.data.pixel_batches import image_batches
 from occ_lab.engine.representation import learn
 from occ_lab.features.dataset import in_memory
-from occ_lab.features.extraction import image_batches
 from occ_lab.objectives.kde import KDE
 from occ_lab.projectors import Identity
 from occ_lab.utils.allocator import keep_freed_memory

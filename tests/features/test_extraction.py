@@ -16,7 +16,7 @@ from occ_lab.data.datasets.mvtec import MVTec
 from occ_lab.data.items import Item
 from occ_lab.features.cache import FeatureCache, digest
 from occ_lab.features.dataset import TaskFeatures
-from occ_lab.features.extraction import cache_key, cached_features, image_batches, use_features
+from occ_lab.features.extraction import cache_key, cached_features, use_features
 from tests.data.trees import mvtec_tree, noise, save
 
 SMALL = {"name": "small", "model": "resnet18", "weights": "random", "output": "levels"}
@@ -103,26 +103,6 @@ def test_cached_features_equal_the_backbone(tmp_path: Path, others: list[torch.d
     assert batch["label"].tolist() == [sample["label"] for sample in images]
     assert batch["path"] == [sample["path"] for sample in images]
     assert torch.equal(batch["mask"], torch.stack([sample["mask"] for sample in images]))
-
-
-@pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 2]), (3, [3, 3]), (9, [6])])
-@pytest.mark.parametrize("workers", [0, 1, 3])
-def test_the_pass_reads_the_same_images_in_order(
-    tmp_path: Path, batch_size: int, sizes: list[int], workers: int
-) -> None:
-    mvtec_tree(tmp_path, side=80)
-    images = data(tmp_path, crop=48).test_images
-    read = list(image_batches(images, torch.device("cpu"), batch_size, workers))
-    assert [len(image) for image in read] == sizes
-    expected = torch.stack([images[index]["image"] for index in range(len(images))])
-    assert torch.equal(torch.cat(read), expected)
-
-
-def test_the_pass_names_an_image_that_cannot_be_read(tmp_path: Path) -> None:
-    folder = mvtec_tree(tmp_path) / "train" / "good"
-    (folder / "002.png").write_bytes(b"no image")
-    with pytest.raises(OSError, match=r"002\.png"):
-        list(image_batches(data(tmp_path).train_images, torch.device("cpu"), 2))
 
 
 @pytest.mark.parametrize(("protocol", "entries"), [("one_vs_rest", 4), ("leave_one_out", 2)])

@@ -8,8 +8,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import PIL
@@ -20,6 +19,7 @@ from torch import Tensor
 from occ_lab.backbones.base import FrozenBackbone
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.images_dataset import TaskImages
+from occ_lab.data.pixel_batches import image_batches
 from occ_lab.data.tiled_images import image_samples
 from occ_lab.data.transforms import describe_frame
 from occ_lab.features.cache import FeatureCache, digest
@@ -33,9 +33,9 @@ from occ_lab.utils.source import code_of
 
 log = logging.getLogger(__name__)
 
+# Of a batch on a GPU, at least: with fewer, starting the kernels takes longer than running them.
+GPU_PIXELS = 2**23
 FORMAT = 4  # of the entries; raise it when their content or computation changes
-
-T = TypeVar("T")
 
 
 def use_features(
@@ -136,8 +136,9 @@ def cached_features(
         backbone: the frozen network; it is moved to ``device``.
         images: the images of a split.
         device: the device for the backbone.
-        batch_size: the number of images in a batch.
-        workers: the number of threads that read images; 0 uses torch's number of threads.
+        batch_size: the number of images in a batch; on a GPU it may be larger, see
+            `batch_size_on`.
+        workers: the number of threads or processes that read images, see `image_batches`.
         title: the title of the progress bar.
         others: further devices of this machine; batches go to all devices in turn.
 
@@ -149,6 +150,7 @@ def cached_features(
         CacheError: the cache cannot be used.
         OSError: an image cannot be read.
     """
+    batch_size = batch_size_on(device, batch_size, images)
 
     def batches() -> Iterator[Levels]:
         networks = [backbone.to(device), *(copy.deepcopy(backbone).to(each) for each in others)]
@@ -168,6 +170,22 @@ def cached_features(
 
     key = cache_key(backbone, images)
     return cache.get(key, len(images), batches), digest(key)
+
+
+def batch_size_on(device: torch.device, batch_size: int, images: TaskImages) -> int:
+    """The number of images in a batch of the pass, which suits the device.
+
+    Args:
+        device: the device for the backbone.
+        batch_size: the number of images that is given.
+        images: the images of a split.
+
+    Returns:
+        ``batch_size``; on a GPU more, if the images are small.
+    """
+    if device.type == "cpu":
+        return batch_size
+    return max(batch_size, GPU_PIXELS // math.prod(images.frame.size))
 
 
 class HostCopy:
@@ -200,56 +218,6 @@ class HostCopy:
         if self.copied is not None:
             self.copied.synchronize()
         return [tensor.numpy() for tensor in self.tensors]
-
-
-def image_batches(
-    images: TaskImages,
-    device: torch.device,
-    batch_size: int,
-    workers: int = 0,
-    others: Sequence[torch.device] = (),
-) -> Iterator[Tensor]:
-    """The images of a split in order, read by threads while the caller computes.
-
-    Decoding and resizing release the global interpreter lock. Unlike processes, threads start at
-    once and pass on pixels without a copy. Pixels stay 8-bit until they are on the device.
-
-    Args:
-        images: the images of a split.
-        device: the device for the batches.
-        batch_size: the number of images in a batch.
-        workers: the number of threads that read images; 0 uses torch's number of threads.
-        others: further devices, which take turns with the first.
-
-    Yields:
-        float32 ``[B, 3, h, w]`` in 0..1, channels-last in memory.
-
-    Raises:
-        OSError: an image cannot be read.
-    """
-    with ThreadPoolExecutor(workers or torch.get_num_threads()) as pool:
-        batches: Iterator[list[Future[np.ndarray]]] = (
-            [
-                pool.submit(images.pixels, index)
-                for index in range(len(images))[start : start + batch_size]
-            ]
-            for start in range(0, len(images), batch_size)
-        )
-        pinned = device.type == "cuda"  # memory that an Nvidia GPU reads while it works
-        for batch, target in zip(
-            one_ahead(batches), itertools.cycle([device, *others]), strict=False
-        ):
-            read = [reading.result() for reading in batch]
-            shape = (len(read), *read[0].shape)
-            pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
-            np.stack(read, out=pixels.numpy())
-            moved = pixels.to(target, non_blocking=pinned)
-            yield moved.permute(0, 3, 1, 2).float() / 255
-
-
-def one_ahead(batches: Iterator[list[T]]) -> Iterator[list[T]]:
-    """The same batches; each one is started before the previous one is yielded."""
-    return (batch for batch, _ in itertools.pairwise(itertools.chain(batches, [[]])))
 
 
 def cache_key(backbone: FrozenBackbone, images: TaskImages) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from occ_lab.data.files import (
     matching_images,
     skipped_line,
 )
+from occ_lab.data.pixel_batches import one_ahead
 from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import Seen
-from occ_lab.features.extraction import one_ahead
 from occ_lab.inference.pictures import picture_names, save_heatmap, save_mask
 from occ_lab.inference.predictor import Predictor
 from occ_lab.inference.submission import submission_to

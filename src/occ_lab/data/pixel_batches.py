@@ -73,20 +73,20 @@ def image_batches(
 
 
 def read_by_threads(
-    images: TaskImages, batch_size: int, threads: int, pinned: bool = False
+    images: TaskImages, batch_size: int, workers: int, pinned: bool = False
 ) -> Iterator[Tensor]:
     """Batches uint8 ``[B, h, w, 3]`` in order; the next one is read while one is used.
 
     Args:
         images: the images of a split.
         batch_size: the number of images in a batch.
-        threads: the number of threads.
+        workers: the number of threads.
         pinned: whether batches are in pinned memory.
 
     Raises:
         OSError: an image cannot be read.
     """
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         batches: Iterator[list[Future[np.ndarray]]] = (
             [pool.submit(images.pixels, index) for index in indices]
             for indices in parts(len(images), batch_size)
@@ -99,14 +99,14 @@ def read_by_threads(
 
 
 def read_by_processes(
-    images: TaskImages, batch_size: int, processes: int, pinned: bool = False
+    images: TaskImages, batch_size: int, workers: int, pinned: bool = False
 ) -> Iterator[Tensor]:
     """As `read_by_threads`, by processes, which take seconds to start and share no lock.
 
     Args:
         images: the images of a split; see `processes_pay` for what they must allow.
         batch_size: the number of images in a batch.
-        processes: the number of processes.
+        workers: the number of processes.
         pinned: whether batches are in pinned memory.
 
     Raises:
@@ -115,7 +115,7 @@ def read_by_processes(
     loader = DataLoader(
         PixelBatches(images, batch_size),
         batch_size=None,
-        num_workers=processes,
+        num_workers=workers,
         prefetch_factor=PREFETCHED,
         pin_memory=pinned,
         multiprocessing_context=_clean_processes(),

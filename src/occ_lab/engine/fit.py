@@ -325,8 +325,7 @@ def use_fast_samples(
     """Make ``data`` return unchanging samples from the cache or memory instead of image files."""
     if isinstance(job.backbone, FrozenBackbone):
         if job.cache is not None:
-            often = not job.one_pass
-            use_features(data, job.cache, job.backbone, device, often, others)
+            use_features(data, job.cache, job.backbone, device, others)
         return
     if job.cache is not None:
         log.info("cache: off, because the backbone is trained")

@@ -95,12 +95,15 @@ def release(level: Level) -> None:
             mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def on_device(levels: list[Level], device: torch.device) -> list[Level] | list[Tensor]:
-    """Levels that are read in every epoch: on the device if it is a GPU with room for them.
+def on_device(levels: Sequence[Level], device: torch.device) -> Sequence[Level | Tensor]:
+    """Levels on the device, if it is a GPU with room for them.
+
+    A copy in large parts and batches that are chosen on the device take less time than batches that
+    the processor gathers from a file, even if each is read once.
 
     Args:
         levels: the cached levels, each ``[N, H_l, W_l, C_l]``.
-        device: the device of the training.
+        device: the device of the fit.
 
     Returns:
         Tensors on the device if they take at most half of its free memory; otherwise ``levels``.

@@ -33,8 +33,9 @@ from occ_lab.utils.source import code_of
 
 log = logging.getLogger(__name__)
 
-# Of a batch on a GPU, at least: with fewer, starting the kernels takes longer than running them.
-GPU_PIXELS = 2**23
+# A GPU gets so many times as many images at once, up to so many pixels: starting the kernels for
+# a few small images takes longer than running them.
+GPU_BATCHES, GPU_PIXELS = 4, 2**23
 FORMAT = 4  # of the entries; raise it when their content or computation changes
 
 
@@ -43,7 +44,6 @@ def use_features(
     cache: FeatureCache,
     backbone: FrozenBackbone,
     device: torch.device,
-    often: bool = False,
     others: Sequence[torch.device] = (),
 ) -> None:
     """Replace the unchanging images of a data module by cached features.
@@ -57,16 +57,14 @@ def use_features(
             replaced.
         cache: stores the features.
         backbone: the frozen network; it is moved to ``device``.
-        device: the device for the backbone.
-        often: whether the features of training images are read in many epochs; a GPU then keeps
-            them in its memory if they fit, see `on_device`.
+        device: the device for the backbone; a GPU keeps the features if they fit, see `on_device`.
         others: further devices of this machine, which compute their part of the batches.
 
     Raises:
         OSError: an image cannot be read.
     """
     try:
-        replace_images(data, cache, backbone, device, often, others)
+        replace_images(data, cache, backbone, device, others)
     except CacheError as error:
         log.warning("cache: %s; features are computed in every pass", error)
 
@@ -76,7 +74,6 @@ def replace_images(
     cache: FeatureCache,
     backbone: FrozenBackbone,
     device: torch.device,
-    often: bool = False,
     others: Sequence[torch.device] = (),
 ) -> None:
     """As `use_features`, with the same arguments, but without handling a failing cache.
@@ -100,9 +97,8 @@ def replace_images(
         items = itertools.chain.from_iterable(pool.items for pool in pools)
         rows = {item: row for row, item in enumerate(items)}
         entries = [features(pool, "train features") for pool in pools]
-        cached = joined([levels for levels, _ in entries])
+        levels = on_device(joined([levels for levels, _ in entries]), device)
         identity = " ".join(name for _, name in entries)
-        levels = on_device(cached, device) if often else cached
 
         def of_pool(images: TaskImages) -> TaskFeatures:
             own = images.tiles()
@@ -115,7 +111,7 @@ def replace_images(
         data.calibration_set = image_samples(aside, of_pool(aside))
     tiles = data.test_images.tiles()
     of_tests, identity = features(tiles, "test features")
-    tested = TaskFeatures(of_tests, tiles, identity=identity)
+    tested = TaskFeatures(on_device(of_tests, device), tiles, identity=identity)
     data.test_set = image_samples(data.test_images, tested)
 
 
@@ -181,11 +177,12 @@ def batch_size_on(device: torch.device, batch_size: int, images: TaskImages) -> 
         images: the images of a split.
 
     Returns:
-        ``batch_size``; on a GPU more, if the images are small.
+        ``batch_size``; on a GPU up to four times as many, if the images are small.
     """
     if device.type == "cpu":
         return batch_size
-    return max(batch_size, GPU_PIXELS // math.prod(images.frame.size))
+    most = GPU_PIXELS // math.prod(images.frame.size)
+    return max(batch_size, min(GPU_BATCHES * batch_size, most))
 
 
 class HostCopy:

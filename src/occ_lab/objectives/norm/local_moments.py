@@ -163,8 +163,9 @@ class LocalMoments(Sums):
         self.sums += total
         self.cell_squares += (of_cell * of_cells.square()).sum(dim=1)
         self.map_squares += (of_map * of_cells.sum(dim=0).square()).sum(dim=0)
-        # A few cells at a time, so that their squares stay in the processor's cache.
-        few = max(1, CACHED // x.shape[3] ** 2)
+        few = len(x)
+        if x.device.type == "cpu":  # a few cells, whose squares stay in the processor's cache
+            few = max(1, CACHED // x.shape[3] ** 2)
         scaled = total / own.clamp_min(1).sqrt()
         parts = zip(*(torch.split(each, few) for each in (self.squares, scaled, x)), strict=True)
         for squares, sums, apart in parts:

@@ -37,7 +37,7 @@ from occ_lab.features.regions import (
 )
 from occ_lab.metrics.collapse import check_collapse
 from occ_lab.metrics.evaluation import Evaluation
-from occ_lab.objectives.base import Objective
+from occ_lab.objectives.base import Objective, observe_valid
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.postprocessing.prediction import Prediction, Scores, prediction
@@ -464,24 +464,13 @@ class Detector(LightningModule):
         """The objective's loss on a batch of normal images, if it has one."""
         batch = as_batch(batch)
         if self.objective.one_pass:
-            self._observe(batch)
+            levels = self.levels(batch)
+            observe_valid(self.objective, levels, self.valid(batch, levels[0]))
             return None
         loss = self._log_loss("loss", batch)
         facts, size = self.objective.facts(), batch_size_of(batch)
         self.log_dict(facts, on_step=False, on_epoch=True, batch_size=size)
         return loss
-
-    def _observe(self, batch: Batch) -> None:
-        """Pass the positions that belong to the images to an objective that learns in one pass."""
-        levels = self.levels(batch)
-        valid = self.valid(batch, levels[0])
-        if valid is None:
-            self.objective.observe(levels)
-        elif self.objective.located:
-            self.objective.observe(levels, valid)  # type: ignore[call-arg]
-        else:
-            for part in contents(levels, valid):
-                self.objective.observe([part])
 
     def validation_step(self, batch: AnyBatch, batch_index: int) -> None:
         """Log ``val_loss``, the loss on held-out normal images."""

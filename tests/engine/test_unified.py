@@ -25,7 +25,7 @@ from occ_lab.engine.stream import Streams
 from occ_lab.engine.stream_plan import StreamPlan
 from occ_lab.features.cache import FeatureCache
 from occ_lab.features.joined import JoinedLevel, joined
-from occ_lab.objectives import CFA, Norm
+from occ_lab.objectives import CFA, Mixture, Norm
 from occ_lab.reporting.record import RunRecord, keep_settings
 from occ_lab.utils.errors import InputError
 
@@ -112,6 +112,20 @@ def test_training_by_gradient_and_held_out_images(tmp_path: Path) -> None:
     assert [each["n_train"] for each in figures.values()] == [8, 8]
     assert [each["calibration"]["images"] for each in figures.values()] == [2, 2]
     assert [each["steps"] for each in figures.values()] == [1, 1]
+
+
+def test_a_mixture_is_calibrated_and_loaded(tmp_path: Path) -> None:
+    two = textures(tmp_path, category=["brick", "gravel"])
+    settings = {"objective": lambda: Mixture(Norm(), components=2), "maps": 0}
+    unified = job(tmp_path, two, calibration=CalibrationPlan(share=0.34), **settings)
+    figures = run(unified, RunRecord(tmp_path / "run", HEADER, {}), NoWatcher())
+    assert [each["calibration"]["images"] for each in figures.values()] == [2, 2]
+
+    predictor = occ_lab.load(tmp_path / "run", task="gravel")
+    test = two.split("gravel").test
+    rows = RunRecord(tmp_path / "run", HEADER, {}, resume=True).scores("gravel")
+    again = predictor.score([item.path for item in test]).image.tolist()
+    assert again == pytest.approx([float(row["score"]) for row in rows], rel=1e-3)
 
 
 def test_parts_of_the_training_set(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from occ_lab.objectives import (
     OCSVM,
     DeepSVDD,
     Gaussian,
+    Mixture,
     Norm,
     Objective,
     PaDiM,
@@ -36,6 +37,8 @@ OTHERS = [
     Gaussian(shrinkage=0.1, normalize=True),
     KDE(samples=50, scale=1.0, seed=3),
     KNN(bank=40, coreset="greedy", k=2, metric="cosine"),
+    Mixture(Norm(), components=2),
+    Mixture(Gaussian(shrinkage=0.1), most=2, seed=1),
     Norm(4, "gradient", norm=3.0, p=float("inf"), target="ones", squared=True),
     Norm(solver="gradient", target="mean"),
     Norm(time="auto", normalize=True),
@@ -91,7 +94,7 @@ def scores(objective: Objective, projector: Projector) -> torch.Tensor:
 
 def test_all_are_exported_and_tested_here() -> None:
     exported = {getattr(objectives, name) for name in objectives.__all__} - {Objective}
-    assert exported == set(KINDS)
+    assert exported == {*KINDS, Mixture}
 
 
 @every

@@ -249,11 +249,19 @@ def cache_of(cfg: DictConfig, shared: Memo | None = None) -> FeatureCache | None
 
 
 def object_of(cfg: DictConfig, group: str) -> DictConfig:
-    """The node of a group without the keys that are not arguments of its class."""
-    node = cfg[group]
-    return OmegaConf.masked_copy(
-        node, [str(key) for key in node if key not in NOT_OF_THE_OBJECT[group]]
-    )
+    """The node of a group without the keys that are not arguments of its class.
+
+    The node of a mixture's component, which is an option of the same group, loses them too.
+    """
+
+    def arguments(node: DictConfig) -> DictConfig:
+        names = [str(key) for key in node if key not in NOT_OF_THE_OBJECT[group]]
+        return OmegaConf.masked_copy(node, names)
+
+    found = arguments(cfg[group])
+    if "component" in found:
+        found.component = arguments(found.component)
+    return found
 
 
 def projector_maker(

@@ -95,7 +95,7 @@ def info_page(name: str, words: Sequence[str], asked: str) -> str | None:
 
 
 LONGEST = 20  # letters of a choice in a list
-LINES_OF_GROUP = 4  # in the help
+LINES_OF_GROUP = 3  # in the help
 
 
 def choice_lines(options: Options, group: str, choice: str) -> list[str]:

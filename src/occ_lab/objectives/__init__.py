@@ -6,6 +6,7 @@ from occ_lab.objectives.deep_svdd import DeepSVDD
 from occ_lab.objectives.gaussian import Gaussian
 from occ_lab.objectives.kde import KDE
 from occ_lab.objectives.knn import KNN
+from occ_lab.objectives.mixture import Mixture
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.objectives.ocsvm import OCSVM
 from occ_lab.objectives.padim import PaDiM
@@ -18,6 +19,7 @@ __all__ = [
     "OCSVM",
     "DeepSVDD",
     "Gaussian",
+    "Mixture",
     "Norm",
     "Objective",
     "PaDiM",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from occ_lab.features.regions import contents
 from occ_lab.projectors import Conv1x1, Projector
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.sized import SizedByData
@@ -163,6 +164,23 @@ class Objective(Recorded, SizedByData, ABC):
                     f"{type(self).__name__} is not fitted: its {name} is empty; fit it or load its "
                     "state first"
                 )
+
+
+def observe_valid(objective: Objective, levels: Sequence[Tensor], valid: Tensor | None) -> None:
+    """Pass the positions that belong to images to an objective that learns in one pass.
+
+    Args:
+        objective: gets all levels and ``valid`` if it is located, or else the valid positions.
+        levels: ``[B, C_l, H_l, W_l]``, finest first.
+        valid: bool ``[B, H, W]``, a rectangle in each image; None if all positions belong to them.
+    """
+    if valid is None:
+        objective.observe(levels)
+    elif objective.located:
+        objective.observe(levels, valid)  # type: ignore[call-arg]
+    else:
+        for part in contents(levels, valid):
+            objective.observe([part])
 
 
 def check_same(built: int | None, channels: int) -> None:

@@ -13,6 +13,7 @@ TRUSTED = frozenset(
         "occ_lab.objectives.gaussian.Gaussian",
         "occ_lab.objectives.kde.KDE",
         "occ_lab.objectives.knn.KNN",
+        "occ_lab.objectives.mixture.Mixture",
         "occ_lab.objectives.norm.objective.Norm",
         "occ_lab.objectives.ocsvm.OCSVM",
         "occ_lab.objectives.padim.PaDiM",

@@ -351,7 +351,7 @@ class Norm(Objective):
         channels = self._built_for(projector)
         moment = initial_moment(sum(projector.channels), channels)
         times = INTEGRATED if self.time == "integrated" else (float(self.time),)
-        if self.local is not None and not self.images:
+        if self.local is not None and not self.local.n:  # of all processes
             raise InputError("the training set has no images", part="dataset")
         found = self._decomposed() if self.spectra is None else self.spectra
         if not isinstance(found, Spectra):

@@ -24,8 +24,8 @@ from occ_lab.config.composition import composed
 from occ_lab.config.errors import UserError, user_messages
 from occ_lab.config.job import perform_run
 from occ_lab.config.stream import check_run, perform_stream
-from occ_lab.engine import stream_gallery
 from occ_lab.engine.stream import Streams
+from occ_lab.reporting.gallery import gallery
 from tests.commands import command
 from tests.data.trees import class_tree, mvtec_tree, noise, save
 
@@ -116,7 +116,7 @@ def test_thumbnails_follow_from_the_images_and_not_from_the_clock(
     parts = pictures(tmp_path / "parts", 12)
     found = []
     for pause in (-1.0, 1000.0):  # the page is written after each image, or at the end
-        monkeypatch.setattr(stream_gallery, "PAUSE", pause)
+        monkeypatch.setattr(gallery, "PAUSE", pause)
         folder = tmp_path / f"out{pause}"
         stream(settings(parts, "overkill=0.3", "window=3"), folder)
         thumbs = sorted((folder / "gallery" / "thumbs").iterdir())

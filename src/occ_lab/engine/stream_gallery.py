@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from occ_lab.data.transforms import Seen
 from occ_lab.engine.live import Stream
 from occ_lab.engine.verdict import Verdict
 from occ_lab.reporting.gallery.gallery import Entry, Gallery, Judging
-
-PAUSE = 5.0  # seconds between two versions of the page
 
 
 class StreamGallery:
@@ -32,7 +29,6 @@ class StreamGallery:
         self.stream = stream
         self.task = task
         self.gallery = Gallery(directory, directory.name, kept=kept)
-        self._written = time.monotonic()
 
     def add(self, path: Path, seen: Seen, verdict: Verdict, heat: Tensor | None) -> None:
         """Add an image and its map ``[h, w]``; write the page now and then."""
@@ -43,12 +39,10 @@ class StreamGallery:
         self.gallery.range = frame.range
         entry = Entry(path, verdict.score, task=self.task, decided=verdict.decision or "")
         self.gallery.show(entry, frame, seen, None if heat is None else heat.numpy())
-        if time.monotonic() - self._written > PAUSE:
-            self.write()
+        self.gallery.write_now_and_then()
 
     def write(self) -> None:
         """Write the page as it is now, if there is any image."""
-        self._written = time.monotonic()
         if self.gallery.rows:
             self._judge()  # a stream that goes on may have no image left to add
             self.gallery.write()

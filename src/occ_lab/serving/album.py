@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
@@ -27,7 +26,6 @@ from occ_lab.utils.scratch import visible
 
 log = logging.getLogger(__name__)
 
-PAUSE = 5.0  # seconds between two versions of the page on disk
 POSTED = "posted"  # the folder of images that were sent
 
 
@@ -61,7 +59,6 @@ class Album:
         there = visible(directory, f"{POSTED}/*")
         self._posted = max((int(path.stem) for path in there if path.stem.isdecimal()), default=0)
         self._lock = Lock()
-        self._written = time.monotonic()
 
     def _earlier(self) -> list[dict[str, str]]:
         """The rows of the table whose images are on the page."""
@@ -90,13 +87,7 @@ class Album:
         self.gallery.show(entry, self.predictor.detector.frame, seen, outcome.heat)
         self._paths[self.gallery.rows[-1]["file"]] = path
         self._ready = len(self.gallery.rows)
-        if time.monotonic() - self._written > PAUSE:
-            self._write()
-
-    def _write(self) -> None:
-        self._written = time.monotonic()
-        if self.gallery.rows:
-            self.gallery.write()
+        self.gallery.write_now_and_then()
 
     def store(self, content: bytes) -> Path:
         """Keep the content of an image file that was sent, under the next free number.
@@ -114,7 +105,8 @@ class Album:
     def close(self) -> None:
         """Write the page as it is now."""
         with self._lock:
-            self._write()
+            if self.gallery.rows:
+                self.gallery.write()
 
     def source(self, number: int) -> Path | None:
         """The file of an image at full size, in a form that browsers show; None if there is none.

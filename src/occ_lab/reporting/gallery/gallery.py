@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import shutil
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 PAGE, FOLDER, DATA = "index.html", "gallery", "data.js"
 BEFORE, AFTER = "window.occGallery = ", ";\n"  # the content of DATA without its JSON
+PAUSE = 5.0  # seconds between two versions of a page that grows
 # What browsers show, as Pillow calls it; other images are copied as JPEG files.
 SHOWN = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP")
 
@@ -125,6 +127,7 @@ class Gallery:
         self._next = 1 + max((row["file"] for row in self.rows), default=-1)
         if not self.rows:
             shutil.rmtree(self.folder, ignore_errors=True)
+        self._written = time.monotonic()
 
     @property
     def folder(self) -> Path:
@@ -205,6 +208,7 @@ class Gallery:
         Returns:
             The page; None if it cannot be written, which is logged: no work is lost for it.
         """
+        self._written = time.monotonic()
         text = json.dumps(self.content(), allow_nan=False, separators=(",", ":"))
         try:
             write_whole(self.folder / DATA, f"{BEFORE}{text}{AFTER}")
@@ -213,6 +217,11 @@ class Gallery:
             log.warning("no gallery in %s: %s", self.directory, error)
             return None
         return self.directory / PAGE
+
+    def write_now_and_then(self) -> None:
+        """Write the page if the last version is some seconds old, while images are added."""
+        if time.monotonic() - self._written > PAUSE:
+            self.write()
 
     def content(self) -> dict[str, Any]:
         """All that the page knows, as plain data."""

@@ -79,7 +79,7 @@ class Evaluation(nn.Module):
         """
         self.image.update(scores, labels)
         if maps is not None and masks is not None:
-            self.pixel.update(maps, masks, self._groups(indices))
+            self.pixel.update(maps, masks, self._groups(indices), labels == 0)
             self.has_pixels = True
 
     def update_batch(self, batch: Batch, maps: Tensor | None, scores: Tensor) -> None:
@@ -100,9 +100,9 @@ class Evaluation(nn.Module):
         self.image.update(scores, batch["label"])
         groups = self._groups(indices)
         of = torch.full((len(maps),), -1) if groups is None else groups
-        owners = of[:, None, None].expand(maps.shape)
-        for own, marked, owner in inside(boxes, maps, masks, owners):
-            self.pixel.update(own, marked, owner[:, 0, 0])
+        facts = (each[:, None, None].expand(maps.shape) for each in (of, batch["label"] == 0))
+        for own, marked, *known in inside(boxes, maps, masks, *facts):
+            self.pixel.update(own, marked, *(each[:, 0, 0] for each in known))
         self.has_pixels = True
 
     def compute(self) -> dict[str, float]:

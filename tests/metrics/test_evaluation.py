@@ -33,6 +33,15 @@ def test_every_metric_of_all_batches() -> None:
     assert values["pixel_aupro"] == aupro.compute()
 
 
+def test_the_limit_is_that_of_aupro_alone() -> None:
+    usual, strict = Evaluation(), Evaluation(aupro_limit=0.05)
+    for evaluation in (usual, strict):
+        evaluation.update(*batch(0))
+    values, expected = strict.compute(), usual.compute()
+    assert values["pixel_aupro"] == values["pixel_aupro_005"] < expected["pixel_aupro"]
+    assert {**values, "pixel_aupro": 0} == {**expected, "pixel_aupro": 0}
+
+
 def test_what_cannot_be_told_is_absent() -> None:
     evaluation = Evaluation()
     scores, labels, maps, masks = batch(0)

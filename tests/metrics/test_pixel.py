@@ -23,7 +23,8 @@ from occ_lab.metrics import (
     pixel_store,
 )
 from occ_lab.metrics.image import best_f1
-from occ_lab.metrics.pixel import HIGH, LOW, PixelMetrics
+from occ_lab.metrics.limits import HIGH, LOW
+from occ_lab.metrics.pixel import PixelMetrics
 from tests.metrics.plain import (
     CLOSE,
     measure,

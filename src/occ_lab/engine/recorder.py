@@ -167,7 +167,7 @@ class Oracle(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the metrics of this epoch."""
         assert isinstance(pl_module, Detector)
-        evaluation = Evaluation()
+        evaluation = Evaluation(pl_module.evaluation.aupro_limit)
         pl_module.eval()
         for batch in trainer.datamodule.test_dataloader():  # type: ignore[attr-defined]
             moved = pl_module.transfer_batch_to_device(as_batch(batch), pl_module.device, 0)

@@ -11,12 +11,19 @@ from torchmetrics import MetricCollection
 from occ_lab.data.batches import Batch
 from occ_lab.features.regions import inside
 from occ_lab.metrics.image import ImageAP, ImageAUROC, ImageF1Max
+from occ_lab.metrics.limits import AUPRO_LIMIT
 from occ_lab.metrics.pixel import PixelMetrics
 from occ_lab.postprocessing.maps import on_grid
 
 
 class Evaluation(nn.Module):
     """Image metrics, and pixel metrics if there are masks.
+
+    Args:
+        aupro_limit: the false-positive rate up to which AUPRO is computed, in (0, 1].
+
+    Raises:
+        ValueError: the limit is out of range.
 
     Example:
         >>> import torch
@@ -27,14 +34,15 @@ class Evaluation(nn.Module):
         {'image_ap': 0.833, 'image_auroc': 0.75, 'image_f1max': 0.8}
     """
 
-    def __init__(self) -> None:
+    def __init__(self, aupro_limit: float = AUPRO_LIMIT) -> None:
         super().__init__()
         self.image = MetricCollection(
             {"image_auroc": ImageAUROC(), "image_ap": ImageAP(), "image_f1max": ImageF1Max()},
             compute_groups=[["image_auroc", "image_ap", "image_f1max"]],
         )
         self.has_pixels = False
-        self.pixel = PixelMetrics()
+        self.pixel = PixelMetrics(aupro_limit)
+        self.aupro_limit = aupro_limit
         self.groups: dict[str, int] = {}
         self._group_of: Tensor | None = None  # of each image
 

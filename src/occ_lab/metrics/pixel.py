@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from occ_lab.metrics.areas import area_up_to, log_area
+from occ_lab.metrics.limits import AUPRO_LIMIT, HIGH, LOW, STRICT
 from occ_lab.metrics.pixel_store import PixelStore, Positives
-
-STRICT = 0.05  # the false-positive rate up to which areas are computed beside the usual limit
-LOW, HIGH = 1e-5, 1e-4  # the false-positive rates between which AUPIMO is computed
 
 Counts: TypeAlias = tuple[int, int]  # of the normal pixels of all images, and of normal images
 Weight: TypeAlias = Literal["pixels", "regions", "images", "defects"]
@@ -48,16 +46,18 @@ def area(limit: float, mean_over: Weight) -> Measure:
 
 def precision(each: Positives, counts: Counts) -> np.ndarray:
     """The precision at the threshold of each anomalous pixel."""
-    return each.found / (each.found + each.reached)
+    value: np.ndarray = each.found / (each.found + each.reached)
+    return value
 
 
 def f1(each: Positives, counts: Counts) -> np.ndarray:
     """The F1 score at the threshold of each anomalous pixel."""
-    return 2 * each.found / (each.found + each.reached + each.total)
+    value: np.ndarray = 2 * each.found / (each.found + each.reached + each.total)
+    return value
 
 
 def log_overlap(low: float, high: float) -> Measure:
-    """The area below the curves of single images, over the rate of normal images, see `PixelAUPIMO`.
+    """The area below the overlap of single images between two rates, see `PixelAUPIMO`.
 
     Raises:
         ValueError: a rate is out of range.
@@ -128,9 +128,10 @@ class _PixelMetric(PixelStore):
         for block in self.blocks() if counts[0] else ():
             for result in whole.values():
                 result.add(block, np.zeros(len(block.owners), np.intp), counts)
-            known = block.in_groups() if groups else None
-            for result in self._in_groups.values() if known else ():
-                result.add(known, known.owners, counts)
+            if groups:
+                known = block.in_groups()
+                for result in self._in_groups.values():
+                    result.add(known, known.owners, counts)
         return {
             name: torch.tensor(result.of(0), dtype=torch.float64) for name, result in whole.items()
         }
@@ -174,7 +175,8 @@ class PixelAP(_SingleMetric):
 
     Example:
         >>> metric = PixelAP()
-        >>> metric.update(torch.tensor([[[0.1, 0.4], [0.3, 0.9]]]), torch.tensor([[[0, 0], [1, 1]]]))
+        >>> maps, masks = torch.tensor([[[0.1, 0.4], [0.3, 0.9]]]), torch.tensor([[[0, 0], [1, 1]]])
+        >>> metric.update(maps, masks)
         >>> metric.compute()
         tensor(0.8333, dtype=torch.float64)
     """
@@ -190,7 +192,8 @@ class PixelF1Max(_SingleMetric):
 
     Example:
         >>> metric = PixelF1Max()
-        >>> metric.update(torch.tensor([[[0.1, 0.4], [0.3, 0.9]]]), torch.tensor([[[0, 0], [1, 1]]]))
+        >>> maps, masks = torch.tensor([[[0.1, 0.4], [0.3, 0.9]]]), torch.tensor([[[0, 0], [1, 1]]])
+        >>> metric.update(maps, masks)
         >>> metric.compute()
         tensor(0.8000, dtype=torch.float64)
     """
@@ -222,7 +225,7 @@ class PixelAUPRO(_SingleMetric):
         tensor(1., dtype=torch.float64)
     """
 
-    def __init__(self, limit: float = 0.3) -> None:
+    def __init__(self, limit: float = AUPRO_LIMIT) -> None:
         super().__init__(area(limit, "regions"))
 
 
@@ -280,7 +283,7 @@ class PixelMetrics(_PixelMetric):
          'pixel_f1max': 0.8, 'pixel_aupimo': nan}
     """
 
-    def __init__(self, limit: float = 0.3) -> None:
+    def __init__(self, limit: float = AUPRO_LIMIT) -> None:
         super().__init__()
         self.measures = {
             "pixel_auroc": AUROC,

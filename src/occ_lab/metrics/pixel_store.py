@@ -70,13 +70,11 @@ class Positives:
         """The entries that have a group, each counted among the anomalous pixels of its group."""
         known = self.owners >= 0
         own = {name: value[known] for name, value in vars(self).items()}
-        return replace(
-            Positives(**own), found=own["found_in_group"], total=own["total_in_group"]
-        )
+        return replace(Positives(**own), found=own["found_in_group"], total=own["total_in_group"])
 
 
 class PixelStore(OrderMetric):
-    """Stores the scores of pixels for metrics that need each anomalous one and counts of the others.
+    """Stores the scores of anomalous pixels, and those of the others to be counted.
 
     Nearly all pixels are normal, so these are stored in half of their size (`pack`). Once all
     pixels would take more than `EXACT_BYTES`, scores are rounded to 17 binary digits and only
@@ -280,14 +278,12 @@ class PixelStore(OrderMetric):
             counts = (
                 _counted(scores[block], *negative) if rounding else self._counted(scores[block])
             )
-            higher = [
-                every[kind] - counts[kind][side] for kind in (0, 1) for side in (1, 0)
-            ]  # above and reached, of all images and of normal ones
+            pixels, regions, images, defects = (each[block].astype(np.float64) for each in weights)
             yield Positives(
-                *(weight[block].astype(np.float64) for weight in weights),
-                owners[block],
-                *higher,
-                *(each[block] for each in (found, total, in_group, total_in_group)),
+                *(pixels, regions, images, defects, owners[block]),
+                *(every[0] - counts[0][1], every[0] - counts[0][0]),
+                *(every[1] - counts[1][1], every[1] - counts[1][0]),
+                *(found[block], total[block], in_group[block], total_in_group[block]),
             )
 
     def _in_order(self) -> list[np.ndarray]:
@@ -367,7 +363,9 @@ def count_packed(
 
     Args:
         scores: ascending, ``[n]``.
-        lows: of each piece, as `pack` returns it; likewise ``heads`` and ``runs``.
+        lows: of each piece, as `pack` returns it.
+        heads: likewise.
+        runs: likewise.
 
     Example:
         >>> packed = pack(np.array([1.0, 2.0, 2.0], np.float32))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from occ_lab.metrics import Evaluation, ImageAUROC, PixelAUPRO, PixelAUROC
+from occ_lab.metrics import Evaluation, ImageAUROC, PixelAUPRO, PixelAUROC, PixelSegF1
 
 IMAGE = {"image_auroc", "image_ap", "image_f1max"}
 PIXELS = {"pixel_auroc", "pixel_aupro", "pixel_aupro_005", "pixel_ap", "pixel_f1max"}
@@ -59,3 +59,20 @@ def test_reset_forgets() -> None:
     scores, labels, _, _ = batch(1)
     evaluation.update(scores, labels, None, None)
     assert set(evaluation.compute()) == IMAGE
+
+
+def test_f1_at_a_threshold_of_all_and_of_groups() -> None:
+    evaluation, metric = Evaluation(), PixelSegF1(0.5, groups=1)
+    evaluation.segment(0.5)
+    evaluation.group({"dent": [1]}, 4)
+    scores, labels, maps, masks = batch(0)
+    evaluation.update(scores, labels, maps, masks, torch.arange(4))
+    metric.update(maps, masks, torch.tensor([-1, 0, -1, -1]))
+    assert evaluation.compute()["pixel_segf1"] == metric.compute()
+    assert evaluation.pixels_of("dent")["pixel_segf1"] == metric.of(0)
+    evaluation.reset()
+    evaluation.update(scores, labels, maps, masks)
+    assert evaluation.compute()["pixel_segf1"] == metric.compute()
+    evaluation.segment(None)
+    evaluation.update(scores, labels, maps, masks)
+    assert "pixel_segf1" not in evaluation.compute()

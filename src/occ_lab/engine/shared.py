@@ -159,6 +159,7 @@ def outcome_key(trainer: Trainer, detector: Detector) -> str | None:
         "solution": solution,
         "settings": settings,
         "aupro_limit": detector.evaluation.aupro_limit,
+        "segmentation": detector.evaluation.threshold,
         "postprocess": detector.hparams["postprocess"],
         "preprocessing": detector.hparams["preprocessing"],
         "features": samples.identity,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         PixelAUROC,
         PixelF1Max,
     )
+    from occ_lab.metrics.segmentation import PixelSegF1
 
 __all__ = [
     "Calibration",
@@ -28,6 +29,7 @@ __all__ = [
     "PixelAUPRO",
     "PixelAUROC",
     "PixelF1Max",
+    "PixelSegF1",
 ]
 
 _MODULES = {
@@ -41,6 +43,7 @@ _MODULES = {
     "PixelAUPRO": "pixel",
     "PixelAUROC": "pixel",
     "PixelF1Max": "pixel",
+    "PixelSegF1": "segmentation",
 }
 
 

@@ -13,6 +13,7 @@ from occ_lab.features.regions import inside
 from occ_lab.metrics.image import ImageAP, ImageAUROC, ImageF1Max
 from occ_lab.metrics.limits import AUPRO_LIMIT
 from occ_lab.metrics.pixel import PixelMetrics
+from occ_lab.metrics.segmentation import PixelSegF1
 from occ_lab.postprocessing.maps import on_grid
 
 
@@ -43,6 +44,8 @@ class Evaluation(nn.Module):
         self.has_pixels = False
         self.pixel = PixelMetrics(aupro_limit)
         self.aupro_limit = aupro_limit
+        self.threshold: float | None = None
+        self.segmentation = PixelSegF1(0.0)
         self.groups: dict[str, int] = {}
         self._group_of: Tensor | None = None  # of each image
 
@@ -59,6 +62,19 @@ class Evaluation(nn.Module):
         self._group_of = torch.full((count,), -1)
         for name, own in images.items():
             self._group_of[list(own)] = self.groups[name]
+        self.segment(self.threshold)
+
+    def segment(self, threshold: float | None) -> None:
+        """Compute the F1 of the pixels at a threshold too, see `PixelSegF1`.
+
+        It holds for all later images, also after `reset`.
+
+        Args:
+            threshold: from normal images alone, see `segmentation_threshold`; None for no such F1.
+        """
+        self.threshold = threshold
+        made = PixelSegF1(threshold or 0.0, len(self.groups))
+        self.segmentation = made.to(self.pixel.device)  # on which processes exchange its counts
 
     def _groups(self, indices: Tensor | None) -> Tensor | None:
         known = self._group_of is not None and indices is not None
@@ -87,8 +103,7 @@ class Evaluation(nn.Module):
         """
         self.image.update(scores, labels)
         if maps is not None and masks is not None:
-            self.pixel.update(maps, masks, self._groups(indices), labels == 0)
-            self.has_pixels = True
+            self._update_pixels(maps, masks, self._groups(indices), labels == 0)
 
     def update_batch(self, batch: Batch, maps: Tensor | None, scores: Tensor) -> None:
         """Add a tested batch; pixels outside of its images do not count.
@@ -110,7 +125,14 @@ class Evaluation(nn.Module):
         of = torch.full((len(maps),), -1) if groups is None else groups
         facts = (each[:, None, None].expand(maps.shape) for each in (of, batch["label"] == 0))
         for own, marked, *known in inside(boxes, maps, masks, *facts):
-            self.pixel.update(own, marked, *(each[:, 0, 0] for each in known))
+            self._update_pixels(own, marked, *(each[:, 0, 0] for each in known))
+
+    def _update_pixels(
+        self, maps: Tensor, masks: Tensor, groups: Tensor | None, normal: Tensor
+    ) -> None:
+        self.pixel.update(maps, masks, groups, normal)
+        if self.threshold is not None:
+            self.segmentation.update(maps, masks, groups)
         self.has_pixels = True
 
     def compute(self) -> dict[str, float]:
@@ -120,14 +142,23 @@ class Evaluation(nn.Module):
         metric that cannot be computed is left out.
         """
         values = self.image.compute() | (self.pixel.compute() if self.has_pixels else {})
+        if self.has_pixels and self.threshold is not None:
+            values["pixel_segf1"] = self.segmentation.compute()
         return {name: float(value) for name, value in values.items() if not value.isnan()}
 
     def pixels_of(self, name: str) -> dict[str, float]:
         """The pixel metrics of a `group` of images after `compute`, see `PixelMetrics.of`."""
-        return self.pixel.of(self.groups[name]) if self.has_pixels else {}
+        if not self.has_pixels:
+            return {}
+        group = self.groups[name]
+        found = self.pixel.of(group)
+        if found and self.threshold is not None:
+            found["pixel_segf1"] = self.segmentation.of(group)
+        return found
 
     def reset(self) -> None:
         """Remove all batches."""
         self.image.reset()
         self.pixel.reset()
+        self.segmentation.reset()
         self.has_pixels = False

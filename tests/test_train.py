@@ -65,11 +65,12 @@ def test_a_run_leaves_what_the_design_lists(bolts: Path, tmp_path: Path) -> None
     out = tmp_path / "out"
     summary = json.loads((out / "metrics.json").read_text())
     header = {"dataset", "loss", "backbone", "seed", "version", "train_limit", "contamination"}
-    header |= {"protocol"}
+    header |= {"protocol", "aupro_limit"}
     assert set(summary) == {*header, "tasks", "mean"}
     assert summary["seed"] == 0
     assert list(summary["tasks"]) == ["bolt", "nut"]
     metrics = {"image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_aupro"}
+    metrics |= {"pixel_aupro_005", "pixel_ap", "pixel_f1max", "pixel_aupimo"}
     for figures in summary["tasks"].values():
         counts = {"n_train", "n_train_anomalous", "n_test", "trainable_parameters"}
         facts = {*counts, "seconds", "peak_memory_mb", "steps"}

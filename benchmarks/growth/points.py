@@ -23,7 +23,7 @@ from occ_lab.detector import Detector
 from occ_lab.engine.job import NoWatcher
 from occ_lab.engine.online import Online
 from occ_lab.engine.run import run
-from occ_lab.metrics import pixel
+from occ_lab.metrics import pixel_store
 from occ_lab.metrics.pixel import PixelMetrics
 from occ_lab.objectives.base import Objective
 from occ_lab.objectives.norm.objective import Norm
@@ -119,12 +119,12 @@ def over_train(overrides: Sequence[str]) -> Callable[[int], Figures]:
 @contextmanager
 def smaller_limits() -> Iterator[None]:
     """Limits of pixel metrics for images of 32 px that stand for those of 224 px."""
-    kept, factor = (pixel.EXACT_BYTES, pixel.ENTRIES), (224 // SIDE) ** 2
-    pixel.EXACT_BYTES, pixel.ENTRIES = (limit // factor for limit in kept)
+    kept, factor = (pixel_store.EXACT_BYTES, pixel_store.ENTRIES), (224 // SIDE) ** 2
+    pixel_store.EXACT_BYTES, pixel_store.ENTRIES = (limit // factor for limit in kept)
     try:
         yield
     finally:
-        pixel.EXACT_BYTES, pixel.ENTRIES = kept
+        pixel_store.EXACT_BYTES, pixel_store.ENTRIES = kept
 
 
 def over_test(overrides: Sequence[str]) -> Callable[[int], Figures]:

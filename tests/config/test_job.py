@@ -22,6 +22,7 @@ from occ_lab.utils.errors import InputError
         ("loss.fit.optimizer.lr=abc", r"loss\.fit\.optimizer: .* not supported"),
         ("+loss.fit.optimizer.more=1", r"loss\.fit\.optimizer: .*unexpected keyword"),
         ("loader.validation=2", r"loader\.validation must be a number"),
+        ("scoring.aupro_limit=0", r"scoring\.aupro_limit must be a number"),
         ("loss.norm=-1", r"loss\.norm must be a number"),
         ("loss.fit.epochs=0", r"loss\.fit\.epochs must be an integer"),
     ],

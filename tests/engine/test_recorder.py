@@ -20,7 +20,7 @@ def scored(indices: list[int]) -> Scored:
         index = torch.tensor(indices[start : start + 2])
         value = index.float()
         maps = value[:, None, None].expand(-1, 3, 5)
-        kept.add(Prediction(value, None, index, None, index, maps, value))
+        kept.add(Prediction(value, None, index, None, index, maps, value, value))
     return kept
 
 

@@ -136,6 +136,7 @@ def test_jobs_that_learn_the_same_share_a_test(parts: Path, tested: list[int]) -
 TESTS = [
     ["scoring.sigma=2"],
     ["scoring.image=top"],
+    ["scoring.aupro_limit=0.05"],
     ["loss.time=3"],
     ["loss.squared=true"],
     ["loss.bias=flow"],
@@ -151,8 +152,10 @@ def test_other_tests_are_not_shared(parts: Path, tested: list[int]) -> None:
     before = job(parts, shared, "loss.norm=3")
     for given in TESTS:
         del tested[:]
-        job(parts, shared, *given)
+        found = job(parts, shared, *given)["figures"]
         assert tested == [0], given
+        strict = given == ["scoring.aupro_limit=0.05"]
+        assert (found["pixel_aupro"] == found["pixel_aupro_005"]) == strict
     del tested[:]
     assert job(parts, shared, "loss.norm=2") == before
     flow = job(parts, None, "loss.bias=flow", "seed=1")

@@ -86,6 +86,28 @@ def plain_aupro(masks: np.ndarray, maps: np.ndarray, limit: float) -> float:
     return plain_area(x, y, limit)
 
 
+def plain_aupimo(
+    masks: np.ndarray, maps: np.ndarray, normal: np.ndarray, low: float, high: float
+) -> float:
+    """By Gauss-Legendre quadrature over the logarithm of the rate, between all thresholds."""
+    images = [image for image in range(len(maps)) if masks[image].any()]
+    background = maps[normal][~masks[normal]]
+    x, y = [0.0], [[0.0] * len(images)]
+    for t in thresholds(maps):
+        x.append(float((background >= t).mean()))
+        y.append([float((maps[image][masks[image]] >= t).mean()) for image in images])
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    area = 0.0
+    for x0, x1, y0, y1 in zip(x[:-1], x[1:], y[:-1], y[1:], strict=True):
+        first, last = max(x0, low), min(x1, high)
+        if first < last:
+            half = np.log(last / first) / 2
+            rates = np.exp(np.log(first) + half * (1 + nodes))
+            mean = np.mean(y0) + (np.mean(y1) - np.mean(y0)) * (rates - x0) / (x1 - x0)
+            area += half * float(weights @ mean)
+    return area / float(np.log(high / low))
+
+
 def random_images(seed: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
     """Scores ``[N]`` with ties, the fewer levels the more, and labels of both classes."""
     rng = np.random.default_rng(seed)

@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics import Metric, MetricCollection
 
-from occ_lab.metrics import ImageAP, ImageAUROC, ImageF1Max, PixelAUPRO, PixelAUROC
+from occ_lab.metrics import (
+    ImageAP,
+    ImageAUROC,
+    ImageF1Max,
+    PixelAP,
+    PixelAUPIMO,
+    PixelAUPRO,
+    PixelAUROC,
+    PixelF1Max,
+)
 from occ_lab.utils.errors import InputError
 from tests import warm
 from tests.metrics.plain import (
@@ -27,7 +36,7 @@ from tests.metrics.plain import (
 )
 
 IMAGE_METRICS = [ImageAUROC, ImageAP, ImageF1Max]
-PIXEL_METRICS = [PixelAUROC, PixelAUPRO]
+PIXEL_METRICS = [PixelAUROC, PixelAUPRO, PixelAP, PixelF1Max]
 
 
 def increasing_values(seed: int, count: int, dtype: type) -> np.ndarray:
@@ -138,8 +147,8 @@ def in_process(rank: int, store: str, expected: dict[str, float]) -> None:
 def collections() -> tuple[MetricCollection, MetricCollection, MetricCollection]:
     return (
         MetricCollection([m() for m in IMAGE_METRICS]),
-        MetricCollection([m() for m in PIXEL_METRICS]),
-        MetricCollection([m() for m in PIXEL_METRICS]),
+        MetricCollection([m() for m in (*PIXEL_METRICS, PixelAUPIMO)]),
+        MetricCollection([m() for m in (*PIXEL_METRICS, PixelAUPIMO)]),
     )
 
 

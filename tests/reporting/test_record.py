@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from occ_lab.reporting.record import RunRecord, mean_metrics, to_csv, to_json
+from occ_lab.reporting.record import RunRecord, differences, mean_metrics, to_csv, to_json
 from occ_lab.utils.errors import InputError
 
 SETTINGS = {"resume": False, "seed": 0, "dataset": {"category": "all", "crop": 8}}
@@ -59,6 +59,8 @@ def test_earlier_results_are_kept_only_on_request(tmp_path: Path) -> None:
     changed = {**SETTINGS, "seed": 1, "dataset": {"category": ["bolt"], "crop": 4}}
     with pytest.raises(InputError, match=r"another seed, dataset\.crop"):
         RunRecord(tmp_path, HEADER, changed, resume=True)
+    limits = [{"scoring": {"aupro_limit": limit}} for limit in (0.3, 0.1)]
+    assert differences(*limits) == ["scoring.aupro_limit"]
 
 
 def test_the_scratch_of_a_killed_process_is_no_task(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def perform_comparison(cfg: DictConfig, directory: Path) -> Comparison:
         "dataset": own.dataset.name,
         "backbone": own.backbone.name,
         "seed": own.seed,
+        "aupro_limit": own.scoring.aupro_limit,
         "version": occ_lab.__version__,
     }
     performs = {name: partial(run_method, runs[name], jobs[name]) for name in runs}

@@ -44,7 +44,12 @@ LEAST = {  # the least that these numbers may be
 }
 MAPS = 16  # heatmap pictures of a task
 MAPS_IN_SWEEP = 4  # as many as a report shows
-NOT_OF_THE_OBJECT = {"loss": ("name", "fit"), "explain": ("count",), "pretrain": ("epochs",)}
+NOT_OF_THE_OBJECT = {
+    "loss": ("name", "fit"),
+    "explain": ("count",),
+    "pretrain": ("epochs",),
+    "scoring": ("aupro_limit",),
+}
 
 
 def perform_run(
@@ -119,6 +124,7 @@ def header(cfg: DictConfig) -> dict[str, Any]:
         "train_limit": cfg.dataset.get("train_limit"),
         "contamination": cfg.dataset.get("contamination", 0),
         "protocol": cfg.dataset.get("protocol", "separate"),
+        "aupro_limit": cfg.scoring.aupro_limit,
         "version": occ_lab.__version__,
     }
 
@@ -149,6 +155,7 @@ def make_job(
             check_value(cfg, key, at_least=least, integer=True)
     check_value(cfg, "loader.validation", at_least=0, at_most=0.99)
     check_value(cfg, "loader.trim", at_least=0, at_most=0.9)
+    check_value(cfg, "scoring.aupro_limit", above=0, at_most=1)
     check_trainer_once(cfg, shared)
     fit = cfg.loss.get("fit") or OmegaConf.create()
     objective = partial(build, object_of(cfg, "loss"), "loss")
@@ -159,7 +166,8 @@ def make_job(
         projector=projector_maker(cfg, objective()),
         optimizer=optimizer_of(fit),
         scheduler=built_or_none(fit, "scheduler"),
-        postprocess=build(cfg.scoring, "scoring"),
+        postprocess=build(object_of(cfg, "scoring"), "scoring"),
+        aupro_limit=cfg.scoring.aupro_limit,
         pretraining=pretraining(cfg),
         max_epochs=cfg.trainer.max_epochs,
         steps=fit.get("steps"),

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 import occ_lab
 from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.config.errors import UserError
-from occ_lab.config.job import cache_of, settings
+from occ_lab.config.job import cache_of, object_of, settings
 from occ_lab.config.process import prepare_process
 from occ_lab.engine.norm_study import NormStudy, Pictures, study
 from occ_lab.utils.errors import InputError
@@ -60,7 +60,7 @@ def norm_study_plan(cfg: DictConfig) -> NormStudy:
             cell=cfg.cell,
             normalize=cfg.normalize,
             pictures=pictures,
-            postprocess=build(cfg.scoring, "scoring"),
+            postprocess=build(object_of(cfg, "scoring"), "scoring"),
             cache=cache_of(cfg),
             eval_batch_size=cfg.loader.eval_batch_size,
             workers=cfg.loader.workers,

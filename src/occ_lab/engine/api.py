@@ -172,6 +172,7 @@ def header(job: Job, data: AnomalyDataModule) -> dict[str, Any]:
         "train_limit": data.benchmark.train_limit,
         "contamination": data.benchmark.contamination,
         "protocol": data.benchmark.protocol,
+        "aupro_limit": job.aupro_limit,
         "version": occ_lab.__version__,
     }
 

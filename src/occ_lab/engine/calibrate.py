@@ -177,7 +177,8 @@ def figures_of(
         labels: ``[N]``, 1 anomalous.
 
     Returns:
-        ``images``, the number of calibration images; ``threshold``; ``asked``, the requested rate;
+        ``images``, the number of calibration images; ``threshold``; ``segmentation``, that of the
+        pixels for `PixelSegF1`; ``asked``, the requested rate;
         ``overkill``, the fraction of normal test images above the threshold; ``escape``, the
         fraction of anomalous test images not above it; ``drift``, the p-value of the test that the
         normal test images score no higher than the calibration images.
@@ -191,6 +192,7 @@ def figures_of(
     return {
         "images": len(calibration.scores),
         "threshold": calibration.threshold(overkill),
+        "segmentation": calibration.segmentation,
         "asked": overkill,
         "overkill": float(above[normal].double().mean()) if normal.any() else None,
         "escape": float((~above[~normal]).double().mean()) if (~normal).any() else None,

@@ -31,7 +31,7 @@ from occ_lab.reporting.tables.compare import (
     suggested,
     thresholds_of,
 )
-from occ_lab.reporting.tables.results import calibration_table
+from occ_lab.reporting.tables.results import calibration_table, limit_line
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.plain import read_json
@@ -71,7 +71,7 @@ def compare(
             directory and the console, and returns the record. Its tasks are fitted by `measured`.
         directory: the directory of the comparison. Runs are in ``methods/NAME``; the table is in
             ``compare.json`` and ``compare.csv``.
-        header: ``dataset``, ``backbone``, ``seed`` and ``version``.
+        header: ``dataset``, ``backbone``, ``seed``, ``aupro_limit`` and ``version``.
 
     Raises:
         SystemExit: Ctrl-C; finished methods are kept.
@@ -125,7 +125,9 @@ def print_comparison(
     thresholds = calibration_table(thresholds_of(rows), "method")
     if thresholds:
         console.print(thresholds)
-    for line in closing_lines(rows, images["normal"], images["anomalous"]):
+    limit = limit_line(header["aupro_limit"])
+    lines = closing_lines(rows, images["normal"], images["anomalous"])
+    for line in [*([limit] if limit else []), *lines]:
         console.print(f"- {line}", markup=False)
     chosen = suggested(rows)
     run = shlex.quote(f"run={chosen.run}")

@@ -87,6 +87,8 @@ class Fitted:
         Args:
             shared: holds the outcomes of equal tests; None shares nothing.
         """
+        calibration = self.calibration
+        self.detector.evaluation.segment(calibration.segmentation if calibration else None)
         with timed(self.seconds, "test"), quiet_lightning():
             if shared is not None:
                 self.outcome_key = outcome_key(self.trainer, self.detector)
@@ -104,10 +106,14 @@ class Fitted:
         self._predict(self.data.setup_dataloader())
         return self.recorder.predicted("patch_scores")
 
-    def calibration_scores(self) -> tuple[Tensor, Tensor]:
-        """Scores ``[n]`` of the images to calibrate on, and the peaks ``[n]`` of their maps."""
+    def calibration_scores(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores ``[n]`` of the images to calibrate on; peaks ``[n]`` and moments of their maps.
+
+        The moments ``[n, 3]`` are those of `pixel_moments`.
+        """
         self._predict(self.data.calibration_dataloader())
-        return self.recorder.predicted("score"), self.recorder.predicted("peak")
+        found = self.recorder.predicted
+        return found("score"), found("peak"), found("moments")
 
     def _predict(self, batches: DataLoader[Any]) -> None:
         """Score all batches; the recorder keeps the scores."""

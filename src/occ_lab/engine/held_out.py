@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, count, zip_longest
 
 import numpy as np
@@ -14,6 +14,7 @@ from occ_lab.data.base import Benchmark
 from occ_lab.engine.calibrate import CalibrationPlan
 from occ_lab.engine.job import Job
 from occ_lab.metrics.calibration import Calibration
+from occ_lab.metrics.segmentation import segmentation_threshold
 from occ_lab.utils.errors import InputError
 
 
@@ -25,7 +26,7 @@ class HeldOut:
         indices: for each task, the indices of each of its images among all training images; an
             image that is also used in rotated copies has several, its own first.
         plans: the choice of images for each task.
-        scores: score and peak of each image that was scored, by its index.
+        scores: score, peak and moments of each image that was scored, by its index.
         left_out: indices of the images that no detector is fitted to.
         kept: the number of images that the benchmark keeps apart for the threshold of the task; if
             there are any, no training images are held out.
@@ -33,7 +34,7 @@ class HeldOut:
 
     indices: dict[str, list[list[int]]]
     plans: dict[str, CalibrationPlan]
-    scores: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    scores: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
     left_out: Sequence[int] = ()
     kept: int = 0
 
@@ -92,7 +93,12 @@ class HeldOut:
         return sorted({*part, *self.left_out})
 
     def keep(
-        self, part: Sequence[int], scored: Sequence[int], scores: Tensor, peaks: Tensor
+        self,
+        part: Sequence[int],
+        scored: Sequence[int],
+        scores: Tensor,
+        peaks: Tensor,
+        moments: Tensor,
     ) -> None:
         """Keep the scores of a part.
 
@@ -100,12 +106,13 @@ class HeldOut:
             part: indices of images.
             scored: indices of the images that were scored; the part is among them.
             scores: of these images in the order of their indices, ``[n]``.
-            peaks: likewise.
+            peaks: of their maps, likewise.
+            moments: of the pixels of their maps, ``[n, 3]``, see `pixel_moments`.
         """
         wanted = set(part)
-        for index, score, peak in zip(sorted(scored), scores, peaks, strict=True):
+        for index, *found in zip(sorted(scored), scores, peaks, moments, strict=True):
             if index in wanted:
-                self.scores[index] = score, peak
+                self.scores[index] = found[0], found[1], found[2]
 
     def highest(self, fraction: float) -> list[int]:
         """Indices of the images of each task with the highest scores, their copies included.
@@ -134,23 +141,23 @@ class HeldOut:
             own = [self.scores[index] for index, *_ in indices if index in self.scores]
             rate = self.plans[task].overkill
             if own and rate is not None:
-                scores, peaks = map(torch.stack, zip(*own, strict=True))
-                found[task] = calibration_of(task, scores, peaks), rate
+                found[task] = calibration_of(task, *map(torch.stack, zip(*own, strict=True))), rate
         return found
 
 
-def calibration_of(task: str, scores: Tensor, peaks: Tensor) -> Calibration:
+def calibration_of(task: str, scores: Tensor, peaks: Tensor, moments: Tensor) -> Calibration:
     """The calibration of a task.
 
     Args:
         task: its name, for the message.
         scores: of normal images that the detector was not fitted to, ``[n]``.
-        peaks: likewise.
+        peaks: of their maps, likewise.
+        moments: of the pixels of their maps, ``[n, 3]``, see `pixel_moments`.
 
     Raises:
         InputError: the detector cannot judge some images.
     """
     try:
-        return Calibration.of(scores, peaks)
+        return replace(Calibration.of(scores, peaks), segmentation=segmentation_threshold(moments))
     except ValueError as error:
         raise InputError(f"{task}: {error}", part="calibration") from error

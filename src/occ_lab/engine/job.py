@@ -20,6 +20,8 @@ from occ_lab.detector import Detector
 from occ_lab.engine.calibrate import CalibrationPlan
 from occ_lab.explain.attribution import Attribution
 from occ_lab.features.cache import FeatureCache
+from occ_lab.metrics.evaluation import Evaluation
+from occ_lab.metrics.limits import AUPRO_LIMIT
 from occ_lab.objectives.base import Objective
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.postprocessing.postprocess import PostProcess
@@ -136,6 +138,7 @@ class Job:
         optimizer: makes an optimizer of parameters; None uses the one that suits the objective.
         scheduler: makes a learning-rate schedule; None keeps the rate constant.
         postprocess: computes image scores and maps from scores.
+        aupro_limit: the false-positive rate up to which pixel AUPRO is computed, in (0, 1].
         pretraining: the pre-training of a trained backbone; None for none.
         max_epochs: the number of epochs of a training by gradient; None measures its length in
             steps.
@@ -172,6 +175,7 @@ class Job:
     optimizer: MakeOptimizer | None = None
     scheduler: MakeScheduler | None = None
     postprocess: PostProcess = field(default_factory=PostProcess)
+    aupro_limit: float = AUPRO_LIMIT
     pretraining: Pretraining | None = None
     max_epochs: int | None = None
     steps: int | Literal["auto"] | None = None
@@ -227,7 +231,7 @@ class Job:
 
     def detector(self, frame: Frame | None) -> Detector:
         """An untrained detector for a frame; random weights come from the global generator."""
-        return Detector(
+        made = Detector(
             copy.deepcopy(self.backbone) if self.backbone.trained else self.backbone,
             self.objective(),
             self.projector,
@@ -236,6 +240,8 @@ class Job:
             self.postprocess,
             frame,
         )
+        made.evaluation = Evaluation(self.aupro_limit)
+        return made
 
     def check(self) -> None:
         """Check for errors before any work is done.
@@ -253,6 +259,7 @@ class Job:
         self.check_length()
         check_number("validation", self.validation, at_least=0, at_most=0.99)
         check_number("trim", self.trim, at_least=0, at_most=0.9)
+        check_number("aupro_limit", self.aupro_limit, above=0, at_most=1)
         objective = self.objective()
         one_pass = objective.one_pass
         if self.moments not in (True, False, "auto"):

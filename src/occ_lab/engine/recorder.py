@@ -20,7 +20,7 @@ from occ_lab.utils.merging import append
 from occ_lab.utils.processes import distributed, gathered_objects
 from occ_lab.utils.spooled import Reordered, Spooled
 
-KEPT = ("index", "label", "score", "peak")
+KEPT = ("index", "label", "score", "peak", "moments")
 AT_ONCE = 256  # maps that processes exchange at a time
 
 
@@ -149,7 +149,7 @@ class Recorder(Callback):
         return self.outcome.scored.maps()
 
     def predicted(self, name: str) -> Tensor:
-        """A result of the prediction of this process; as `tested`."""
+        """A result of the prediction of this process; as `tested`, or ``moments`` ``[N, 3]``."""
         return self._predicted.values(name)
 
 
@@ -167,7 +167,7 @@ class Oracle(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the metrics of this epoch."""
         assert isinstance(pl_module, Detector)
-        evaluation = Evaluation()
+        evaluation = Evaluation(pl_module.evaluation.aupro_limit)
         pl_module.eval()
         for batch in trainer.datamodule.test_dataloader():  # type: ignore[attr-defined]
             moved = pl_module.transfer_batch_to_device(as_batch(batch), pl_module.device, 0)

@@ -32,6 +32,7 @@ from occ_lab.engine.live import MOMENTS, write_moments
 from occ_lab.engine.stopping import resumable
 from occ_lab.engine.task_gallery import write_gallery
 from occ_lab.metrics.evaluation import Evaluation
+from occ_lab.metrics.limits import AUPRO_LIMIT
 from occ_lab.postprocessing.ensemble import View, ensemble
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.reporting.learning_curve import save_learning_curve
@@ -42,6 +43,7 @@ from occ_lab.reporting.tables.results import (
     accuracy_notes,
     calibration_notes,
     calibration_table,
+    limit_line,
     published_line,
     results_table,
 )
@@ -161,8 +163,9 @@ def print_results(
         console.print(calibrated)
     for note in [*accuracy_notes(figures), *calibration_notes(figures, ALARM)]:
         console.print(note, soft_wrap=True, markup=False)
-    if line := published_line(published):
-        console.print(line, soft_wrap=True)
+    for line in (limit_line(about.get("aupro_limit", AUPRO_LIMIT)), published_line(published)):
+        if line:
+            console.print(line, soft_wrap=True)
     directory = record.directory
     console.print(f"run directory: {directory}", soft_wrap=True)
     for title, pictures in (
@@ -347,7 +350,7 @@ def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
     data = members[0].data
     labels = members[0].recorder.tested("label")
     size = data.preprocessing.size
-    evaluation, scores = Evaluation(), []
+    evaluation, scores = Evaluation(members[0].detector.evaluation.aupro_limit), []
     evaluation.group(kinds_of(data.split.test), len(data.split.test))
     for indices in torch.split(torch.arange(len(maps)), IMAGES):
         full = postprocess.maps(maps[indices], size)

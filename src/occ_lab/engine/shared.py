@@ -158,6 +158,8 @@ def outcome_key(trainer: Trainer, detector: Detector) -> str | None:
     facts = {
         "solution": solution,
         "settings": settings,
+        "aupro_limit": detector.evaluation.aupro_limit,
+        "segmentation": detector.evaluation.threshold,
         "postprocess": detector.hparams["postprocess"],
         "preprocessing": detector.hparams["preprocessing"],
         "features": samples.identity,

@@ -9,7 +9,14 @@ if TYPE_CHECKING:
     from occ_lab.metrics.calibration import Calibration
     from occ_lab.metrics.evaluation import Evaluation
     from occ_lab.metrics.image import ImageAP, ImageAUROC, ImageF1Max
-    from occ_lab.metrics.pixel import PixelAUPRO, PixelAUROC
+    from occ_lab.metrics.pixel import (
+        PixelAP,
+        PixelAUPIMO,
+        PixelAUPRO,
+        PixelAUROC,
+        PixelF1Max,
+    )
+    from occ_lab.metrics.segmentation import PixelSegF1
 
 __all__ = [
     "Calibration",
@@ -17,8 +24,12 @@ __all__ = [
     "ImageAP",
     "ImageAUROC",
     "ImageF1Max",
+    "PixelAP",
+    "PixelAUPIMO",
     "PixelAUPRO",
     "PixelAUROC",
+    "PixelF1Max",
+    "PixelSegF1",
 ]
 
 _MODULES = {
@@ -27,8 +38,12 @@ _MODULES = {
     "ImageAP": "image",
     "ImageAUROC": "image",
     "ImageF1Max": "image",
+    "PixelAP": "pixel",
+    "PixelAUPIMO": "pixel",
     "PixelAUPRO": "pixel",
     "PixelAUROC": "pixel",
+    "PixelF1Max": "pixel",
+    "PixelSegF1": "segmentation",
 }
 
 

@@ -23,7 +23,8 @@ class Calibration:
         scores: image scores in ascending order, float64 ``[n]``.
         peaks: the largest value of each anomaly map (the image score if there are no maps), in
             ascending order, float64 ``[n]``.
-            float64 ``[n]``.
+        segmentation: the threshold of `segmentation_threshold` for the pixels of their maps; None
+            if it is unknown.
 
     Example:
         >>> scores = torch.arange(1.0, 100.0)
@@ -36,6 +37,7 @@ class Calibration:
 
     scores: Tensor
     peaks: Tensor
+    segmentation: float | None = None
 
     @classmethod
     def of(cls, scores: Tensor, peaks: Tensor) -> Calibration:
@@ -48,7 +50,8 @@ class Calibration:
             wrong = int((~values.isfinite()).sum())
             if wrong:
                 raise ValueError(f"{name}: {wrong} of {len(values)} are not finite")
-        return cls(*(values.cpu().double().sort().values for values in (scores, peaks)))
+        scores, peaks = (values.cpu().double().sort().values for values in (scores, peaks))
+        return cls(scores, peaks)
 
     def p_values(self, scores: Tensor) -> Tensor:
         """``(1 + #{calibration scores ≥ s}) / (n + 1)`` of scores s ``[N]``, float64 ``[N]``.

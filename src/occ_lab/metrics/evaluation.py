@@ -11,12 +11,20 @@ from torchmetrics import MetricCollection
 from occ_lab.data.batches import Batch
 from occ_lab.features.regions import inside
 from occ_lab.metrics.image import ImageAP, ImageAUROC, ImageF1Max
+from occ_lab.metrics.limits import AUPRO_LIMIT
 from occ_lab.metrics.pixel import PixelMetrics
+from occ_lab.metrics.segmentation import PixelSegF1
 from occ_lab.postprocessing.maps import on_grid
 
 
 class Evaluation(nn.Module):
     """Image metrics, and pixel metrics if there are masks.
+
+    Args:
+        aupro_limit: the false-positive rate up to which AUPRO is computed, in (0, 1].
+
+    Raises:
+        ValueError: the limit is out of range.
 
     Example:
         >>> import torch
@@ -27,14 +35,17 @@ class Evaluation(nn.Module):
         {'image_ap': 0.833, 'image_auroc': 0.75, 'image_f1max': 0.8}
     """
 
-    def __init__(self) -> None:
+    def __init__(self, aupro_limit: float = AUPRO_LIMIT) -> None:
         super().__init__()
         self.image = MetricCollection(
             {"image_auroc": ImageAUROC(), "image_ap": ImageAP(), "image_f1max": ImageF1Max()},
             compute_groups=[["image_auroc", "image_ap", "image_f1max"]],
         )
         self.has_pixels = False
-        self.pixel = PixelMetrics()
+        self.pixel = PixelMetrics(aupro_limit)
+        self.aupro_limit = aupro_limit
+        self.threshold: float | None = None
+        self.segmentation = PixelSegF1(0.0)
         self.groups: dict[str, int] = {}
         self._group_of: Tensor | None = None  # of each image
 
@@ -51,6 +62,19 @@ class Evaluation(nn.Module):
         self._group_of = torch.full((count,), -1)
         for name, own in images.items():
             self._group_of[list(own)] = self.groups[name]
+        self.segment(self.threshold)
+
+    def segment(self, threshold: float | None) -> None:
+        """Compute the F1 of the pixels at a threshold too, see `PixelSegF1`.
+
+        It holds for all later images, also after `reset`.
+
+        Args:
+            threshold: from normal images alone, see `segmentation_threshold`; None for no such F1.
+        """
+        self.threshold = threshold
+        made = PixelSegF1(threshold or 0.0, len(self.groups))
+        self.segmentation = made.to(self.pixel.device)  # on which processes exchange its counts
 
     def _groups(self, indices: Tensor | None) -> Tensor | None:
         known = self._group_of is not None and indices is not None
@@ -79,8 +103,7 @@ class Evaluation(nn.Module):
         """
         self.image.update(scores, labels)
         if maps is not None and masks is not None:
-            self.pixel.update(maps, masks, self._groups(indices))
-            self.has_pixels = True
+            self._update_pixels(maps, masks, self._groups(indices), labels == 0)
 
     def update_batch(self, batch: Batch, maps: Tensor | None, scores: Tensor) -> None:
         """Add a tested batch; pixels outside of its images do not count.
@@ -100,9 +123,16 @@ class Evaluation(nn.Module):
         self.image.update(scores, batch["label"])
         groups = self._groups(indices)
         of = torch.full((len(maps),), -1) if groups is None else groups
-        owners = of[:, None, None].expand(maps.shape)
-        for own, marked, owner in inside(boxes, maps, masks, owners):
-            self.pixel.update(own, marked, owner[:, 0, 0])
+        facts = (each[:, None, None].expand(maps.shape) for each in (of, batch["label"] == 0))
+        for own, marked, *known in inside(boxes, maps, masks, *facts):
+            self._update_pixels(own, marked, *(each[:, 0, 0] for each in known))
+
+    def _update_pixels(
+        self, maps: Tensor, masks: Tensor, groups: Tensor | None, normal: Tensor
+    ) -> None:
+        self.pixel.update(maps, masks, groups, normal)
+        if self.threshold is not None:
+            self.segmentation.update(maps, masks, groups)
         self.has_pixels = True
 
     def compute(self) -> dict[str, float]:
@@ -112,14 +142,23 @@ class Evaluation(nn.Module):
         metric that cannot be computed is left out.
         """
         values = self.image.compute() | (self.pixel.compute() if self.has_pixels else {})
+        if self.has_pixels and self.threshold is not None:
+            values["pixel_segf1"] = self.segmentation.compute()
         return {name: float(value) for name, value in values.items() if not value.isnan()}
 
     def pixels_of(self, name: str) -> dict[str, float]:
         """The pixel metrics of a `group` of images after `compute`, see `PixelMetrics.of`."""
-        return self.pixel.of(self.groups[name]) if self.has_pixels else {}
+        if not self.has_pixels:
+            return {}
+        group = self.groups[name]
+        found = self.pixel.of(group)
+        if found and self.threshold is not None:
+            found["pixel_segf1"] = self.segmentation.of(group)
+        return found
 
     def reset(self) -> None:
         """Remove all batches."""
         self.image.reset()
         self.pixel.reset()
+        self.segmentation.reset()
         self.has_pixels = False

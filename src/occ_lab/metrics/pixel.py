@@ -2,305 +2,159 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
-from occ_lab.metrics.base import OrderMetric, arrays, checked
-from occ_lab.metrics.packing import pack, unpack
-from occ_lab.metrics.rounding import DIGITS, rounded, run_lengths, totals
-from occ_lab.utils.memory import MB
-from occ_lab.utils.merging import append, join_last, joined_last
-from occ_lab.utils.processes import distributed
+from occ_lab.metrics.areas import area_up_to, log_area
+from occ_lab.metrics.limits import AUPRO_LIMIT, HIGH, LOW, STRICT
+from occ_lab.metrics.pixel_store import PixelStore, Positives
 
-# Neighbours within an image only: the first axis counts the images of a batch.
-_EIGHT_NEIGHBOURS = np.zeros((3, 3, 3), dtype=bool)
-_EIGHT_NEIGHBOURS[1] = True
-
-# How much `compute` processes at once: it passes over the negatives a few times in little memory.
-POSITIVES_AT_ONCE = 2**21
-BYTES_AT_ONCE = 2**24  # of packed negatives: 2**23 float32
-
-EXACT_BYTES = 2**28  # of all pixels; those of 2,500 images of 224 × 224 pixels
-ENTRIES = 2**21  # counts of rounded scores that are kept before equal ones are added up
-
-PIXELS, REGIONS = 0, 1  # every anomalous pixel weighs the same, or every region does
-
-log = logging.getLogger(__name__)
+Counts: TypeAlias = tuple[int, int]  # of the normal pixels of all images, and of normal images
+Weight: TypeAlias = Literal["pixels", "regions", "images", "defects"]
 
 
-class _PixelMetric(OrderMetric):
-    """Area under a curve of weighted true positives against false positives, up to a limit.
+@dataclass(frozen=True)
+class Measure:
+    """A metric as a mean, or the maximum, of a value in 0..1 over the anomalous pixels.
 
-    A positive pixel of score ``s`` and weight ``w`` raises the curve by ``w``: linearly between the
-    number of false positives above ``s`` and the number at or above ``s`` (a straight line through
-    ties). The area is therefore a sum over the positive pixels, each of which only needs two counts
-    of negatives. The curve itself is never built.
-
-    Nearly all pixels are negative, so the negatives are stored in half of their size (`pack`). Once
-    all pixels would take more than `EXACT_BYTES`, scores are rounded to 17 binary digits and only
-    counted, so that the memory no longer depends on the number of images, and the time is
-    proportional to it. Scores that are then equal are ties. This changes an AUROC by at most half
-    the probability that an anomalous and a normal pixel have the same rounded score.
+    Attributes:
+        value: from positives and the numbers of normal pixels, float64 ``[n]``.
+        mean_over: what weighs the same in the mean, see `Positives`; None is the maximum.
     """
 
-    positives: list[Tensor]  # scores
-    areas: list[Tensor]  # of the regions that the positive pixels belong to
-    owners: list[Tensor]  # the groups of their images; -1 where they have none
-    packed_lows: list[Tensor]  # the negatives, in the three parts that `pack` returns
-    packed_heads: list[Tensor]
-    packed_runs: list[Tensor]
-    rounded_negatives: list[Tensor]  # scores
-    negative_counts: list[Tensor]
-    rounded_positives: list[Tensor]  # scores
-    rounded_owners: list[Tensor]
-    positive_counts: list[Tensor]
-    positive_fractions: list[Tensor]  # each pixel is the part of its region that it covers
+    value: Callable[[Positives, Counts], np.ndarray]
+    mean_over: Weight | None
 
-    exact = ("positives", "areas", "owners", "packed_lows", "packed_heads", "packed_runs")
-    negative = ("rounded_negatives", "negative_counts")
-    positive = ("rounded_positives", "rounded_owners", "positive_counts", "positive_fractions")
+
+def area(limit: float, mean_over: Weight) -> Measure:
+    """The area below a curve over the false-positive rate, up to a limit and divided by it.
+
+    Raises:
+        ValueError: ``limit`` is out of range.
+    """
+    if not 0 < limit <= 1:
+        raise ValueError(f"limit must be in (0, 1], got {limit}")
+    return Measure(
+        lambda each, counts: area_up_to(each.above, each.reached, limit * counts[0]), mean_over
+    )
+
+
+def precision(each: Positives, counts: Counts) -> np.ndarray:
+    """The precision at the threshold of each anomalous pixel."""
+    value: np.ndarray = each.found / (each.found + each.reached)
+    return value
+
+
+def f1(each: Positives, counts: Counts) -> np.ndarray:
+    """The F1 score at the threshold of each anomalous pixel."""
+    value: np.ndarray = 2 * each.found / (each.found + each.reached + each.total)
+    return value
+
+
+def log_overlap(low: float, high: float) -> Measure:
+    """The area below the overlap of single images between two rates, see `PixelAUPIMO`.
+
+    Raises:
+        ValueError: a rate is out of range.
+    """
+    if not 0 < low < high <= 1:
+        raise ValueError(f"low and high must be in (0, 1], low below high; got {low} and {high}")
+
+    def value(each: Positives, counts: Counts) -> np.ndarray:
+        if not counts[1]:
+            return np.full(len(each.found), np.nan)
+        rates = low * counts[1], high * counts[1]
+        return log_area(each.above_of_normal, each.reached_of_normal, *rates)
+
+    return Measure(value, "images")
+
+
+AUROC = area(1.0, "pixels")
+AP = Measure(precision, "pixels")
+F1_MAX = Measure(f1, None)
+
+
+class _Result:
+    """The value of a measure in each of several groups."""
+
+    def __init__(self, measure: Measure, groups: int) -> None:
+        self.measure = measure
+        self.values = np.zeros(groups)  # weighted sums, or maxima
+        self.weights = np.zeros(groups)
+
+    def add(self, positives: Positives, owners: np.ndarray, counts: Counts) -> None:
+        """Add positives that belong to groups, int ``[n]``."""
+        values, kind = self.measure.value(positives, counts), self.measure.mean_over
+        weights = positives.pixels if kind is None else getattr(positives, kind)
+        self.weights += np.bincount(owners, weights, len(self.weights))
+        if kind is None:
+            np.maximum.at(self.values, owners, values)
+        else:
+            self.values += np.bincount(owners, weights * values, len(self.values))
+
+    def of(self, group: int) -> float:
+        """The value in 0..1; NaN if nothing has a weight."""
+        value, weight = self.values[group], self.weights[group]
+        if not weight:
+            return np.nan
+        # Rounding must not lead to a mean above 1.
+        return float(value if self.measure.mean_over is None else np.minimum(value / weight, 1.0))
+
+
+class _PixelMetric(PixelStore):
+    """Computes measures, of which a subclass defines its metrics."""
 
     def __init__(self) -> None:
-        super().__init__(*self.exact, *self.negative, *self.positive)
-        self._reset_parts()
+        super().__init__()
+        self._in_groups: dict[str, _Result] = {}
 
     def reset(self) -> None:
         """Remove all batches."""
         super().reset()
-        self._reset_parts()
+        self._in_groups = {}
 
-    def _reset_parts(self) -> None:
-        # Of the last `_areas`, for each curve and group: area over limit, and weight.
-        self._parts = np.zeros((0, 2, 0))
-        self._negatives = 0  # likewise
-        self._bytes = self._entries = 0  # of the pixels, and of the counts that can be added up
-        self._sizes: list[int] = []  # in bytes, of the pieces of exact pixels
-
-    def update(self, maps: Tensor, masks: Tensor, groups: Tensor | None = None) -> None:
-        """Add a batch.
-
-        Args:
-            maps: anomaly maps, float ``[B, h, w]``; higher is more anomalous. The size may change
-                between batches, but the dtype must not.
-            masks: bool ``[B, h, w]``, true where a pixel is anomalous.
-            groups: a number for each image, int ``[B]``, for `PixelMetrics.of`; −1 or None if it
-                is not asked.
-
-        Raises:
-            InputError: a score is NaN.
-            ValueError: the shapes differ, or the dtype differs from earlier batches.
-        """
-        maps = checked(maps, masks, "masks")
-        if self.positives and maps.dtype != self.positives[0].dtype:
-            raise ValueError(f"maps must stay {self.positives[0].dtype}, got {maps.dtype}")
-        marked = masks.to(maps.device).bool()
-        inside = marked.cpu().numpy()
-
-        regions = ndimage.label(inside, _EIGHT_NEIGHBOURS)[0][inside]
-        areas = np.bincount(regions)[regions].astype(np.int32)
-        positives, negatives = parted(maps, marked)
-        of = np.full(len(maps), -1) if groups is None else groups.cpu().numpy()
-        owners = np.repeat(of, inside.sum((1, 2))).astype(np.int32)
-        if not self.positives:  # all processes exchange every state, in its dtype
-            self._append_exact(*_no_pixels(positives.dtype))
-            self._append_rounded(positives[:0], areas[:0], owners[:0], negatives[:0])
-        if self._bytes > EXACT_BYTES:
-            self._append_rounded(positives, areas, owners, negatives)
-            return
-        self._append_exact(positives, areas, owners, *pack(negatives))
-        if self._bytes > EXACT_BYTES:
-            log.info(
-                "pixel metrics: from now on, scores are rounded to %d binary digits, because the "
-                "pixels take more than %.0f MB",
-                *(DIGITS + 1, EXACT_BYTES / MB),
-            )
-            self._round()
-
-    def _append_exact(self, *values: np.ndarray) -> None:
-        size = sum(array.nbytes for array in values)
-        self._bytes += size
-        # `compute` works through these pieces.
-        count = joined_last(self._sizes, size, BYTES_AT_ONCE)
-        for state, array in zip(self.exact, values, strict=True):
-            join_last(getattr(self, state), count, self._kept(array))
-
-    def _append(self, states: Sequence[str], *values: np.ndarray) -> None:
-        for state, array in zip(states, values, strict=True):
-            append(getattr(self, state), self._kept(array))
-
-    def _kept(self, array: np.ndarray) -> Tensor:
-        # Processes exchange what is on their devices; without them it would only go back and forth.
-        kept = torch.from_numpy(array)
-        return kept.to(self.device) if distributed() else kept
-
-    def _all(self, *states: str) -> list[list[np.ndarray]]:
-        return [arrays(getattr(self, state)) for state in states]
-
-    def _append_rounded(
-        self, positives: np.ndarray, areas: np.ndarray, owners: np.ndarray, negatives: np.ndarray
-    ) -> None:
-        """Add the pixels of a batch to the counts of rounded scores; the negatives ascend."""
-        fractions = 1.0 / areas
-        counts = np.ones(len(areas), np.int64)
-        self._append(self.negative, *run_lengths(rounded(negatives)))
-        self._append(self.positive, *totals((rounded(positives), owners), counts, fractions))
-        last = (self.rounded_negatives[-1], self.rounded_positives[-1])
-        self._entries += sum(len(each) for each in last)
-        if self._entries > ENTRIES:
-            negative, positive = self._counts()
-            self._restart(self.negative, *negative)
-            self._restart(self.positive, *positive)
-            self._entries = 0
-
-    def _restart(self, states: Sequence[str], *values: np.ndarray) -> None:
-        for state in states:
-            setattr(self, state, [])
-        self._append(states, *values)
-
-    def _counts(self) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-        """The arrays of all rounded negatives and positives, with equal ones added up."""
-        negatives, counts = (np.concatenate(each) for each in self._all(*self.negative))
-        scores, owners, pixels, fractions = (
-            np.concatenate(each) for each in self._all(*self.positive)
-        )
-        return totals((negatives,), counts), totals((scores, owners), pixels, fractions)
-
-    def _round(self) -> None:
-        """Replace all exact scores by counts of rounded ones."""
-        batches = zip(*self._all(*self.exact), strict=True)
-        self._restart(self.exact, *_no_pixels(arrays(self.positives)[0].dtype))
-        self._sizes = [0]
-        for state in (*self.negative, *self.positive):  # torchmetrics makes lists tensors
-            setattr(self, state, [torch.from_numpy(each) for each in arrays(getattr(self, state))])
-        for positives, areas, owners, *packed in batches:
-            # Several batches together are not in order.
-            self._append_rounded(positives, areas, owners, np.sort(unpack(*packed)))
-
-    def _areas(self, *curves: _Curve) -> list[Tensor]:
-        """The area of each curve in 0..1, float64 scalars; NaN unless both classes are present."""
-        rounding = any(len(each) for each in self._all("rounded_negatives")[0])
-        if rounding:
-            self._round()  # what other processes have not rounded
-        n_negatives = sum(int(each.sum(dtype=np.int64)) for each in self._all("packed_runs")[0])
-        n_negatives += sum(int(each.sum()) for each in self._all("negative_counts")[0])
-        self._negatives = n_negatives
-        limits = np.array([curve.limit * n_negatives for curve in curves])
-        area, total = np.zeros(len(curves)), np.zeros(len(curves))
+    def _measured(self, measures: Mapping[str, Measure]) -> dict[str, Tensor]:
+        """Each measure, float64 scalars; NaN unless both kinds of pixels are present."""
+        counts = self.negatives()
         owners = [each for of in self._all("owners", "rounded_owners") for each in of]
         groups = 1 + max((int(of.max()) for of in owners if len(of)), default=-1)
-        self._parts = parts = np.zeros((len(curves), 2, groups))
-        for below, up_to, weights, of in self._rounded() if rounding else self._sorted():
-            known = of >= 0
-            for index, curve in enumerate(curves):
-                own = weights[curve.weights]
-                ramps = _area_under_ramp(n_negatives - up_to, n_negatives - below, limits[index])
-                area[index] += own @ ramps
-                total[index] += own.sum()
-                for part, values in enumerate((own * ramps / (limits[index] or 1.0), own)):
-                    parts[index, part] += np.bincount(of[known], values[known], groups)
-        most = limits * total
-        # Rounding must not lead to an area above 1.
-        values = np.minimum(area / most, 1.0) if most.all() else np.full(len(curves), np.nan)
-        return [torch.tensor(value, dtype=torch.float64) for value in values]
-
-    def _sorted(self) -> Iterator[_Positives]:
-        """The positives in the order of their scores, many at a time."""
-        positives, regions, owners = self._all("positives", "areas", "owners")
-        for block in _blocks([len(chunk) for chunk in positives], POSITIVES_AT_ONCE):
-            scores = np.concatenate(positives[block])
-            order = np.argsort(scores)
-            sizes = np.concatenate(regions[block])[order].astype(np.float64)
-            of = np.concatenate(owners[block])[order]
-            yield *self._count_negatives(scores[order]), (np.ones_like(sizes), 1 / sizes), of
-
-    def _rounded(self) -> Iterator[_Positives]:
-        """The positives whose scores are rounded; those of one score and group are one."""
-        (negatives, counts), (scores, owners, pixels, fractions) = self._counts()
-        upwards = np.concatenate([[0], counts.cumsum()])
-        below, up_to = (
-            upwards[np.searchsorted(negatives, scores, side)] for side in ("left", "right")
-        )
-        yield below, up_to, (pixels.astype(np.float64), fractions), owners
-
-    def _count_negatives(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of negatives below, and at or below, each of the sorted scores."""
-        packed = self._all("packed_lows", "packed_heads", "packed_runs")
-        below = np.zeros(len(scores), dtype=np.int64)
-        up_to = np.zeros(len(scores), dtype=np.int64)
-        for block in _blocks([len(lows) for lows in packed[0]], BYTES_AT_ONCE):
-            negatives = unpack(*(np.concatenate(part[block]) for part in packed))
-            if not len(negatives):
-                continue
-            negatives.sort()  # fast, because it consists of sorted pieces
-            left = np.searchsorted(negatives, scores, side="left")
-            below += left
-            up_to += left
-            tied = negatives[np.minimum(left, len(negatives) - 1)] == scores  # few, usually
-            right = np.searchsorted(negatives, scores[tied], side="right")
-            up_to[tied] += right - left[tied]
-        return below, up_to
+        whole = {name: _Result(measure, 1) for name, measure in measures.items()}
+        self._in_groups = {name: _Result(measure, groups) for name, measure in measures.items()}
+        for block in self.blocks() if counts[0] else ():
+            for result in whole.values():
+                result.add(block, np.zeros(len(block.owners), np.intp), counts)
+            if groups:
+                known = block.in_groups()
+                for result in self._in_groups.values():
+                    result.add(known, known.owners, counts)
+        return {
+            name: torch.tensor(result.of(0), dtype=torch.float64) for name, result in whole.items()
+        }
 
 
-def parted(maps: Tensor, marked: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The scores of marked pixels in order, and those of all others in ascending order.
+class _SingleMetric(_PixelMetric):
+    """Computes one measure."""
 
-    Args:
-        maps: float ``[B, h, w]``.
-        marked: bool ``[B, h, w]``, on the same device.
+    def __init__(self, measure: Measure) -> None:
+        super().__init__()
+        self.measure = measure
 
-    Example:
-        >>> maps = torch.tensor([[[3.0, 2.0, 1.0]]])
-        >>> parted(maps, maps == 2)
-        (array([2.], dtype=float32), array([1., 3.], dtype=float32))
-    """
-    if maps.device.type != "cpu":
-        return parted_there(maps, marked)
-    scores, inside = maps.numpy(), marked.numpy()
-    return scores[inside], np.sort(scores[~inside])
+    def compute(self) -> Tensor:
+        """The metric, a float64 scalar on the CPU; NaN unless both classes are present."""
+        return self._measured({"": self.measure})[""]
 
 
-def parted_there(maps: Tensor, marked: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """As `parted`, with the work done by PyTorch, which suits a GPU; on a CPU it takes longer."""
-    return maps[marked].cpu().numpy(), maps[~marked].sort().values.cpu().numpy()
-
-
-@dataclass(frozen=True)
-class _Curve:
-    """A curve whose area is computed.
-
-    Attributes:
-        limit: the false-positive rate up to which the area counts, in (0, 1].
-        weights: what weighs the same, `PIXELS` or `REGIONS`.
-    """
-
-    limit: float
-    weights: int
-
-
-_ROC = _Curve(1.0, PIXELS)
-
-# For each positive: the numbers of negatives below, and at or below; both weights; the group.
-_Positives: TypeAlias = tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]
-
-
-def _no_pixels(dtype: np.dtype[Any]) -> tuple[np.ndarray, ...]:
-    """The exact states of a metric without pixels."""
-    whole = np.empty(0, np.int32)
-    return np.empty(0, dtype), whole, whole, *pack(np.empty(0, dtype))
-
-
-class PixelAUROC(_PixelMetric):
+class PixelAUROC(_SingleMetric):
     """Area under the ROC curve of all pixels of all images, in 0..1; ties count half.
 
     It is exact up to 268 MB of pixels (2,500 images of 224 × 224); beyond, scores are rounded to 17
-    binary digits and counted.
+    binary digits and counted. This changes an AUROC by at most half the probability that an
+    anomalous and a normal pixel have the same rounded score.
 
     Example:
         >>> maps = torch.tensor([[[0.1, 0.2], [0.3, 0.9]]])
@@ -310,12 +164,45 @@ class PixelAUROC(_PixelMetric):
         tensor(1., dtype=torch.float64)
     """
 
-    def compute(self) -> Tensor:
-        """The metric, a float64 scalar on the CPU; NaN unless both classes are present."""
-        return self._areas(_ROC)[0]
+    def __init__(self) -> None:
+        super().__init__(AUROC)
 
 
-class PixelAUPRO(_PixelMetric):
+class PixelAP(_SingleMetric):
+    """Average precision of all pixels of all images, in 0..1 (scikit-learn's step-wise definition).
+
+    Pixels with equal scores share one threshold. Large test sets are rounded, see `PixelAUROC`.
+
+    Example:
+        >>> metric = PixelAP()
+        >>> maps, masks = torch.tensor([[[0.1, 0.4], [0.3, 0.9]]]), torch.tensor([[[0, 0], [1, 1]]])
+        >>> metric.update(maps, masks)
+        >>> metric.compute()
+        tensor(0.8333, dtype=torch.float64)
+    """
+
+    def __init__(self) -> None:
+        super().__init__(AP)
+
+
+class PixelF1Max(_SingleMetric):
+    """Best F1 of all pixels of all images over all thresholds, in 0..1; an oracle of the threshold.
+
+    Large test sets are rounded, see `PixelAUROC`.
+
+    Example:
+        >>> metric = PixelF1Max()
+        >>> maps, masks = torch.tensor([[[0.1, 0.4], [0.3, 0.9]]]), torch.tensor([[[0, 0], [1, 1]]])
+        >>> metric.update(maps, masks)
+        >>> metric.compute()
+        tensor(0.8000, dtype=torch.float64)
+    """
+
+    def __init__(self) -> None:
+        super().__init__(F1_MAX)
+
+
+class PixelAUPRO(_SingleMetric):
     """Area under the per-region overlap, in 0..1 (Bergmann et al., IJCV 2021).
 
     The curve is the mean overlap with the ground-truth regions (8-connected components) against the
@@ -338,45 +225,91 @@ class PixelAUPRO(_PixelMetric):
         tensor(1., dtype=torch.float64)
     """
 
-    def __init__(self, limit: float = 0.3) -> None:
-        super().__init__()
-        self.curve = _overlap(limit)
+    def __init__(self, limit: float = AUPRO_LIMIT) -> None:
+        super().__init__(area(limit, "regions"))
+
+
+class PixelAUPIMO(_SingleMetric):
+    """Area under the per-image overlap, in 0..1 (Bertoldo et al. 2024, arXiv 2401.01733).
+
+    The overlap is the fraction of the anomalous pixels of an image that is found, and the curve
+    that of each image with anomalous pixels against the false-positive rate of normal images only.
+    Its area is that over the logarithm of the rate from ``low`` to ``high``, divided by
+    log(high / low); the metric is the mean over these images. An anomalous image without an
+    anomalous pixel takes part in neither.
+
+    The paper averages the rates of the normal images. Here it is the rate of all their pixels,
+    which is the same for images of one size. Between thresholds the overlap rises linearly with the
+    rate, as in all areas here. Large test sets are rounded, see `PixelAUROC`.
+
+    Args:
+        low: the lowest false-positive rate, above 0.
+        high: the highest false-positive rate, above ``low`` and at most 1.
+
+    Raises:
+        ValueError: a rate is out of range.
+
+    Example:
+        >>> maps = torch.tensor([[[0.1, 0.2], [0.3, 0.9]], [[0.1, 0.1], [0.4, 0.4]]])
+        >>> metric = PixelAUPIMO()
+        >>> metric.update(maps, maps > torch.tensor([0.25, 1.0])[:, None, None])
+        >>> metric.compute()
+        tensor(0.5000, dtype=torch.float64)
+    """
+
+    def __init__(self, low: float = LOW, high: float = HIGH) -> None:
+        super().__init__(log_overlap(low, high))
 
     def compute(self) -> Tensor:
-        """The metric, a float64 scalar on the CPU; NaN unless both classes are present."""
-        return self._areas(self.curve)[0]
+        """The metric, a float64 scalar on the CPU; NaN without normal or without marked images."""
+        return super().compute()
 
 
 class PixelMetrics(_PixelMetric):
-    """`PixelAUROC` and `PixelAUPRO` together, in little more time and memory than one of them.
+    """All pixel metrics together, in little more time and memory than one of them.
 
     Args:
         limit: the highest false-positive rate of `PixelAUPRO`, in (0, 1].
 
     Raises:
         ValueError: ``limit`` is out of range.
+
+    Example:
+        >>> maps, metric = torch.tensor([[[0.1, 0.2], [0.3, 0.9]]]), PixelMetrics()
+        >>> metric.update(maps, torch.tensor([[[0, 1], [0, 1]]]))
+        >>> values = {name: round(float(value), 3) for name, value in metric.compute().items()}
+        >>> values  # doctest: +NORMALIZE_WHITESPACE
+        {'pixel_auroc': 0.75, 'pixel_aupro': 0.5, 'pixel_aupro_005': 0.5, 'pixel_ap': 0.833,
+         'pixel_f1max': 0.8, 'pixel_aupimo': nan}
     """
 
-    def __init__(self, limit: float = 0.3) -> None:
+    def __init__(self, limit: float = AUPRO_LIMIT) -> None:
         super().__init__()
-        self.curve = _overlap(limit)
+        self.measures = {
+            "pixel_auroc": AUROC,
+            "pixel_aupro": area(limit, "regions"),
+            "pixel_aupro_005": area(STRICT, "regions"),
+            "pixel_ap": AP,
+            "pixel_f1max": F1_MAX,
+            "pixel_aupimo": log_overlap(LOW, HIGH),
+        }
 
     def compute(self) -> dict[str, Tensor]:
-        """``pixel_auroc`` and ``pixel_aupro``, equal to the separate metrics."""
-        auroc, aupro = self._areas(_ROC, self.curve)
-        return {"pixel_auroc": auroc, "pixel_aupro": aupro}
+        """Each metric by its name, float64 scalars; NaN where it is not defined."""
+        return self._measured(self.measures)
 
     def of(self, group: int) -> dict[str, float]:
         """The metrics of the anomalous pixels of a group against the normal pixels of all images.
 
-        Those of a whole test set are the means of those of its groups, weighted by the numbers of
-        anomalous pixels and of regions. It goes by the last `compute`.
+        Areas of a whole test set are the means of those of its groups, weighted by the numbers of
+        anomalous pixels, regions or images. It goes by the last `compute`.
 
         Args:
             group: the number of the group, as in `update`, at least 0.
 
         Returns:
-            As `compute`; empty if the group has no anomalous pixel, or there is no normal one.
+            As `compute`, without what is not defined; empty if the group has no anomalous pixel, or
+            there is no normal one.
 
         Example:
             >>> maps, metric = torch.tensor([[[0.1, 0.9]], [[0.8, 0.2]]]), PixelMetrics()
@@ -385,37 +318,9 @@ class PixelMetrics(_PixelMetric):
             >>> metric.of(4)["pixel_auroc"], metric.of(7)["pixel_auroc"]
             (1.0, 0.5)
         """
-        if group >= self._parts.shape[2] or not self._negatives:
-            return {}
-        (auroc, pixels), (aupro, regions) = self._parts[:, :, group]
-        if not pixels:
-            return {}
-        return {
-            "pixel_auroc": min(1.0, float(auroc / pixels)),
-            "pixel_aupro": min(1.0, float(aupro / regions)),
+        found = {
+            name: result.of(group)
+            for name, result in self._in_groups.items()
+            if group < len(result.weights)
         }
-
-
-def _overlap(limit: float) -> _Curve:
-    """The curve to which every region contributes equally, however large it is."""
-    if not 0 < limit <= 1:
-        raise ValueError(f"limit must be in (0, 1], got {limit}")
-    return _Curve(limit, REGIONS)
-
-
-def _area_under_ramp(start: np.ndarray, end: np.ndarray, limit: float) -> np.ndarray:
-    """Area from 0 to ``limit`` under a line that rises from 0 at ``start`` to 1 at ``end``."""
-    climbed = np.clip(limit - start, 0, end - start)
-    # start and end are whole numbers; if they are equal, climbed is 0 and the 1 avoids 0 / 0.
-    area: np.ndarray = np.maximum(limit - end, 0) + climbed**2 / (2 * np.maximum(end - start, 1))
-    return area
-
-
-def _blocks(sizes: list[int], at_least: int) -> Iterator[slice]:
-    """Slices of consecutive chunks with a total of at least ``at_least`` each, except the last."""
-    start = total = 0
-    for stop, size in enumerate(sizes, 1):
-        total += size
-        if total >= at_least or stop == len(sizes):
-            yield slice(start, stop)
-            start, total = stop, 0
+        return {name: value for name, value in found.items() if not np.isnan(value)}

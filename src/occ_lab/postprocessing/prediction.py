@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from occ_lab.data.batches import Batch
+from occ_lab.metrics.segmentation import pixel_moments
 
 
 class Scores(NamedTuple):
@@ -36,6 +37,8 @@ class Prediction:
         index: the index of each image in its dataset, int ``[B]``; None likewise.
         patch_scores: scores ``[B, H, W]`` on the grid of the features, before postprocessing.
         peak: the highest value of each map, float ``[B]``; the image score if there is no map.
+        moments: of the pixels of each map, or of the image score if there is no map, float64
+            ``[B, 3]``, see `pixel_moments`; None in a test, which does not keep maps.
     """
 
     score: Tensor
@@ -45,13 +48,19 @@ class Prediction:
     index: Tensor | None
     patch_scores: Tensor
     peak: Tensor
+    moments: Tensor | None = None
 
 
 def prediction(
     batch: Batch, patch_scores: Tensor, maps: Tensor | None, scores: Tensor, keep_maps: bool = True
 ) -> Prediction:
-    """The results of a batch, moved to the CPU."""
+    """The results of a batch, moved to the CPU; the maps and their moments only if requested."""
     peak = scores if maps is None else maps.flatten(1).amax(dim=1)
+    moments = None
+    if keep_maps and maps is None:
+        moments = pixel_moments(scores[:, None, None])
+    elif keep_maps and maps is not None:
+        moments = pixel_moments(maps, batch.get("box"))
     maps = maps if keep_maps else None
     label, index, path = (batch.get(name) for name in ("label", "index", "path"))
     return Prediction(
@@ -62,4 +71,5 @@ def prediction(
         None if index is None else index.cpu(),
         patch_scores.cpu(),
         peak.cpu(),
+        moments,
     )

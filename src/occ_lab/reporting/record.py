@@ -38,7 +38,10 @@ NOT_COMPARED = (
     "published",
     "task",
 )
-METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_aupro")
+METRICS = (  # in the order of tables
+    *("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_aupro", "pixel_aupro_005"),
+    *("pixel_ap", "pixel_f1max", "pixel_segf1", "pixel_aupimo", "pixel_spro", "pixel_spro_005"),
+)
 
 
 class RunRecord:

@@ -8,13 +8,12 @@ import numpy as np
 
 from occ_lab.data.items import kind_of
 from occ_lab.metrics.curves import auroc
+from occ_lab.reporting.record import METRICS
 from occ_lab.reporting.report.gather import Task
 from occ_lab.reporting.report.groups import Group, Grouped, spread
 from occ_lab.reporting.report.matrix import Colours, Matrix, Value, best_of, coloured_row
 from occ_lab.reporting.report.noise import noise_of
 from occ_lab.reporting.tables.results import TITLES
-
-SHOWN = ("image_auroc", "pixel_auroc", "pixel_aupro")
 
 
 def kinds_of(task: Task) -> dict[str, Task]:
@@ -58,7 +57,7 @@ def kind_matrices(found: Grouped) -> list[Matrix]:
                     row.setdefault(group.method, []).append(part)
     several = len(found.datasets) > 1
     matrices = []
-    for metric in SHOWN:
+    for metric in METRICS:
         rows = {
             label(key, parts, several): [
                 value_of(parts.get(name, []), metric) for name in by_method

@@ -11,6 +11,7 @@ from typing import Any
 
 from occ_lab import __version__
 from occ_lab.metrics.bootstrap import Difference
+from occ_lab.metrics.limits import AUPRO_LIMIT
 from occ_lab.reporting.record import METRICS
 from occ_lab.reporting.report.compare import Comparison
 from occ_lab.reporting.report.gather import LeftOut
@@ -20,6 +21,7 @@ from occ_lab.reporting.report.matrix import Matrix, escape_matrix, metric_matrix
 from occ_lab.reporting.report.pictures import worst_misses
 from occ_lab.reporting.report.plots import norm_curves, score_charts
 from occ_lab.reporting.report.tables import (
+    brief_metrics,
     cell_text,
     csv_rows,
     interval_text,
@@ -30,7 +32,7 @@ from occ_lab.reporting.report.tables import (
     verdict,
 )
 from occ_lab.reporting.shared import SHARED, style, text_of
-from occ_lab.reporting.tables.results import TITLES
+from occ_lab.reporting.tables.results import TITLES, limit_line
 from occ_lab.utils.errors import InputError
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -41,6 +43,7 @@ SCRIPTS = (
     TEMPLATES / "charts.js",
 )
 LIMIT = 14_500_000  # characters of the page
+LIMIT_KEY = "scoring.aupro_limit"  # in the settings of a run; earlier versions lack it
 TEXT_COLUMNS = ("dataset", "loss", "backbone", "version", "directory", "command")
 
 
@@ -83,7 +86,10 @@ class Report:
             f"occ-lab {__version__} from {', '.join(map(str, self.sources))}."
         )
         again = f"{count(repeated, 'run')} repeated with the same seed: the newest counts."
-        return [first, again] if repeated else [first]
+        limits = {run.config.get(LIMIT_KEY, AUPRO_LIMIT) for group in groups for run in group.runs}
+        # Runs with different limits are different groups, whose names say which.
+        limit = limit_line(limits.pop()) if len(limits) == 1 else ""
+        return [first, *([again] if repeated else []), *([limit] if limit else [])]
 
     @property
     def facts(self) -> list[str]:
@@ -186,7 +192,7 @@ def sort_value(value: Any) -> float | str:
 
 def ranking_table(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """The ranked groups and their differences from the baseline, each with a small drawing."""
-    metrics = shown_metrics([each.group for each in comparisons])
+    metrics = brief_metrics([each.group for each in comparisons])
     differences = [each.difference for each in comparisons if each.difference]
     reach = max((abs(x) for each in differences for x in (each.low, each.high)), default=0.0)
     rows, rank, dataset = [], 0, None

@@ -17,7 +17,7 @@ from occ_lab.reporting.record import METRICS
 from occ_lab.reporting.report.compare import Comparison
 from occ_lab.reporting.report.gather import Run
 from occ_lab.reporting.report.groups import Group, Grouped, Spread, value_text
-from occ_lab.reporting.tables.results import TITLES
+from occ_lab.reporting.tables.results import BRIEF, TITLES
 
 STAGES = ("features", "fit", "test")
 WIDE = 140
@@ -84,6 +84,11 @@ def csv_rows(found: Grouped) -> list[dict[str, Any]]:
 def shown_metrics(groups: Sequence[Group]) -> list[str]:
     """The metrics that any group has."""
     return [metric for metric in METRICS if any(group.overall(metric) for group in groups)]
+
+
+def brief_metrics(groups: Sequence[Group]) -> list[str]:
+    """As `shown_metrics`, without those that are for a closer look."""
+    return [metric for metric in shown_metrics(groups) if metric in BRIEF]
 
 
 def shown_columns(found: Grouped, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -171,8 +176,8 @@ def group_titles(metrics: Sequence[str]) -> list[str]:
 
 
 def terminal_table(comparisons: Sequence[Comparison], width: int) -> Table:
-    """The ranked groups in per cent; all metrics if the terminal has at least `WIDE` columns."""
-    metrics = shown_metrics([each.group for each in comparisons])
+    """The ranked groups in per cent; more than one metric in at least `WIDE` columns."""
+    metrics = brief_metrics([each.group for each in comparisons])
     metrics = metrics if width >= WIDE else metrics[:1]
     table = Table(title="per cent, best first", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("group", overflow="fold", min_width=14)
@@ -186,7 +191,7 @@ def terminal_table(comparisons: Sequence[Comparison], width: int) -> Table:
 
 def markdown(facts: Sequence[str], found: Grouped, comparisons: Sequence[Comparison]) -> str:
     """The report as a Markdown page: facts, ranked groups, runs."""
-    metrics = shown_metrics(found.groups)
+    metrics = brief_metrics(found.groups)
     groups = [[each.group.label, *group_cells(each, metrics)] for each in comparisons]
     rows = csv_rows(found)
     columns = shown_columns(found, rows)

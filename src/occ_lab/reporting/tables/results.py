@@ -9,17 +9,31 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from occ_lab.metrics.calibration import RATE, fewest, kept_rate, smallest_rate
+from occ_lab.metrics.limits import AUPRO_LIMIT
 from occ_lab.reporting.record import METRICS, mean_metrics
 
-TITLES = dict(
-    zip(METRICS, ("image AUROC", "image AP", "image F1", "pixel AUROC", "pixel AUPRO"), strict=True)
-)
+TITLES = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "image_f1max": "image F1",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_aupro": "pixel AUPRO",
+    "pixel_aupro_005": "pixel AUPRO to 5 %",
+    "pixel_ap": "pixel AP",
+    "pixel_f1max": "pixel F1",
+    "pixel_segf1": "pixel SegF1",
+    "pixel_aupimo": "pixel AUPIMO",
+    "pixel_spro": "pixel sPRO",
+    "pixel_spro_005": "pixel sPRO to 5 %",
+}
+# Those that fit a terminal; the last one is that of MVTec LOCO alone.
+BRIEF = (*METRICS[:5], METRICS[-1])
 
 
 def results_table(
     title: str, tasks: dict[str, dict[str, Any]], published: Mapping[str, Any] | None = None
 ) -> Table:
-    """One row for each task and the mean: metrics in per cent, time in seconds.
+    """One row for each task and the mean: the metrics of `BRIEF` in per cent, time in seconds.
 
     Args:
         title: the title of the table.
@@ -29,7 +43,7 @@ def results_table(
     """
     known = published or {}
     single: Mapping[str, Any] = known.get("tasks") or {}
-    shown = [metric for metric in METRICS if any(metric in figures for figures in tasks.values())]
+    shown = [metric for metric in BRIEF if any(metric in figures for figures in tasks.values())]
     beside = [
         metric
         for metric in shown
@@ -55,6 +69,20 @@ def results_table(
         counts = (str(figures["n_train"]), str(figures["n_test"]))
         table.add_row(name, *counts, *cells, f"{seconds(figures):.1f}")
     return table
+
+
+def limit_line(limit: float) -> str:
+    """One line about the limit of areas, if it is not the usual one; otherwise empty.
+
+    Args:
+        limit: of the false-positive rate, in (0, 1].
+
+    Example:
+        >>> limit_line(0.1), limit_line(0.3)
+        ('pixel AUPRO: up to a false-positive rate of 10 %', '')
+    """
+    usual = limit == AUPRO_LIMIT
+    return "" if usual else f"pixel AUPRO: up to a false-positive rate of {100 * limit:g} %"
 
 
 def published_line(published: Mapping[str, Any] | None) -> str:

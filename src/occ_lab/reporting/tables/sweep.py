@@ -10,15 +10,14 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from occ_lab.reporting.record import METRICS
 from occ_lab.reporting.report.groups import spread
 from occ_lab.reporting.report.tables import spread_text
-from occ_lab.reporting.tables.results import TITLES, percent, seconds
+from occ_lab.reporting.tables.results import BRIEF, TITLES, percent, seconds
 from occ_lab.utils.files import FAILURE
 from occ_lab.utils.plain import read_json, read_yaml
 from occ_lab.utils.scratch import visible
 
-SHOWN = (METRICS[0], *METRICS[3:])  # image AUROC and the pixel metrics
+SHOWN = (BRIEF[0], *BRIEF[3:])  # image AUROC and the pixel metrics
 OVERRIDES = Path(".hydra", "overrides.yaml")
 REPEATED_BY = ("seed", "resume")  # keys in which the runs of one group may differ
 
@@ -117,7 +116,7 @@ def ranking(jobs: list[Job]) -> list[list[Job]]:
             groups.setdefault(job.group, []).append(job)
 
     def best(group: list[Job]) -> float:
-        return fmean(job.metrics.get(METRICS[0], 0.0) for job in group)
+        return fmean(job.metrics.get(SHOWN[0], 0.0) for job in group)
 
     return sorted(groups.values(), key=best, reverse=True)
 

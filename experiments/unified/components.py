@@ -1,21 +1,18 @@
-"""Groups of similar images, found without labels in the mean features of whole images."""
+"""The groups that a mixture finds in all training images, and where test images go."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.metrics import silhouette_score
+from torch import Tensor
 
 from benchmarks.whole_runs import job_of
 from occ_lab.data.datamodule import sized
 from occ_lab.engine.fit import data_of, use_fast_samples
+from occ_lab.objectives.groups import groups
+from occ_lab.objectives.mixture import Mixture, mean_features, nearest
 
-MOST = 8  # groups that a group is divided into at a time
-# "A reasonable structure has been found" above it (Kaufman and Rousseeuw 1990, table 4).
-REASONABLE = 0.5
 BATCH = 32
 
 
@@ -23,53 +20,37 @@ def components(overrides: list[str]) -> dict[str, dict[str, list[int]]]:
     """Find the groups of all training images, and the group of each test image.
 
     Args:
-        overrides: of a benchmark with several tasks.
+        overrides: of a benchmark with several tasks, and of a mixture.
 
     Returns:
         ``train`` and ``test``: for each task, the numbers of its images in each group.
     """
     job = job_of(overrides)
-    means: dict[str, list[np.ndarray]] = {"train": [], "test": []}
+    objective = job.objective()
+    assert isinstance(objective, Mixture)
+    means: dict[str, list[Tensor]] = {"train": [], "test": []}
     tasks = job.benchmark.tasks()
     for task in tasks:
         data = data_of(job, job.benchmark, task, 0.0, [])
         use_fast_samples(data, job, torch.device("cpu"))
-        means["train"].append(mean_features(data.train_set))
-        means["test"].append(mean_features(data.test_set))
-    trained = np.concatenate(means["train"])
-    groups = divided(trained, np.arange(len(trained)))
-    centres = np.stack([trained[rows].mean(axis=0) for rows in groups])
+        means["train"].append(of_images(data.train_set))
+        means["test"].append(of_images(data.test_set))
+    trained = torch.cat(means["train"])
+    rows = groups(trained.double().numpy(), objective.components, objective.most, objective.seed)
+    centres = torch.stack([trained[group].mean(dim=0) for group in rows])
     return {
         part: {
-            task: np.bincount(nearest(of_task, centres), minlength=len(groups)).tolist()
+            task: torch.bincount(nearest(of_task, centres), minlength=len(rows)).tolist()
             for task, of_task in zip(tasks, features, strict=True)
         }
         for part, features in means.items()
     }
 
 
-def mean_features(samples: Any) -> np.ndarray:
-    """The mean of every channel over the positions of an image, ``[N, C]``."""
+def of_images(samples: Any) -> Tensor:
+    """The mean feature of each image, ``[N, C]``."""
     found = []
     for rows in torch.split(torch.arange(sized(samples)), BATCH):
         levels = samples.__getitems__(rows.tolist())["levels"]
-        found.append(torch.cat([level.float().mean(dim=(2, 3)) for level in levels], dim=1))
-    return torch.cat(found).numpy()
-
-
-def divided(x: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
-    """Divide rows into groups as long as the best division has a reasonable silhouette."""
-    best, labels = REASONABLE, None
-    for count in range(2, min(MOST, len(rows) - 1) + 1):
-        tried = KMeans(count, n_init=10, random_state=0).fit_predict(x[rows])
-        silhouette = silhouette_score(x[rows], tried)
-        if silhouette > best:
-            best, labels = silhouette, tried
-    if labels is None:
-        return [rows]
-    return [group for label in np.unique(labels) for group in divided(x, rows[labels == label])]
-
-
-def nearest(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """The index of the nearest centre of each row."""
-    return np.linalg.norm(x[:, None] - centres, axis=2).argmin(axis=1)
+        found.append(mean_features([level.float() for level in levels], None))
+    return torch.cat(found)

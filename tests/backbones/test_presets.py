@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from occ_lab.backbones import FrozenBackbone, LeNet, TimmBackbone, create
+from occ_lab.backbones import timm as module
 from occ_lab.backbones.encoder import Encoder
 from occ_lab.backbones.learned import save_encoder
-from occ_lab.backbones.presets import preset_files
+from occ_lab.backbones.presets import preset, preset_files
+from occ_lab.backbones.timm import timm_model
 from occ_lab.utils.errors import InputError
-from tests.backbones.tiny import TINY
+from tests.backbones.tiny import LARGE, TINY
 
 
-@pytest.mark.parametrize("name", preset_files())
+@pytest.mark.parametrize("name", [name for name in preset_files() if name not in LARGE])
 def test_every_preset_can_be_created(name: str, tmp_path: Path) -> None:
     given: dict[str, Any] = {"weights": "random"}
     if name == "file":
@@ -29,6 +31,32 @@ def test_every_preset_can_be_created(name: str, tmp_path: Path) -> None:
     assert isinstance(backbone, LeNet if name == "lenet" else FrozenBackbone)
     assert backbone.name == ("learned" if name == "file" else name)
     assert backbone.channels
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_presets_name_networks_of_timm(name: str) -> None:
+    content = preset(preset_files()[name])
+    assert content["name"] == name
+    with torch.device("meta"):
+        net = timm_model(content["model"], seed=0)
+    assert (len(net.blocks), net.embed_dim, net.num_prefix_tokens) == LARGE[name]
+    assert net.pretrained_cfg["hf_hub_id"]
+    assert net.feature_info[0]["reduction"] == (14 if "dinov2" in name else 16)
+
+
+def test_weights_are_looked_for_before_a_large_network_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[torch.device] = []
+
+    def absent(net: torch.nn.Module) -> None:
+        made.append(next(net.parameters()).device)
+        raise InputError("weights: not here", part="backbone")
+
+    monkeypatch.setattr(module, "hub_file", absent)
+    with pytest.raises(InputError, match="weights: not here"):
+        create("dinov3_7b")
+    assert made == [torch.device("meta")]
 
 
 def test_overrides_take_the_place_of_the_preset() -> None:
@@ -67,7 +95,7 @@ def test_a_backbone_whose_package_is_absent_says_how_to_get_it(
     ("name", "given", "message"),
     [
         ("efficientnet_lite", {}, "^no backbone preset .* did you mean efficientnet_lite"),
-        ("xyz", {}, "^no backbone preset 'xyz'; choose from dinov2_small, .*wide_resnet50_2"),
+        ("xyz", {}, "^no backbone preset 'xyz'; choose from dinov2_base, .*wide_resnet50_2"),
         ("file", {}, "^path: the preset file needs a value"),
         ("resnet18", {"weight": "random"}, "^the preset resnet18 does not take this: .*'weight'"),
     ],

@@ -15,11 +15,12 @@ from occ_lab.backbones.presets import preset, preset_files
 from occ_lab.backbones.timm import TimmBackbone
 from occ_lab.backbones.weights import load_weights
 from occ_lab.utils.errors import InputError
+from tests.backbones.tiny import LARGE
 
 PRESETS = {
     name: path
     for name, path in preset_files().items()
-    if name not in ("lenet", "file")  # classes of their own
+    if name not in ("lenet", "file", *LARGE)  # classes of their own, and large ones
 }
 TRANSFORMERS = {"dinov2_small": 14, "dinov3_small": 16}  # and the side of their patches, in pixels
 # 1792 and 448 channels in all: Lee et al. 2022 (CFA); 2048 pooled: Gao et al. 2023
@@ -99,8 +100,7 @@ def test_every_preset_is_there_and_names_itself() -> None:
         "vgg19",
         "vgg19_bn",
         "efficientnet_b5",
-        "dinov2_small",
-        "dinov3_small",
+        *TRANSFORMERS,
     } <= set(PRESETS)
     for name, path in PRESETS.items():
         assert preset(path)["name"] == name
@@ -142,6 +142,41 @@ def test_preset_levels_are_those_of_the_plain_model(name: str) -> None:
         else:
             wanted = plain_levels(plain, stages, image)
     assert_same_levels(levels, wanted)
+
+
+@pytest.mark.parametrize(("name", "final_norm"), [("dinov2_small", False), ("dinov3_small", True)])
+def test_blocks_of_a_transformer_are_averaged(name: str, final_norm: bool) -> None:
+    blocks = [3, 1, 4]
+    config = configured(name, blocks=blocks, combine="mean", final_norm=final_norm)
+    config.output = "levels"
+    backbone = instantiate(config)
+    side = side_of(name)
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1))
+    (level,) = backbone(image)
+    assert backbone.channels == [384]
+
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        plain = timm.create_model(config.model, num_classes=0, dynamic_img_size=True)
+    tokens = plain_levels(plain, [f"blocks.{block}" for block in blocks], image)
+    with torch.inference_mode():
+        tokens = [plain.norm(token) if final_norm else token for token in tokens]
+    mean = sum(token.double() for token in tokens) / len(tokens)
+    wanted = mean[:, plain.num_prefix_tokens :].transpose(1, 2).unflatten(2, (4, 4))
+    assert_same_levels([level], [wanted.float()])
+
+
+def test_last_block_with_its_norm_is_that_of_the_official_code() -> None:
+    """``get_intermediate_layers(n=1)`` with a norm: what AnomalyDINO takes of DINOv2."""
+    backbone = TimmBackbone("test_vit", "random", blocks=[5], final_norm=True, pool=1)
+    image = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain = timm.create_model("test_vit", num_classes=0, dynamic_img_size=True).eval()
+    with torch.inference_mode():
+        normed = (image - backbone.mean) / backbone.std
+        wanted = plain.get_intermediate_layers(normed, n=1, norm=True, reshape=True)
+    assert_same_levels(backbone(image), list(wanted))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -285,6 +320,15 @@ def test_identity_knows_the_blocks() -> None:
     assert identity(0, 1) == identity(1, 0)
 
 
+def test_identity_knows_what_becomes_of_the_blocks() -> None:
+    def identity(**changes: Any) -> str:
+        return TimmBackbone("test_vit", "random", **changes).identity
+
+    given: list[dict[str, Any]] = [{}, {"combine": "mean"}, {"final_norm": True}]
+    assert len({identity(**each) for each in given}) == 3
+    assert len({identity(output="pooled", **each) for each in given}) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -294,6 +338,9 @@ def test_identity_knows_the_blocks() -> None:
         ({"strides": [4, 5]}, r"strides must be some of \[2, 4, 8, 16, 32\].* got \[4, 5\]"),
         ({"strides": []}, "strides must be some of"),
         ({"blocks": [1]}, "blocks must be None"),
+        ({"combine": "sum"}, "combine must be levels or mean, got 'sum'"),
+        ({"combine": "mean"}, "combine must be left out: this is not a vision transformer"),
+        ({"final_norm": True}, "final_norm must be left out: this is not a vision transformer"),
         ({"model": "resnet81"}, "model must be .* got 'resnet81' .*resnet18"),
         ({"model": "resnet18.tv_in22k"}, "model must end in .* got .*resnet18.tv_in1k"),
         ({"model": "vit_tiny_patch16_224", "blocks": [12]}, r"blocks must be some of 0\.\.11"),

@@ -23,6 +23,7 @@ from occ_lab.objectives import (
     Objective,
     PaDiM,
     RotationScore,
+    Subspace,
 )
 from occ_lab.objectives.base import mean_feature
 from occ_lab.projectors import Projector
@@ -45,6 +46,7 @@ OTHERS = [
     Norm(time=3, cell=None, bias="flow"),
     OCSVM("linear", samples=60),
     PaDiM(dims=3, seed=1),
+    Subspace(explained=0.7),
 ]
 every = pytest.mark.parametrize(
     "objective",
@@ -94,7 +96,7 @@ def scores(objective: Objective, projector: Projector) -> torch.Tensor:
 
 def test_all_are_exported_and_tested_here() -> None:
     exported = {getattr(objectives, name) for name in objectives.__all__} - {Objective}
-    assert exported == {*KINDS, Mixture}
+    assert exported == {*KINDS, Mixture, Subspace}
 
 
 @every
@@ -153,7 +155,7 @@ def test_it_has_one_way_to_learn(objective: Objective) -> None:
             objective.loss(join(levels(0)))
 
 
-@pytest.mark.parametrize("kind", [CFA, DeepSVDD, KDE, KNN, OCSVM, PaDiM])
+@pytest.mark.parametrize("kind", [CFA, DeepSVDD, KDE, KNN, OCSVM, PaDiM, Subspace])
 def test_nothing_is_learned_from_nothing(kind: type[Objective]) -> None:
     objective = kind()
     projector = objective.default_projector([4])

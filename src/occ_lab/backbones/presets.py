@@ -77,7 +77,7 @@ def preset_files() -> Mapping[str, Path]:
 
     Example:
         >>> list(preset_files())[:3]
-        ['dinov2_small', 'dinov3_small', 'efficientnet_b5']
+        ['dinov2_base', 'dinov2_base_reg', 'dinov2_giant']
     """
     return {path.stem: path for path in sorted(Path(conf_dir(), "backbone").glob("*.yaml"))}
 

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from occ_lab.backbones.base import FrozenBackbone, Precision
-from occ_lab.backbones.weights import load_weights
+from occ_lab.backbones.weights import hub_file, load_weights
 from occ_lab.utils.errors import InputError
 
 Output = Literal["levels", "pooled"]
+Combine = Literal["levels", "mean"]
 
 
 class TimmBackbone(FrozenBackbone):
@@ -41,6 +42,10 @@ class TimmBackbone(FrozenBackbone):
         blocks: the levels of a vision transformer, all of which have the stride of its patches: the
             patch tokens after these blocks, counted from 0. None takes the last block of each
             quarter of the depth, as in DINOv2's own dense heads (Oquab et al. 2023).
+        combine: what becomes of these blocks: ``levels``, each is a level; or ``mean``, their mean
+            is the only level, as in SubspaceAD (Lendering et al. 2026).
+        final_norm: whether the network's last norm layer is applied to the tokens of each block, as
+            in AnomalyDINO (Damm et al. 2025). Only a vision transformer has it.
         pool: the side, in positions, of the window that levels are averaged over with stride 1: 3
             in CFA (Lee et al. 2022) and NoCo (Gao et al. 2023); 1 turns it off.
         seed: the seed of the initial weights if ``weights`` is ``random``; torch's global generator
@@ -77,6 +82,8 @@ class TimmBackbone(FrozenBackbone):
         output: Output = "levels",
         strides: Sequence[int] = (4, 8, 16),
         blocks: Sequence[int] | None = None,
+        combine: Combine = "levels",
+        final_norm: bool = False,
         pool: int = 3,
         seed: int = 0,
         precision: Precision = "float32",
@@ -88,8 +95,13 @@ class TimmBackbone(FrozenBackbone):
             raise ValueError(f"output must be levels or pooled, got {output!r}")
         if joined is not None and (len(joined) != len(strides) or min(joined) < 1):
             raise ValueError(f"joined must be None, or a count for each stride, got {list(joined)}")
+        if combine not in ("levels", "mean"):
+            raise ValueError(f"combine must be levels or mean, got {combine!r}")
         if pool < 1 or pool % 2 == 0:
             raise ValueError(f"pool must be odd and at least 1, got {pool}")
+        if weights == "hub":
+            with torch.device("meta"):  # the largest networks take minutes to create
+                hub_file(timm_model(model, seed))
         net = timm_model(model, seed)
         reductions = [layer["reduction"] for layer in net.feature_info]
         self.output = output
@@ -106,6 +118,13 @@ class TimmBackbone(FrozenBackbone):
                 else choose_blocks(blocks, len(reductions))
             )
             self.channels = [net.feature_info[level]["num_chs"] for level in self.layers]
+        for option, given in (("combine", combine != "levels"), ("final_norm", final_norm)):
+            if given and self.patch is None:
+                raise ValueError(f"{option} must be left out: this is not a vision transformer")
+        self.averaged = combine == "mean" and output == "levels"
+        self.final_norm = final_norm and output == "levels"
+        if self.averaged:
+            self.channels = self.channels[:1]
         self.joined = None if joined is None or output == "pooled" else list(joined)
         if self.joined:
             if not isinstance(net, EfficientNet):
@@ -115,12 +134,14 @@ class TimmBackbone(FrozenBackbone):
             ]
         load_weights(net, weights)
         if output == "levels":
-            net.prune_intermediate_layers(self.layers, prune_norm=True)
+            net.prune_intermediate_layers(self.layers, prune_norm=not final_norm)
         for statistic in ("mean", "std"):
             value = torch.tensor(net.pretrained_cfg[statistic])[:, None, None]
             self.register_buffer(statistic, value, persistent=False)
         facts = [model, output, self.layers, pool if output == "levels" else None, precision]
         facts += [self.joined] if self.joined else []
+        facts += ["mean"] if self.averaged else []
+        facts += ["final norm"] if self.final_norm else []
         self.net: Any = net
         self._identify(TimmBackbone, "net", *facts, self.mean.tolist(), self.std.tolist())
         fold_batch_norm(net)
@@ -134,9 +155,12 @@ class TimmBackbone(FrozenBackbone):
         if self.joined:
             levels = self._joined_blocks(image, self.joined)
         else:
+            norm = {"norm": True} if self.final_norm else {}  # some networks know no such argument
             levels = self.net.forward_intermediates(
-                image, indices=self.layers, stop_early=True, intermediates_only=True
+                image, indices=self.layers, stop_early=True, intermediates_only=True, **norm
             )
+        if self.averaged:
+            levels = [torch.stack(levels).mean(dim=0)]
         if self.pool == 1:
             return levels
         return [F.avg_pool2d(level, self.pool, 1, self.pool // 2) for level in levels]

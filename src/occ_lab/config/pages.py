@@ -154,20 +154,25 @@ def argument(options: Options, key: str) -> Argument | None:
 
 
 def group_lines(options: Options) -> list[str]:
-    """The groups with their choices; of many choices only the first, so that a page stays short."""
+    """The groups with their choices; of many only the first, so that a page stays short."""
     longest = max(map(len, options.groups))
     indent = " " * (longest + 4)
     lines = []
     for group, chosen in options.groups.items():
         names = [f"*{each}" if each == chosen else each for each in options.choices(group)]
-        own = textwrap.wrap(
-            f"  {group:<{longest}}  {' '.join(names)}",
-            width(),
-            subsequent_indent=indent,
-            break_on_hyphens=False,
-        )
+
+        def wrapped(names: Sequence[str], group: str = group) -> list[str]:
+            return textwrap.wrap(
+                f"  {group:<{longest}}  {' '.join(names)}",
+                width(),
+                subsequent_indent=indent,
+                break_on_hyphens=False,
+            )
+
+        own = wrapped(names)
         if len(own) > LINES_OF_GROUP:
-            own[LINES_OF_GROUP - 1 :] = [f"{indent}... {len(names)} in all: --info {group}"]
+            first = wrapped(sorted(names, key=lambda each: not each.startswith("*")))[0]
+            own = [first, f"{indent}... {len(names)} in all: --info {group}"]
         lines += own
     return lines
 

@@ -11,6 +11,7 @@ from occ_lab.objectives.norm.objective import Norm
 from occ_lab.objectives.ocsvm import OCSVM
 from occ_lab.objectives.padim import PaDiM
 from occ_lab.objectives.rotation_score import RotationScore
+from occ_lab.objectives.subspace import Subspace
 
 __all__ = [
     "CFA",
@@ -24,4 +25,5 @@ __all__ = [
     "Objective",
     "PaDiM",
     "RotationScore",
+    "Subspace",
 ]

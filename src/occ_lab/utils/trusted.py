@@ -18,6 +18,7 @@ TRUSTED = frozenset(
         "occ_lab.objectives.ocsvm.OCSVM",
         "occ_lab.objectives.padim.PaDiM",
         "occ_lab.objectives.rotation_score.RotationScore",
+        "occ_lab.objectives.subspace.Subspace",
         "occ_lab.postprocessing.postprocess.PostProcess",
         "occ_lab.projectors.Conv1x1",
         "occ_lab.projectors.CoordConv1x1",

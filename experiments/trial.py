@@ -13,6 +13,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 
 from benchmarks.whole_runs import job_of, least_seconds
@@ -20,7 +22,8 @@ from occ_lab.config.composition import composed
 from occ_lab.config.job import perform_run
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.pixel_batches import image_batches
-from occ_lab.engine.fit import Fitted, fitted, use_fast_samples
+from occ_lab.detector import Detector
+from occ_lab.engine.fit import fitted, use_fast_samples
 from occ_lab.engine.job import Job
 from occ_lab.metrics import ImageAUROC, PixelAUROC
 from occ_lab.utils.files import write_whole
@@ -89,19 +92,56 @@ def cached_data(job: Job, batch_size: int) -> AnomalyDataModule:
     return data
 
 
-def aurocs(member: Fitted) -> dict[str, float]:
-    """Image and pixel AUROC of a fitted detector on test images with masks, in 0..1."""
+def aurocs(detector: Detector, data: AnomalyDataModule) -> dict[str, float]:
+    """Image AUROC of a detector on test images and, if they have masks, pixel AUROC, in 0..1."""
     image, pixel = ImageAUROC(), PixelAUROC()
-    detector = member.detector.eval()
+    detector.eval()
+    masked = False
     with torch.no_grad():
-        for batch in member.data.test_dataloader():
+        for batch in data.test_dataloader():
             _, maps, scores = detector.batch_scores(batch)
             image.update(scores, batch["label"])
-            pixel.update(maps, batch["mask"])
-    found = {"image_auroc": float(image.compute()), "pixel_auroc": float(pixel.compute())}
+            masked = maps is not None and "mask" in batch
+            if masked:
+                pixel.update(maps, batch["mask"])
+    found = {"image_auroc": float(image.compute())}
+    if masked:
+        found["pixel_auroc"] = float(pixel.compute())
     del image, pixel
     gc.collect()  # a metric refers to itself and would keep its pixels alive
     return found
+
+
+class Watch(Callback):
+    """Records the test figures and the mean loss during a training, which they do not influence.
+
+    Args:
+        steps: the numbers of optimizer steps after which it looks.
+
+    Attributes:
+        seen: of each look, the ``step``, the mean training ``loss`` since the look before, the
+            objective's facts, and the figures of `aurocs`.
+    """
+
+    def __init__(self, steps: Iterable[int]) -> None:
+        self.steps = set(steps)
+        self.seen: list[dict[str, float]] = []
+        self._losses: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *batch: Any
+    ) -> None:
+        """Look after some of the steps."""
+        self._losses.append(float(outputs["loss"]))
+        step = trainer.global_step
+        if step in self.steps and (not self.seen or self.seen[-1]["step"] < step):
+            assert isinstance(pl_module, Detector)
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            facts = {name: float(fact) for name, fact in pl_module.objective.facts().items()}
+            found = aurocs(pl_module, data)
+            pl_module.train()
+            self.seen.append({"step": step, "loss": fmean(self._losses), **facts, **found})
+            self._losses = []
 
 
 def at(overrides: list[str], data: Path) -> list[str]:

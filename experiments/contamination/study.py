@@ -66,7 +66,8 @@ def figures(name: str, fraction: float, variant: str, data: Path) -> dict[str, f
     if variant == CLEAN:
         train = job.benchmark.split(task).train
         anomalous = [index for index, item in enumerate(train) if item.label]
-        return aurocs(fit_without(anomalous, job, job.benchmark, task))
+        member = fit_without(anomalous, job, job.benchmark, task)
+        return aurocs(member.detector, member.data)
     with tempfile.TemporaryDirectory() as folder:
         member = fitted(job, job.benchmark, task, [], [], Path(folder) / "last.ckpt")
     items = member.data.split.train

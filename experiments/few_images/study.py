@@ -97,7 +97,7 @@ def drawn(overrides: list[str]) -> dict[str, float] | None:
         fitted = fit_without([], job, job.benchmark, job.benchmark.tasks()[0])
     except InputError:  # a single image has no covariance
         return None
-    return aurocs(fitted)
+    return aurocs(fitted.detector, fitted.data)
 
 
 def report(results: dict[str, Any]) -> str:

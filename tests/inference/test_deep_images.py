@@ -122,7 +122,7 @@ def test_a_full_disk_costs_pictures_and_no_figures(
     done = predict(occ_lab.load(run / "run"), paths, tmp_path, heatmaps=True)
     assert (done.scored, len(done.table.read_text().splitlines())) == (2, 3)
     assert caplog.text.count("No space left") == 2
-    monkeypatch.setattr("occ_lab.engine.run.save_pictures", full)
+    monkeypatch.setattr("occ_lab.engine.task_pictures.save_pictures", full)
     data = occ_lab.data.Folder(run / "normal", train_share=0.75, resize=64)
     backbone = TimmBackbone("resnet10t", weights="random")
     occ_lab.fit(data, occ_lab.objectives.PaDiM(), backbone, cache=False, directory=tmp_path / "run")

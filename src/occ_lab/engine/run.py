@@ -5,25 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
-from torch import Tensor
 
 from occ_lab.data.base import Benchmark
-from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.sight import sight
-from occ_lab.data.tiling import Tiles
-from occ_lab.data.transforms import Preprocessing, at_full_size, contained
 from occ_lab.engine.calibrate import ALARM, CALIBRATION, figures_of, write_calibration
-from occ_lab.engine.defects import defect_figures, kinds_of, pixels_by_kind
+from occ_lab.engine.defects import defect_figures
 from occ_lab.engine.explain import write_explanations
 from occ_lab.engine.fit import Fitted, fitted
 from occ_lab.engine.job import Job, Watcher
@@ -31,12 +24,10 @@ from occ_lab.engine.learned import write_training_images
 from occ_lab.engine.live import MOMENTS, write_moments
 from occ_lab.engine.stopping import resumable
 from occ_lab.engine.task_gallery import write_gallery
-from occ_lab.metrics.evaluation import Evaluation
+from occ_lab.engine.task_pictures import write_pictures
+from occ_lab.engine.tested import Tested, alone, joined
 from occ_lab.metrics.limits import AUPRO_LIMIT
-from occ_lab.postprocessing.ensemble import View, ensemble
-from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.reporting.learning_curve import save_learning_curve
-from occ_lab.reporting.pictures import save_pictures
 from occ_lab.reporting.predictions import Predictions
 from occ_lab.reporting.record import RunRecord, cell, leads, to_csv, to_json
 from occ_lab.reporting.tables.results import (
@@ -53,61 +44,10 @@ from occ_lab.utils.scratch import visible
 
 log = logging.getLogger(__name__)
 
-IMAGES = 32  # upsampled at a time
-LARGEST = 1024  # pixels; the longest side of images in the pictures of a run
-
 Fit: TypeAlias = Callable[
     [Job, Benchmark, str, Sequence[Logger], Sequence[Callback], Path, Path | None, Fitted | None],
     Fitted,
 ]
-
-
-@dataclass(frozen=True)
-class Tested:
-    """The test results for the images of a task, in the order of the split.
-
-    Attributes:
-        data: the task, with the preprocessing of the maps.
-        metrics: in 0..1.
-        labels: ``[N]``, 1 anomalous.
-        scores: the image scores, ``[N]``.
-        patch_scores: the scores of each image ``[H, W]``, before upsampling and smoothing.
-        pixels: the pixel metrics of each kind of defect, in 0..1.
-        key: see `Fitted.outcome_key`.
-    """
-
-    data: AnomalyDataModule
-    metrics: dict[str, float]
-    labels: Tensor
-    scores: Tensor
-    patch_scores: Sequence[Tensor]
-    pixels: dict[str, dict[str, float]]
-    key: str | None = None
-
-    def seen_map(
-        self, postprocess: PostProcess, index: int, size: tuple[int, int]
-    ) -> np.ndarray | None:
-        """The anomaly map of a test image as the network sees it.
-
-        Args:
-            postprocess: makes the map.
-            index: of the image.
-            size: height and width of the image.
-
-        Returns:
-            The map, float32 ``[h, w]``; None if the whole image has one score.
-        """
-        patches, frame = self.patch_scores[index], self.data.preprocessing
-        if patches.shape == torch.Size([1, 1]):
-            return None
-        boxes = self.data.test_images.box_of([index])
-        maps, _ = (
-            postprocess.stitched(patches, size)
-            if isinstance(frame, Tiles)
-            else postprocess.framed(patches[None], frame.size, boxes)
-        )
-        assert maps is not None
-        return np.asarray(maps[0].float().cpu().numpy())
 
 
 def run(
@@ -325,44 +265,6 @@ def task_figures(tested: Tested, members: Sequence[Fitted]) -> dict[str, Any]:
     return figures
 
 
-def alone(member: Fitted) -> Tested:
-    """The result of a single detector's test."""
-    recorder = member.recorder
-    label, score = recorder.tested("label"), recorder.tested("score")
-    maps = recorder.tested_maps()
-    outcome, key = recorder.outcome, member.outcome_key
-    return Tested(member.data, outcome.metrics, label, score, maps, outcome.pixels, key)
-
-
-def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
-    """The combined result of the detectors of all views, in the frame of the first: CFA++."""
-    views = []
-    for member in members:
-        frame = member.data.preprocessing
-        assert isinstance(frame, Preprocessing)  # a job with several views has checked this
-        views.append(View(frame.resize, frame.crop))
-    maps = ensemble(
-        [member.recorder.tested("patch_scores") for member in members],
-        [member.training_scores() for member in members],
-        views,
-        frame=views[0],
-    )
-    data = members[0].data
-    labels = members[0].recorder.tested("label")
-    size = data.preprocessing.size
-    evaluation, scores = Evaluation(members[0].detector.evaluation.aupro_limit), []
-    evaluation.group(kinds_of(data.split.test), len(data.split.test))
-    for indices in torch.split(torch.arange(len(maps)), IMAGES):
-        full = postprocess.maps(maps[indices], size)
-        scores.append(postprocess.image_scores(maps[indices], full))
-        facts = [data.test_images.facts(int(index)) for index in indices]
-        masks = torch.stack([each["mask"] for each in facts]) if data.split.has_masks else None
-        evaluation.update(scores[-1], labels[indices], full, masks, indices)
-    metrics = evaluation.compute()
-    pixels = pixels_by_kind(evaluation)
-    return Tested(data, metrics, labels, torch.cat(scores), list(maps), pixels)
-
-
 def write_scores(folder: Path, tested: Tested) -> None:
     """Write ``scores.csv``: path, label and score of each test image, in the split's order."""
     rows = [
@@ -372,46 +274,3 @@ def write_scores(folder: Path, tested: Tested) -> None:
         )
     ]
     write_whole(folder / "scores.csv", to_csv(rows))
-
-
-def write_pictures(folder: Path, tested: Tested, job: Job) -> list[Path]:
-    """Save pictures of the worst misses; equal ones of an earlier job are written again."""
-    key = f"{tested.key} {job.maps} pictures"
-    shared = job.shared if tested.key else None
-    kept = None if shared is None else shared.get(key)
-    if kept is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in kept.items():
-            (folder / name).write_bytes(content)
-        return [folder / name for name in kept]
-    files = draw_pictures(folder, tested, job.postprocess, job.maps)
-    if shared is not None:
-        shared.keep(key, {path.name: path.read_bytes() for path in files})
-    return files
-
-
-def draw_pictures(folder: Path, tested: Tested, postprocess: PostProcess, count: int) -> list[Path]:
-    """Save pictures of the worst misses; those of a semantic task show only the images."""
-    images, frame = tested.data.test_images, tested.data.preprocessing
-    whole = not isinstance(frame, Preprocessing)
-
-    def heat(index: int) -> np.ndarray:
-        size = images.benchmark.image_size(images.items[index]) if whole else frame.size
-        seen = tested.seen_map(postprocess, index, size)
-        assert seen is not None
-        if not whole:
-            return seen
-        small = contained(size, (LARGEST, LARGEST)) if max(size) > LARGEST else size
-        shown = at_full_size(torch.from_numpy(seen), frame.box(*size), frame.shown(*small), small)
-        return np.asarray(shown.numpy())
-
-    has_maps = tested.patch_scores[0].shape != torch.Size([1, 1])
-    return save_pictures(
-        folder,
-        partial(images.whole, largest=LARGEST) if whole else images.__getitem__,
-        heat if has_maps else None,
-        tested.scores.numpy(),
-        tested.labels.numpy(),
-        count,
-        whole,
-    )

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from occ_lab.engine.tested import Tested
 from occ_lab.metrics.calibration import Calibration
 from occ_lab.postprocessing.postprocess import PostProcess
 from occ_lab.reporting.gallery.gallery import Entry, Gallery, Judging
 from occ_lab.reporting.gallery.scale import Scale
-
-if TYPE_CHECKING:
-    from occ_lab.engine.run import Tested
 
 
 def write_gallery(

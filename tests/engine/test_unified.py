@@ -158,7 +158,7 @@ def test_suspicious_images_are_left_out_of_each_task(tmp_path: Path) -> None:
 def test_the_highest_scores_with_their_copies() -> None:
     held_out = HeldOut({"a": [[0, 1], [2, 3]], "b": [[4, 5], [6, 7], [8, 9]]}, {})
     scores = torch.tensor([1.0, 9, 2, 0, 3, 0, torch.nan, 0, 1, 9])
-    held_out.keep(range(10), range(10), scores, scores)
+    held_out.keep(range(10), range(10), scores, scores, torch.zeros(10, 3))
     assert held_out.highest(0.4) == [2, 3, 6, 7]
     held_out.left_out = [2, 3]
     assert held_out.without([0, 3]) == [0, 2, 3]

@@ -207,7 +207,7 @@ def test_answers_before_slow_imports(
     [
         ("loss.norm=-1", "loss.norm must be a number and > 0"),
         ("loss.fit.epochs=0", "loss.fit.epochs must be"),
-        ("scoring.image=median", "scoring.image must be max or top"),
+        ("scoring.image=median", "scoring.image must be max, top or patches"),
         ("seed=-1", "seed must be"),
         ("backbone.weights=no.safetensors", "no.safetensors"),
         ("loss._target_=mine.Cosine", "loss._target_: mine.Cosine cannot be imported"),

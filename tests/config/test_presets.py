@@ -28,7 +28,8 @@ from tests.pretraining.representations import losses
 
 FILES = {path.stem: path for path in sorted(Path(conf_dir(), "experiment").glob("*.yaml"))}
 OF_STAGES = [name for name in FILES if name.startswith("sohn_")]
-OF_TRAIN = [name for name in FILES if name not in (*OF_STAGES, "oracle_search")]
+ONE_PASS = {"anomalydino": [11], "subspacead": list(range(22, 29))}  # and the blocks they take
+OF_TRAIN = [name for name in FILES if name not in (*OF_STAGES, *ONE_PASS, "oracle_search")]
 FRAMES = {  # resize and crop of the datasets of classes, and of parts
     "noco_cifar10": (256, 224),
     "noco_cifar100": (256, 224),
@@ -166,6 +167,34 @@ def test_a_detector_of_a_preset_takes_two_steps(name: str, world: dict[str, Path
     assert fit.detector.eval()(image).score.isfinite().all()
     biased = [key for key in fit.detector.state_dict() if key.endswith("bias")]
     assert not (name.startswith("deep_svdd") and biased), "Deep SVDD has no bias"
+
+
+@pytest.mark.parametrize("name", ONE_PASS)
+def test_a_preset_of_one_pass_runs_on_a_small_transformer(
+    name: str, world: dict[str, Path]
+) -> None:
+    cfg = preset(name, "logger=none", "callbacks=none")
+    assert open_values(cfg)
+    assert list(cfg.backbone.blocks) == ONE_PASS[name]
+    with torch.device("meta"):
+        depth = len(timm_model(cfg.backbone.model, seed=0).blocks)
+    assert max(ONE_PASS[name]) == depth - (1 if name == "anomalydino" else 12)
+    side = cfg.dataset.crop
+    assert cfg.dataset.resize == side == (448 if name == "anomalydino" else 672)
+    assert cfg.loss.get("bank", np.inf) >= 4 * (1 + len(cfg.dataset.turns)) * (side // 14) ** 2
+
+    cfg.dataset.root = str(world["mvtec"])
+    cfg.cache.enabled = False
+    cfg.trainer.accelerator = "cpu"
+    cfg.dataset.resize = cfg.dataset.crop = 32
+    cfg.backbone.model, cfg.backbone.weights = "test_vit", "random"
+    cfg.backbone.blocks = [1, 4] if cfg.backbone.combine == "mean" else [5]
+    job = make_job(cfg)
+    fit = fit_without([], job, job.benchmark, job.benchmark.tasks()[0])
+    found = fit.detector.eval()(torch.rand(2, 3, 32, 32))
+    assert found.score.isfinite().all()
+    if name == "anomalydino":
+        assert len(fit.detector.objective.bank) == (1 + len(cfg.dataset.turns)) * 2 * 2
 
 
 @pytest.mark.parametrize("name", OF_STAGES)

@@ -18,6 +18,7 @@ from occ_lab.detector import Detector
 from occ_lab.inference.predictor import Predictor
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.postprocessing.postprocess import PostProcess
+from occ_lab.utils.errors import InputError
 
 SIZES = [(48, 64), (96, 128), (30, 90), (200, 40), (61, 47), (7, 300)]
 
@@ -58,3 +59,9 @@ def test_a_file_for_whole_images_is_checked_with_images_of_several_shapes(tmp_pa
     predictor = Predictor(detector(PostProcess()), "parts")
     made = export(predictor, tmp_path / "parts.onnx", format="onnx", input="raw")
     assert set(made.differences) == {"score", "map"}
+
+
+def test_scores_of_patches_need_resized_images(tmp_path: Path) -> None:
+    predictor = Predictor(detector(PostProcess("patches")), "parts")
+    with pytest.raises(InputError, match=r"^input: .* export tensor instead"):
+        export(predictor, tmp_path / "parts.onnx", format="onnx", input="raw")

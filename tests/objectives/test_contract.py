@@ -38,6 +38,7 @@ OTHERS = [
     Gaussian(shrinkage=0.1, normalize=True),
     KDE(samples=50, scale=1.0, seed=3),
     KNN(bank=40, coreset="greedy", k=2, metric="cosine"),
+    KNN(window=1),
     Mixture(Norm(), components=2),
     Mixture(Gaussian(shrinkage=0.1), most=2, seed=1),
     Norm(4, "gradient", norm=3.0, p=float("inf"), target="ones", squared=True),

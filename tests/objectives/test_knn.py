@@ -64,6 +64,62 @@ def test_score_is_the_mean_distance_to_the_nearest(
     np.testing.assert_allclose(ours.flatten(), distances.mean(axis=1), rtol=1e-4, atol=1e-6)
 
 
+@settings(deadline=None, max_examples=25)
+@given(
+    k=st.integers(1, 3),
+    window=st.integers(0, 6),
+    bank=st.integers(3, 100),
+    chunk=st.integers(1, 60),
+    coreset=st.sampled_from(["random", "greedy"]),
+    seed=st.integers(0, 99),
+)
+def test_neighbours_come_from_the_window(
+    k: int, window: int, bank: int, chunk: int, coreset: str, seed: int
+) -> None:
+    train, test = some_levels(seed), some_levels(seed + 100, 3)
+    given = {"k": k, "window": window, "bank": bank, "chunk": chunk, "coreset": coreset}
+    objective = fitted(train, **given)
+    where = {  # of every training feature
+        tuple(feature.tolist()): (row, column)
+        for image in join(train)
+        for row, line in enumerate(image.movedim(0, 2))
+        for column, feature in enumerate(line)
+    }
+    places = np.array([where[tuple(feature)] for feature in objective.bank.tolist()])
+    assert objective.places.tolist() == places.tolist()
+    maps = join(test).double().numpy()
+    expected = np.zeros((3, 4, 4))
+    for image, row, column in np.ndindex(expected.shape):
+        apart = np.linalg.norm(
+            objective.bank.double().numpy() - maps[image, :, row, column], axis=1
+        )
+        outside = np.abs(places - (row, column)).max(axis=1) > window
+        order = np.lexsort((apart, outside))  # those within the window first
+        expected[image, row, column] = apart[order[:k]].mean()
+    np.testing.assert_allclose(objective(join(test)), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_only_positions_that_count_are_in_the_bank() -> None:
+    levels = [torch.arange(32.0).view(2, 1, 4, 4)]
+    valid = torch.zeros(2, 4, 4, dtype=torch.bool)
+    valid[0, 1:, 2:] = valid[1, :2] = True
+    objective = KNN(window=1)
+    objective.observe(levels, valid)
+    objective.finish(Identity([1]))
+    found = sorted(zip(objective.bank[:, 0].int().tolist(), objective.places.tolist(), strict=True))
+    assert found == [
+        (number, [number % 16 // 4, number % 4])
+        for number, counts in enumerate(valid.flatten().tolist())
+        if counts
+    ]
+
+
+def test_a_window_is_exported() -> None:
+    objective, test = fitted(some_levels(0), window=1), join(some_levels(1))
+    program = torch.export.export(objective, (torch.zeros_like(test),)).module()
+    torch.testing.assert_close(program(test), objective(test))
+
+
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_a_vector_of_the_bank_is_at_no_distance(metric: str) -> None:
     levels = [100 + level for level in some_levels(0)]

@@ -53,6 +53,11 @@ class Deployed(nn.Module):
                 "input: a raw file of a detector that scores whole images of any shape would need "
                 "a network for every size; export tensor, and resize images as the detector does"
             )
+        if self.whole and detector.postprocess.image == "patches":
+            raise InputError(
+                "input: a raw file of images of any shape computes the image score from the map, "
+                "and this detector from the scores of patches; export tensor instead"
+            )
         self.tiled = isinstance(self.frame, Tiles)
         if self.has_maps and not self.tiled:
             # These are computed here, with NumPy, which cannot be traced.

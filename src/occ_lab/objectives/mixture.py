@@ -178,7 +178,7 @@ class Mixture(JoinedObjective):
         kept = counts.nonzero()[:, 0].tolist()
         self.members = nn.ModuleList(self.members[number] for number in kept)
         self.projectors = nn.ModuleList(self.projectors[number] for number in kept)
-        self.centres = (totals[kept] / counts[kept, None]).to(self.centres)
+        self.centres = (totals[kept] / counts[kept, None]).float().to(self.centres)
         for member, own in zip(self.members, self.projectors, strict=True):
             assert isinstance(member, Objective)
             assert isinstance(own, Projector)
@@ -188,7 +188,7 @@ class Mixture(JoinedObjective):
         )
         total, positions = all_reduced(squares).T
         scales = (total / positions).sqrt()
-        self.scales = torch.where(scales > 0, scales, 1.0).to(self.scales)
+        self.scales = torch.where(scales > 0, scales, 1.0).float().to(self.scales)
         log.info(
             "mixture: components of %s training images",
             ", ".join(f"{int(counts[number])}" for number in kept),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count as count_from
 from typing import Any
 
 import torch
@@ -44,8 +45,25 @@ def rows_at_a_time(chunk: int | None, centres: Tensor) -> int:
     return max(1, block // max(1, len(centres)))
 
 
+def grid(height: int, width: int, images: int, device: torch.device | None = None) -> Tensor:
+    """The row and column of each of the `rows` of maps, int32 ``[B·H·W, 2]``.
+
+    Example:
+        >>> grid(2, 2, images=1).tolist()
+        [[0, 0], [0, 1], [1, 0], [1, 1]]
+    """
+    axes = [torch.arange(side, dtype=torch.int32, device=device) for side in (height, width)]
+    return torch.cartesian_prod(*axes).repeat(images, 1)
+
+
 def nearest_distances(
-    features: Tensor, bank: Tensor, count: int, chunk: int | None = None, half: bool = False
+    features: Tensor,
+    bank: Tensor,
+    count: int,
+    chunk: int | None = None,
+    half: bool = False,
+    places: tuple[Tensor, Tensor] | None = None,
+    window: int = 0,
 ) -> Tensor:
     """Squared distances of features to their nearest centres, nearest first.
 
@@ -56,6 +74,10 @@ def nearest_distances(
         chunk: the number of features whose distances to all centres are held in memory at a time;
             None suits the device.
         half: whether the nearest centres are selected in bfloat16, see `NearestDistances`.
+        places: the rows and columns of the features ``[N, 2]`` and of the centres ``[M, 2]``;
+            centres whose row or column is more than ``window`` away are then only selected for
+            features that have fewer than ``count`` others. None selects any.
+        window: at least 0.
 
     Returns:
         ``[N, count]``, of the dtype of ``features``.
@@ -66,8 +88,22 @@ def nearest_distances(
         tensor([[1., 4.]])
     """
     size = rows_at_a_time(chunk, bank)
-    distances: Tensor = NearestDistances.apply(features, bank, count, size, half)
+    here, there = places or (None, None)
+    distances: Tensor = NearestDistances.apply(
+        features, bank, count, size, half, here, there, window
+    )
     return distances
+
+
+def beyond(here: Tensor, there: Tensor, window: int) -> Tensor:
+    """Whether places ``[N, 2]`` and ``[M, 2]`` are more than ``window`` apart, bool ``[N, M]``.
+
+    Example:
+        >>> beyond(torch.tensor([[0, 0]]), torch.tensor([[1, 1], [0, 2]]), window=1)
+        tensor([[False,  True]])
+    """
+    rows = (here[:, None, 0] - there[:, 0]).abs() > window
+    return rows | ((here[:, None, 1] - there[:, 1]).abs() > window)
 
 
 def smallest(values: Tensor, count: int) -> Tensor:
@@ -98,8 +134,9 @@ def smallest(values: Tensor, count: int) -> Tensor:
 class NearestDistances(torch.autograd.Function):
     """Squared distances ``[N, count]`` of features to their nearest centres, nearest first.
 
-    ``NearestDistances.apply(features, bank, count, chunk, half)`` takes features ``[N, C]`` and
-    centres ``[M, C]``, which get no gradient. The neighbours are selected without gradient,
+    ``NearestDistances.apply(features, bank, count, chunk, half, here, there, window)`` takes
+    features ``[N, C]`` and centres ``[M, C]``, which get no gradient; the others are those of
+    `nearest_distances`. The neighbours are selected without gradient,
     ``chunk`` features at a time. The gradient flows only through the distances to the selected
     neighbours and equals that of the full matrix. No tensor of N × M or N × count × C elements is
     ever held in memory.
@@ -110,7 +147,15 @@ class NearestDistances(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, bank: Tensor, count: int, chunk: int, half: bool
+        ctx: Any,
+        features: Tensor,
+        bank: Tensor,
+        count: int,
+        chunk: int,
+        half: bool,
+        here: Tensor | None,
+        there: Tensor | None,
+        window: int,
     ) -> Tensor:
         """Select the neighbours, then compute the distances to them."""
         dtype = torch.bfloat16 if half else bank.dtype
@@ -123,10 +168,15 @@ class NearestDistances(torch.autograd.Function):
         lengths = F.pad(centres.square().sum(dim=1), (0, missing), value=torch.inf).to(dtype)
         centres = F.pad(centres, (0, 0, 0, missing)).to(dtype)
         distances, selected = [], []
-        for part in torch.split(features, chunk):
+        for start, part in zip(count_from(0, chunk), torch.split(features, chunk), strict=False):
             # ‖c‖² − 2 f·c orders the centres c as ‖f − c‖² does. The distances themselves are
             # computed from differences: near a centre the expanded form is mostly rounding error.
             order = torch.addmm(lengths, (part - origin).to(dtype), centres.T, alpha=-2)
+            if here is not None and there is not None:
+                # By more than their range, so that those beyond come last and keep their order.
+                inside = order[:, : len(bank)]
+                further = inside.amax() - inside.amin() + 1
+                inside += further * beyond(here[start : start + chunk], there, window)
             near = smallest(order, candidates)
             d = (part[:, None] - bank[near]).square_().sum(dim=2)
             d, ranked = d.topk(count, dim=1, largest=False)
@@ -137,10 +187,10 @@ class NearestDistances(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient with respect to the features."""
         features, bank, selected = ctx.saved_tensors
         # Σ g · 2 (f − c) over the selected centres c of f.
         weighted = F.embedding_bag(selected, bank, per_sample_weights=grad, mode="sum")
         total = grad.sum(dim=1, keepdim=True)
-        return weighted.mul_(-2).addcmul_(total, features, value=2), None, None, None, None
+        return weighted.mul_(-2).addcmul_(total, features, value=2), *[None] * 7

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from occ_lab.features.regions import alike
+from occ_lab.features.regions import alike, spans
 from occ_lab.postprocessing.maps import image_score, smoothed, upsample_and_smooth
 from occ_lab.utils.errors import check_number
 from occ_lab.utils.specs import Recorded
@@ -17,9 +17,10 @@ class PostProcess(Recorded):
     """Upsampling and smoothing of score maps, and one score for each image.
 
     Args:
-        image: the image score: ``max``, the maximum of the anomaly map, or ``top``, the mean of its
-            highest pixels.
-        top: the fraction of pixels that ``top`` averages, above 0 and at most 1.
+        image: the image score: ``max``, the maximum of the anomaly map; ``top``, the mean of its
+            highest pixels; or ``patches``, the mean of the highest scores of positions, as they are
+            before they are upsampled and smoothed (AnomalyDINO, Damm et al. 2025).
+        top: the fraction of pixels or positions that is averaged, above 0 and at most 1.
         sigma: the standard deviation of the Gaussian in pixels of the input, at least 0.
 
     Raises:
@@ -35,10 +36,13 @@ class PostProcess(Recorded):
     """
 
     def __init__(
-        self, image: Literal["max", "top"] = "max", top: float = 0.01, sigma: float = 4.0
+        self,
+        image: Literal["max", "top", "patches"] = "max",
+        top: float = 0.01,
+        sigma: float = 4.0,
     ) -> None:
-        if image not in ("max", "top"):
-            raise ValueError(f"image must be max or top, got {image!r}")
+        if image not in ("max", "top", "patches"):
+            raise ValueError(f"image must be max, top or patches, got {image!r}")
         check_number("top", top, above=0, at_most=1)
         check_number("sigma", sigma, at_least=0)
         self.image = image
@@ -91,7 +95,9 @@ class PostProcess(Recorded):
                 framed = maps.new_zeros(len(scores), *size)
                 found = maps.new_zeros(len(scores))
             framed[images, top : top + height, left : left + width] = maps
-            found[images] = self.image_scores(own, maps)
+            rows, columns = spans(box, size, scores.shape[-2:])
+            inside = own[:, rows[0] : rows[1], columns[0] : columns[1]]
+            found[images] = self.image_scores(inside, maps)
         assert found is not None
         return framed, found
 
@@ -118,6 +124,11 @@ class PostProcess(Recorded):
             maps: the anomaly maps ``[B, h, w]`` of these scores, or None.
 
         Returns:
-            float ``[B]``: computed from the maps, or the scores themselves if there are no maps.
+            float ``[B]``: computed from the maps, or from the scores with ``patches``; the scores
+            themselves if there are no maps.
         """
-        return scores.flatten() if maps is None else image_score(maps, self.image, self.top)
+        if maps is None:
+            return scores.flatten()
+        if self.image == "patches":
+            return image_score(scores, "top", self.top)
+        return image_score(maps, self.image, self.top)

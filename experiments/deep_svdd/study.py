@@ -141,14 +141,14 @@ def mnist_text(results: dict[str, Any]) -> list[str]:
         "",
         *grid(titles, "MNIST", [*hard.values(), soft]),
         "",
-        f"Hard boundary, mean over all digits: {spread(means)} over {len(means)} seeds. The",
-        f"published {goal} (ten seeds) {verdict}.",
+        f"Hard boundary, mean over all digits, by the complete seeds ({len(means)}):",
+        f"{spread(means)}. The published {goal}, the mean of ten seeds, {verdict} by them.",
         "",
     ]
     if pairs:
         lines += [
-            f"On the {len(pairs)} digits with both boundaries, hard has "
-            f"{fmean(h for h, _ in pairs):.1f} and soft {fmean(s for _, s in pairs):.1f}.",
+            f"Digits recorded with both boundaries: {len(pairs)}. Hard has a mean of "
+            f"{fmean(h for h, _ in pairs):.1f} on them, soft {fmean(s for _, s in pairs):.1f}.",
             "",
         ]
     return lines

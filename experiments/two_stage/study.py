@@ -103,13 +103,14 @@ def digit(figure: int, name: str, settings: list[str], data: Path) -> dict[str, 
     return trained([*MNIST, *chosen, BOTH, DENSITIES], data)
 
 
-def trained(overrides: list[str], data: Path, watched: bool = True) -> dict[str, Any]:
+def trained(overrides: list[str], data: Path, looks: int = LOOKS) -> dict[str, Any]:
     """Both stages on one task: the figures of every density, and the observed quantities.
 
     Args:
         overrides: the configuration of ``occ_lab.two_stage``.
         data: the folder of the real data.
-        watched: whether the encoder is evaluated during stage 1, which takes whole images.
+        looks: how often the encoder is evaluated during stage 1, besides its start; 0 is never,
+            for stages that learn from patches.
     """
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
@@ -118,7 +119,8 @@ def trained(overrides: list[str], data: Path, watched: bool = True) -> dict[str,
         benchmark = build(cfg.dataset, "dataset")
         plan = representation_plan(cfg)
         (task,) = benchmark.tasks()
-        watches = [Watch(AnomalyDataModule(benchmark, task, 1), plan.epochs)] if watched else []
+        images = AnomalyDataModule(benchmark, task, 1)
+        watches = [Watch(images, plan.epochs, looks)] if looks else []
         logger = CSVLogger(folder, name="", version="")
         encoder = folder / "encoder.safetensors"
         stage1 = learn(plan, benchmark, task, folder, encoder, [logger], watches)
@@ -144,10 +146,11 @@ class Watch(Callback):
     Args:
         data: the task.
         epochs: the number of epochs of the whole training.
+        looks: the number of evaluations after the start.
     """
 
-    def __init__(self, data: AnomalyDataModule, epochs: int) -> None:
-        self.epochs = {round(epochs * fraction / LOOKS) for fraction in range(1, LOOKS + 1)}
+    def __init__(self, data: AnomalyDataModule, epochs: int, looks: int) -> None:
+        self.epochs = {round(epochs * fraction / looks) for fraction in range(1, looks + 1)}
         cpu = torch.device("cpu")
         self.train = torch.cat(list(image_batches(data.train_images, cpu, 512)))
         # A thousand test images, evenly spaced, are enough to see the trend.

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -192,6 +192,10 @@ class Benchmark(ABC):
         self.protocol: str = protocol
         self.unified = protocol == "unified"
         self._parts: dict[str, list[Item]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Lists of files can be made again, and would be sent to every process that reads images.
+        return {**vars(self), "_image_sizes": {}, "_splits": None, "_parts": None}
 
     @property
     def own(self) -> bool:

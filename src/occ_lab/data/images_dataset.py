@@ -69,6 +69,10 @@ class TaskImages(Dataset[dict[str, Any]]):
         self.memo: Memo | None = None  # keeps masks for other datasets of the process
         self._last: tuple[Any, np.ndarray] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is kept in memory stays in this process; others get the list of images.
+        return {**vars(self), "memo": None, "_last": None}
+
     def __len__(self) -> int:
         return len(self.items)
 

@@ -220,9 +220,9 @@ def reason(results: dict[str, Any], learned: dict[str, float], name: str) -> str
     )
     return (
         f"{name.capitalize()}: their lead is {100 * best - ours:.1f} points, and the standard "
-        f"error of an AUROC with so few images {100 * error:.1f}; the mean colour of an image alone has "
-        f"{colours:.1f}, and pixels without it {layout:.1f}, compared with {ours:.1f} by rotation "
-        "prediction."
+        f"error of an AUROC with so few images {100 * error:.1f}; the mean colour of an image "
+        f"alone has {colours:.1f}, and pixels without it {layout:.1f}, compared with {ours:.1f} by "
+        "rotation prediction."
     )
 
 

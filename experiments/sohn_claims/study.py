@@ -285,7 +285,7 @@ def sets_text(results: dict[str, Any]) -> list[str]:
         "## Cats and dogs at 64 px, and transistors from patches of 32 px",
         "",
         "300 training images of a species (pixels: all 560), 280 test images; 40 training images",
-        "of the transistor, with four random patches of each in an epoch, scored on a grid of 32 px",
+        "of the transistor, with four random patches of each in an epoch, on a grid of 32 px",
         "(`stride=32`; the default is 8). Losses near chance: these trainings have hardly begun,",
         "and the rows show that the commands run, not what the method can do.",
         "",

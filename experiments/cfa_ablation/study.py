@@ -155,7 +155,7 @@ def seeds_text(results: dict[str, Any]) -> list[str]:
         "## All sets, one epoch",
         "",
         "Mean ± sample standard deviation where there are several seeds; neighbours are selected",
-        "in bfloat16 (`loss.half_selection=true`). Of the magnetic tiles, 50 images are trained on",
+        "in bfloat16 (`loss.half_selection=true`). Of magnetic tiles, 50 images are trained on",
         "(`dataset.train_limit=50`).",
         "",
         *table(["set", "variant", "seeds", *FIGURES.values()], rows),

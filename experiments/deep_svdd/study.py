@@ -172,11 +172,12 @@ def cifar_text(results: dict[str, Any]) -> list[str]:
 
 
 def grid(titles: list[str], name: str, columns: list[list[float | None]]) -> list[str]:
-    """A row for each task, and the means of complete columns."""
+    """A row for each task that has a value, and the means of complete columns."""
     tasks = SETS[name][1]
     rows = [
         [task, *("" if value is None else f"{value:.1f}" for value in values)]
         for task, *values in zip(tasks, *columns, strict=True)
+        if recorded(values)
     ]
     complete = [known if len(known := recorded(c)) == len(tasks) else [] for c in columns]
     return table(titles, [*rows, ["mean", *(f"{fmean(c):.1f}" if c else "" for c in complete)]])

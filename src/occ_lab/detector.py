@@ -49,9 +49,10 @@ class Detector(ScoringModule):
 
     A batch is a dictionary, a pair of images and labels, or a tensor of images. A dictionary has
     ``image`` ``[B, 3, h, w]`` in 0..1 or the cached ``levels`` of a frozen backbone; for tests also
-    ``label`` ``[B]``; and optionally ``mask`` ``[B, h, w]``, ``path``, ``index`` and ``box``
-    ``[B, 4]``. The box is the part of h × w that the image fills, if not all of it; its
-    surroundings have no effect on anything. Training batches contain normal images only.
+    ``label`` ``[B]``; and optionally ``mask`` ``[B, h, w]``, ``regions`` (see `TaskImages`),
+    ``path``, ``index`` and ``box`` ``[B, 4]``. The box is the part of h × w that the image fills,
+    if not all of it; its surroundings have no effect on anything. Training batches contain normal
+    images only.
 
     New images are scored by `score`, see `occ_lab.postprocessing.scoring.ScoringModule`.
 

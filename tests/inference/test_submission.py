@@ -57,6 +57,10 @@ def test_the_validation_images_give_the_threshold(run: Path) -> None:
     paths = sorted((run / "data" / "can" / "validation" / "good").iterdir())
     scores = detector.score(paths).image.double().sort().values
     np.testing.assert_allclose(detector.calibration.scores, scores, rtol=1e-2)  # float16 features
+    pixels = np.stack(detector.detector.score(paths).map).astype(np.float64)
+    threshold = pixels.mean() + 3 * pixels.std()
+    assert calibration["segmentation"] == pytest.approx(threshold, rel=1e-2)
+    assert 0 <= found["pixel_segf1"] <= found["pixel_f1max"]
 
 
 def test_maps_and_masks_of_the_private_images(

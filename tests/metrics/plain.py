@@ -5,7 +5,7 @@ The references take every threshold and every region, one after the other, in fl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -83,6 +83,21 @@ def plain_aupro(masks: np.ndarray, maps: np.ndarray, limit: float) -> float:
     for t in thresholds(maps):
         x.append((maps[~masks] >= t).mean())
         y.append(float(np.mean([(region >= t).mean() for region in regions])))
+    return plain_area(x, y, limit)
+
+
+def plain_spro(
+    masks: np.ndarray,
+    maps: np.ndarray,
+    regions: Sequence[tuple[int, np.ndarray, float]],
+    limit: float,
+) -> float:
+    """Of regions, each with its image, its pixels, and how many of them are enough."""
+    x, y = [0.0], [0.0]
+    for t in thresholds(maps):
+        x.append((maps[~masks] >= t).mean())
+        overlaps = [min(1.0, (maps[i][mask] >= t).sum() / enough) for i, mask, enough in regions]
+        y.append(float(np.mean(overlaps)))
     return plain_area(x, y, limit)
 
 

@@ -25,6 +25,7 @@ from occ_lab.metrics import (
 from occ_lab.metrics.image import best_f1
 from occ_lab.metrics.limits import HIGH, LOW
 from occ_lab.metrics.pixel import PixelMetrics
+from occ_lab.metrics.saturation import saturating
 from tests.metrics.plain import (
     CLOSE,
     measure,
@@ -34,6 +35,7 @@ from tests.metrics.plain import (
     plain_auroc,
     plain_f1max,
     plain_regions,
+    plain_spro,
     random_maps,
     some_maps,
 )
@@ -81,6 +83,43 @@ def test_aupimo_equals_its_plain_reference(
     metric.update(torch.from_numpy(maps), torch.from_numpy(masks), normal=torch.from_numpy(normal))
     expected = plain_aupimo(masks, maps, normal, low, high) if normal.any() else np.nan
     assert float(metric.compute()) == pytest.approx(expected, abs=CLOSE, nan_ok=True)
+
+
+@given(
+    sample=some_maps,
+    seed=st.integers(0, 99),
+    limit=st.sampled_from([0.05, 0.3]),
+    rounding=st.booleans(),
+)
+@settings(deadline=None, max_examples=40)
+def test_spro_equals_its_plain_reference(
+    sample: tuple[np.ndarray, np.ndarray], seed: int, limit: float, rounding: bool
+) -> None:
+    """Of defects that overlap, and of any number of pixels that are enough."""
+    maps, masks = sample
+    rng, regions, gains = np.random.default_rng(seed), [], []
+    for image, mask in enumerate(masks):
+        own = [mask & (rng.random(mask.shape) < part) for part in (0.3, 0.9)]
+        fractions = rng.uniform(0.01, 1, len(own))
+        given = [(torch.from_numpy(each), part) for each, part in zip(own, fractions, strict=True)]
+        gains.append(saturating(torch.from_numpy(maps[image]), given))
+        regions += [
+            (image, each, part * each.sum())
+            for each, part in zip(own, fractions, strict=True)
+            if each.any()
+        ]
+    metric = PixelMetrics(limit)
+    batch = torch.from_numpy(maps), torch.from_numpy(masks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixel_store, "EXACT_BYTES", 0 if rounding and maps.max() < 99 else 2**28)
+        metric.update(*batch, gains=torch.stack(gains))
+    found = values_of(metric)
+    if not regions:
+        assert "pixel_spro" not in found
+        return
+    assert found["pixel_spro"] == pytest.approx(plain_spro(masks, maps, regions, limit), abs=1e-6)
+    expected = plain_spro(masks, maps, regions, 0.05)
+    assert found["pixel_spro_005"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_ap_equals_that_of_scikit_learn() -> None:

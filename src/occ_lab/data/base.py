@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 
 from occ_lab.data.files import listed
-from occ_lab.data.items import Counts, Item, Split
+from occ_lab.data.items import Counts, Item, Region, Split
 from occ_lab.data.sampling import contaminated, few, turned
 from occ_lab.data.value_range import Range, as_range
 from occ_lab.utils.errors import InputError, check_number
@@ -92,6 +92,7 @@ class Benchmark(ABC):
         size: the size of the download; shown to the user.
         task_count: the number of tasks; shown to the user.
         published: the published counts of every task, if they are fixed.
+        saturates: whether anomalous images have `regions`.
         multiple: the sides of the frame of whole images are multiples of this number of pixels.
 
     Example:
@@ -115,6 +116,7 @@ class Benchmark(ABC):
     source: ClassVar[str] = "your own images"
     licence: ClassVar[str] = "yours"
     size: ClassVar[str] = "any"
+    saturates: ClassVar[bool] = False
     task_count: ClassVar[str] = "any"
     published: ClassVar[Mapping[str, Counts]] = MappingProxyType({})
 
@@ -349,6 +351,17 @@ class Benchmark(ABC):
         from occ_lab.data.deep import learned_range
 
         return learned_range(self.frame_items(task)) if self.range is None else self.range
+
+    def regions(self, item: Item) -> list[Region]:
+        """The annotated regions of a test image whose overlap saturates, at the size of its file.
+
+        They are for sPRO, see `occ_lab.metrics.saturation`; the mask of the image is their union.
+        Only a benchmark that ``saturates`` has any.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        return []
 
     def skipped(self, task: str) -> list[Path]:
         """The files in the folders of a task that are not read as images."""

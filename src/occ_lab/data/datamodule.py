@@ -33,7 +33,8 @@ class AnomalyDataModule(LightningDataModule):
     A batch holds ``image`` (float32 ``[B, 3, h, w]`` in 0..1), ``label`` (int ``[B]``: 0 normal,
     1 anomalous), ``index`` (int ``[B]``, in the dataset), ``path`` and, for the test images of a
     task with masks, ``mask`` (bool ``[B, h, w]``). If whole images of several shapes are used, it
-    also holds ``box`` (int ``[B, 4]``): the top, left, height and width of each image in h × w.
+    also holds ``box`` (int ``[B, 4]``): the top, left, height and width of each image in h × w. A
+    benchmark with saturating regions adds ``regions``, see `TaskImages`.
     With tiles, a training batch holds tiles, and a test batch holds one image, see `TiledImages`.
 
     The processes of a `lightning.Trainer` share the images. Each test image is read exactly once.

@@ -40,7 +40,9 @@ class TaskImages(Dataset[dict[str, Any]]):
     A sample holds ``image`` (float32 ``[3, h, w]`` in 0..1), ``label`` (0 normal, 1 anomalous),
     ``index`` (its index in this dataset), ``path`` and, if ``masks``, ``mask`` (bool ``[h, w]``).
     If some images do not fill the frame, samples also hold ``box``, int64 ``[4]``: the top, left,
-    height and width of the image in the frame, in pixels.
+    height and width of the image in the frame, in pixels. With masks of a benchmark that
+    ``saturates``, they also hold ``regions``: for each region its pixels, bool ``[h, w]``, and the
+    fraction of them that is enough, see `Benchmark.regions`.
 
     Args:
         benchmark: reads the images.
@@ -182,7 +184,18 @@ class TaskImages(Dataset[dict[str, Any]]):
         facts: dict[str, Any] = {"label": item.label, "index": index, "path": str(item)}
         if self.boxes is not None:
             facts["box"] = self.boxes[index]
-        return {**facts, "mask": self._mask(index)} if self.masks else facts
+        if self.masks:
+            facts["mask"] = self._mask(index)
+            if self.benchmark.saturates:
+                facts["regions"] = self._regions(index)
+        return facts
+
+    def _regions(self, index: int) -> list[tuple[Tensor, float]]:
+        frame = self._preprocessing(index)
+        return [
+            (torch.from_numpy(frame.of_mask(each.mask)), each.enough / int(each.mask.sum()))
+            for each in self.benchmark.regions(self.items[index])
+        ]
 
     def _mask(self, index: int) -> Tensor:
         path = self.items[index].mask

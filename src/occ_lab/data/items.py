@@ -8,9 +8,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 # Folders between that of a kind of defect and its images, as magnetic tiles have them, and those
 # of the single parts of Real-IAD.
 BETWEEN = re.compile(r"imgs|images|s\d{4}", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Region:
+    """One annotated region of an image; the overlap with it saturates.
+
+    Attributes:
+        mask: its pixels, bool ``[h, w]``.
+        enough: the number of pixels at which the overlap counts as complete, at least 1.
+    """
+
+    mask: np.ndarray
+    enough: int
 
 
 @dataclass(frozen=True)

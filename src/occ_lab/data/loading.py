@@ -100,10 +100,14 @@ class ImageByImage(Sampler[int]):
 def collate(samples: list[dict[str, Any]] | dict[str, Any]) -> dict[str, Any]:
     """A batch of samples; a dataset that reads whole batches already returns one.
 
-    In a batch of one image, the object ``tiles`` stays as it is.
+    In a batch of one image, the object ``tiles`` stays as it is; ``regions`` are a list for each
+    image.
     """
     if isinstance(samples, dict):
         return samples
     tiles = [sample.pop("tiles") for sample in samples if "tiles" in sample]
+    regions = [sample.pop("regions") for sample in samples if "regions" in sample]
     batch: dict[str, Any] = default_collate(samples)
+    if regions:
+        batch["regions"] = regions
     return {**batch, "tiles": tiles[0]} if tiles else batch

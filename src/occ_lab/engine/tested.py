@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from occ_lab.data.datamodule import AnomalyDataModule
+from occ_lab.data.loading import collate
 from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import Preprocessing
 from occ_lab.engine.defects import kinds_of, pixels_by_kind
@@ -99,9 +100,8 @@ def joined(postprocess: PostProcess, members: Sequence[Fitted]) -> Tested:
     for indices in torch.split(torch.arange(len(maps)), IMAGES):
         full = postprocess.maps(maps[indices], size)
         scores.append(postprocess.image_scores(maps[indices], full))
-        facts = [data.test_images.facts(int(index)) for index in indices]
-        masks = torch.stack([each["mask"] for each in facts]) if data.split.has_masks else None
-        evaluation.update(scores[-1], labels[indices], full, masks, indices)
+        batch = collate([data.test_images.facts(int(index)) for index in indices])
+        evaluation.update_batch(batch, full, scores[-1])
     metrics = evaluation.compute()
     pixels = pixels_by_kind(evaluation)
     return Tested(data, metrics, labels, torch.cat(scores), list(maps), pixels)

@@ -13,6 +13,7 @@ from occ_lab.features.regions import inside
 from occ_lab.metrics.image import ImageAP, ImageAUROC, ImageF1Max
 from occ_lab.metrics.limits import AUPRO_LIMIT
 from occ_lab.metrics.pixel import PixelMetrics
+from occ_lab.metrics.saturation import saturating
 from occ_lab.metrics.segmentation import PixelSegF1
 from occ_lab.postprocessing.maps import on_grid
 
@@ -87,6 +88,7 @@ class Evaluation(nn.Module):
         maps: Tensor | None,
         masks: Tensor | None,
         indices: Tensor | None = None,
+        gains: Tensor | None = None,
     ) -> None:
         """Add a batch.
 
@@ -96,6 +98,8 @@ class Evaluation(nn.Module):
             maps: anomaly maps, float ``[B, h, w]``; None if there are none.
             masks: bool ``[B, h, w]``, true where a pixel is anomalous; None if there are none.
             indices: of the images, int ``[B]``, which say to which `group` they belong.
+            gains: of defects whose overlap saturates, float ``[B, h, w]``, see `saturating`; None
+                if there are none.
 
         Raises:
             InputError: a score is NaN.
@@ -103,34 +107,43 @@ class Evaluation(nn.Module):
         """
         self.image.update(scores, labels)
         if maps is not None and masks is not None:
-            self._update_pixels(maps, masks, self._groups(indices), labels == 0)
+            self._update_pixels(maps, masks, self._groups(indices), labels == 0, gains)
 
     def update_batch(self, batch: Batch, maps: Tensor | None, scores: Tensor) -> None:
         """Add a tested batch; pixels outside of its images do not count.
 
         Args:
-            batch: a batch with ``label``, and optionally ``index``, ``mask`` and ``box``, see
-                `Detector`.
+            batch: a batch with ``label``, and optionally ``index``, ``mask``, ``regions`` and
+                ``box``, see `Detector`.
             maps: ``[B, h, w]``, or None.
             scores: ``[B]``.
         """
         masks, boxes, indices = (batch.get(name) for name in ("mask", "box", "index"))
         if maps is not None and masks is not None and masks.shape != maps.shape:
             masks = on_grid(masks, (maps.shape[-2], maps.shape[-1]))
+        gains = None
+        if maps is not None and masks is not None and "regions" in batch:
+            gains = torch.stack(list(map(gains_of, maps, masks, batch["regions"])))
         if boxes is None or maps is None or masks is None:
-            self.update(scores, batch["label"], maps, masks, indices)
+            self.update(scores, batch["label"], maps, masks, indices, gains)
             return
         self.image.update(scores, batch["label"])
         groups = self._groups(indices)
         of = torch.full((len(maps),), -1) if groups is None else groups
         facts = (each[:, None, None].expand(maps.shape) for each in (of, batch["label"] == 0))
-        for own, marked, *known in inside(boxes, maps, masks, *facts):
-            self._update_pixels(own, marked, *(each[:, 0, 0] for each in known))
+        parts = (maps, masks, *facts, *([] if gains is None else [gains]))
+        for own, marked, owners, normal, *gained in inside(boxes, *parts):
+            self._update_pixels(own, marked, owners[:, 0, 0], normal[:, 0, 0], *gained)
 
     def _update_pixels(
-        self, maps: Tensor, masks: Tensor, groups: Tensor | None, normal: Tensor
+        self,
+        maps: Tensor,
+        masks: Tensor,
+        groups: Tensor | None,
+        normal: Tensor,
+        gains: Tensor | None = None,
     ) -> None:
-        self.pixel.update(maps, masks, groups, normal)
+        self.pixel.update(maps, masks, groups, normal, gains)
         if self.threshold is not None:
             self.segmentation.update(maps, masks, groups)
         self.has_pixels = True
@@ -162,3 +175,19 @@ class Evaluation(nn.Module):
         self.pixel.reset()
         self.segmentation.reset()
         self.has_pixels = False
+
+
+def gains_of(scores: Tensor, marked: Tensor, regions: Sequence[tuple[Tensor, float]]) -> Tensor:
+    """As `saturating`, of regions that may have another size than the map.
+
+    Args:
+        scores: the anomaly map, float ``[h, w]``.
+        marked: the anomalous pixels of the map, bool ``[h, w]``.
+        regions: as in a batch, see `occ_lab.data.images_dataset.TaskImages`.
+    """
+    size = (scores.shape[0], scores.shape[1])
+    own = [
+        (mask if mask.shape == scores.shape else on_grid(mask[None], size)[0], fraction)
+        for mask, fraction in regions
+    ]
+    return saturating(scores, [(mask & marked, fraction) for mask, fraction in own])

@@ -268,8 +268,11 @@ class PixelAUPIMO(_SingleMetric):
 class PixelMetrics(_PixelMetric):
     """All pixel metrics together, in little more time and memory than one of them.
 
+    Those of defects whose overlap saturates, sPRO (Bergmann et al. 2022, "Beyond dents and
+    scratches", IJCV 130), are computed only here, of the ``gains`` that `update` is given.
+
     Args:
-        limit: the highest false-positive rate of `PixelAUPRO`, in (0, 1].
+        limit: the highest false-positive rate of `PixelAUPRO` and sPRO, in (0, 1].
 
     Raises:
         ValueError: ``limit`` is out of range.
@@ -280,7 +283,7 @@ class PixelMetrics(_PixelMetric):
         >>> values = {name: round(float(value), 3) for name, value in metric.compute().items()}
         >>> values  # doctest: +NORMALIZE_WHITESPACE
         {'pixel_auroc': 0.75, 'pixel_aupro': 0.5, 'pixel_aupro_005': 0.5, 'pixel_ap': 0.833,
-         'pixel_f1max': 0.8, 'pixel_aupimo': nan}
+         'pixel_f1max': 0.8, 'pixel_aupimo': nan, 'pixel_spro': nan, 'pixel_spro_005': nan}
     """
 
     def __init__(self, limit: float = AUPRO_LIMIT) -> None:
@@ -292,6 +295,8 @@ class PixelMetrics(_PixelMetric):
             "pixel_ap": AP,
             "pixel_f1max": F1_MAX,
             "pixel_aupimo": log_overlap(LOW, HIGH),
+            "pixel_spro": area(limit, "defects"),
+            "pixel_spro_005": area(STRICT, "defects"),
         }
 
     def compute(self) -> dict[str, Tensor]:

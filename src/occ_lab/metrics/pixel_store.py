@@ -84,7 +84,7 @@ class PixelStore(OrderMetric):
 
     positives: list[Tensor]  # scores
     areas: list[Tensor]  # of the regions that the positive pixels belong to
-    shares: list[Tensor]  # of the saturation of their defects
+    gains: list[Tensor]  # of the saturation of their defects
     owners: list[Tensor]  # the group of each image with positive pixels; -1 where it has none
     marks: list[Tensor]  # the number of positive pixels of each of these images
     normal_lows: list[Tensor]  # the negatives of normal images, in the parts that `pack` returns
@@ -105,7 +105,7 @@ class PixelStore(OrderMetric):
 
     of_normal = ("normal_lows", "normal_heads", "normal_runs")
     of_others = ("other_lows", "other_heads", "other_runs")
-    exact = ("positives", "areas", "shares", "owners", "marks", *of_normal, *of_others)
+    exact = ("positives", "areas", "gains", "owners", "marks", *of_normal, *of_others)
     negative = ("rounded_negatives", "negative_counts", "normal_counts")
     positive = (
         *("rounded_positives", "rounded_owners"),
@@ -131,7 +131,7 @@ class PixelStore(OrderMetric):
         masks: Tensor,
         groups: Tensor | None = None,
         normal: Tensor | None = None,
-        shares: Tensor | None = None,
+        gains: Tensor | None = None,
     ) -> None:
         """Add a batch.
 
@@ -143,7 +143,7 @@ class PixelStore(OrderMetric):
                 is not asked.
             normal: which images are normal, bool ``[B]``; by default those without an anomalous
                 pixel.
-            shares: of defects whose overlap saturates, float ``[B, h, w]``, see `saturating`; None
+            gains: of defects whose overlap saturates, float ``[B, h, w]``, see `saturating`; None
                 if there are none.
 
         Raises:
@@ -159,12 +159,12 @@ class PixelStore(OrderMetric):
         marks = inside.sum((1, 2))
         regions = ndimage.label(inside, _EIGHT_NEIGHBOURS)[0][inside]
         areas = np.bincount(regions)[regions].astype(np.int32)
-        shared = np.zeros(len(areas)) if shares is None else shares.cpu().numpy()[inside]
+        gained = np.zeros(len(areas)) if gains is None else gains.cpu().numpy()[inside]
         of = np.full(len(maps), -1) if groups is None else groups.cpu().numpy()
         unmarked = torch.from_numpy(marks == 0) if normal is None else normal
         scores, *negatives = parted(maps, marked, unmarked)
         positives = (
-            *(scores, areas, shared.astype(np.float32)),
+            *(scores, areas, gained.astype(np.float32)),
             *(of[marks > 0].astype(np.int32), marks[marks > 0].astype(np.int32)),
         )
         if not self.positives:  # all processes exchange every state, in its dtype
@@ -305,14 +305,14 @@ class PixelStore(OrderMetric):
 
 
 def by_pixel(
-    scores: np.ndarray, areas: np.ndarray, shares: np.ndarray, owners: np.ndarray, marks: np.ndarray
+    scores: np.ndarray, areas: np.ndarray, gains: np.ndarray, owners: np.ndarray, marks: np.ndarray
 ) -> tuple[np.ndarray, ...]:
     """The scores of positives, their groups and weights, as they are stored once rounded.
 
     Args:
         scores: ``[n]``, in the order of their images.
         areas: of their regions, ``[n]``.
-        shares: of the saturation of their defects, ``[n]``.
+        gains: of the saturation of their defects, ``[n]``.
         owners: the group of each image, ``[K]``.
         marks: the number of positives of each image, ``[K]``.
 
@@ -326,7 +326,7 @@ def by_pixel(
     """
     return (
         *(scores, np.repeat(owners, marks), np.ones(len(scores), np.int64)),
-        *(1.0 / areas, np.repeat(1.0 / marks, marks), shares.astype(np.float64)),
+        *(1.0 / areas, np.repeat(1.0 / marks, marks), gains.astype(np.float64)),
     )
 
 

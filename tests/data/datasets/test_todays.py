@@ -7,18 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from occ_lab.data.audit import problems
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.kolektor_sdd2 import KolektorSDD2
 from occ_lab.data.datasets.mvtec_ad2 import MVTecAD2
-from occ_lab.data.datasets.mvtec_loco import MVTecLOCO
+from occ_lab.data.datasets.mvtec_loco import Defect, MVTecLOCO
 from occ_lab.data.datasets.real_iad import RealIAD
 from occ_lab.data.datasets.vad import VAD
 from occ_lab.data.images import read_mask
 from occ_lab.data.items import Counts, Item
 from occ_lab.data.notes import notes
 from occ_lab.data.validation import check_split
+from occ_lab.metrics import Evaluation
 from occ_lab.utils.errors import ImageError, InputError
 from tests.data.trees import (
     kolektor_tree,
@@ -29,6 +31,7 @@ from tests.data.trees import (
     spotted,
     vad_tree,
 )
+from tests.metrics.plain import plain_spro
 
 SMALL = {"resize": 32, "crop": 32}
 
@@ -127,16 +130,49 @@ def test_mvtec_loco_keeps_regions_and_their_saturation(tmp_path: Path) -> None:
         253: "broken",
     }
     good, logical, structural = benchmark.split("pushpins").test
-    assert benchmark.regions(good, defects) == []
-    first, second = benchmark.regions(logical, defects)
+    assert benchmark.regions(good) == []
+    first, second = benchmark.regions(logical)
     assert (first.enough, second.enough) == (100, 256), "a threshold, and the whole region"
     assert not (first.mask & second.mask).any()
-    assert [region.enough for region in benchmark.regions(structural, defects)] == [128]
+    assert [region.enough for region in benchmark.regions(structural)] == [128]
+    assert Defect("dent", 0.5, True).enough(1) == 1, "no region is found by none of its pixels"
+    config = folder / "defects_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text())[1:]))
     with pytest.raises(ImageError, match=r"000.png: holds the values \[255\]; expected"):
-        benchmark.regions(logical, {253: defects[253]})
-    (folder / "defects_config.json").write_text('[{"pixel_value": 255}]')
+        benchmark.regions(logical)
+    config.write_text('[{"pixel_value": 255}]')
     with pytest.raises(InputError, match=r"defects_config.json is missing or not as published"):
-        benchmark.defects("pushpins")
+        benchmark.split("pushpins")
+
+
+def test_mvtec_loco_is_measured_by_its_saturated_overlap(tmp_path: Path) -> None:
+    """On the grid of the images, and of maps of half the size."""
+    loco_tree(tmp_path)
+    data = AnomalyDataModule(MVTecLOCO(root=tmp_path, resize=64, crop=64))
+    (batch,) = data.test_dataloader()
+    regions = [
+        (image, region.mask, region.enough)
+        for image, item in enumerate(data.split.test)
+        for region in data.benchmark.regions(item)
+    ]
+    masks = batch["mask"].numpy()
+    for image in range(3):
+        own = [mask for of, mask, _ in regions if of == image]
+        assert (masks[image] == np.any([np.zeros((64, 64), bool), *own], axis=0)).all()
+    rng = np.random.default_rng(0)
+    maps = torch.from_numpy(np.round(rng.random((3, 64, 64), np.float32), 2))  # with ties
+    evaluation = Evaluation()
+    evaluation.group({"logical": [1], "structural": [2]}, 3)
+    evaluation.update_batch(batch, maps, maps.amax((1, 2)))
+    found = evaluation.compute()
+    for name, limit in (("pixel_spro", 0.3), ("pixel_spro_005", 0.05)):
+        expected = plain_spro(masks, maps.numpy(), regions, limit)
+        assert found[name] == pytest.approx(expected, abs=1e-6)
+        expected = plain_spro(masks, maps.numpy(), regions[:2], limit)
+        assert evaluation.pixels_of("logical")[name] == pytest.approx(expected, abs=1e-6)
+    evaluation.reset()
+    evaluation.update_batch(batch, maps[:, ::2, ::2], maps.amax((1, 2)))
+    assert 0 < evaluation.compute()["pixel_spro"] < 1
 
 
 @pytest.mark.parametrize("nested", [True, False])

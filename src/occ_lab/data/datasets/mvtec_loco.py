@@ -12,7 +12,7 @@ import numpy as np
 
 from occ_lab.data.datasets.mvtec import MVTec
 from occ_lab.data.files import image_files, visible_folders
-from occ_lab.data.items import Counts, Item, Split
+from occ_lab.data.items import Counts, Item, Region, Split
 from occ_lab.utils.errors import ImageError, InputError
 
 CONFIG = "defects_config.json"  # in the folder of a category
@@ -39,25 +39,12 @@ class Defect:
     relative: bool
 
     def enough(self, area: int) -> int:
-        """The number of pixels of a region of this kind that saturate its overlap.
+        """The number of pixels of a region of this kind that saturate its overlap, at least 1.
 
         Args:
             area: the number of pixels of the region.
         """
-        return int(self.saturation * area if self.relative else min(self.saturation, area))
-
-
-@dataclass(frozen=True)
-class Region:
-    """One annotated region of an image; the overlap with it saturates.
-
-    Attributes:
-        mask: its pixels, bool ``[h, w]``.
-        enough: the number of pixels at which the overlap counts as complete.
-    """
-
-    mask: np.ndarray
-    enough: int
+        return max(1, int(self.saturation * area if self.relative else min(self.saturation, area)))
 
 
 class MVTecLOCO(MVTec):
@@ -79,6 +66,7 @@ class MVTecLOCO(MVTec):
     size = "~6 GB"
     task_count = "5"
     archive_folder = "mvtec_loco_anomaly_detection"
+    saturates = True
     crop = 256
     published: ClassVar[Mapping[str, Counts]] = {
         "breakfast_box": Counts(351, 102, 83 + 90),
@@ -92,9 +80,11 @@ class MVTecLOCO(MVTec):
         """The published split; the mask of an image is the folder of its regions.
 
         Raises:
-            InputError: the masks in a folder belong to no image.
+            InputError: the masks in a folder belong to no image, or the file of the kinds of
+                defects is missing.
         """
         folder = self.root / task
+        self.defects(task)  # before any work, because the test needs it
         test, marked = [], set[Path]()
         for kind in visible_folders(folder / "test"):
             for path in image_files(kind):
@@ -141,20 +131,18 @@ class MVTecLOCO(MVTec):
                 part="dataset",
             ) from error
 
-    def regions(self, item: Item, defects: Mapping[int, Defect]) -> list[Region]:
+    def regions(self, item: Item) -> list[Region]:
         """The annotated regions of an image at the size of its file, one for each mask file.
-
-        Args:
-            item: a test image.
-            defects: the kinds of defects of its category.
 
         Raises:
             ImageError: a mask is unreadable, empty, or has several values or an unknown one.
         """
         from occ_lab.data.images import mask_files, stored_values
 
-        found = []
-        for path in [] if item.mask is None else mask_files(item.mask):
+        if item.mask is None:
+            return []
+        found, defects = [], self.defects(item.mask.relative_to(self.root).parts[0])
+        for path in mask_files(item.mask):
             values = stored_values(path)
             kinds = [int(value) for value in np.unique(values) if value]
             if len(kinds) != 1 or kinds[0] not in defects:

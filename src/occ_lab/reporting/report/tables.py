@@ -17,7 +17,7 @@ from occ_lab.reporting.record import METRICS
 from occ_lab.reporting.report.compare import Comparison
 from occ_lab.reporting.report.gather import Run
 from occ_lab.reporting.report.groups import Group, Grouped, Spread, value_text
-from occ_lab.reporting.tables.results import BRIEF, TITLES
+from occ_lab.reporting.tables.results import TITLES, brief
 
 STAGES = ("features", "fit", "test")
 WIDE = 140
@@ -88,7 +88,7 @@ def shown_metrics(groups: Sequence[Group]) -> list[str]:
 
 def brief_metrics(groups: Sequence[Group]) -> list[str]:
     """As `shown_metrics`, without those that are for a closer look."""
-    return [metric for metric in shown_metrics(groups) if metric in BRIEF]
+    return brief(shown_metrics(groups))
 
 
 def shown_columns(found: Grouped, rows: Sequence[dict[str, Any]]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -26,14 +26,28 @@ TITLES = {
     "pixel_spro": "pixel sPRO",
     "pixel_spro_005": "pixel sPRO to 5 %",
 }
-# Those that fit a terminal; the last one is that of MVTec LOCO alone.
-BRIEF = (*METRICS[:5], METRICS[-1])
+
+
+def brief(present: Collection[str]) -> list[str]:
+    """The metrics that fit a terminal; where sPRO is known, it takes the place of AUPRO.
+
+    Args:
+        present: the names of the metrics that are known.
+
+    Example:
+        >>> brief(["image_auroc", "pixel_aupro", "pixel_ap"])
+        ['image_auroc', 'pixel_aupro']
+        >>> brief(["image_auroc", "pixel_aupro", "pixel_spro_005"])
+        ['image_auroc', 'pixel_spro_005']
+    """
+    overlap = "pixel_spro_005" if "pixel_spro_005" in present else "pixel_aupro"
+    return [metric for metric in (*METRICS[:4], overlap) if metric in present]
 
 
 def results_table(
     title: str, tasks: dict[str, dict[str, Any]], published: Mapping[str, Any] | None = None
 ) -> Table:
-    """One row for each task and the mean: the metrics of `BRIEF` in per cent, time in seconds.
+    """One row for each task and the mean: `brief` metrics in per cent, time in seconds.
 
     Args:
         title: the title of the table.
@@ -43,7 +57,8 @@ def results_table(
     """
     known = published or {}
     single: Mapping[str, Any] = known.get("tasks") or {}
-    shown = [metric for metric in BRIEF if any(metric in figures for figures in tasks.values())]
+    mean = mean_metrics(tasks)
+    shown = brief(mean)
     beside = [
         metric
         for metric in shown
@@ -51,7 +66,6 @@ def results_table(
         or any(metric in single.get(name, {}) for name in tasks)
     ]
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_footer=len(tasks) > 1)
-    mean = mean_metrics(tasks)
     table.add_column("task", footer="mean", no_wrap=True)
     table.add_column("train", justify="right")
     table.add_column("test", justify="right")

@@ -12,12 +12,13 @@ from rich.table import Table
 
 from occ_lab.reporting.report.groups import spread
 from occ_lab.reporting.report.tables import spread_text
-from occ_lab.reporting.tables.results import BRIEF, TITLES, percent, seconds
+from occ_lab.reporting.tables.results import TITLES, brief, percent, seconds
 from occ_lab.utils.files import FAILURE
 from occ_lab.utils.plain import read_json, read_yaml
 from occ_lab.utils.scratch import visible
 
-SHOWN = (BRIEF[0], *BRIEF[3:])  # image AUROC and the pixel metrics
+RANKED_BY = "image_auroc"
+LEFT_OUT = ("image_ap", "image_f1max")  # so that the settings have room
 OVERRIDES = Path(".hydra", "overrides.yaml")
 REPEATED_BY = ("seed", "resume")  # keys in which the runs of one group may differ
 
@@ -116,7 +117,7 @@ def ranking(jobs: list[Job]) -> list[list[Job]]:
             groups.setdefault(job.group, []).append(job)
 
     def best(group: list[Job]) -> float:
-        return fmean(job.metrics.get(SHOWN[0], 0.0) for job in group)
+        return fmean(job.metrics.get(RANKED_BY, 0.0) for job in group)
 
     return sorted(groups.values(), key=best, reverse=True)
 
@@ -126,7 +127,8 @@ def sweep_table(groups: list[list[Job]]) -> Table:
 
     Where a paper has a figure for a group, it stands in a column beside ours.
     """
-    shown = [metric for metric in SHOWN if any(metric in job.metrics for g in groups for job in g)]
+    present = {metric for group in groups for job in group for metric in job.metrics}
+    shown = [metric for metric in brief(present) if metric not in LEFT_OUT]
     table = Table(title="per cent, best first", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("settings", overflow="fold", min_width=16)
     table.add_column("seeds", justify="right")

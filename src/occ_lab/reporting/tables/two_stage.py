@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from occ_lab.reporting.record import mean_metrics
-from occ_lab.reporting.tables.results import BRIEF, TITLES, percent, seconds
+from occ_lab.reporting.tables.results import TITLES, brief, percent, seconds
 
 
 def stages_table(
@@ -27,7 +27,7 @@ def stages_table(
     """
     known = published or {}
     means = {name: mean_metrics(tasks) for name, tasks in runs.items()}
-    shown = [metric for metric in BRIEF if any(metric in mean for mean in means.values())]
+    shown = brief({metric for mean in means.values() for metric in mean})
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("density", no_wrap=True)
     for metric in shown:

@@ -175,7 +175,8 @@ def reading(results: dict[str, Any]) -> list[str]:
         "way: a slight rise towards 8 or 16, then the fall. Transistor keeps its AUROC longer than",
         "the published mean over MVTec AD, which has another backbone. The closed form falls",
         "later, and hardly at all on the classes, whose feature vectors it scales to one length.",
-        "Below norm 1, neither of them changes.",
+        "Below norm 1, neither of them changes. How much of the fall by gradient is an unfinished",
+        "training, and what the rest is: [norm_length](../norm_length/README.md).",
         "",
     ]
 

@@ -71,6 +71,7 @@ def cases(both: dict[str, int]) -> Iterator[tuple[str, str, str, int]]:
             for boundary in (HARD, SOFT):
                 if (name, boundary) != ("MNIST", HARD):  # recorded by experiments/deep_svdd_mnist
                     yield name, task, boundary, 0
+    yield "MNIST", "2", HARD, 0  # again, because seed 1 differs so much on this digit
     yield from (("MNIST", digit, HARD, seed) for seed in SEEDS[1:] for digit in DIGITS)
 
 
@@ -130,7 +131,8 @@ def mnist_text(results: dict[str, Any]) -> list[str]:
     soft = column(results, "MNIST", SOFT, 0)
     means = [fmean(known) for seed in SEEDS if len(known := recorded(hard[seed])) == len(DIGITS)]
     goal = PUBLISHED["MNIST"]
-    verdict = "is reached" if fmean(means) >= goal else "is missed"
+    reached = "is reached" if fmean(means) >= goal else "is missed"
+    verdict = reached if len(means) == len(SEEDS) else "is not shown to be reached over three seeds"
     pairs = [(h, s) for h, s in zip(hard[0], soft, strict=True) if h is not None and s is not None]
     titles = ["normal digit", *(f"hard, seed {seed}" for seed in SEEDS), "soft, seed 0"]
     lines = [
@@ -141,8 +143,10 @@ def mnist_text(results: dict[str, Any]) -> list[str]:
         "",
         *grid(titles, "MNIST", [*hard.values(), soft]),
         "",
-        f"Hard boundary, mean over all digits, by the complete seeds ({len(means)}):",
-        f"{spread(means)}. The published {goal}, the mean of ten seeds, {verdict} by them.",
+        f"Seeds recorded on all digits with the hard boundary: {len(means)}, with a mean of",
+        f"{spread(means)}. The published {goal} is the mean of ten seeds; it {verdict}.",
+        *again_text(results),
+        *(partly_text(hard[0], seed, hard[seed]) for seed in SEEDS[1:]),
         "",
     ]
     if pairs:
@@ -152,6 +156,30 @@ def mnist_text(results: dict[str, Any]) -> list[str]:
             "",
         ]
     return lines
+
+
+def again_text(results: dict[str, Any]) -> list[str]:
+    """The figure of seed 0 on digit 2 when it was trained again."""
+    found = results.get(key("MNIST", "2", HARD, 0))
+    if found is None:
+        return []
+    return [
+        f"Digit 2 with seed 0 was trained again: {100 * found['image_auroc']:.1f}. It was",
+        f"{100 * FIRST['tasks']['2']['image_auroc']:.1f} before, so that the seed alone makes the",
+        "difference to seed 1.",
+    ]
+
+
+def partly_text(first: list[float | None], seed: int, other: list[float | None]) -> str:
+    """A seed beside the first one on the digits that are recorded with it."""
+    pairs = [(a, b) for a, b in zip(first, other, strict=True) if a is not None and b is not None]
+    if not pairs:
+        return f"Seed {seed} is not recorded."
+    means = [fmean(values) for values in zip(*pairs, strict=True)]
+    return (
+        f"On the digits recorded with seed {seed} ({len(pairs)}), seed 0 has a mean of "
+        f"{means[0]:.1f} and seed {seed} of {means[1]:.1f}."
+    )
 
 
 def cifar_text(results: dict[str, Any]) -> list[str]:

@@ -14,8 +14,6 @@ from occ_lab.metrics.ranks import Ranks, critical_difference
 
 SHAPES = st.tuples(st.integers(3, 5), st.integers(2, 6))
 VALUES = arrays.arrays(float, SHAPES, elements=st.integers(0, 3))
-    float, st.tuples(st.integers(3, 5), st.integers(2, 6)), elements=st.integers(0, 3)
-)
 
 
 @pytest.mark.parametrize(

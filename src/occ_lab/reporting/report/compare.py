@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from occ_lab.metrics.bootstrap import Difference, PairedTask, paired_difference
+from occ_lab.metrics.significance import delong_p_value, holm
 from occ_lab.reporting.report.gather import Task
 from occ_lab.reporting.report.groups import Group, Grouped
 from occ_lab.utils.errors import InputError
@@ -24,6 +25,8 @@ class Comparison:
         tasks: the number of tasks with normal and anomalous images in common.
         images: the number of test images in common in these tasks.
         difference: of the image AUROC; None for the baseline itself, or without a common task.
+        p_value: of this difference by DeLong's test, adjusted by Holm's procedure for all groups
+            that are compared with the baseline; NaN without a difference.
     """
 
     group: Group
@@ -31,6 +34,7 @@ class Comparison:
     tasks: int = 0
     images: int = 0
     difference: Difference | None = None
+    p_value: float = math.nan
 
 
 def choose_baselines(found: Grouped, text: str | None) -> dict[str, tuple[Group, str]]:
@@ -70,7 +74,10 @@ def matching(groups: Sequence[Group], text: str) -> list[Group]:
 
 
 def compare(group: Group, baseline: Group, resamples: int, seed: int) -> Comparison:
-    """The difference of image AUROCs, over common tasks and images that all runs have."""
+    """The difference of image AUROCs, over common tasks and images that all runs have.
+
+    Its p-value is not adjusted yet.
+    """
     if group is baseline:
         return Comparison(group, baseline)
     pairs = [
@@ -83,7 +90,7 @@ def compare(group: Group, baseline: Group, resamples: int, seed: int) -> Compari
         return Comparison(group, baseline)
     images = sum(len(task.labels) for task in tasks)
     difference = paired_difference(tasks, resamples, seed)
-    return Comparison(group, baseline, len(tasks), images, difference)
+    return Comparison(group, baseline, len(tasks), images, difference, delong_p_value(tasks))
 
 
 def paired(ours: Sequence[Task], theirs: Sequence[Task]) -> PairedTask | None:
@@ -115,9 +122,9 @@ def all_comparisons(
     found: Grouped, baselines: dict[str, tuple[Group, str]], resamples: int, seed: int
 ) -> list[Comparison]:
     """Each group compared with its baseline, in the order of the ranking."""
-    return list(
-        chain.from_iterable(
-            [compare(group, baselines[name][0], resamples, seed) for group in groups]
-            for name, groups in found.datasets.items()
-        )
-    )
+    comparisons: list[Comparison] = []
+    for name, groups in found.datasets.items():
+        own = [compare(group, baselines[name][0], resamples, seed) for group in groups]
+        adjusted = holm([each.p_value for each in own])
+        comparisons += [replace(each, p_value=p) for each, p in zip(own, adjusted, strict=True)]
+    return comparisons

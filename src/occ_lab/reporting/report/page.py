@@ -25,6 +25,7 @@ from occ_lab.reporting.report.tables import (
     cell_text,
     csv_rows,
     interval_text,
+    p_text,
     points,
     shown_columns,
     shown_metrics,
@@ -208,6 +209,7 @@ def ranking_table(comparisons: Sequence[Comparison]) -> dict[str, Any]:
                 "comparison": each,
                 "difference": points(each.difference.value) if each.difference else "",
                 "interval": interval_text(each.difference) if each.difference else "",
+                "p": p_text(each.p_value),
                 "bar": bar(each.difference, reach) if each.difference else None,
                 "verdict": verdict(each),
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from statistics import fmean
@@ -150,6 +151,18 @@ def points(value: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
+def p_text(value: float) -> str:
+    """A p-value; empty if it is not known.
+
+    Example:
+        >>> p_text(0.0421), p_text(0.00004), p_text(math.nan)
+        ('0.042', '< 0.001', '')
+    """
+    if math.isnan(value):
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def verdict(comparison: Comparison) -> str:
     """The result of a comparison in words."""
     if comparison.group is comparison.baseline:
@@ -159,33 +172,35 @@ def verdict(comparison: Comparison) -> str:
     return comparison.difference.words
 
 
-def group_cells(comparison: Comparison, metrics: Sequence[str]) -> list[str]:
-    """A row of the ranking."""
+def group_cells(comparison: Comparison, metrics: Sequence[str], p_values: bool = True) -> list[str]:
+    """A row of the ranking, with or without its p-value."""
     group, difference = comparison.group, comparison.difference
     return [
         str(len(group.seeds)),
         *(spread_text(group.overall(metric)) for metric in metrics),
         difference_text(difference) if difference else "",
+        *([p_text(comparison.p_value)] if p_values else []),
         verdict(comparison),
     ]
 
 
-def group_titles(metrics: Sequence[str]) -> list[str]:
+def group_titles(metrics: Sequence[str], p_values: bool = True) -> list[str]:
     """The column titles of `group_cells`."""
-    return ["seeds", *(TITLES[m] for m in metrics), DIFFERENCE, ""]
+    p = ["p"] if p_values else []
+    return ["seeds", *(TITLES[metric] for metric in metrics), DIFFERENCE, *p, ""]
 
 
 def terminal_table(comparisons: Sequence[Comparison], width: int) -> Table:
-    """The ranked groups in per cent; more than one metric in at least `WIDE` columns."""
-    metrics = brief_metrics([each.group for each in comparisons])
-    metrics = metrics if width >= WIDE else metrics[:1]
+    """The ranked groups in per cent; more metrics, and p-values, in at least `WIDE` columns."""
+    metrics, wide = brief_metrics([each.group for each in comparisons]), width >= WIDE
+    metrics = metrics if wide else metrics[:1]
     table = Table(title="per cent, best first", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("group", overflow="fold", min_width=14)
-    for title in group_titles(metrics)[:-1]:
+    for title in group_titles(metrics, wide)[:-1]:
         table.add_column(title, justify="right", no_wrap=title in UNBROKEN)
     table.add_column("", min_width=12)
     for each in comparisons:
-        table.add_row(escape(each.group.label), *group_cells(each, metrics))
+        table.add_row(escape(each.group.label), *group_cells(each, metrics, wide))
     return table
 
 
@@ -202,7 +217,8 @@ def markdown(facts: Sequence[str], found: Grouped, comparisons: Sequence[Compari
             *facts,
             "## Groups of runs that differ only in the seed",
             "Per cent; mean ± sample standard deviation over seeds; difference in image AUROC to "
-            "the baseline with its 95 % interval (paired bootstrap over test images).",
+            "the baseline with its 95 % interval (paired bootstrap over test images) and p "
+            "(DeLong's test, adjusted by Holm's procedure for all groups of the dataset).",
             table(["group", *group_titles(metrics)], list(map(cells, groups))),
             "## Runs",
             table(list(columns.values()), list(map(cells, runs))) + "\n",

@@ -32,13 +32,3 @@ def test_mean_ranks_equal_a_plain_count(values: np.ndarray) -> None:
         ranks = 1 + (values > own).sum(axis=0) + ((values == own).sum(axis=0) - 1) / 2
         assert mean == pytest.approx(ranks.mean())
     assert 0 <= found.p_value <= 1
-
-
-@given(st.lists(st.floats(1, 5), min_size=2, max_size=6), st.floats(0, 3))
-def test_groups_are_the_largest_that_are_alike(means: list[float], critical: float) -> None:
-    found = [set(group) for group in Ranks(np.array(means), 0.5, critical).alike]
-    for a in range(len(means)):
-        for b in range(a):
-            alike = abs(means[a] - means[b]) <= critical
-            assert alike == any({a, b} <= group for group in found)
-    assert not any(one < other for one in found for other in found)

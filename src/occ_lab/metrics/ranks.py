@@ -47,26 +47,6 @@ class Ranks:
         p_value = float(stats.friedmanchisquare(*values).pvalue) if differ else 1.0
         return cls(means, p_value, critical_difference(methods, tasks))
 
-    @property
-    def alike(self) -> list[list[int]]:
-        """The largest groups of methods that are not further apart than the critical difference.
-
-        Returns:
-            Indices of methods by mean rank, at least two in a group.
-
-        Example:
-            >>> Ranks(np.array([3.0, 1.0, 1.5]), 0.01, critical=1.0).alike
-            [[1, 2]]
-        """
-        order = np.argsort(self.means, kind="stable")
-        found: list[list[int]] = []
-        for first in range(len(order)):
-            near = self.means[order] - self.means[order[first]] <= self.critical
-            group = [int(index) for index in order[first:][near[first:]]]
-            if len(group) > 1 and not (found and group[-1] == found[-1][-1]):
-                found.append(group)
-        return found
-
 
 def critical_difference(methods: int, tasks: int) -> float:
     """The difference of mean ranks that Nemenyi's test requires at the level 0.05.

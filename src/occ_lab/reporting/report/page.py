@@ -20,6 +20,7 @@ from occ_lab.reporting.report.kinds import kind_matrices
 from occ_lab.reporting.report.matrix import Matrix, escape_matrix, metric_matrix
 from occ_lab.reporting.report.pictures import worst_misses
 from occ_lab.reporting.report.plots import norm_curves, score_charts
+from occ_lab.reporting.report.ranking import ranking_over_tasks
 from occ_lab.reporting.report.tables import (
     brief_metrics,
     cell_text,
@@ -145,6 +146,7 @@ def page(report: Report) -> str:
         "several": len(report.found.datasets) > 1,
         "runs": runs_table(report.found),
         "ranking": ranking_table(report.comparisons),
+        "over_tasks": ranking_over_tasks(report.found),
         "matrices": metric_matrices(report.found),
         "kinds": kind_matrices(report.found),
         "escapes": escape_matrices(report.found, report.rates),

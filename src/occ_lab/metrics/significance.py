@@ -28,8 +28,9 @@ def delong_p_value(tasks: Sequence[PairedTask]) -> float:
         tasks: the scores of two groups of runs, at least one task.
 
     Returns:
-        Two-sided, in 0..1; 1 for groups that order all pairs of images alike. NaN if a task has a
-        single image of a class, whose variance is unknown.
+        Two-sided, in 0..1; 1 for groups that order all pairs of images alike, 0 if the placements
+        of all images differ by the same amount. NaN if a task has a single image of a class, whose
+        variance is unknown.
 
     Example:
         >>> labels = np.arange(40) % 2

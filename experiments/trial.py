@@ -30,6 +30,10 @@ from occ_lab.utils.files import write_whole
 from occ_lab.utils.memory import peak_mb, reset_peak
 
 SECONDS = 2.0  # duration of each throughput measurement
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 
 
 def command_line(about: str | None) -> argparse.ArgumentParser:

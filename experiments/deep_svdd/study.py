@@ -14,25 +14,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from experiments.trial import command_line, record, spread, table, whole_run
+from experiments.trial import CIFAR10_CLASSES, command_line, record, spread, table, whole_run
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 FIRST = json.loads((HERE.parent / "deep_svdd_mnist" / "metrics.json").read_text(encoding="utf-8"))
 DIGITS = [str(digit) for digit in range(10)]
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
 SEEDS = (0, 1, 2)
 HARD, SOFT = "hard", "soft"
 MNIST = ["experiment=deep_svdd_mnist", "dataset.root=DIR"]
@@ -47,7 +35,7 @@ CIFAR = [
     "loss.fit.optimizer.lr=1e-3",
     "loss.fit.scheduler.milestones=[20]",
 ]
-SETS = {"MNIST": (MNIST, DIGITS), "CIFAR-10": (CIFAR, list(CLASSES))}
+SETS = {"MNIST": (MNIST, DIGITS), "CIFAR-10": (CIFAR, list(CIFAR10_CLASSES))}
 PUBLISHED = {"MNIST": 94.8, "CIFAR-10": 64.8}  # Ruff et al. 2018, hard boundary
 
 
@@ -55,7 +43,9 @@ def main() -> None:
     """Run the trials that are not recorded yet, then write the page."""
     parser = command_line(__doc__)
     more = "tasks with both boundaries; default: %(default)s"
-    parser.add_argument("--classes", type=int, default=len(CLASSES), help=f"CIFAR-10 {more}")
+    parser.add_argument(
+        "--classes", type=int, default=len(CIFAR10_CLASSES), help=f"CIFAR-10 {more}"
+    )
     parser.add_argument("--digits", type=int, default=len(DIGITS), help=f"MNIST {more}")
     arguments = parser.parse_args()
     keep_freed_memory()

@@ -22,7 +22,7 @@ from sklearn.neighbors import KernelDensity
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from experiments.trial import at, command_line, record, table
+from experiments.trial import CIFAR10_CLASSES, at, command_line, record, table
 from experiments.two_stage.study import CIFAR, FAST, Watch, kde_auroc, trained
 from occ_lab.config.composition import build, composed
 from occ_lab.config.two_stage import representation_plan
@@ -34,18 +34,6 @@ from occ_lab.utils.files import write_whole
 
 HERE = Path(__file__).parent
 TWO_STAGE = HERE.parent / "two_stage" / "results.json"
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
 LEARNED = ("airplane", "automobile", "bird", "cat")  # rotation is recorded in two_stage
 PIXELS, UNIT, COLOURS, LAYOUT = (
     "pixels as they are",
@@ -84,7 +72,7 @@ def main() -> None:
 
 def trials(data: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     """The trials, by key."""
-    for name in CLASSES:
+    for name in CIFAR10_CLASSES:
         yield f"raw | {name}", partial(raw, [*CIFAR, f"dataset.category={name}"], data)
     for batch, depth in sphere_cases():
         head = [512] * depth + [128]
@@ -176,14 +164,14 @@ def raw_text(results: dict[str, Any]) -> list[str]:
     rotation = json.loads(TWO_STAGE.read_text(encoding="utf-8"))
     rows = []
     learned: dict[str, float] = {}
-    for name in CLASSES:
+    for name in CIFAR10_CLASSES:
         found = results[f"raw | {name}"]
         cell = ""
         if name in LEARNED:
             learned[name] = rotation[f"cifar10 | {name} | rotation"]["image_auroc"]["kde_pooled"]
             cell = f"{100 * learned[name]:.1f}"
         rows.append([name, *(f"{100 * found[form]:.1f}" for form in FORMS), cell])
-    means = [fmean(results[f"raw | {name}"][form] for name in CLASSES) for form in FORMS]
+    means = [fmean(results[f"raw | {name}"][form] for name in CIFAR10_CLASSES) for form in FORMS]
     rows.append(["mean", *(f"{100 * mean:.1f}" for mean in means), ""])
     four = [fmean(results[f"raw | {name}"][form] for name in LEARNED) for form in FORMS]
     cells = [*four, fmean(learned.values())]

@@ -236,7 +236,7 @@ class PixelAUPIMO(_SingleMetric):
     that of each image with anomalous pixels against the false-positive rate of normal images only.
     Its area is that over the logarithm of the rate from ``low`` to ``high``, divided by
     log(high / low); the metric is the mean over these images. An anomalous image without an
-    anomalous pixel takes part in neither.
+    anomalous pixel takes part in neither. It is NaN without normal or without marked images.
 
     The paper averages the rates of the normal images. Here it is the rate of all their pixels,
     which is the same for images of one size. Between thresholds the overlap rises linearly with the
@@ -259,10 +259,6 @@ class PixelAUPIMO(_SingleMetric):
 
     def __init__(self, low: float = LOW, high: float = HIGH) -> None:
         super().__init__(log_overlap(low, high))
-
-    def compute(self) -> Tensor:
-        """The metric, a float64 scalar on the CPU; NaN without normal or without marked images."""
-        return super().compute()
 
 
 class PixelMetrics(_PixelMetric):

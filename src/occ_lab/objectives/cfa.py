@@ -53,8 +53,8 @@ class CFA(Objective):
         ema: the weight of each further image in ``algorithm1``, above 0 and at most 1.
         chunk: the number of positions whose distances to all centres are held in memory at a time,
             at least 1; None suits the device.
-        half_selection: whether the nearest centres are selected in bfloat16. The distances to them
-            are always computed in full precision.
+        half_selection: whether the nearest centres are found by products in bfloat16, which finds
+            the same ones; None does it where it is faster.
         unit_rms: whether `default_projector` scales each level to a root mean square of 1 over the
             training set. The official code does not; instead, it divides the levels of an
             EfficientNet by their channels: the argument ``joined`` of `TimmBackbone`.
@@ -96,7 +96,7 @@ class CFA(Objective):
         bank_compression: int = 1,
         ema: float = 0.1,
         chunk: int | None = None,
-        half_selection: bool = False,
+        half_selection: bool | None = None,
         unit_rms: bool = True,
         seed: int = 0,
     ) -> None:
@@ -204,9 +204,7 @@ class CFA(Objective):
         self._check_fitted()
         with torch.autocast(z.device.type, enabled=False):
             features = rows(z).to(self.bank.dtype)
-            # Few runtimes multiply bfloat16, so exported graphs select in full precision.
-            half = self.half_selection and not torch.compiler.is_exporting()
-            return nearest_distances(features, self.bank, count, self.chunk, half)
+            return nearest_distances(features, self.bank, count, self.chunk, self.half_selection)
 
 
 def official_bank(images: Iterable[Tensor], compression: int, seed: int) -> Tensor:

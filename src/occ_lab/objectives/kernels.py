@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from occ_lab.objectives.neighbours import rows_at_a_time
+from occ_lab.objectives.selection import rows_at_a_time
 from occ_lab.utils.errors import InputError
 
 

@@ -147,7 +147,7 @@ def test_a_value_of_a_nested_object_names_its_key() -> None:
 @pytest.mark.parametrize(
     ("target", "text"),
     [
-        ("mine.cosine.Cosine", "mine.cosine.Cosine cannot be imported (ModuleNotFoundError"),
+        ("absent.cosine.Cosine", "absent.cosine.Cosine cannot be imported (ModuleNotFoundError"),
         ("occ_lab.nowhere.Thing", "cannot be imported"),
         ("occ_lab.objectives.cfa.Nothing", "cannot be imported (AttributeError"),
         ("occ_lab.objectives.norm", "is not a class"),

@@ -30,8 +30,16 @@ def test_a_run_is_recorded_and_loaded(data: occ_lab.data.Textures, tmp_path: Pat
     cache = FeatureCache(tmp_path / "cache")
     plan = occ_lab.CalibrationPlan(folds=2, overkill=0.25)
     run = tmp_path / "run"
-    result = occ_lab.fit(data, PaDiM(), backbone(), cache=cache, calibration=plan, directory=run)
+    limit = 0.2
+    result = occ_lab.fit(
+        *(data, PaDiM(), backbone()),
+        aupro_limit=limit,
+        cache=cache,
+        calibration=plan,
+        directory=run,
+    )
     summary = json.loads((run / "metrics.json").read_text())
+    assert summary["aupro_limit"] == limit
     assert summary["tasks"]["brick"]["image_auroc"] == result.metrics["image_auroc"]
     assert (len(result.scores), result.labels.sum(), len(result.paths)) == (9, 5, 9)
 
@@ -47,8 +55,11 @@ def test_a_run_is_recorded_and_loaded(data: occ_lab.data.Textures, tmp_path: Pat
 
 
 def test_nothing_is_recorded_unless_asked_for(data: occ_lab.data.Textures, tmp_path: Path) -> None:
-    result = occ_lab.fit(data, Norm(solver="gradient"), backbone(), cache=False, max_epochs=2)
+    result = occ_lab.fit(
+        data, Norm(solver="gradient"), backbone(), cache=False, max_epochs=2, aupro_limit=0.1
+    )
     assert result.directory is None
+    assert result.detector.evaluation.aupro_limit == 0.1
     assert result.detector.objective.one_pass is False
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
 

@@ -22,6 +22,7 @@ from occ_lab.engine.job import Job, MakeTrainer, NoWatcher, plain_trainer
 from occ_lab.engine.run import run_task
 from occ_lab.features.cache import FeatureCache
 from occ_lab.inference.predictor import Predictor
+from occ_lab.metrics.limits import AUPRO_LIMIT
 from occ_lab.objectives.base import Objective
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.postprocessing.postprocess import PostProcess
@@ -73,6 +74,7 @@ def fit(
     max_epochs: int | None = None,
     steps: int | Literal["auto"] | None = None,
     calibration: CalibrationPlan | None = None,
+    aupro_limit: float = AUPRO_LIMIT,
     cache: FeatureCache | bool = True,
     trainer: MakeTrainer = plain_trainer,
     directory: str | Path | None = None,
@@ -99,6 +101,7 @@ def fit(
             backbone and 10 epochs for a trained one.
         calibration: the normal images for the threshold; by default five folds for your own images,
             and none for a published benchmark.
+        aupro_limit: the false-positive rate up to which pixel AUPRO is computed, in (0, 1].
         cache: the feature cache; True is the folder that the commands use, False computes features
             for every batch.
         trainer: makes a Trainer from loggers, callbacks and a number of epochs.
@@ -135,6 +138,7 @@ def fit(
         eval_batch_size=data.eval_batch_size,
         workers=data.workers,
         validation=data.validation,
+        aupro_limit=aupro_limit,
         cache=cache_of(cache),
         trainer=trainer,
         calibration=calibration or CalibrationPlan(),

@@ -127,10 +127,10 @@ def report(results: dict[str, Any]) -> str:
             "has a warm cache, shares nothing and draws 16 pictures of a task instead of 4.",
             "",
             f"{', '.join(days)}; {facts['cores']} cores, {facts['threads']} thread(s), "
-            f"PyTorch {facts['torch']}. Other work ran on the machine (a load of {min(loads):.1f} "
-            f"to {max(loads):.1f} before the measurements). Therefore all seconds are those of the "
-            "processor, of all threads, which do not contain waits for the disk. `results.json` "
-            "has those by the clock too.",
+            f"PyTorch {facts['torch']}; a load of {min(loads):.1f} to {max(loads):.1f} before the "
+            "measurements, which includes that of the row before. All seconds are those of the "
+            "processor, of all threads, which other work changes little and which do not contain "
+            "waits for the disk. `results.json` has those by the clock too.",
             "",
             *table(
                 [

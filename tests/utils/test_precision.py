@@ -119,3 +119,11 @@ def test_nccl_gets_no_tensor_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None
     assert processes.reducing_device(cpu) == torch.device("cuda", 1)
     monkeypatch.setattr(torch.distributed, "get_backend", lambda: "gloo")
     assert processes.reducing_device(cpu) == cpu
+
+
+def test_full_precision_ends_with_its_block() -> None:
+    products = torch.backends.cuda.matmul
+    before = products.allow_bf16_reduced_precision_reduction
+    with full_precision(torch.device("cpu")):
+        assert not products.allow_bf16_reduced_precision_reduction
+    assert products.allow_bf16_reduced_precision_reduction == before

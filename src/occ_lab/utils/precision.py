@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -29,6 +29,8 @@ def float64_device(device: torch.device) -> torch.device:
 def full_precision(device: torch.device) -> Iterator[None]:
     """Compute in the precision of the tensors: without autocast, and without TF32 in products.
 
+    Products of bfloat16 are summed in float32.
+
     Moments need it. Their small eigenvalues, which the score depends on most, are differences of
     large numbers, and the rounding of bfloat16 or TF32 would replace them.
 
@@ -41,13 +43,17 @@ def full_precision(device: torch.device) -> Iterator[None]:
         ...     (ones @ ones).dtype
         torch.float32
     """
+    products: Any = torch.backends.cuda.matmul
     before = torch.get_float32_matmul_precision()
+    sums = products.allow_bf16_reduced_precision_reduction
     torch.set_float32_matmul_precision("highest")
+    products.allow_bf16_reduced_precision_reduction = False
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+        products.allow_bf16_reduced_precision_reduction = sums
 
 
 def check_training_precision(precision: str) -> None:

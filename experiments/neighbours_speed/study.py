@@ -138,8 +138,8 @@ def report(results: dict[str, Any]) -> str:
             "",
             *table(titles, lines),
             "",
-            "A processor without instructions for bfloat16 multiplies it more slowly than float32.",
-            "A process tries that once (`occ_lab.objectives.selection.half_pays`).",
+            "By default, bfloat16 is used on x86 processors that have instructions for it",
+            "(`occ_lab.objectives.selection.half_pays`).",
             "",
         ]
     )

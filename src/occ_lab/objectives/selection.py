@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import count as count_from
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -263,5 +264,5 @@ def half_pays(bank: Tensor) -> bool:
 
 @lru_cache(maxsize=1)
 def _multiplies_bfloat16() -> bool:
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.11 does not tell
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.11 does not tell
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

@@ -60,16 +60,16 @@ def check_options(overrides: Sequence[Override]) -> None:
     Raises:
         UserError: the message names the nearest option and all others.
     """
-    loader = GlobalHydra.instance().config_loader()
+    repository = GlobalHydra.instance().config_loader().repository  # the loader would copy it
     if any(override.key_or_group == "hydra.searchpath" for override in overrides):
         return  # the loader does not know of these files
     for override in overrides:
         group = override.key_or_group
-        if "." in group or override.is_delete() or not loader.get_group_options(group):
+        if "." in group or override.is_delete() or not repository.get_group_options(group):
             continue
         for option in options_of(override):
             folder = "/".join([group, *option.split("/")[:-1]])
-            known = loader.get_group_options(folder, ObjectType.CONFIG)
+            known = repository.get_group_options(folder, ObjectType.CONFIG)
             if option.split("/")[-1].removesuffix(".yaml") not in known:
                 raise UserError(no_such_option(group, option, known))
 

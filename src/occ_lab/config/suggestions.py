@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
@@ -60,7 +61,9 @@ def check_options(overrides: Sequence[Override]) -> None:
     Raises:
         UserError: the message names the nearest option and all others.
     """
-    repository = GlobalHydra.instance().config_loader().repository  # the loader would copy it
+    loader = GlobalHydra.instance().config_loader()
+    assert isinstance(loader, ConfigLoaderImpl)
+    repository = loader.repository  # the loader itself copies it for every question
     if any(override.key_or_group == "hydra.searchpath" for override in overrides):
         return  # the loader does not know of these files
     for override in overrides:

@@ -65,11 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in asked.datasets:
             for part in [each for each in asked.parts if each in MEASURE]:
                 console.rule(f"{name}: {part}", align="left")
-                results[part][name] = MEASURE[part](datasets[name], effort, work / name)
+                dataset = [*datasets[name], *effort.backbone]
+                results[part][name] = MEASURE[part](dataset, effort, work / name)
         if "pass" in asked.parts:
             for suffix in ("png", "jpg"):
                 made = large_images(work / suffix, suffix, effort.images)
-                results["pass"][f"1024 px, {suffix}"] = measure_pass(made, effort, work)
+                results["pass"][f"1024 px, {suffix}"] = measure_pass(
+                    [*made, *effort.backbone], effort, work
+                )
         if OWN in asked.parts:
             console.rule("own images", align="left")
             results[OWN] = measure_own_images(effort, work / OWN)

@@ -51,7 +51,7 @@ def measure_own_images(effort: Effort, work: Path) -> dict[str, dict[str, float 
         shape, asked = RUNS[name]
         own = [
             *("dataset=folder", f"dataset.normal='{folders[shape]}'", "loss=norm"),
-            *("maps=0", "logger=none", "moments=false", "gallery=false", *asked),
+            *("maps=0", "logger=none", "moments=false", "gallery=false", *asked, *effort.backbone),
         ]
         bare, megapixels = bare_pass(own)
         with caches(work) as cache:

@@ -47,6 +47,7 @@ class Effort:
         norms: the norms of the study.
         seeds: the seeds of the study.
         batches: the batch sizes of exported detectors.
+        backbone: overrides that choose the network; by default that of the commands.
     """
 
     repeats: int = 2
@@ -56,9 +57,22 @@ class Effort:
     norms: tuple[float, ...] = (1, 2, 4, 8)
     seeds: tuple[int, ...] = (0, 1, 2)
     batches: tuple[int, ...] = (1, 8)
+    backbone: tuple[str, ...] = ()
 
 
-QUICK = Effort(repeats=1, seconds=0.1, images=4, epochs=1, norms=(1,), seeds=(0, 1), batches=(2,))
+QUICK = Effort(
+    repeats=1,
+    seconds=0.1,
+    images=4,
+    epochs=1,
+    norms=(1,),
+    seeds=(0, 1),
+    batches=(2,),
+    backbone=(
+        *("backbone=resnet18", "backbone.model=test_resnet", "backbone.weights=random"),
+        "backbone.strides=[4,8]",
+    ),
+)
 
 
 @dataclass(frozen=True)

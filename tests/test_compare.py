@@ -20,7 +20,12 @@ from occ_lab.utils.errors import InputError
 from tests.commands import command
 from tests.data.trees import class_tree, mvtec_tree
 
-SMALL = ["backbone.model=resnet10t", "backbone.weights=random", "trainer.accelerator=cpu", "maps=1"]
+SMALL = [
+    "backbone.model=test_resnet",
+    "backbone.weights=random",
+    "trainer.accelerator=cpu",
+    "maps=1",
+]
 QUICK = ["dataset.resize=64", "calibration.folds=2"]
 
 

@@ -20,7 +20,7 @@ from tests.data.trees import noise, save
 
 SMALL = [
     *("dataset=folder", "dataset.resize=64", "dataset.tile=null", "loss.time=3", "maps=0"),
-    *("backbone.model=resnet10t", "backbone.weights=random", "gallery=false"),
+    *("backbone.model=test_resnet", "backbone.weights=random", "gallery=false"),
     *("dataset.train_share=0.8", "calibration.overkill=0.1", "logger=none"),
 ]
 

@@ -61,7 +61,7 @@ def data(folder: Path) -> L.LightningDataModule:
 
 
 def backbone() -> TimmBackbone:
-    return TimmBackbone("resnet10t", weights="random")
+    return TimmBackbone("test_resnet", weights="random")
 
 
 def trainer(folder: Path, **settings: object) -> L.Trainer:

@@ -22,7 +22,7 @@ from tests.serving.parts import content, requests
 
 SMALL = [
     *("dataset=folder", "dataset.resize=64", "dataset.tile=null", "loss.time=3", "maps=0"),
-    *("backbone.model=resnet10t", "backbone.weights=random", "gallery=false", "logger=none"),
+    *("backbone.model=test_resnet", "backbone.weights=random", "gallery=false", "logger=none"),
     *("calibration.folds=2", "calibration.overkill=0.1", "moments=false"),
 ]
 

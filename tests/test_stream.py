@@ -33,7 +33,7 @@ SMALL = ["dataset.resize=64", "dataset.crop=64", "maps=0", "loss.time=3"]
 HERE = [
     *SMALL,
     "backbone=resnet18",
-    "backbone.model=resnet10t",
+    "backbone.model=test_resnet",
     "backbone.weights=random",
     "logger=none",
     "cache.enabled=false",

@@ -13,7 +13,7 @@ from tests import warm
 SMALL = [
     *("dataset=textures", "dataset.category=brick", "dataset.train=4", "dataset.normal=2"),
     *("dataset.defective=2", "dataset.resize=64", "dataset.crop=64", "maps=1", "logger=none"),
-    *("backbone=resnet18", "backbone.model=resnet10t", "backbone.weights=random"),
+    *("backbone=resnet18", "backbone.model=test_resnet", "backbone.weights=random"),
 ]
 
 

@@ -3,45 +3,42 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
 
 from occ_lab.config import launchers as devices
-
-HOLD = (
-    "import sys; from pathlib import Path; from occ_lab.config.launchers import first_free\n"
-    "with first_free(['2', '5'], Path(sys.argv[1])) as name: print(name, flush=True); input()"
-)
+from tests import warm
 
 
-def holding(folder: Path) -> subprocess.Popen[str]:
-    """A process that takes the first free GPU of two, once it has begun to look."""
-    return subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def hold(folder: Path, connection: Connection) -> None:
+    """Take the first free GPU of two, say which, and keep it until told otherwise."""
+    with devices.first_free(["2", "5"], folder) as name:
+        connection.send(name)
+        connection.recv()
 
 
-def taken(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
+def holding(folder: Path) -> tuple[BaseProcess, Connection]:
+    """A process that takes the first free GPU of two, and the end of its pipe."""
+    here, there = Pipe()
+    return warm.started(hold, folder, there), here
 
 
 def test_each_job_has_its_own_and_others_wait(tmp_path: Path) -> None:
-    first, second = holding(tmp_path), holding(tmp_path)
-    assert {taken(first), taken(second)} == {"2", "5"}
-    third = holding(tmp_path)
-    assert third.poll() is None
+    (first, one), (second, two) = holding(tmp_path), holding(tmp_path)
+    assert {one.recv(), two.recv()} == {"2", "5"}
+    third, three = holding(tmp_path)
+    assert not three.poll(0.5)
     second.kill()  # a killed job gives its GPU back
-    assert taken(third) in ("2", "5")
-    for process in (first, third):
-        process.communicate("\n")
+    assert three.recv() in ("2", "5")
+    for process, connection in ((first, one), (third, three)):
+        connection.send("enough")
+        process.join()
+        assert process.exitcode == 0
 
 
 def test_a_process_keeps_its_gpu_and_frees_it_between_jobs(

@@ -107,13 +107,6 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-TASK_OF_SLURM = {  # a single one, as submitit asks for
-    **{f"SLURM_{name}": "1" for name in ("JOB_ID", "NTASKS", "NTASKS_PER_NODE", "NNODES")},
-    **{f"SLURM_{name}": "0" for name in ("PROCID", "LOCALID", "NODEID")},
-    "SLURM_JOB_NAME": "occ_lab.train",
-}
-
-
 def asked(plugin: Path, *more: str) -> list[str]:
     return [
         *("--config-dir", str(plugin), "loss=length", "dataset=parts", "callbacks=note"),
@@ -132,19 +125,17 @@ def test_a_folder_of_ones_own_is_enough(plugin: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "tasks" / "part" / "note.txt").read_text() == "Length"
 
 
-@pytest.mark.parametrize("way", ["launcher=cores", "trainer.devices=2"])
-def test_so_it_is_in_a_multirun(
-    plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
-    for name, value in TASK_OF_SLURM.items() if "devices" in way else ():
-        monkeypatch.setenv(name, value)
-    sweep = ["-m", *asked(plugin, "loss.scale=1,-1", way, "hydra.sweep.dir=out")]
-    done = command("train", *sweep, cwd=tmp_path, fresh="launcher" in way)  # which starts its own
+def test_so_it_is_in_a_multirun_side_by_side(plugin: Path, tmp_path: Path) -> None:
+    sweep = [
+        "-m",
+        *asked(plugin, "loss.scale=choice(1,-1)", "launcher=cores"),
+        "hydra.sweep.dir=out",
+    ]
+    done = command("train", *sweep, cwd=tmp_path, fresh=True)  # it starts processes of its own
     assert done.returncode == 1  # of the scale below 0
-    assert (tmp_path / "out" / "0" / "metrics.json").is_file(), done.stdout + done.stderr
-    assert not (tmp_path / "out" / "1" / "metrics.json").is_file()
-    said = (tmp_path / "out" / "1" / "error.txt").read_text()
-    assert "loss.scale must be above 0, got -1" in said
+    assert "job 1 (loss.scale=-1): loss.scale must be above 0, got -1" in done.stdout
+    assert [path.parent.name for path in (tmp_path / "out").glob("*/metrics.json")] == ["0"]
+    assert "loss.scale must be above 0" in (tmp_path / "out" / "1" / "error.txt").read_text()
     assert (tmp_path / "out" / "0" / "tasks" / "part" / "note.txt").read_text() == "Length"
 
 

@@ -140,7 +140,7 @@ def small(cfg: Any, root: Path) -> None:
         cfg.pretrain.epochs = 1
     else:
         cfg.dataset.resize, cfg.dataset.crop = 40, 32
-        cfg.backbone.model, cfg.backbone.weights = "resnet10t", "random"
+        cfg.backbone.model, cfg.backbone.weights = "test_resnet", "random"
         if "joined" in cfg.backbone:
             cfg.backbone.joined = None
     if cfg.ensemble:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
+import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +15,12 @@ from hydra.types import RunMode
 
 from occ_lab.config import sweeps
 from occ_lab.utils.memo import Memo
+from tests import warm
 from tests.commands import command
 from tests.data.trees import mvtec_tree
 
 QUICK = [
+    *("backbone=resnet18", "backbone.model=test_resnet", "backbone.weights=random"),
     "loss.time=10",
     "dataset.resize=64",
     "dataset.crop=64",
@@ -88,17 +89,14 @@ def test_a_killed_sweep_goes_on_to_the_same_table(bolts: Path, tmp_path: Path) -
     whole = sweep(*asked, "hydra.sweep.dir=whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     asked += ["hydra.sweep.dir=killed"]
-    started = subprocess.Popen(
-        [sys.executable, "-m", "occ_lab.train", "-m", *asked],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    words = ["-m", "occ_lab.train", "-m", *asked]
+    outputs = [tmp_path / "stdout", tmp_path / "stderr"]
+    started = warm.started(warm.as_main, words, str(tmp_path), dict(os.environ), outputs)
     patience = time.monotonic() + 120
     while not figures(tmp_path / "killed") and time.monotonic() < patience:
         time.sleep(0.02)
-    started.send_signal(signal.SIGKILL)
-    started.wait()
+    started.kill()
+    started.join()
     assert 1 <= len(figures(tmp_path / "killed")) < 4
     resumed = sweep(*asked, "resume=true", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
@@ -115,21 +113,58 @@ def test_a_killed_sweep_goes_on_to_the_same_table(bolts: Path, tmp_path: Path) -
     assert tables[0] == tables[1]
 
 
+TASK_OF_SLURM = {  # a single one, as submitit asks for
+    **{f"SLURM_{name}": "1" for name in ("JOB_ID", "NTASKS", "NTASKS_PER_NODE", "NNODES")},
+    **{f"SLURM_{name}": "0" for name in ("PROCID", "LOCALID", "NODEID")},
+    "SLURM_JOB_NAME": "occ_lab.train",
+}
+
+
+NOTE = """
+from lightning.pytorch.callbacks import Callback
+
+
+class Note(Callback):
+    def __init__(self, path):
+        self.path = path
+
+    def on_fit_end(self, trainer, pl_module):
+        with open(self.path, "w") as file:
+            file.write(type(pl_module.objective).__name__)
+"""
+CALLBACKS = """
+defaults:
+  - default
+  - _self_
+note:
+  _target_: my_notes.Note
+  path: ${task.folder}/note.txt
+"""
+
+
 def test_every_job_may_run_on_two_processes(
     bolts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ["dataset=mvtec", f"dataset.root='{bolts}'", "dataset.category=bolt", *QUICK]
-    asked += ["trainer.accelerator=cpu", "loss.solver=closed_form,gradient"]
-    asked += ["loss.fit.epochs=2", "loss.fit.batch_size=4"]
-    one = sweep(*asked, "hydra.sweep.dir=one", cwd=tmp_path)
+    """With classes and configuration of the user's own, and in a task of SLURM."""
+    plugin = tmp_path / "my own"
+    (plugin / "callbacks").mkdir(parents=True)
+    (plugin / "callbacks" / "note.yaml").write_text(CALLBACKS)
+    (plugin / "my_notes.py").write_text(NOTE)
+    asked = ["--config-dir", str(plugin), "callbacks=note"]
+    asked += ["dataset=mvtec", f"dataset.root='{bolts}'", "dataset.category=bolt", *QUICK]
+    asked += ["trainer.accelerator=cpu", "loss.fit.epochs=2", "loss.fit.batch_size=4"]
+    one = sweep(*asked, "loss.solver=closed_form,gradient", "hydra.sweep.dir=one", cwd=tmp_path)
     assert one.returncode == 0, one.stderr
     asked += ["trainer.devices=2", "logger=wandb", "hydra.sweep.dir=two"]
     monkeypatch.setenv("WANDB_MODE", "offline")
-    two = sweep(*asked, cwd=tmp_path)
-    assert two.returncode == 0, two.stdout + two.stderr
-    assert sorted(path.name for path in (tmp_path / "two").iterdir() if path.is_dir()) == ["0", "1"]
+    for name, value in TASK_OF_SLURM.items():
+        monkeypatch.setenv(name, value)
+    two = sweep(*asked, "loss.solver=closed_form,gradient,by_magic", cwd=tmp_path)
+    assert two.returncode == 1, two.stdout + two.stderr  # of the last
+    assert "loss.solver" in (tmp_path / "two" / "2" / "error.txt").read_text()
+    assert not (tmp_path / "two" / "2" / "metrics.json").exists()
     found, expected = figures(tmp_path / "two"), figures(tmp_path / "one")
-    assert list(found) == list(expected) == ["0", "1"]
+    assert list(found) == list(expected) == ["0", "1"], two.stdout + two.stderr
     assert all(found[job] == pytest.approx(expected[job]) for job in found)
     for job in "01":
         scores = [
@@ -144,15 +179,16 @@ def test_every_job_may_run_on_two_processes(
         for task in (tmp_path / "two" / job / "tasks").iterdir():
             assert (task / "checkpoints" / "last.ckpt").is_file()
             assert (task / "metrics.csv").is_file()
+            assert (task / "note.txt").read_text() == "Norm"
 
 
-@pytest.mark.parametrize("launcher", ["cores", "processes"])
-def test_jobs_side_by_side(bolts: Path, tmp_path: Path, launcher: str) -> None:
+def test_jobs_are_processes_side_by_side(bolts: Path, tmp_path: Path) -> None:
+    # tests/config/test_packages.py has launcher=cores
     asked = ["dataset=mvtec", f"dataset.root='{bolts}'", "dataset.category=bolt", *QUICK]
     done = sweep(
         *asked,
         "loss.norm=choice(1,-1)",
-        f"launcher={launcher}",
+        "launcher=processes",
         "hydra.sweep.dir=out",
         cwd=tmp_path,
         fresh=True,  # it starts processes of its own

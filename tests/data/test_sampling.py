@@ -87,7 +87,7 @@ def test_rotated_copies_follow_their_image_and_are_held_out_with_it(tmp_path: Pa
     rest, aside = held_out(train, 0.3, seed=0)
     assert [len(rest), len(aside)] == [6, 3]
     assert len({item.key for item in aside}) == 1
-    backbone = TimmBackbone("resnet10t", weights="random")
+    backbone = TimmBackbone("test_resnet", weights="random")
     copies, image = (TaskImages(benchmark, [train[index]]) for index in (1, 0))
     assert cache_key(backbone, copies) != cache_key(backbone, image)
     assert len(AnomalyDataModule(benchmark, validation=0.3).train_images) == 6

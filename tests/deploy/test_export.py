@@ -118,7 +118,7 @@ def test_other_formats_do_so_too(calibrated: Path, name: str, given: str) -> Non
 @pytest.mark.parametrize("name", ["torch_export", "openvino"])
 def test_other_formats_hold_a_projector_for_each_cell(tmp_path: Path, name: str) -> None:
     directory = trained(tmp_path, *OBJECTIVES["local"])
-    check(directory, exported(directory, f"format={name}"), raw=True, count=1)
+    check(directory, exported(directory, f"format={name}", "input=tensor"), raw=False, count=1)
 
 
 def test_raw_images_are_cropped_after_the_resize(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_file_that_scores_otherwise_is_not_kept(
         FORMATS, "torch_export", formats.Format(form.suffix, (), form.write, off, "")
     )
     with pytest.raises(UserError, match=r"differs from the detector: score by 2\..e-03"):
-        exported(calibrated, "format=torch_export", f"output='{tmp_path}/bolt.pt2'")
+        exported(calibrated, "format=torch_export", "input=tensor", f"output='{tmp_path}/bolt.pt2'")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -284,10 +284,11 @@ def test_differences_are_relative_to_the_size_of_scores(calibrated: Path) -> Non
         exporting.check_differences(found)
 
 
-def test_the_command_writes_a_file_and_prints_how_to_use_it(tmp_path: Path) -> None:
+def test_the_command_writes_a_file_and_prints_how_to_use_it(
+    calibrated: Path, tmp_path: Path
+) -> None:
     mvtec_tree(tmp_path / "parts")
-    directory = trained(tmp_path, *OBJECTIVES["closed_form"], *CALIBRATED)
-    shutil.move(directory, tmp_path / "run ä")
+    shutil.copytree(calibrated, tmp_path / "run ä", ignore=shutil.ignore_patterns("export"))
     done = command("export", "run='run ä'", cwd=tmp_path, fresh=True)
     assert done.returncode == 0, done.stderr
     path = tmp_path / "run ä" / "tasks" / "bolt" / "export" / "bolt_raw.onnx"

@@ -53,7 +53,7 @@ class Exported(NamedTuple):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("line")
-    backbone = ["backbone=resnet18", "backbone.model=resnet10t", "backbone.weights=random"]
+    backbone = ["backbone=resnet18", "backbone.model=test_resnet", "backbone.weights=random"]
     calibrated = ["calibration.folds=2", "calibration.overkill=0.3"]
     run = trained(folder, *backbone, "loss=norm", *calibrated)
     file = perform_export(composed("export", [f"run='{run}'", f"output='{folder}/bolt.onnx'"])).path

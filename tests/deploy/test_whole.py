@@ -33,7 +33,7 @@ def test_pixels_are_those_of_pillow(size: tuple[int, int]) -> None:
 
 
 def detector(postprocess: PostProcess) -> Detector:
-    backbone = TimmBackbone("resnet10t", weights="random", strides=[4, 8])
+    backbone = TimmBackbone("test_resnet", weights="random", strides=[4, 8])
     return Detector(
         backbone,
         Norm(solver="gradient"),

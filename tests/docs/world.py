@@ -58,7 +58,11 @@ DEFAULTS = ("dataset.root=data/mvtec", "loss=norm", "seed=0,1,2")
 LESS = [
     ("train compare stream norm_study", "", ["dataset.resize=64", "dataset.crop=64"]),
     ("train compare stream norm_study", "", ["backbone=resnet18", "backbone.weights=random"]),
-    ("train compare stream norm_study", "", ["backbone.model=resnet10t", "backbone.strides=[4,8]"]),
+    (
+        "train compare stream norm_study",
+        "",
+        ["backbone.model=test_resnet", "backbone.strides=[4,8]"],
+    ),
     ("train compare two_stage", "", ["maps=1", "trainer.accelerator=cpu"]),
     ("train compare stream", "dataset=textures", ["dataset.category=brick", "dataset.train=6"]),
     ("train compare", "dataset=textures", ["dataset.normal=3", "dataset.defective=5"]),
@@ -219,7 +223,12 @@ def inside(folder: Path) -> Iterator[None]:
     def small(name: str, **overrides: Any) -> Any:
         if name == "efficientnet_lite0":
             name = "resnet18"
-            overrides = {"model": "resnet10t", "weights": "random", "strides": [4, 8], **overrides}
+            overrides = {
+                "model": "test_resnet",
+                "weights": "random",
+                "strides": [4, 8],
+                **overrides,
+            }
         return create(name, **overrides)
 
     create = presets.create

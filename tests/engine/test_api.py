@@ -23,7 +23,7 @@ def data(tmp_path: Path) -> occ_lab.data.Textures:
 
 
 def backbone() -> TimmBackbone:
-    return TimmBackbone("resnet10t", weights="random")
+    return TimmBackbone("test_resnet", weights="random")
 
 
 def test_a_run_is_recorded_and_loaded(data: occ_lab.data.Textures, tmp_path: Path) -> None:

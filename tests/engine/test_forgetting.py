@@ -15,13 +15,13 @@ from occ_lab.utils.errors import InputError
 
 
 def online(**settings: Any) -> Online:
-    backbone = TimmBackbone("resnet10t", weights="random")
+    backbone = TimmBackbone("test_resnet", weights="random")
     return Online(Detector(backbone, Norm(solver="closed_form", **settings)))
 
 
 def levels(seed: int) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    sizes = [(64, 16), (128, 8), (256, 4)]
+    sizes = [(32, 16), (48, 8), (192, 4)]
     return [torch.randn(1, c, side, side, generator=generator) for c, side in sizes]
 
 

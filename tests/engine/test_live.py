@@ -33,7 +33,7 @@ from tests.test_stream import HERE
 
 
 def detector(frame: Frame | None = None, **arguments: object) -> Detector:
-    backbone = TimmBackbone("resnet10t", weights="random", strides=[8])
+    backbone = TimmBackbone("test_resnet", weights="random", strides=[8])
     return Detector(backbone, Norm(**{"time": 3.0, **arguments}), preprocessing=frame)  # type: ignore[arg-type]
 
 
@@ -180,7 +180,7 @@ def test_a_detector_that_was_fitted_here_goes_on_learning() -> None:
 
 def test_any_other_detector_judges_by_the_first_images() -> None:
     other = Detector(
-        TimmBackbone("resnet10t", weights="random"), KNN(), preprocessing=Preprocessing(64, 64)
+        TimmBackbone("test_resnet", weights="random"), KNN(), preprocessing=Preprocessing(64, 64)
     )
     other.objective.observe(other.backbone(torch.rand(2, 3, 64, 64)))
     other.objective.finish(other.projector)
@@ -220,7 +220,7 @@ def test_a_state_of_an_earlier_version_is_read(tmp_path: Path) -> None:
 
 
 def test_moments_are_kept_of_the_closed_form_alone() -> None:
-    backbone = TimmBackbone("resnet10t", weights="random")
+    backbone = TimmBackbone("test_resnet", weights="random")
     with pytest.raises(InputError, match="moments: only the norm-space objective.*not KNN"):
         Job([ImageFiles([], 64)], backbone, KNN, moments=True).check()
 

@@ -29,7 +29,7 @@ def bolts(tmp_path_factory: pytest.TempPathFactory) -> MVTec:
 
 
 def plan(bolts: MVTec, **settings: Any) -> NormStudy:
-    return NormStudy(bolts, TimmBackbone("resnet10t", weights="random"), **settings)
+    return NormStudy(bolts, TimmBackbone("test_resnet", weights="random"), **settings)
 
 
 def test_a_study_is_the_same_with_and_without_the_cache(bolts: MVTec, tmp_path: Path) -> None:

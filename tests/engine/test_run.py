@@ -19,7 +19,7 @@ from occ_lab.objectives import CFA, Norm, PaDiM
 from occ_lab.reporting.record import RunRecord
 from occ_lab.utils.errors import InputError
 
-HEADER = {"dataset": "textures", "loss": "cfa", "backbone": "resnet10t", "seed": 0}
+HEADER = {"dataset": "textures", "loss": "cfa", "backbone": "test_resnet", "seed": 0}
 SIZES = {"train": 8, "normal": 4, "defective": 5, "resize": 64, "crop": 64}
 
 
@@ -47,7 +47,7 @@ class Watching(NoWatcher):
 def job(tmp_path: Path, **settings: Any) -> Job:
     bricks = Textures(root=tmp_path / "data", category="brick", **SIZES)
     common = {"max_epochs": 5, "batch_size": 4, "checkpoint_every": 2, "maps": 1}
-    backbone = TimmBackbone("resnet10t", weights="random")
+    backbone = TimmBackbone("test_resnet", weights="random")
     return Job([bricks], backbone, **{"objective": CFA, **common, **settings})
 
 
@@ -121,7 +121,7 @@ def test_pretraining_needs_a_backbone_that_is_trained(tmp_path: Path) -> None:
     from occ_lab.engine.job import Pretraining
 
     asked = replace(job(tmp_path), pretraining=Pretraining(lambda backbone: None, 1))  # type: ignore[arg-type, return-value]
-    with pytest.raises(InputError, match="resnet10t is frozen"):
+    with pytest.raises(InputError, match="test_resnet is frozen"):
         asked.check()
 
 

@@ -25,7 +25,7 @@ from occ_lab.postprocessing.prediction import Prediction
 from occ_lab.utils.memo import Memo
 from tests.data.trees import mvtec_tree, noise, save
 
-RANDOM = ["backbone.model=resnet10t", "backbone.weights=random", "backbone.strides=[4]"]
+RANDOM = ["backbone.model=test_resnet", "backbone.weights=random", "backbone.strides=[4]"]
 HERE = ["dataset=mvtec", "dataset.resize=64", "dataset.crop=64", "maps=2", *RANDOM]
 ONE = ["loss.cell=null", "loss.bias=flow"]
 FORMS = {
@@ -252,7 +252,7 @@ def test_nothing_larger_than_the_limit_is_kept(parts: Path, seen: list[int]) -> 
 def test_a_program_sees_changed_files(parts: Path, seen: list[int]) -> None:
     def scores() -> list[float]:
         data = occ_lab.data.MVTecAD(root=parts / "parts", category="bolt", resize=64, crop=64)
-        backbone = occ_lab.backbones.TimmBackbone("resnet10t", weights="random")
+        backbone = occ_lab.backbones.TimmBackbone("test_resnet", weights="random")
         return list(occ_lab.fit(data, backbone=backbone).scores)
 
     before = scores()

@@ -34,7 +34,7 @@ from tests.engine.plans import on_cpu
 
 GRADIENT = partial(Norm, solver="gradient")
 SIZES = {"train": 20, "normal": 4, "defective": 5, "resize": 64, "crop": 64}
-HEADER = {"dataset": "textures", "loss": "norm", "backbone": "resnet10t", "seed": 0}
+HEADER = {"dataset": "textures", "loss": "norm", "backbone": "test_resnet", "seed": 0}
 
 
 def curve(*aurocs: float) -> list[dict[str, float]]:
@@ -72,7 +72,7 @@ def job(tmp_path: Path, objective: Callable[[], Objective] = GRADIENT, **setting
     bricks = Textures(
         root=tmp_path / "data", category="brick", **{**SIZES, **settings.pop("sizes", {})}
     )
-    backbone = settings.pop("backbone", None) or TimmBackbone("resnet10t", weights="random")
+    backbone = settings.pop("backbone", None) or TimmBackbone("test_resnet", weights="random")
     common = {"batch_size": 4, "trainer": on_cpu, "maps": 0}
     return Job([bricks], backbone, objective, **{**common, **settings})
 
@@ -222,7 +222,7 @@ def test_each_fold_of_a_calibration_chooses(
 
 def test_from_python(tmp_path: Path) -> None:
     data = occ_lab.data.Textures(root=tmp_path / "data", category="brick", batch_size=4, **SIZES)
-    backbone = TimmBackbone("resnet10t", weights="random")
+    backbone = TimmBackbone("test_resnet", weights="random")
     fit = partial(occ_lab.fit, data, GRADIENT(), backbone, cache=False, trainer=on_cpu)
     assert fit(steps=3).steps == 3
     with pytest.raises(InputError, match="steps: 3 and 2 epochs are both asked for"):
@@ -268,7 +268,7 @@ if __name__ == "__main__":
     steps.MOST = 16
     sizes = {"train": 20, "normal": 4, "defective": 5, "resize": 64, "crop": 64}
     bricks = Textures(root=root / "data", category="brick", **sizes)
-    backbone = TimmBackbone("resnet10t", weights="random")
+    backbone = TimmBackbone("test_resnet", weights="random")
     gradient = partial(Norm, solver="gradient")
     job = Job([bricks], backbone, gradient, batch_size=4, trainer=trainer)
     found = fit_without([], job, bricks, "brick")

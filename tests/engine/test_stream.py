@@ -35,7 +35,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def job(paths: list[Path], **arguments: Any) -> Job:
     objective = partial(Norm, **{"solver": "closed_form", "time": 3, **arguments})
-    backbone = TimmBackbone("resnet10t", weights="random", strides=[8])
+    backbone = TimmBackbone("test_resnet", weights="random", strides=[8])
     return Job([ImageFiles(paths, 64, 64)], backbone, objective)
 
 

@@ -65,7 +65,7 @@ def fit_tiles(
     folder: Path, objective: Objective | None = None, cache: Any = False, **options: Any
 ) -> FitResult:
     data = Folder(**folders(folder), tile=TILE, overlap=OVERLAP, batch_size=8)
-    backbone = TimmBackbone("resnet10t", weights="random", strides=[4, 8])
+    backbone = TimmBackbone("test_resnet", weights="random", strides=[4, 8])
     return fit(data, objective, backbone, cache=cache, **options)
 
 
@@ -137,7 +137,7 @@ def test_the_cache_and_a_detector_from_a_run_give_the_same_scores(tmp_path: Path
 @pytest.mark.parametrize(("asked", "found"), [("auto", None), (2, 2)])
 def test_a_position_of_a_tile_means_nothing(asked: Any, found: int | None) -> None:
     """A whole image has a projector for each cell; tiles have one, unless a cell is given."""
-    backbone = TimmBackbone("resnet10t", weights="random", strides=[4, 8])
+    backbone = TimmBackbone("test_resnet", weights="random", strides=[4, 8])
     detector = Detector(backbone, Norm(cell=asked), preprocessing=Tiles(TILE, OVERLAP))
     assert (detector.objective.cell, detector.projector.cell) == (found, found)
     assert Detector(backbone, Norm(cell=asked)).projector.cell == (found or 4)
@@ -155,7 +155,7 @@ def test_a_map_peaks_at_the_defect(tmp_path: Path) -> None:
 
 def test_a_stream_of_tiles_learns_what_the_batch_fit_learns(tmp_path: Path) -> None:
     result = fit_tiles(tmp_path, Norm(time=3))
-    backbone = TimmBackbone("resnet10t", weights="random", strides=[4, 8])
+    backbone = TimmBackbone("test_resnet", weights="random", strides=[4, 8])
     stream = Stream(Detector(backbone, Norm(time=3), preprocessing=Tiles(TILE, OVERLAP)))
     good = sorted(path for path in (tmp_path / "good").iterdir() if str(path) not in result.paths)
     for path in good:

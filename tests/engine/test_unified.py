@@ -29,7 +29,7 @@ from occ_lab.objectives import CFA, Mixture, Norm
 from occ_lab.reporting.record import RunRecord, keep_settings
 from occ_lab.utils.errors import InputError
 
-HEADER = {"dataset": "textures", "loss": "norm", "backbone": "resnet10t", "seed": 0}
+HEADER = {"dataset": "textures", "loss": "norm", "backbone": "test_resnet", "seed": 0}
 NAMES = ["brick", "grass", "gravel"]
 SIZES = {"train": 6, "normal": 3, "defective": 5, "resize": 64, "crop": 64}
 
@@ -40,7 +40,7 @@ def textures(folder: Path, protocol: str = "unified", **given: Any) -> Textures:
 
 def job(folder: Path, benchmark: Textures, **settings: Any) -> Job:
     common = {"objective": Norm, "cache": FeatureCache(folder / "cache"), "maps": 1}
-    return Job([benchmark], TimmBackbone("resnet10t", weights="random"), **{**common, **settings})
+    return Job([benchmark], TimmBackbone("test_resnet", weights="random"), **{**common, **settings})
 
 
 def entries(folder: Path) -> set[str]:

@@ -69,7 +69,7 @@ def parts(folder: Path, sizes: list[tuple[int, int]], bad: int = 10) -> Folder:
 
 
 def backbone() -> TimmBackbone:
-    return TimmBackbone("resnet10t", weights="random", strides=[4, 8])
+    return TimmBackbone("test_resnet", weights="random", strides=[4, 8])
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -174,7 +174,7 @@ class Flat(TimmBackbone):
     """Represents the network whose levels a batch holds."""
 
     def __init__(self) -> None:
-        super().__init__("resnet10t", weights="random", strides=[4, 8])
+        super().__init__("test_resnet", weights="random", strides=[4, 8])
         self.channels = [6, 6]
 
 

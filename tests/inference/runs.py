@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,10 @@ from tests.data.trees import class_tree, mvtec_tree
 
 SMALL = ["maps=0", "logger=none", "cache.enabled=false", "trainer.accelerator=cpu"]
 STRUCTURED = [*SMALL, "dataset=mvtec", "dataset.resize=64", "dataset.crop=64", "loss.fit.epochs=1"]
+TINY = [
+    *("backbone=resnet18", "backbone.model=test_resnet", "backbone.weights=random"),
+    "backbone.strides=[4,8]",
+]
 OBJECTIVES = {
     "norm": ["loss.solver=gradient"],
     "norm_mean": ["loss.solver=gradient", "loss.target=mean"],
@@ -39,20 +43,26 @@ OBJECTIVES = {
 
 
 def trained(folder: Path, *overrides: str, category: str = "bolt") -> Path:
-    """A small run on a part; its directory."""
+    """A small run on a part, with a tiny network unless another is given; its directory."""
     mvtec_tree(folder / "parts", category)
     where = [f"dataset.root='{folder}/parts'"]
-    perform_run(composed("train", [*STRUCTURED, *where, *overrides]), folder / "out")
+    asked = [*STRUCTURED, *network(overrides), *where, *overrides]
+    perform_run(composed("train", asked), folder / "out")
     return folder / "out"
 
 
 def trained_on_classes(folder: Path, *overrides: str) -> Path:
-    """A small run on whole images of one class; its directory."""
+    """A small run on whole images of one class, see `trained`; its directory."""
     class_tree(folder / "classes", side=28)
     size = ["dataset.resize=28", "dataset.crop=28", "loss.fit.epochs=1"]
     where = ["dataset=class_folder", f"dataset.root='{folder}/classes'", "dataset.category=dot"]
-    perform_run(composed("train", [*SMALL, *size, *where, *overrides]), folder / "out")
+    asked = [*SMALL, *size, *network(overrides), *where, *overrides]
+    perform_run(composed("train", asked), folder / "out")
     return folder / "out"
+
+
+def network(overrides: Sequence[str]) -> list[str]:
+    return [] if any(each.startswith("backbone=") for each in overrides) else TINY
 
 
 def written(directory: Path, task: str) -> tuple[list[str], torch.Tensor]:

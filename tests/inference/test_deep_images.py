@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(8):
         save(folder / "normal" / f"{number}.png", deep(number))
     data = occ_lab.data.Folder(folder / "normal", train_share=0.75, resize=64)
-    backbone = TimmBackbone("resnet10t", weights="random")
+    backbone = TimmBackbone("test_resnet", weights="random")
     objective = occ_lab.objectives.PaDiM()
     occ_lab.fit(data, objective, backbone, cache=False, directory=folder / "run")
     return folder
@@ -102,7 +102,7 @@ def test_a_detector_of_eight_bits_refuses_values_of_more(run: Path, tmp_path: Pa
 
 def test_a_stream_learns_the_range_of_its_files(run: Path, tmp_path: Path) -> None:
     small = ["dataset.resize=64", "dataset.crop=whole", "logger=none", "cache.enabled=false"]
-    small += ["backbone.name=resnet10t", "backbone.weights=random", "trainer.accelerator=cpu"]
+    small += ["backbone.name=test_resnet", "backbone.weights=random", "trainer.accelerator=cpu"]
     given = [f"input={run}/normal", *small]
     perform_stream(composed("stream", given), tmp_path / "stream")
     assert occ_lab.load(tmp_path / "stream").detector.frame.range == (0, 4095)
@@ -124,7 +124,7 @@ def test_a_full_disk_costs_pictures_and_no_figures(
     assert caplog.text.count("No space left") == 2
     monkeypatch.setattr("occ_lab.engine.task_pictures.save_pictures", full)
     data = occ_lab.data.Folder(run / "normal", train_share=0.75, resize=64)
-    backbone = TimmBackbone("resnet10t", weights="random")
+    backbone = TimmBackbone("test_resnet", weights="random")
     occ_lab.fit(data, occ_lab.objectives.PaDiM(), backbone, cache=False, directory=tmp_path / "run")
     assert (tmp_path / "run" / "metrics.json").is_file()
     assert "some heatmaps are missing" in caplog.text

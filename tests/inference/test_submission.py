@@ -23,7 +23,7 @@ from tests.inference.runs import SMALL
 
 RUN = [
     *(*SMALL, "dataset=mvtec_ad2", "dataset.resize=64", "loss=norm", "moments=true"),
-    *("backbone=resnet18", "backbone.model=resnet10t", "backbone.weights=random"),
+    *("backbone=resnet18", "backbone.model=test_resnet", "backbone.weights=random"),
 ]
 
 

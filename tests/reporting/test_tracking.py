@@ -72,7 +72,7 @@ def test_all_of_a_run_is_in_its_file(tmp_path: Path) -> None:
         f"dataset.root='{tmp_path}/parts'",
         "dataset.category=bolt",
         "backbone=resnet18",
-        "backbone.model=resnet10t",
+        "backbone.model=test_resnet",
         "backbone.weights=random",
         "loss.solver=gradient",
         "calibration.folds=2",

@@ -33,7 +33,7 @@ RATE = 0.1
 def predictor() -> Predictor:
     """A detector with random weights; its calibration accepts about half of all noise."""
     torch.manual_seed(0)
-    backbone = TimmBackbone("resnet10t", weights="random")
+    backbone = TimmBackbone("test_resnet", weights="random")
     detector = Detector(backbone, Norm(solver="gradient"), preprocessing=Preprocessing(64, 64))
     found = Predictor(detector, "bolt")
     noises = [content(number) for number in range(30)]

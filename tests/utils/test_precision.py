@@ -95,7 +95,7 @@ def test_nothing_in_float64_moves_to_a_device_without_it(
 
 def test_a_new_detector_moves_to_a_device_without_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "WITHOUT_FLOAT64", {"mps", "meta"})
-    detector = Detector(TimmBackbone("resnet10t", weights="random")).to("meta")
+    detector = Detector(TimmBackbone("test_resnet", weights="random")).to("meta")
     apart = {name for name, each in detector.named_buffers() if each.device.type != "meta"}
     assert apart
     assert all("moments" in name or "local" in name for name in apart)

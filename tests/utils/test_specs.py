@@ -33,7 +33,7 @@ class Ours(Recorded):
     [
         Norm(norm=2.0, channels=8),
         PostProcess(sigma=2.0),
-        TimmBackbone("resnet10t", weights="random", strides=[4, 8]),
+        TimmBackbone("test_resnet", weights="random", strides=[4, 8]),
     ],
 )
 def test_an_object_is_made_again_of_plain_data(made: Any) -> None:

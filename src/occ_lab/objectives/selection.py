@@ -264,5 +264,6 @@ def half_pays(bank: Tensor) -> bool:
 
 @lru_cache(maxsize=1)
 def _multiplies_bfloat16() -> bool:
-    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.11 does not tell
+    # PyTorch 2.11 cannot tell.
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

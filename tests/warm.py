@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
+
 PATIENCE = 300  # seconds
 IMPORTED = [
     "hydra.main",
@@ -54,17 +56,52 @@ def run(
         cwd: where it runs.
         environment: all of it; by default that of this process.
     """
-    environment = dict(os.environ if environment is None else environment)
+    (done,) = together(arguments, cwd, [os.environ if environment is None else environment])
+    return done
+
+
+def run_in_two(
+    arguments: Sequence[str], cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> list[subprocess.CompletedProcess[str]]:
+    """`run` in two processes, which are those of a Trainer with ``devices=2, strategy="ddp"``.
+
+    They have the environment that Lightning gives to processes which it starts itself.
+    """
+    group = {
+        **(os.environ if environment is None else environment),
+        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())},
+        **{"NODE_RANK": "0", "WORLD_SIZE": "2"},
+    }
+    return together(arguments, cwd, [{**group, "LOCAL_RANK": rank} for rank in "01"])
+
+
+def together(
+    arguments: Sequence[str], cwd: Path | None, environments: Sequence[Mapping[str, str]]
+) -> list[subprocess.CompletedProcess[str]]:
+    """`run` at once in a process for each environment."""
     with tempfile.TemporaryDirectory() as folder:
-        environment["TMPDIR"] = folder  # so that nothing is left behind
-        outputs = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = started(as_main, list(arguments), str(cwd or Path.cwd()), environment, outputs)
-        process.join(PATIENCE)
-        if process.exitcode is None:
-            process.kill()
+        processes, outputs = [], []
+        for number, environment in enumerate(environments):
+            own = Path(folder, str(number))
+            own.mkdir()
+            own_environment = {**environment, "TMPDIR": str(own)}  # so that nothing is left behind
+            outputs.append([own / name for name in ("stdout", "stderr")])
+            where = str(cwd or Path.cwd())
+            processes.append(started(as_main, list(arguments), where, own_environment, outputs[-1]))
+        for process in processes:
+            process.join(PATIENCE)
+        if any(process.exitcode is None for process in processes):
+            for process in processes:
+                process.kill()
             raise subprocess.TimeoutExpired(list(arguments), PATIENCE)
-        texts = [each.read_text(encoding="utf-8", errors="replace") for each in outputs]
-    return subprocess.CompletedProcess(list(arguments), process.exitcode, *texts)
+        return [
+            subprocess.CompletedProcess(
+                list(arguments),
+                process.exitcode,
+                *(path.read_text(encoding="utf-8", errors="replace") for path in paths),
+            )
+            for process, paths in zip(processes, outputs, strict=True)
+        ]
 
 
 def as_main(

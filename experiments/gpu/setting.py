@@ -65,6 +65,8 @@ class Effort:
 
 
 SHORT = Effort(
+    model="test_efficientnet",
+    weights="random",
     side=64,
     photographs=(4, 1, 2),
     steps=2,

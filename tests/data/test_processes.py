@@ -73,7 +73,8 @@ def test_a_plain_trainer_with_two_processes(tmp_path: Path) -> None:
     script = tmp_path / "job.py"
     script.write_text(SCRIPT, encoding="utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    warm.run([str(script), str(tmp_path)], environment=environment).check_returncode()
+    for done in warm.run_in_two([str(script), str(tmp_path)], environment=environment):
+        assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     for part in ("test", "predict"):
         assert sorted(first[part] + second[part]) == list(range(7)), "each image once"

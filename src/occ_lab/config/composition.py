@@ -22,7 +22,7 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from occ_lab.config.errors import UserError, joined, open_value
 from occ_lab.config.packages import located, register
-from occ_lab.config.suggestions import check_options, explained, flat, parsed
+from occ_lab.config.suggestions import check_options, explained, flat, parsed, repository
 from occ_lab.config.typed import as_typed, quoted
 from occ_lab.utils.conf import conf_dir as conf_dir
 from occ_lab.utils.errors import check_number
@@ -142,11 +142,10 @@ def defaults_of(name: str, overrides: list[str]) -> DictConfig:
 
     A choice that does not exist, or of several, is left out.
     """
-    loader = GlobalHydra.instance().config_loader()
     choices = []
     for each in overrides:
         group, equals, option = each.lstrip("+").partition("=")
-        if equals and "." not in group and option in loader.get_group_options(group):
+        if equals and "." not in group and option in repository().get_group_options(group):
             choices.append(each)
     try:
         return compose(name, choices, return_hydra_config=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
@@ -61,20 +62,24 @@ def check_options(overrides: Sequence[Override]) -> None:
     Raises:
         UserError: the message names the nearest option and all others.
     """
-    loader = GlobalHydra.instance().config_loader()
-    assert isinstance(loader, ConfigLoaderImpl)
-    repository = loader.repository  # the loader itself copies it for every question
     if any(override.key_or_group == "hydra.searchpath" for override in overrides):
         return  # the loader does not know of these files
     for override in overrides:
         group = override.key_or_group
-        if "." in group or override.is_delete() or not repository.get_group_options(group):
+        if "." in group or override.is_delete() or not repository().get_group_options(group):
             continue
         for option in options_of(override):
             folder = "/".join([group, *option.split("/")[:-1]])
-            known = repository.get_group_options(folder, ObjectType.CONFIG)
+            known = repository().get_group_options(folder, ObjectType.CONFIG)
             if option.split("/")[-1].removesuffix(".yaml") not in known:
                 raise UserError(no_such_option(group, option, known))
+
+
+def repository() -> IConfigRepository:
+    """The configuration files, which Hydra's loader copies for every question about a group."""
+    loader = GlobalHydra.instance().config_loader()
+    assert isinstance(loader, ConfigLoaderImpl)
+    return loader.repository
 
 
 def options_of(override: Override) -> list[str]:

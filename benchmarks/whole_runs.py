@@ -25,8 +25,8 @@ from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.pixel_batches import image_batches
 from occ_lab.data.transforms import Preprocessing
 from occ_lab.detector import Detector
-from occ_lab.engine.fit import fit_without
 from occ_lab.engine.job import Job
+from occ_lab.engine.single_fit import fit_without
 from occ_lab.utils.memo import Memo
 from occ_lab.utils.memory import peak_mb, reset_peak
 

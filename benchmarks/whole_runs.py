@@ -16,9 +16,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from occ_lab.config.composition import composed
-from occ_lab.config.job import make_job, perform_run
+from occ_lab.config.job import make_job
 from occ_lab.config.norm_study import perform_study
 from occ_lab.config.sweeps import SHARED_MB
+from occ_lab.config.train import perform_run
 from occ_lab.data.generated import made_image
 from occ_lab.data.images import read_image
 from occ_lab.data.images_dataset import TaskImages

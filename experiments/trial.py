@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from benchmarks.whole_runs import job_of, least_seconds
 from occ_lab.config.composition import composed
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.pixel_batches import image_batches
 from occ_lab.detector import Detector

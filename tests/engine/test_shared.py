@@ -16,7 +16,7 @@ from torch import Tensor
 
 import occ_lab
 from occ_lab.config.composition import composed
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from occ_lab.data import images_dataset
 from occ_lab.data.mask_reading import read_mask
 from occ_lab.detector import Detector

@@ -29,7 +29,7 @@ SPANS = {  # what is timed, by the name that the table gives it
     "job": "occ_lab.config.sweeps.perform",
     "task": "occ_lab.engine.run.run_task",
     "check of the files": "occ_lab.data.datamodule.AnomalyDataModule.prepare_data",
-    "features": "occ_lab.engine.fit.use_fast_samples",
+    "features": "occ_lab.engine.samples.use_fast_samples",
     "trainer": "occ_lab.config.trainer.make_trainer",
     "check of the trainer": "occ_lab.config.job.check_trainer_once",
     "parts of the job": "occ_lab.config.job.make_job",

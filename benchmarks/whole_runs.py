@@ -16,17 +16,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from occ_lab.config.composition import composed
-from occ_lab.config.job import make_job, perform_run
+from occ_lab.config.job import make_job
 from occ_lab.config.norm_study import perform_study
 from occ_lab.config.sweeps import SHARED_MB
+from occ_lab.config.train import perform_run
 from occ_lab.data.generated import made_image
 from occ_lab.data.images import read_image
 from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.pixel_batches import image_batches
 from occ_lab.data.transforms import Preprocessing
 from occ_lab.detector import Detector
-from occ_lab.engine.fit import fit_without
 from occ_lab.engine.job import Job
+from occ_lab.engine.single_fit import fit_without
 from occ_lab.utils.memo import Memo
 from occ_lab.utils.memory import peak_mb, reset_peak
 

@@ -19,12 +19,13 @@ from lightning.pytorch.loggers import CSVLogger
 
 from benchmarks.whole_runs import job_of, least_seconds
 from occ_lab.config.composition import composed
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.pixel_batches import image_batches
 from occ_lab.detector import Detector
-from occ_lab.engine.fit import fitted, use_fast_samples
+from occ_lab.engine.fit import fitted
 from occ_lab.engine.job import Job
+from occ_lab.engine.samples import use_fast_samples
 from occ_lab.metrics import ImageAUROC, PixelAUROC
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.memory import peak_mb, reset_peak

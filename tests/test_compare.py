@@ -12,7 +12,7 @@ import pytest
 from occ_lab.config.compare import perform_comparison
 from occ_lab.config.composition import composed
 from occ_lab.config.errors import UserError, user_messages
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from occ_lab.engine import compare as engine
 from occ_lab.inference.predictor import load
 from occ_lab.reporting.tables.compare import Row

@@ -13,7 +13,7 @@ import torch
 from occ_lab.config.composition import composed
 from occ_lab.config.correct import beside, perform_correct
 from occ_lab.config.errors import UserError, user_messages
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from occ_lab.inference.predictor import load
 from tests.commands import command
 from tests.data.trees import noise, save

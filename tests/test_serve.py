@@ -13,8 +13,8 @@ import pytest
 
 from occ_lab.config.composition import composed
 from occ_lab.config.errors import UserError, user_messages
-from occ_lab.config.job import perform_run
 from occ_lab.config.serve import perform_serve
+from occ_lab.config.train import perform_run
 from occ_lab.inference.predictor import load
 from tests import warm
 from tests.data.trees import noise, save

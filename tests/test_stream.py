@@ -22,8 +22,8 @@ from omegaconf import DictConfig
 import occ_lab
 from occ_lab.config.composition import composed
 from occ_lab.config.errors import UserError, user_messages
-from occ_lab.config.job import perform_run
 from occ_lab.config.stream import check_run, perform_stream
+from occ_lab.config.train import perform_run
 from occ_lab.engine.stream import Streams
 from occ_lab.reporting.gallery import gallery
 from tests.commands import command

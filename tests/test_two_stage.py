@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 from occ_lab.backbones.learned import load_encoder
 from occ_lab.config.composition import composed
 from occ_lab.config.errors import UserError, user_messages
-from occ_lab.config.job import perform_run
 from occ_lab.config.norm_study import perform_study
+from occ_lab.config.train import perform_run
 from occ_lab.config.two_stage import perform_both_stages
 from occ_lab.engine import representation, two_stage
 from tests.backbones.tiny import TINY

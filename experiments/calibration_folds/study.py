@@ -21,8 +21,9 @@ from torch import Tensor
 from benchmarks.whole_runs import job_of
 from experiments.trial import at, command_line, record, table
 from occ_lab.data.items import Item, Split
-from occ_lab.engine.fit import Fitted, fit_without
+from occ_lab.engine.fitted import Fitted
 from occ_lab.engine.job import Job
+from occ_lab.engine.single_fit import fit_without
 from occ_lab.metrics.calibration import Calibration
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole

@@ -19,7 +19,7 @@ from experiments.trial import (
     table,
     trial,
 )
-from occ_lab.engine.fit import fit_without
+from occ_lab.engine.single_fit import fit_without
 from occ_lab.objectives.cfa import CFA
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole

@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.whole_runs import job_of
 from experiments.trial import LEVELS_AS_THEY_ARE, at, aurocs, command_line, record, table, whole_run
 from occ_lab.detector import Detector
-from occ_lab.engine.fit import fit_without
+from occ_lab.engine.single_fit import fit_without
 from occ_lab.engine.steps import ChosenSteps, choice
 from occ_lab.objectives import cfa
 from occ_lab.utils.allocator import keep_freed_memory

@@ -23,7 +23,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 from benchmarks.whole_runs import job_of
 from experiments.trial import command_line, record, sets, table
 from occ_lab.detector import Detector
-from occ_lab.engine.fit import Fitted, fit_without
+from occ_lab.engine.fitted import Fitted
+from occ_lab.engine.single_fit import fit_without
 from occ_lab.metrics.curves import auroc
 from occ_lab.metrics.image import best_f1
 from occ_lab.utils.allocator import keep_freed_memory

@@ -33,9 +33,9 @@ from experiments.trial import (
 )
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
-from occ_lab.engine.fit import fit_without
 from occ_lab.engine.job import Job
 from occ_lab.engine.online import Online
+from occ_lab.engine.single_fit import fit_without
 from occ_lab.metrics import ImageAUROC, PixelAUROC
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.errors import InputError

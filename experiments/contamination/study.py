@@ -15,7 +15,8 @@ from typing import Any
 
 from benchmarks.whole_runs import job_of
 from experiments.trial import aurocs, command_line, record, sets, table
-from occ_lab.engine.fit import fit_without, fitted
+from occ_lab.engine.fit import fitted
+from occ_lab.engine.single_fit import fit_without
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole
 

@@ -19,7 +19,7 @@ import torch
 from experiments.trial import command_line, record, table
 from occ_lab.config.composition import composed
 from occ_lab.config.correct import perform_correct
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from occ_lab.inference.predictor import load
 from occ_lab.metrics import ImageAUROC
 from occ_lab.utils.files import write_whole

@@ -13,8 +13,8 @@ from rich.console import Console
 from experiments.faults.crashes import Case
 from occ_lab.config.composition import composed
 from occ_lab.config.export import perform_export
-from occ_lab.config.job import perform_run
 from occ_lab.config.stream import perform_stream
+from occ_lab.config.train import perform_run
 from occ_lab.config.two_stage import perform_both_stages
 from occ_lab.features.cache import FeatureCache
 from occ_lab.reporting.cache_table import clear

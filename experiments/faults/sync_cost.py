@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from occ_lab.config.composition import composed
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 
 TURNS = 5  # runs of each kind, in turn, so that other work on the machine affects both alike
 

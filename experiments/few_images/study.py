@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.whole_runs import job_of
 from experiments.trial import aurocs, command_line, record, sets, spread, table
-from occ_lab.engine.fit import fit_without
+from occ_lab.engine.single_fit import fit_without
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.errors import InputError
 from occ_lab.utils.files import write_whole

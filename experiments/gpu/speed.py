@@ -17,7 +17,7 @@ from benchmarks.whole_runs import least_seconds
 from experiments.gpu.decoding import Decoded
 from experiments.gpu.setting import Figures, Setting, trainer_on, wait
 from occ_lab.config.composition import composed
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.pixel_batches import read_by_processes, read_by_threads

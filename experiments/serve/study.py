@@ -25,7 +25,7 @@ from PIL import Image
 
 from experiments.trial import table
 from occ_lab.config.composition import composed
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from occ_lab.data.images import read_image
 from occ_lab.inference.predictor import Predictor, load
 from occ_lab.utils.files import write_whole

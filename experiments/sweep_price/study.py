@@ -19,8 +19,8 @@ from benchmarks.__main__ import machine, sources
 from benchmarks.whole_runs import caches, one_pass
 from experiments.trial import command_line, record, table
 from occ_lab.config.composition import composed
-from occ_lab.config.job import perform_run
 from occ_lab.config.sweeps import SHARED_MB
+from occ_lab.config.train import perform_run
 from occ_lab.utils.files import write_whole
 from occ_lab.utils.memo import Memo
 

@@ -26,7 +26,7 @@ import occ_lab
 from experiments.tiles.quilting import quilt
 from experiments.trial import TEXTURES, command_line, record, table
 from occ_lab.config.composition import composed
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from occ_lab.data.images import read_image
 from occ_lab.data.tiled_images import tile_batches
 from occ_lab.engine.calibrate import CalibrationPlan

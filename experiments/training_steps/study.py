@@ -12,7 +12,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 
 from benchmarks.whole_runs import job_of
 from experiments.trial import at, command_line, record, spread, table, whole_run
-from occ_lab.engine.fit import fit_without
+from occ_lab.engine.single_fit import fit_without
 from occ_lab.engine.steps import ChosenSteps
 from occ_lab.utils.allocator import keep_freed_memory
 from occ_lab.utils.files import write_whole

@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.trial import at, command_line, logged, record, table
 from occ_lab.config.composition import build, composed
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from occ_lab.config.two_stage import densities_of, representation_plan
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.pixel_batches import image_batches

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.whole_runs import job_of
 from occ_lab.data.datamodule import sized
-from occ_lab.engine.fit import data_of, use_fast_samples
+from occ_lab.engine.samples import data_of, use_fast_samples
 from occ_lab.objectives.groups import groups
 from occ_lab.objectives.mixture import Mixture, mean_features, nearest
 

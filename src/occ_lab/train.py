@@ -28,8 +28,8 @@ def work(cfg: DictConfig, directory: Path) -> None:
     if not (cfg.resume and visible(directory, "tasks/*/metrics.json")):
         benchmark_of(cfg).tasks()
 
-    from occ_lab.config.job import perform_run
     from occ_lab.config.sweeps import shared_by_jobs
+    from occ_lab.config.train import perform_run
 
     perform_run(cfg, directory, shared=shared_by_jobs())
 

@@ -18,8 +18,8 @@ from occ_lab.backbones.timm import choose_strides, timm_model
 from occ_lab.config.composition import build, composed, conf_dir, unresolved
 from occ_lab.config.job import make_job
 from occ_lab.config.two_stage import representation_plan
-from occ_lab.engine.fit import fit_without
 from occ_lab.engine.representation import check_side
+from occ_lab.engine.single_fit import fit_without
 from occ_lab.reporting.tables.results import published_line
 from tests.backbones.tiny import TINY
 from tests.config.test_composition import open_values

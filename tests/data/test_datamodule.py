@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.mvtec import MVTec
-from occ_lab.data.images import read_image, read_mask
+from occ_lab.data.images import read_image
 from occ_lab.data.items import Item
+from occ_lab.data.mask_reading import read_mask
 from occ_lab.utils.errors import InputError
 from tests.data.trees import mvtec_tree, save
 

@@ -19,7 +19,7 @@ import occ_lab
 from occ_lab.config.composition import composed
 from occ_lab.config.errors import UserError, user_messages
 from occ_lab.config.export import perform_export
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from occ_lab.data.images import read_image
 from occ_lab.deploy import export as exporting
 from occ_lab.deploy import formats

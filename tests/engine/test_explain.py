@@ -13,7 +13,8 @@ from scipy.ndimage import binary_dilation
 from benchmarks.whole_runs import fitted, job_of
 from occ_lab.config.composition import composed, conf_dir
 from occ_lab.config.errors import UserError, user_messages
-from occ_lab.config.job import make_job, perform_run
+from occ_lab.config.job import make_job
+from occ_lab.config.train import perform_run
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
 from occ_lab.engine.explain import with_nearest

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import occ_lab
 from occ_lab.backbones import TimmBackbone
 from occ_lab.config.composition import composed
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import Frame, Preprocessing, WholeImage
 from occ_lab.detector import Detector

@@ -16,9 +16,9 @@ from torch import Tensor
 
 import occ_lab
 from occ_lab.config.composition import composed
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from occ_lab.data import images_dataset
-from occ_lab.data.images import read_mask
+from occ_lab.data.mask_reading import read_mask
 from occ_lab.detector import Detector
 from occ_lab.objectives.norm.objective import Norm
 from occ_lab.postprocessing.prediction import Prediction

@@ -21,9 +21,10 @@ from occ_lab.backbones.lenet import LeNet
 from occ_lab.data.datasets.textures import Textures
 from occ_lab.engine import steps as steps_module
 from occ_lab.engine.calibrate import CalibrationPlan
-from occ_lab.engine.fit import Fitted, fit_without
+from occ_lab.engine.fitted import Fitted
 from occ_lab.engine.job import Job, NoWatcher
 from occ_lab.engine.run import run
+from occ_lab.engine.single_fit import fit_without
 from occ_lab.engine.steps import ChosenSteps, StepCount, best_auroc, choice, ended
 from occ_lab.objectives import CFA, DeepSVDD, Norm, PaDiM
 from occ_lab.objectives.base import Objective
@@ -250,7 +251,7 @@ from lightning import Trainer
 from occ_lab.backbones import TimmBackbone
 from occ_lab.data.datasets.textures import Textures
 from occ_lab.engine import steps
-from occ_lab.engine.fit import fit_without
+from occ_lab.engine.single_fit import fit_without
 from occ_lab.engine.job import Job
 from occ_lab.objectives import Norm
 

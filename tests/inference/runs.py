@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from occ_lab.config.composition import composed
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from tests.data.trees import class_tree, mvtec_tree
 
 SMALL = ["maps=0", "logger=none", "cache.enabled=false", "trainer.accelerator=cpu"]

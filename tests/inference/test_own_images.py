@@ -17,8 +17,8 @@ import occ_lab
 from occ_lab.config.calibrate import perform_calibrate
 from occ_lab.config.composition import composed
 from occ_lab.config.errors import UserError, user_messages
-from occ_lab.config.job import perform_run
 from occ_lab.config.predict import perform_predict
+from occ_lab.config.train import perform_run
 from occ_lab.inference.predict import UNUSABLE, predict
 from tests.data.trees import noise, save
 from tests.inference.runs import SMALL

@@ -14,8 +14,8 @@ from PIL import Image
 
 import occ_lab
 from occ_lab.config.composition import composed
-from occ_lab.config.job import perform_run
 from occ_lab.config.predict import perform_predict
+from occ_lab.config.train import perform_run
 from occ_lab.inference.predict import predict
 from occ_lab.utils.errors import InputError
 from tests.data.trees import mvtec_ad2_tree

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from occ_lab.config.composition import composed
-from occ_lab.config.job import make_job, perform_run
+from occ_lab.config.job import make_job
+from occ_lab.config.train import perform_run
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
 from tests.data.trees import mvtec_tree

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from occ_lab.config.composition import composed
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 
 
 @pytest.mark.parametrize(

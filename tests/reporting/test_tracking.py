@@ -13,7 +13,7 @@ import torch
 import occ_lab
 from occ_lab.config.composition import composed
 from occ_lab.config.errors import UserError
-from occ_lab.config.job import perform_run
+from occ_lab.config.train import perform_run
 from occ_lab.data.items import Item
 from occ_lab.metrics.calibration import Calibration
 from occ_lab.reporting.predictions import COLUMNS, Predictions

@@ -12,8 +12,9 @@ from rich.console import Console
 import occ_lab
 from occ_lab.config.composition import resolved
 from occ_lab.config.errors import UserError, message
-from occ_lab.config.job import header, make_job, settings
+from occ_lab.config.job import make_job
 from occ_lab.config.methods import method_run, several
+from occ_lab.config.train import header, settings
 from occ_lab.config.watcher import watched
 from occ_lab.engine.compare import METHODS, Comparison, compare, folder_of, measured
 from occ_lab.engine.job import Job

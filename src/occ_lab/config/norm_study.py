@@ -11,8 +11,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 import occ_lab
 from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.config.errors import UserError
-from occ_lab.config.job import cache_of, object_of, settings
+from occ_lab.config.job import cache_of, object_of
 from occ_lab.config.process import prepare_process
+from occ_lab.config.train import settings
 from occ_lab.engine.norm_study import NormStudy, Pictures, study
 from occ_lab.utils.errors import InputError
 

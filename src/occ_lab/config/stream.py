@@ -14,11 +14,12 @@ from omegaconf import DictConfig, ListConfig
 
 from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.config.errors import UserError
-from occ_lab.config.job import header, make_job, settings
+from occ_lab.config.job import make_job
 from occ_lab.config.packages import located
 from occ_lab.config.predict import trusted
 from occ_lab.config.process import prepare_process
 from occ_lab.config.sweeps import on_several_processes
+from occ_lab.config.train import header, settings
 from occ_lab.config.trainer import make_trainer
 from occ_lab.config.watcher import watched
 from occ_lab.data.base import Crop

@@ -13,9 +13,10 @@ import occ_lab
 from occ_lab.backbones.learned import SUFFIX, save_encoder
 from occ_lab.config.composition import build, check_value, resolved
 from occ_lab.config.errors import UserError
-from occ_lab.config.job import make_job, perform_run, settings
+from occ_lab.config.job import make_job
 from occ_lab.config.methods import method_run, several
 from occ_lab.config.process import prepare_process
+from occ_lab.config.train import perform_run, settings
 from occ_lab.config.trainer import check_trainer, make_trainer
 from occ_lab.config.watcher import watched
 from occ_lab.engine.representation import RepresentationPlan, check_side

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from occ_lab.data.base import Benchmark
-from occ_lab.data.images import read_mask
 from occ_lab.data.items import Counts, Item, Split
+from occ_lab.data.mask_reading import read_mask
 from occ_lab.data.validation import file_problems
 from occ_lab.utils.errors import ImageError
 from occ_lab.utils.progress import track

@@ -319,7 +319,7 @@ class Benchmark(ABC):
         Raises:
             OSError: it cannot be read.
         """
-        from occ_lab.data.images import image_size
+        from occ_lab.data.headers import image_size
 
         if item.key not in self._image_sizes:
             if type(self).read is Benchmark.read and item.index is None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from occ_lab.data.images import header, read_pixels
+from occ_lab.data.headers import header
+from occ_lab.data.images import read_pixels
 from occ_lab.data.items import Item
 from occ_lab.data.value_range import Extremes, Range, extremes_of, range_of
 from occ_lab.utils.errors import ImageError

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from occ_lab.data.base import Benchmark
-from occ_lab.data.images import read_mask
 from occ_lab.data.items import Item
+from occ_lab.data.mask_reading import read_mask
 from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import (
     Frame,

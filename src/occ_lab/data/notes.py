@@ -12,7 +12,8 @@ import numpy as np
 from occ_lab.data.base import Benchmark
 from occ_lab.data.deep import deep_files
 from occ_lab.data.files import SHOWN, skipped_line
-from occ_lab.data.images import header, read_pixels
+from occ_lab.data.headers import header
+from occ_lab.data.images import read_pixels
 from occ_lab.data.items import Item, Split
 from occ_lab.data.value_range import Range, range_line
 from occ_lab.utils.errors import ImageError, InputError

@@ -7,8 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from occ_lab.data.deep import extremes
-from occ_lab.data.images import Header, header, mask_files, opened, read_pixels
+from occ_lab.data.headers import Header, header
+from occ_lab.data.images import opened, read_pixels
 from occ_lab.data.items import Item, Split
+from occ_lab.data.mask_reading import mask_files
 from occ_lab.utils.budget import Budget
 from occ_lab.utils.errors import ImageError, InputError
 

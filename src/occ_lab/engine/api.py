@@ -17,7 +17,8 @@ from occ_lab.backbones.base import Backbone
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.detector import Detector
 from occ_lab.engine.calibrate import CalibrationPlan
-from occ_lab.engine.fit import Fitted, fitted
+from occ_lab.engine.fit import fitted
+from occ_lab.engine.fitted import Fitted
 from occ_lab.engine.job import Job, MakeTrainer, NoWatcher, plain_trainer
 from occ_lab.engine.run import run_task
 from occ_lab.features.cache import FeatureCache

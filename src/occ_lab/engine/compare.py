@@ -18,7 +18,8 @@ from rich.console import Console
 
 from occ_lab.data.base import Benchmark
 from occ_lab.data.tiling import Tiles
-from occ_lab.engine.fit import Fitted, fitted
+from occ_lab.engine.fit import fitted
+from occ_lab.engine.fitted import Fitted
 from occ_lab.engine.job import Job
 from occ_lab.engine.pasted import pasted_auroc
 from occ_lab.engine.stopping import resumable

@@ -13,7 +13,7 @@ from torch import Tensor
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.pixel_batches import image_batches
-from occ_lab.engine.fit import Fitted
+from occ_lab.engine.fitted import Fitted
 from occ_lab.engine.job import Explanations
 from occ_lab.explain.nearest import nearest_images
 from occ_lab.reporting.explanations import explanation

@@ -18,7 +18,8 @@ from occ_lab.data.sight import sight
 from occ_lab.engine.calibrate import ALARM, CALIBRATION, figures_of, write_calibration
 from occ_lab.engine.defects import defect_figures
 from occ_lab.engine.explain import write_explanations
-from occ_lab.engine.fit import Fitted, fitted
+from occ_lab.engine.fit import fitted
+from occ_lab.engine.fitted import Fitted
 from occ_lab.engine.job import Job, Watcher
 from occ_lab.engine.learned import write_training_images
 from occ_lab.engine.live import MOMENTS, write_moments

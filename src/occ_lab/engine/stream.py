@@ -19,7 +19,7 @@ from occ_lab.data.files import images_below
 from occ_lab.data.images_dataset import TaskImages
 from occ_lab.data.transforms import Frame
 from occ_lab.engine.calibrate import write_calibration
-from occ_lab.engine.fit import Fitted, timed
+from occ_lab.engine.fitted import Fitted
 from occ_lab.engine.job import Job
 from occ_lab.engine.live import STREAMS, Stream
 from occ_lab.engine.online import why_frozen
@@ -37,6 +37,7 @@ from occ_lab.reporting.gallery.gallery import PAGE
 from occ_lab.reporting.tables.stream import stream_table
 from occ_lab.utils.errors import InputError, check_number
 from occ_lab.utils.files import whole_file
+from occ_lab.utils.timing import timed
 
 
 class Streams:

@@ -14,7 +14,7 @@ from occ_lab.data.loading import collate
 from occ_lab.data.tiling import Tiles
 from occ_lab.data.transforms import Preprocessing
 from occ_lab.engine.defects import kinds_of, pixels_by_kind
-from occ_lab.engine.fit import Fitted
+from occ_lab.engine.fitted import Fitted
 from occ_lab.metrics.evaluation import Evaluation
 from occ_lab.postprocessing.ensemble import View, ensemble
 from occ_lab.postprocessing.postprocess import PostProcess

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from occ_lab.metrics.areas import area_up_to, log_area
 from occ_lab.metrics.limits import AUPRO_LIMIT, HIGH, LOW, STRICT
-from occ_lab.metrics.pixel_store import PixelStore, Positives
+from occ_lab.metrics.pixel_store import PixelStore
+from occ_lab.metrics.positives import Positives
 
 Counts: TypeAlias = tuple[int, int]  # of the normal pixels of all images, and of normal images
 Weight: TypeAlias = Literal["pixels", "regions", "images", "defects"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,10 @@ from scipy import ndimage
 from torch import Tensor
 
 from occ_lab.metrics.base import OrderMetric, arrays, checked
+from occ_lab.metrics.counting import count_distinct, count_packed, reached
 from occ_lab.metrics.packing import pack, unpack
-from occ_lab.metrics.rounding import DIGITS, first_of_runs, rounded, run_lengths, totals
+from occ_lab.metrics.positives import Positives, by_pixel
+from occ_lab.metrics.rounding import DIGITS, rounded, run_lengths, totals
 from occ_lab.utils.memory import MB
 from occ_lab.utils.merging import append, join_last, joined_last
 from occ_lab.utils.processes import distributed
@@ -31,46 +32,6 @@ EXACT_BYTES = 2**28  # of all pixels; those of 2,500 images of 224 × 224 pixels
 ENTRIES = 2**21  # counts of rounded scores that are kept before equal ones are added up
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Positives:
-    """Some anomalous pixels in the order of their scores; one entry may stand for several pixels.
-
-    All counts are of pixels; those of groups are of the pixel's own group.
-
-    Attributes:
-        pixels: the number of pixels of each entry, float64 ``[n]``; likewise `regions`, `images`
-            and `defects`, the parts of a connected region, of the anomalous pixels of an image and
-            of the saturation of a defect that the pixels make up.
-        owners: the group of each entry, int ``[n]``; -1 where it has none.
-        above: normal pixels of all images with a higher score, int ``[n]``.
-        reached: normal pixels of all images with a higher score or the same one.
-        above_of_normal: as ``above``, of normal images only; likewise ``reached_of_normal``.
-        found: anomalous pixels with a higher score or the same one.
-        total: anomalous pixels of all scores.
-        found_in_group: as ``found``, of the group; likewise ``total_in_group``.
-    """
-
-    pixels: np.ndarray
-    regions: np.ndarray
-    images: np.ndarray
-    defects: np.ndarray
-    owners: np.ndarray
-    above: np.ndarray
-    reached: np.ndarray
-    above_of_normal: np.ndarray
-    reached_of_normal: np.ndarray
-    found: np.ndarray
-    total: np.ndarray
-    found_in_group: np.ndarray
-    total_in_group: np.ndarray
-
-    def in_groups(self) -> Positives:
-        """The entries that have a group, each counted among the anomalous pixels of its group."""
-        known = self.owners >= 0
-        own = {name: value[known] for name, value in vars(self).items()}
-        return replace(Positives(**own), found=own["found_in_group"], total=own["total_in_group"])
 
 
 class PixelStore(OrderMetric):
@@ -276,7 +237,9 @@ class PixelStore(OrderMetric):
         for start in range(0, len(scores), POSITIVES_AT_ONCE):
             block = slice(start, start + POSITIVES_AT_ONCE)
             counts = (
-                _counted(scores[block], *negative) if rounding else self._counted(scores[block])
+                count_distinct(scores[block], *negative)
+                if rounding
+                else self._counted(scores[block])
             )
             pixels, regions, images, defects = (each[block].astype(np.float64) for each in weights)
             yield Positives(
@@ -299,93 +262,10 @@ class PixelStore(OrderMetric):
             Of the negatives of all images, and of those of normal images; int64 ``[n]`` each.
         """
         counts = [
-            count_packed(scores, *self._all(*states)) for states in (self.of_normal, self.of_others)
+            count_packed(scores, *self._all(*states), at_once=BYTES_AT_ONCE)
+            for states in (self.of_normal, self.of_others)
         ]
         return [[one + other for one, other in zip(*counts, strict=True)], counts[0]]
-
-
-def by_pixel(
-    scores: np.ndarray, areas: np.ndarray, gains: np.ndarray, owners: np.ndarray, marks: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """The scores of positives, their groups and weights, as they are stored once rounded.
-
-    Args:
-        scores: ``[n]``, in the order of their images.
-        areas: of their regions, ``[n]``.
-        gains: of the saturation of their defects, ``[n]``.
-        owners: the group of each image, ``[K]``.
-        marks: the number of positives of each image, ``[K]``.
-
-    Returns:
-        Scores, groups, pixels, regions, images and defects, see `Positives`; ``[n]`` each.
-
-    Example:
-        >>> scores, one = np.array([0.3, 0.1, 0.9]), np.array([1, 2, 2])
-        >>> by_pixel(scores, one, np.zeros(3), np.array([7, 5]), np.array([1, 2]))[4].tolist()
-        [1.0, 0.5, 0.5]
-    """
-    return (
-        *(scores, np.repeat(owners, marks), np.ones(len(scores), np.int64)),
-        *(1.0 / areas, np.repeat(1.0 / marks, marks), gains.astype(np.float64)),
-    )
-
-
-def reached(ordered: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The total of the counts at or above each of ascending scores ``[n]``, int64 ``[n]``.
-
-    Example:
-        >>> reached(np.array([1.0, 2.0, 2.0, 5.0]), np.array([1, 1, 3, 1]))
-        array([6, 5, 5, 1])
-    """
-    starts = first_of_runs(ordered)
-    if not len(starts):
-        return np.zeros(0, np.int64)
-    of_runs = np.add.reduceat(counts, starts)[::-1].cumsum()[::-1]
-    return np.repeat(of_runs, np.diff(starts, append=len(ordered)))
-
-
-def _counted(
-    scores: np.ndarray, negatives: np.ndarray, *counts: np.ndarray
-) -> list[list[np.ndarray]]:
-    """As `PixelStore._counted`, of distinct negatives and how often each occurs."""
-    upwards = [np.concatenate([[0], each.cumsum()]) for each in counts]
-    sides = [np.searchsorted(negatives, scores, side) for side in ("left", "right")]
-    return [[each[side] for side in sides] for each in upwards]
-
-
-def count_packed(
-    scores: np.ndarray,
-    lows: Sequence[np.ndarray],
-    heads: Sequence[np.ndarray],
-    runs: Sequence[np.ndarray],
-) -> list[np.ndarray]:
-    """The numbers of packed floats below, and at or below, each of the sorted scores ``[n]``.
-
-    Args:
-        scores: ascending, ``[n]``.
-        lows: of each piece, as `pack` returns it.
-        heads: likewise.
-        runs: likewise.
-
-    Example:
-        >>> packed = pack(np.array([1.0, 2.0, 2.0], np.float32))
-        >>> count_packed(np.array([2.0], np.float32), *([part] for part in packed))
-        [array([1]), array([3])]
-    """
-    below = np.zeros(len(scores), dtype=np.int64)
-    up_to = np.zeros(len(scores), dtype=np.int64)
-    for block in _pieces([len(each) for each in lows], BYTES_AT_ONCE):
-        negatives = unpack(*(np.concatenate(part[block]) for part in (lows, heads, runs)))
-        if not len(negatives):
-            continue
-        negatives.sort()  # fast, because it consists of sorted pieces
-        left = np.searchsorted(negatives, scores, side="left")
-        below += left
-        up_to += left
-        tied = negatives[np.minimum(left, len(negatives) - 1)] == scores  # few, usually
-        right = np.searchsorted(negatives, scores[tied], side="right")
-        up_to[tied] += right - left[tied]
-    return [below, up_to]
 
 
 def parted(maps: Tensor, marked: Tensor, normal: Tensor) -> tuple[np.ndarray, ...]:
@@ -422,13 +302,3 @@ def _no_pixels(dtype: np.dtype[Any]) -> tuple[np.ndarray, ...]:
     """The exact states of a metric without pixels."""
     none, whole = np.empty(0, dtype), np.empty(0, np.int32)
     return none, whole, np.empty(0, np.float32), whole, whole, *pack(none), *pack(none)
-
-
-def _pieces(sizes: list[int], at_least: int) -> Iterator[slice]:
-    """Slices of consecutive pieces with a total of at least ``at_least`` each, except the last."""
-    start = total = 0
-    for stop, size in enumerate(sizes, 1):
-        total += size
-        if total >= at_least or stop == len(sizes):
-            yield slice(start, stop)
-            start, total = stop, 0

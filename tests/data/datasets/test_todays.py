@@ -16,8 +16,8 @@ from occ_lab.data.datasets.mvtec_ad2 import MVTecAD2
 from occ_lab.data.datasets.mvtec_loco import Defect, MVTecLOCO
 from occ_lab.data.datasets.real_iad import RealIAD
 from occ_lab.data.datasets.vad import VAD
-from occ_lab.data.images import read_mask
 from occ_lab.data.items import Counts, Item
+from occ_lab.data.mask_reading import read_mask
 from occ_lab.data.notes import notes
 from occ_lab.data.validation import check_split
 from occ_lab.metrics import Evaluation

@@ -11,8 +11,8 @@ from PIL import Image
 
 from occ_lab.data.datamodule import AnomalyDataModule
 from occ_lab.data.datasets.visa import VisA
-from occ_lab.data.images import read_mask
 from occ_lab.data.items import Counts
+from occ_lab.data.mask_reading import read_mask
 from occ_lab.utils.errors import InputError
 from tests.data.trees import noise, save
 

@@ -74,6 +74,6 @@ def _labelled(path: Path) -> Item:
 @lru_cache(maxsize=2**13)
 def _marks(mask: Path, length: int, changed: int) -> bool:
     """Whether a mask marks a pixel; length and time of change identify its content."""
-    from occ_lab.data.images import read_mask  # imported late, with its libraries
+    from occ_lab.data.mask_reading import read_mask  # imported late, with its libraries
 
     return bool(read_mask(mask).any())

@@ -137,7 +137,7 @@ class MVTecLOCO(MVTec):
         Raises:
             ImageError: a mask is unreadable, empty, or has several values or an unknown one.
         """
-        from occ_lab.data.images import mask_files, stored_values
+        from occ_lab.data.mask_reading import mask_files, stored_values
 
         if item.mask is None:
             return []

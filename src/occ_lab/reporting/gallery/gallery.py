@@ -20,7 +20,7 @@ from PIL import Image
 from occ_lab import __version__
 from occ_lab.data.any_image import as_rgb
 from occ_lab.data.boxes import cut, fractions
-from occ_lab.data.images import header
+from occ_lab.data.headers import header
 from occ_lab.data.transforms import Frame, Seen
 from occ_lab.data.value_range import Range
 from occ_lab.metrics.calibration import Calibration

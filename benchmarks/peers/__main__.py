@@ -39,7 +39,8 @@ FIGURES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pixel_au
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prepare the images, run every method in turn, write the page."""
     asked = command_line().parse_args(arguments)
-    python = asked.python or environment(ROOT / ".venv-peers")
+    # Not resolved, because a link in an environment tells Python where its packages are.
+    python = str(asked.python.absolute()) if asked.python else environment(ROOT / ".venv-peers")
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images"
         prepare(asked.data, asked.category, asked.train, images)
@@ -74,7 +75,9 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--train", type=int, default=60, help="training images, default 60")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: cores")
     parser.add_argument("--rounds", type=int, default=1, help="times that all run, default 1")
-    parser.add_argument("--python", help="of an environment with anomalib; default: made here")
+    parser.add_argument(
+        "--python", type=Path, help="of an environment with anomalib; default: made here"
+    )
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the page")
     return parser
 

@@ -155,6 +155,7 @@ def test_working_in_blocks_does_not_matter(
     samples = [random_maps(seed, levels=20) for seed in range(9)]
     at_once = measure(metric(), *samples)
     monkeypatch.setattr(pixel_store, "POSITIVES_AT_ONCE", 50)
+    monkeypatch.setattr(pixel_store, "COUNTED_AT_ONCE", 120)
     monkeypatch.setattr(pixel_store, "BYTES_AT_ONCE", 500)
     assert measure(metric(), *samples) == pytest.approx(at_once, abs=CLOSE)
 

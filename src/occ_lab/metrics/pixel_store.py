@@ -26,6 +26,7 @@ _EIGHT_NEIGHBOURS[1] = True
 
 # How much `compute` processes at once: it passes over the negatives a few times in little memory.
 POSITIVES_AT_ONCE = 2**21
+COUNTED_AT_ONCE = 2**23  # positives, with four numbers each: all negatives are sorted every time
 BYTES_AT_ONCE = 2**24  # of packed negatives: 2**23 float32
 
 EXACT_BYTES = 2**28  # of all pixels; those of 2,500 images of 224 × 224 pixels
@@ -234,13 +235,7 @@ class PixelStore(OrderMetric):
             total_in_group[own] = weights[0][own].sum()
         total = np.broadcast_to(weights[0].sum(), found.shape)
         every = self.negatives()
-        for start in range(0, len(scores), POSITIVES_AT_ONCE):
-            block = slice(start, start + POSITIVES_AT_ONCE)
-            counts = (
-                count_distinct(scores[block], *negative)
-                if rounding
-                else self._counted(scores[block])
-            )
+        for block, counts in self._counted_blocks(scores, negative if rounding else ()):
             pixels, regions, images, defects = (each[block].astype(np.float64) for each in weights)
             yield Positives(
                 *(pixels, regions, images, defects, owners[block]),
@@ -254,6 +249,23 @@ class PixelStore(OrderMetric):
         scores, *others = by_pixel(*map(np.concatenate, self._all(*self.exact[:5])))
         order = np.argsort(scores)
         return [each[order] for each in (scores, *others)]
+
+    def _counted_blocks(
+        self, scores: np.ndarray, distinct: Sequence[np.ndarray]
+    ) -> Iterator[tuple[slice, list[list[np.ndarray]]]]:
+        """Blocks of the sorted scores, and for each what `_counted` returns.
+
+        Args:
+            scores: ascending, ``[n]``.
+            distinct: the negatives as `count_distinct` takes them if they are rounded.
+        """
+        for start in range(0, len(scores), COUNTED_AT_ONCE):
+            part = scores[start : start + COUNTED_AT_ONCE]
+            counts = count_distinct(part, *distinct) if len(distinct) else self._counted(part)
+            for first in range(0, len(part), POSITIVES_AT_ONCE):
+                here = slice(first, first + POSITIVES_AT_ONCE)
+                whole = slice(start + first, start + min(first + POSITIVES_AT_ONCE, len(part)))
+                yield whole, [[each[here] for each in sides] for sides in counts]
 
     def _counted(self, scores: np.ndarray) -> list[list[np.ndarray]]:
         """The numbers of negatives below, and at or below, each of the sorted scores.

@@ -136,7 +136,6 @@ def mnist_text(results: dict[str, Any]) -> list[str]:
         f"Seeds recorded on all digits with the hard boundary: {len(means)}, with a mean of",
         f"{spread(means)}. The published {goal} is the mean of ten seeds; it {verdict}.",
         *again_text(results),
-        *(partly_text(hard[0], seed, hard[seed]) for seed in SEEDS[1:]),
         "",
     ]
     if pairs:
@@ -158,18 +157,6 @@ def again_text(results: dict[str, Any]) -> list[str]:
         f"{100 * FIRST['tasks']['2']['image_auroc']:.1f} before, so that the seed alone makes the",
         "difference to seed 1.",
     ]
-
-
-def partly_text(first: list[float | None], seed: int, other: list[float | None]) -> str:
-    """A seed beside the first one on the digits that are recorded with it."""
-    pairs = [(a, b) for a, b in zip(first, other, strict=True) if a is not None and b is not None]
-    if not pairs:
-        return f"Seed {seed} is not recorded."
-    means = [fmean(values) for values in zip(*pairs, strict=True)]
-    return (
-        f"On the digits recorded with seed {seed} ({len(pairs)}), seed 0 has a mean of "
-        f"{means[0]:.1f} and seed {seed} of {means[1]:.1f}."
-    )
 
 
 def cifar_text(results: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from occ_lab.data.headers import header
+from occ_lab.data.headers import header, version
 from occ_lab.data.images import read_pixels
 from occ_lab.data.items import Item
 from occ_lab.data.value_range import Extremes, Range, extremes_of, range_of
@@ -52,16 +52,12 @@ def extremes(path: Path) -> Extremes:
     Raises:
         ImageError: it cannot be read, or some values are not finite.
     """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise ImageError(f"{path}: unreadable ({error.strerror})") from error
-    return known_extremes(path, status.st_size, status.st_mtime_ns)
+    return known_extremes(path, *version(path))
 
 
 @lru_cache(maxsize=2**17)
 def known_extremes(path: Path, length: int, changed: int) -> Extremes:
-    """As `extremes`; length and time of change identify the content of the file in the cache."""
+    """As `extremes`, of a `version` of the file."""
     found = extremes_of(read_pixels(path))
     if not np.isfinite(found[:2]).all():
         raise ImageError(f"{path}: unreadable (some values are not finite)")

@@ -51,16 +51,25 @@ def header(path: Path) -> Header:
     Raises:
         ImageError: the file is missing, too large or not an image.
     """
+    return known_header(path, *version(path))
+
+
+def version(path: Path) -> tuple[int, int]:
+    """Length in bytes and time of change in ns of an image file, which identify its content.
+
+    Raises:
+        ImageError: the file is missing.
+    """
     try:
         status = path.stat()
     except OSError as error:
         raise ImageError(f"{path}: unreadable ({error.strerror})") from error
-    return known_header(path, status.st_size, status.st_mtime_ns)
+    return status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=2**17)
 def known_header(path: Path, length: int, changed: int) -> Header:
-    """As `header`; length and time of change identify the content of the file in the cache."""
+    """As `header`, of a `version` of the file."""
     with opened(path) as file:
         if isinstance(file, np.ndarray):
             height, width = file.shape[:2]
